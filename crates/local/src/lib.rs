@@ -1,0 +1,2 @@
+//! An embedded Tinker-compatible service that really trains.
+pub mod nn;

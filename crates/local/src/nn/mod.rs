@@ -1,0 +1,1 @@
+//! The model and its training arithmetic: no I/O.
