@@ -1,0 +1,386 @@
+//! Training requests and their results, in both encodings.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Metrics;
+use crate::proto;
+use crate::tensor::{self, TensorData, TensorError};
+
+/// A piece of model input, tagged by `type`. Only text in this version; other kinds are kept as they came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ModelInputChunk {
+    /// Tokens.
+    EncodedText {
+        /// Token ids.
+        tokens: Vec<i32>,
+    },
+}
+
+/// What the model reads.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelInput {
+    /// The pieces, in order.
+    pub chunks: Vec<ModelInputChunk>,
+}
+
+impl ModelInput {
+    /// One piece of text.
+    pub fn from_ints(tokens: Vec<i32>) -> Self {
+        Self { chunks: vec![ModelInputChunk::EncodedText { tokens }] }
+    }
+
+    /// All tokens, in order.
+    pub fn to_ints(&self) -> Vec<i32> {
+        self.chunks
+            .iter()
+            .flat_map(|ModelInputChunk::EncodedText { tokens }| tokens.iter().copied())
+            .collect()
+    }
+
+    /// How many tokens.
+    pub fn length(&self) -> usize {
+        self.chunks.iter().map(|ModelInputChunk::EncodedText { tokens }| tokens.len()).sum()
+    }
+}
+
+/// One training example. For cross_entropy: `target_tokens` (int64) and `weights` (float32), each as long as the
+/// input; position t of `target_tokens` is the token that should follow input position t.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Datum {
+    /// What the model reads.
+    pub model_input: ModelInput,
+    /// What the loss reads, by name.
+    pub loss_fn_inputs: BTreeMap<String, TensorData>,
+}
+
+impl Datum {
+    /// An example for cross_entropy.
+    pub fn cross_entropy(tokens: Vec<i32>, target_tokens: Vec<i64>, weights: Vec<f32>) -> Self {
+        Self {
+            model_input: ModelInput::from_ints(tokens),
+            loss_fn_inputs: BTreeMap::from([
+                ("target_tokens".to_owned(), TensorData::int64(target_tokens)),
+                ("weights".to_owned(), TensorData::float32(weights)),
+            ]),
+        }
+    }
+
+    /// Bytes as the SDK estimates them for chunking: 4 a token, plus the loss inputs.
+    pub fn estimated_bytes(&self) -> usize {
+        self.model_input.length() * 4
+            + self.loss_fn_inputs.values().map(TensorData::estimated_bytes).sum::<usize>()
+    }
+
+    /// The protobuf form.
+    pub fn to_proto(&self) -> proto::Datum {
+        proto::Datum {
+            model_input: self
+                .model_input
+                .chunks
+                .iter()
+                .map(|ModelInputChunk::EncodedText { tokens }| proto::Chunk {
+                    chunk: Some(proto::chunk::Chunk::EncodedText(proto::EncodedTextChunk {
+                        tokens: tensor::i32_bytes(tokens).into(),
+                    })),
+                })
+                .collect(),
+            loss_fn_inputs: self.loss_fn_inputs.iter().map(|(k, v)| (k.clone(), v.to_proto())).collect(),
+        }
+    }
+
+    /// Reads the protobuf form.
+    pub fn from_proto(datum: &proto::Datum) -> Result<Self, DatumError> {
+        let mut chunks = Vec::with_capacity(datum.model_input.len());
+        for chunk in &datum.model_input {
+            match &chunk.chunk {
+                Some(proto::chunk::Chunk::EncodedText(text)) => chunks.push(ModelInputChunk::EncodedText {
+                    tokens: tensor::i32_values(&text.tokens)
+                        .map_err(|source| DatumError::Tensor { field: "model_input".to_owned(), source })?,
+                }),
+                Some(proto::chunk::Chunk::Image(_)) => return Err(DatumError::Unsupported("image")),
+                Some(proto::chunk::Chunk::Dmel(_)) => return Err(DatumError::Unsupported("dmel")),
+                None => return Err(DatumError::Unsupported("unknown")),
+            }
+        }
+        let mut loss_fn_inputs = BTreeMap::new();
+        for (field, value) in &datum.loss_fn_inputs {
+            let value = TensorData::from_proto(value)
+                .map_err(|source| DatumError::Tensor { field: field.clone(), source })?;
+            loss_fn_inputs.insert(field.clone(), value);
+        }
+        Ok(Self { model_input: ModelInput { chunks }, loss_fn_inputs })
+    }
+}
+
+/// Why a datum cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatumError {
+    /// A kind of model input that this version does not read.
+    #[error("model input of kind '{0}' is not supported")]
+    Unsupported(&'static str),
+    /// A tensor is malformed.
+    #[error("{field}: {source}")]
+    Tensor {
+        /// Which.
+        field: String,
+        /// How.
+        source: TensorError,
+    },
+}
+
+/// The JSON member that carries a batch: `forward_backward_input` or `forward_input`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ForwardBackwardInput {
+    /// The batch.
+    pub data: Vec<Datum>,
+    /// The loss function's name.
+    pub loss_fn: String,
+    /// Its settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_fn_config: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// `POST /api/v1/forward_backward` in the JSON form of SDKs up to 0.24.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ForwardBackwardJson {
+    /// The batch and its loss.
+    pub forward_backward_input: ForwardBackwardInput,
+    /// The run.
+    pub model_id: String,
+    /// The request's number.
+    #[serde(default)]
+    pub seq_id: Option<u64>,
+}
+
+/// AdamW's settings of one step; defaults are the SDK's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AdamParams {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Bound on the gradient's global norm; 0 = none.
+    pub grad_clip_norm: f64,
+}
+
+impl Default for AdamParams {
+    fn default() -> Self {
+        Self {
+            learning_rate: 1e-4,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-12,
+            weight_decay: 0.0,
+            grad_clip_norm: 0.0,
+        }
+    }
+}
+
+/// `POST /api/v1/optim_step`; a future.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OptimStepRequest {
+    /// The step's settings.
+    #[serde(default)]
+    pub adam_params: AdamParams,
+    /// The run.
+    pub model_id: String,
+    /// The request's number.
+    #[serde(default)]
+    pub seq_id: Option<u64>,
+    /// Always `optim_step`.
+    #[serde(rename = "type", default = "optim_step_type")]
+    pub kind: String,
+}
+
+/// The value of [`OptimStepRequest::kind`].
+pub fn optim_step_type() -> String {
+    "optim_step".to_owned()
+}
+
+/// What the future of `optim_step` resolves to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OptimStepResult {
+    /// What the server measured; names are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+}
+
+/// The outputs of one datum, by name: `logprobs`, `elementwise_loss`.
+pub type LossFnOutput = BTreeMap<String, TensorData>;
+
+/// The result of a forward pass.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ForwardBackwardOutput {
+    /// What kind of outputs.
+    #[serde(default)]
+    pub loss_fn_output_type: String,
+    /// One per datum, in order.
+    #[serde(default)]
+    pub loss_fn_outputs: Vec<LossFnOutput>,
+    /// Sums and means, by name.
+    #[serde(default)]
+    pub metrics: Metrics,
+}
+
+impl ForwardBackwardOutput {
+    /// The protobuf form: one record, all datums. Every datum has the fields of the first; float32 only.
+    pub fn to_proto(&self) -> proto::ForwardBackwardOutput {
+        let mut fields = std::collections::HashMap::new();
+        if let Some(first) = self.loss_fn_outputs.first() {
+            for name in first.keys() {
+                let (mut data, mut offsets) = (Vec::new(), vec![0i64]);
+                for output in &self.loss_fn_outputs {
+                    if let Some(tensor) = output.get(name) {
+                        data.extend(tensor::f32_bytes(&tensor.to_f32()));
+                    }
+                    offsets.push(data.len() as i64);
+                }
+                fields.insert(
+                    name.clone(),
+                    proto::BatchedTensor {
+                        data: data.into(),
+                        offsets: tensor::i64_bytes(&offsets).into(),
+                        dtype: proto::DType::Float32 as i32,
+                        trailing_shape: Vec::new(),
+                    },
+                );
+            }
+        }
+        proto::ForwardBackwardOutput {
+            loss_fn_output_type: self.loss_fn_output_type.clone(),
+            loss_fn_outputs: vec![proto::ArrayRecord {
+                type_tag: String::new(),
+                fields,
+                num_datums: self.loss_fn_outputs.len() as i64,
+            }],
+            metrics: self.metrics.iter().map(|(k, v)| (k.clone(), *v)).collect(),
+        }
+    }
+
+    /// Reads the protobuf form.
+    pub fn from_proto(message: &proto::ForwardBackwardOutput) -> Result<Self, TensorError> {
+        let mut outputs: Vec<LossFnOutput> = Vec::new();
+        for record in &message.loss_fn_outputs {
+            let start = outputs.len();
+            let slices = record
+                .fields
+                .values()
+                .next()
+                .map_or(Ok(0), |f| tensor::i64_values(&f.offsets).map(|o| o.len().saturating_sub(1)))?;
+            let stated = usize::try_from(record.num_datums).unwrap_or(0);
+            // A record without fields cannot be checked against its data: its claim is bounded instead.
+            let count = if record.fields.is_empty() { stated.min(1 << 20) } else { slices };
+            if !record.fields.is_empty() && stated != 0 && stated != slices {
+                return Err(TensorError::Offsets("num_datums".to_owned()));
+            }
+            outputs.resize_with(start + count, LossFnOutput::new);
+            for (name, field) in &record.fields {
+                let bad = || TensorError::Offsets(name.clone());
+                let offsets = tensor::i64_values(&field.offsets)?;
+                if offsets.len() != count + 1 {
+                    return Err(bad());
+                }
+                for (output, bounds) in outputs.iter_mut().skip(start).zip(offsets.windows(2)) {
+                    let &[from, to] = bounds else { return Err(bad()) };
+                    let range = usize::try_from(from).ok().zip(usize::try_from(to).ok()).ok_or_else(bad)?;
+                    let bytes = field.data.get(range.0..range.1).ok_or_else(bad)?;
+                    output.insert(name.clone(), batched_values(field, bytes)?);
+                }
+            }
+        }
+        let kind = message.loss_fn_output_type.rsplit(':').next().unwrap_or_default();
+        Ok(Self {
+            loss_fn_output_type: kind.to_owned(),
+            loss_fn_outputs: outputs,
+            metrics: message.metrics.iter().map(|(k, v)| (k.clone(), *v)).collect(),
+        })
+    }
+}
+
+fn batched_values(field: &proto::BatchedTensor, bytes: &[u8]) -> Result<TensorData, TensorError> {
+    let mut tensor = match proto::DType::try_from(field.dtype) {
+        Ok(proto::DType::Float32) => TensorData::float32(tensor::f32_values(bytes)?),
+        Ok(proto::DType::Int64) => TensorData::int64(tensor::i64_values(bytes)?),
+        Ok(proto::DType::Int32) => {
+            TensorData::int64(tensor::i32_values(bytes)?.into_iter().map(i64::from).collect())
+        }
+        Ok(proto::DType::Bfloat16) => {
+            let (pairs, rest) = bytes.as_chunks::<2>();
+            if !rest.is_empty() {
+                return Err(TensorError::Ragged { bytes: bytes.len(), size: 2 });
+            }
+            TensorData::float32(
+                pairs.iter().map(|p| f32::from_bits(u32::from(u16::from_le_bytes(*p)) << 16)).collect(),
+            )
+        }
+        _ => return Err(TensorError::Dtype(field.dtype)),
+    };
+    if !field.trailing_shape.is_empty() {
+        let trailing: u64 = field.trailing_shape.iter().map(|&d| d.max(0) as u64).product();
+        if trailing == 0 || !(tensor.len() as u64).is_multiple_of(trailing) {
+            return Err(TensorError::Shape { shape: field.trailing_shape.clone(), elements: tensor.len() });
+        }
+        let mut shape = vec![tensor.len() as u64 / trailing];
+        shape.extend(field.trailing_shape.iter().map(|&d| d as u64));
+        tensor.shape = Some(shape);
+    }
+    Ok(tensor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_round_trips_through_protobuf() {
+        let output = ForwardBackwardOutput {
+            loss_fn_output_type: "CrossEntropyLossReturn".into(),
+            loss_fn_outputs: vec![
+                BTreeMap::from([("logprobs".to_owned(), TensorData::float32(vec![-1.0, -2.0]))]),
+                BTreeMap::from([("logprobs".to_owned(), TensorData::float32(vec![-3.0]))]),
+            ],
+            metrics: Metrics::from([("loss:sum".to_owned(), 6.0)]),
+        };
+        assert_eq!(ForwardBackwardOutput::from_proto(&output.to_proto()).unwrap(), output);
+    }
+
+    #[test]
+    fn offsets_out_of_range_are_an_error() {
+        let mut message = ForwardBackwardOutput {
+            loss_fn_outputs: vec![BTreeMap::from([("logprobs".to_owned(), TensorData::float32(vec![1.0]))])],
+            ..Default::default()
+        }
+        .to_proto();
+        message.loss_fn_outputs[0].fields.get_mut("logprobs").unwrap().offsets =
+            tensor::i64_bytes(&[0, 400]).into();
+        assert!(ForwardBackwardOutput::from_proto(&message).is_err());
+    }
+
+    #[test]
+    fn datum_round_trips_through_protobuf() {
+        let datum = Datum::cross_entropy(vec![1, 2, 3], vec![2, 3, 4], vec![0.0, 1.0, 1.0]);
+        let back = Datum::from_proto(&datum.to_proto()).unwrap();
+        assert_eq!(back.model_input, datum.model_input);
+        assert_eq!(back.loss_fn_inputs["weights"].to_f32(), vec![0.0, 1.0, 1.0]);
+        assert_eq!(datum.estimated_bytes(), 12 + 24 + 12);
+    }
+
+    #[test]
+    fn adam_defaults_are_the_sdks() {
+        let json = serde_json::to_string(&AdamParams::default()).unwrap();
+        assert_eq!(
+            json,
+            r#"{"learning_rate":0.0001,"beta1":0.9,"beta2":0.95,"eps":1e-12,"weight_decay":0.0,"grad_clip_norm":0.0}"#
+        );
+    }
+}
