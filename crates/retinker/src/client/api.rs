@@ -1,0 +1,470 @@
+//! One typed call per endpoint.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use retinker_wire::capabilities::{ClientConfig, ClientConfigRequest, ServerCapabilities};
+use retinker_wire::future::{PROTOBUF, UntypedApiFuture};
+use retinker_wire::model::{
+    CreateModelRequest, CreateModelResult, GetInfoRequest, GetInfoResponse, LoadWeightsRequest,
+    LoadWeightsResult,
+};
+use retinker_wire::run::{CheckpointsResponse, TrainingRun, TrainingRunsResponse};
+use retinker_wire::session::{
+    CreateSessionRequest, CreateSessionResponse, FinishReason, FinishReasonBody, FinishSessionRequest,
+    GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest,
+};
+use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult};
+use retinker_wire::weights::{
+    SaveWeightsRequest, SaveWeightsResult, SetTtlRequest, WeightsInfoRequest, WeightsInfoResponse,
+};
+use serde::de::DeserializeOwned;
+
+use super::call::{Answer, Call, Caller, HEARTBEAT_TIMEOUT};
+use super::encode::{Batch, LossFnConfig};
+use super::error::{Error, ErrorKind, snippet_of};
+use super::pending::{FutureResult, Pending, Watch, wait};
+use super::retry::RetryPolicy;
+use super::secret::Secret;
+use super::waiting::WaitPolicy;
+use crate::runtime::Runtime;
+use crate::transport::{Method, Transport};
+
+/// The version that requests carry as `sdk_version`.
+pub const SDK_VERSION: &str = concat!("retinker-", env!("CARGO_PKG_VERSION"));
+
+/// Where the service is, and who asks.
+#[derive(Clone, Default)]
+pub struct ApiConfig {
+    /// The service's address, e.g. `http://127.0.0.1:8000`; a path prefix is kept, trailing slashes are not.
+    pub base_url: String,
+    /// Sent as `X-API-Key`; `None` where the server (or a host in between) needs none.
+    pub api_key: Option<Secret>,
+    /// More headers for every request; names in lower case. Their values are never printed.
+    pub headers: Vec<(Cow<'static, str>, String)>,
+}
+
+impl fmt::Debug for ApiConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ApiConfig")
+            .field("base_url", &self.base_url)
+            .field("api_key", &self.api_key)
+            .field("headers", &names)
+            .finish()
+    }
+}
+
+/// The endpoints of one service. Cheap to clone; clones share the transport and its connections.
+///
+/// Methods send again by [`RetryPolicy`] and fail with [`Error`]. Those that submit something to be done resolve
+/// when the server has accepted it, to a [`Pending`] result.
+#[derive(Clone, Debug)]
+pub struct Api {
+    caller: Arc<Caller>,
+    retry: RetryPolicy,
+    wait: WaitPolicy,
+}
+
+impl Api {
+    /// A client of the service at `config.base_url`. Sends nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the address or the key cannot be used.
+    pub fn new(
+        config: ApiConfig,
+        transport: Arc<dyn Transport>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Self, Error> {
+        let base_url = checked_base_url(&config.base_url)?;
+        let printable = |value: &str| value.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b));
+        if config.api_key.as_ref().is_some_and(|key| key.expose().is_empty() || !printable(key.expose())) {
+            return Err(Error::config(
+                "the API key",
+                "it is empty or holds a character that a header cannot carry. Was it copied whole, and alone?",
+            ));
+        }
+        for (name, value) in &config.headers {
+            let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+            if name.is_empty() || !name.bytes().all(token) || !printable(value) {
+                return Err(Error::config(
+                    format!("the header '{}'", name.escape_debug()),
+                    "names are lower-case letters, digits and '-'; values are printable ASCII",
+                ));
+            }
+        }
+        let caller =
+            Caller { base_url, api_key: config.api_key, headers: config.headers, transport, runtime };
+        Ok(Self { caller: Arc::new(caller), retry: RetryPolicy::default(), wait: WaitPolicy::default() })
+    }
+
+    /// The same service, with another budget for sending.
+    pub fn with_retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// The same service, with another budget for waiting for futures.
+    pub fn with_wait(mut self, policy: WaitPolicy) -> Self {
+        self.wait = policy;
+        self
+    }
+
+    /// The service's address, without a trailing slash.
+    pub fn base_url(&self) -> &str {
+        &self.caller.base_url
+    }
+
+    /// The clock, chance and tasks that this client was given.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.caller.runtime
+    }
+
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(crate) fn wait_policy(&self) -> &WaitPolicy {
+        &self.wait
+    }
+
+    // -- what the server is -------------------------------------------------------------------------------------
+
+    /// How the server wants to be talked to.
+    pub async fn client_config(&self) -> Result<ClientConfig, Error> {
+        let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
+        self.json(Call::post("client_config", "/api/v1/client/config", &body)?).await
+    }
+
+    /// The base models that the server offers (`get_server_capabilities`).
+    pub async fn capabilities(&self) -> Result<ServerCapabilities, Error> {
+        self.json(Call::get("get_server_capabilities", "/api/v1/get_server_capabilities")).await
+    }
+
+    /// Whether the service is up.
+    pub async fn healthz(&self) -> Result<(), Error> {
+        #[derive(serde::Deserialize)]
+        struct Health {
+            status: String,
+        }
+        let call = Call::get("healthz", "/api/v1/healthz");
+        let answer = self.answer(&call).await?;
+        let health: Health = decode(&call.operation, &answer)?;
+        if health.status == "ok" {
+            return Ok(());
+        }
+        Err(Error::new(
+            call.operation,
+            ErrorKind::Undecodable {
+                path: "status".into(),
+                what: "it is not 'ok'".into(),
+                snippet: snippet_of(health.status.as_bytes()),
+            },
+        ))
+    }
+
+    // -- sessions -----------------------------------------------------------------------------------------------
+
+    /// Opens a session, which owns the runs made in it. It lives as long as it is sent heartbeats.
+    pub async fn create_session(
+        &self,
+        request: &CreateSessionRequest,
+    ) -> Result<CreateSessionResponse, Error> {
+        self.json(Call::post("create_session", "/api/v1/create_session", request)?).await
+    }
+
+    /// Keeps a session alive; one attempt, 10 s. [`ErrorKind::Expired`] means that the session is over.
+    pub async fn session_heartbeat(&self, session_id: &str) -> Result<(), Error> {
+        let mut call = Call::post(
+            format!("session_heartbeat of session {session_id}"),
+            "/api/v1/session_heartbeat",
+            &SessionHeartbeatRequest::new(session_id),
+        )?;
+        call.timeout = HEARTBEAT_TIMEOUT;
+        call.retry = false;
+        self.answer(&call).await.map(drop)
+    }
+
+    /// Ends a session. The first finish counts; another changes nothing.
+    pub async fn finish_session(
+        &self,
+        session_id: &str,
+        reason: FinishReason,
+        detail: Option<String>,
+    ) -> Result<(), Error> {
+        let operation = format!("finish of session {session_id}");
+        let path = format!("/api/v1/sessions/{}/finish", segment(&operation, session_id)?);
+        let body = FinishSessionRequest { reason: FinishReasonBody { kind: reason }, detail };
+        self.answer(&Call::post(operation, path, &body)?).await.map(drop)
+    }
+
+    /// The runs and samplers of a session.
+    pub async fn get_session(&self, session_id: &str) -> Result<GetSessionResponse, Error> {
+        let operation = format!("get_session of session {session_id}");
+        let path = format!("/api/v1/sessions/{}", segment(&operation, session_id)?);
+        self.json(Call::get(operation, path)).await
+    }
+
+    /// Session ids, newest first. `limit` is 20 in the SDK.
+    pub async fn list_sessions(&self, limit: u64, offset: u64) -> Result<ListSessionsResponse, Error> {
+        self.json(Call::get("list_sessions", format!("/api/v1/sessions?limit={limit}&offset={offset}"))).await
+    }
+
+    // -- models -------------------------------------------------------------------------------------------------
+
+    /// Makes a run. The pair of session id and `model_seq_id` is its identity: asking again finds the same run.
+    pub async fn create_model(
+        &self,
+        request: &CreateModelRequest,
+    ) -> Result<Pending<CreateModelResult>, Error> {
+        let operation = format!(
+            "create_model of run {} on {}",
+            retinker_wire::model::model_id_of(&request.session_id, request.model_seq_id),
+            request.base_model
+        );
+        self.submit(Call::post(operation, "/api/v1/create_model", request)?).await
+    }
+
+    /// Loads a checkpoint: into a fresh run (`model_id` and `seq_id` given), or as a new one (`session_id` and
+    /// `model_seq_id` given; some servers refuse this form).
+    pub async fn load_weights(
+        &self,
+        request: &LoadWeightsRequest,
+    ) -> Result<Pending<LoadWeightsResult>, Error> {
+        self.submit(load_weights_call(request)?).await
+    }
+
+    /// What a run is made of.
+    pub async fn get_info(&self, model_id: &str) -> Result<GetInfoResponse, Error> {
+        let body = GetInfoRequest::new(model_id);
+        self.json(Call::post(format!("get_info of run {model_id}"), "/api/v1/get_info", &body)?).await
+    }
+
+    // -- training: sequenced by (model id, seq_id) ---------------------------------------------------------------
+
+    /// A forward pass and, unless `forward_only`, the gradient, which adds up until the next `optim_step`.
+    #[allow(clippy::too_many_arguments)]
+    pub async fn forward_backward(
+        &self,
+        model_id: &str,
+        seq_id: u64,
+        data: &[Datum],
+        loss_fn: &str,
+        loss_fn_config: &LossFnConfig,
+        forward_only: bool,
+    ) -> Result<Pending<ForwardBackwardOutput>, Error> {
+        let batch = Batch::new(model_id, data, loss_fn, loss_fn_config, forward_only);
+        self.submit(forward_backward_call(model_id, seq_id, batch, forward_only)?).await
+    }
+
+    /// One step of the optimizer over the gradients added up.
+    pub async fn optim_step(&self, request: &OptimStepRequest) -> Result<Pending<OptimStepResult>, Error> {
+        self.submit(optim_step_call(request)?).await
+    }
+
+    /// Saves a run's weights and optimizer state under a name.
+    pub async fn save_weights(
+        &self,
+        request: &SaveWeightsRequest,
+    ) -> Result<Pending<SaveWeightsResult>, Error> {
+        self.submit(save_weights_call(request)?).await
+    }
+
+    // -- futures ------------------------------------------------------------------------------------------------
+
+    /// Takes a submitted request up again by its id.
+    pub fn retrieve_future<T: FutureResult>(&self, request_id: impl Into<String>) -> Pending<T> {
+        let request_id = request_id.into();
+        let operation = format!("retrieve_future of request {request_id}");
+        self.pending(operation, request_id)
+    }
+
+    fn pending<T: FutureResult>(&self, operation: String, request_id: String) -> Pending<T> {
+        let watch = Arc::new(Watch::default());
+        watch.accepted(request_id.clone());
+        let (api, held) = (self.clone(), watch.clone());
+        Pending::new(watch, Box::pin(async move { wait(&api, &request_id, &operation, &held).await }))
+    }
+
+    // -- what is there ------------------------------------------------------------------------------------------
+
+    /// What a checkpoint fits.
+    pub async fn weights_info(&self, tinker_path: &str) -> Result<WeightsInfoResponse, Error> {
+        let body = WeightsInfoRequest { tinker_path: tinker_path.to_owned() };
+        self.json(Call::post(format!("weights_info of {tinker_path}"), "/api/v1/weights_info", &body)?).await
+    }
+
+    /// One page of the runs. `limit` is 20 in the SDK; a server may cap it.
+    pub async fn training_runs(&self, limit: u64, offset: u64) -> Result<TrainingRunsResponse, Error> {
+        let path = format!("/api/v1/training_runs?limit={limit}&offset={offset}");
+        self.json(Call::get(format!("training_runs from {offset} on"), path)).await
+    }
+
+    /// One run.
+    pub async fn training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
+        let operation = format!("training_run of run {run_id}");
+        let path = format!("/api/v1/training_runs/{}", segment(&operation, run_id)?);
+        self.json(Call::get(operation, path)).await
+    }
+
+    /// The checkpoints of a run.
+    pub async fn run_checkpoints(&self, run_id: &str) -> Result<CheckpointsResponse, Error> {
+        let operation = format!("checkpoints of run {run_id}");
+        let path = format!("/api/v1/training_runs/{}/checkpoints", segment(&operation, run_id)?);
+        self.json(Call::get(operation, path)).await
+    }
+
+    /// Lets a checkpoint live for so many seconds from now, or for ever. `checkpoint_id` is `<segment>/<name>`.
+    pub async fn set_checkpoint_ttl(
+        &self,
+        run_id: &str,
+        checkpoint_id: &str,
+        ttl_seconds: Option<u64>,
+    ) -> Result<(), Error> {
+        let operation = format!("set_checkpoint_ttl of {checkpoint_id} of run {run_id}");
+        let path = format!("{}/ttl", checkpoint(&operation, run_id, checkpoint_id)?);
+        self.answer(&Call::with_body(operation, Method::Put, path, &SetTtlRequest { ttl_seconds })?)
+            .await
+            .map(drop)
+    }
+
+    /// Deletes a checkpoint, for good. `checkpoint_id` is `<segment>/<name>`.
+    pub async fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Result<(), Error> {
+        let operation = format!("delete_checkpoint of {checkpoint_id} of run {run_id}");
+        let path = checkpoint(&operation, run_id, checkpoint_id)?;
+        self.answer(&Call::delete(operation, path)).await.map(drop)
+    }
+
+    // -- how ----------------------------------------------------------------------------------------------------
+
+    async fn answer(&self, call: &Call) -> Result<Answer, Error> {
+        self.caller.call(call, &self.retry).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+        let answer = self.answer(&call).await?;
+        decode(&call.operation, &answer)
+    }
+
+    /// Sends a submission; resolves to its request id once the server has accepted it.
+    pub(crate) async fn accept(&self, call: &Call) -> Result<String, Error> {
+        let answer = self.answer(call).await?;
+        decode::<UntypedApiFuture>(&call.operation, &answer).map(|future| future.request_id)
+    }
+
+    async fn submit<T: FutureResult>(&self, call: Call) -> Result<Pending<T>, Error> {
+        let request_id = self.accept(&call).await?;
+        Ok(self.pending(call.operation, request_id))
+    }
+}
+
+fn decode<T: DeserializeOwned>(operation: &str, answer: &Answer) -> Result<T, Error> {
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        Error::new(
+            operation,
+            ErrorKind::Undecodable {
+                path: format!("line {} column {} of its JSON", error.line(), error.column()),
+                what: error.to_string(),
+                snippet: snippet_of(&answer.body),
+            },
+        )
+    })
+}
+
+pub(crate) fn forward_backward_call(
+    model_id: &str,
+    seq_id: u64,
+    batch: Batch,
+    forward_only: bool,
+) -> Result<Call, Error> {
+    let name = if forward_only { "forward" } else { "forward_backward" };
+    let mut call = sequenced(Call::post(
+        format!("{name} (request {seq_id}) of run {model_id}"),
+        "/api/v1/forward_backward",
+        &(),
+    )?);
+    let number = i32::try_from(seq_id).map_err(|_| {
+        Error::config(&call.operation, "the protocol's numbers end at 2147483647: go on in a new run")
+    })?;
+    call.body = batch.numbered(number);
+    call.content_type = PROTOBUF;
+    Ok(call)
+}
+
+pub(crate) fn optim_step_call(request: &OptimStepRequest) -> Result<Call, Error> {
+    let number = request.seq_id.map_or_else(|| "unnumbered".to_owned(), |n| n.to_string());
+    let operation = format!("optim_step (request {number}) of run {}", request.model_id);
+    Call::post(operation, "/api/v1/optim_step", request).map(sequenced)
+}
+
+pub(crate) fn save_weights_call(request: &SaveWeightsRequest) -> Result<Call, Error> {
+    let operation =
+        format!("save_weights '{}' (request {}) of run {}", request.path, request.seq_id, request.model_id);
+    Call::post(operation, "/api/v1/save_weights", request).map(sequenced)
+}
+
+pub(crate) fn load_weights_call(request: &LoadWeightsRequest) -> Result<Call, Error> {
+    let into = match (&request.model_id, &request.session_id) {
+        (Some(model_id), _) => format!("run {model_id}"),
+        (None, Some(session_id)) => format!("a new run of session {session_id}"),
+        (None, None) => {
+            return Err(Error::config(
+                format!("load_weights of {}", request.path),
+                "give either model_id and seq_id, or session_id and model_seq_id",
+            ));
+        }
+    };
+    let operation = format!("load_weights of {} into {into}", request.path);
+    Call::post(operation, "/api/v1/load_weights", request).map(sequenced)
+}
+
+fn sequenced(mut call: Call) -> Call {
+    call.waits_for_billing = true;
+    call
+}
+
+/// Ids go into paths as they are (they hold `:`); what would change the path's meaning is refused.
+fn segment<'a>(operation: &str, id: &'a str) -> Result<&'a str, Error> {
+    let odd = |c: char| c.is_control() || c.is_whitespace() || "/?#\\%".contains(c);
+    if id.is_empty() || id == "." || id == ".." || id.contains(odd) {
+        return Err(Error::config(
+            operation.escape_debug().to_string(),
+            "that is not an id: ids are not empty and hold no blank and none of / ? # \\ %",
+        ));
+    }
+    Ok(id)
+}
+
+fn checkpoint(operation: &str, run_id: &str, checkpoint_id: &str) -> Result<String, Error> {
+    let run = segment(operation, run_id)?;
+    for part in checkpoint_id.split('/') {
+        segment(operation, part)?;
+    }
+    Ok(format!("/api/v1/training_runs/{run}/checkpoints/{checkpoint_id}"))
+}
+
+fn checked_base_url(text: &str) -> Result<String, Error> {
+    let trimmed = text.trim_end_matches('/');
+    let fail = |message: &str| Err(Error::config("the service's address", message));
+    let rest = match (trimmed.strip_prefix("http://"), trimmed.strip_prefix("https://")) {
+        (Some(rest), _) | (_, Some(rest)) => rest,
+        _ => {
+            return fail("it must start with http:// or https://, e.g. http://127.0.0.1:8000");
+        }
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    // What was given is not repeated below: it may hold a password or a token.
+    if authority.contains('@') {
+        return fail("it holds a user name or password; give the API key apart from the address");
+    }
+    if rest.contains(['?', '#']) {
+        return fail(
+            "it holds a query or a fragment; requests append their paths to it, so it must end in a path",
+        );
+    }
+    if authority.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return fail("it has no host, or holds a blank");
+    }
+    Ok(trimmed.to_owned())
+}

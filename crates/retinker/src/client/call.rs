@@ -1,0 +1,261 @@
+//! One call: attempts, each with its own time limit, until one succeeds or the policy says stop.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+
+use super::error::{Error, ErrorKind, detail_of};
+use super::retry::{Decision, Outcome, RetryPolicy, Spent, retry_after};
+use super::secret::Secret;
+use crate::runtime::Runtime;
+use crate::transport::{Method, Request, Transport, TransportError, TransportErrorKind};
+
+/// How long one attempt may take unless the call says otherwise.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one question about a future may take.
+pub(crate) const RETRIEVE_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long one heartbeat may take.
+pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest answer that is read: a bound on what a broken server can make a client hold.
+const MAX_ANSWER: usize = 1 << 30;
+
+const JSON: &str = "application/json";
+
+/// What to send.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// The endpoint and the run or path, for errors.
+    pub(crate) operation: String,
+    pub(crate) method: Method,
+    /// From `/api/v1` on, ids inserted raw.
+    pub(crate) path: String,
+    pub(crate) body: Bytes,
+    pub(crate) content_type: &'static str,
+    pub(crate) accept: &'static str,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
+    pub(crate) timeout: Duration,
+    pub(crate) retry: bool,
+    /// Whether the call waits when billing blocks it (402) instead of failing.
+    pub(crate) waits_for_billing: bool,
+}
+
+impl Call {
+    fn new(operation: String, method: Method, path: String) -> Self {
+        Self {
+            operation,
+            method,
+            path,
+            body: Bytes::new(),
+            content_type: JSON,
+            accept: JSON,
+            headers: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            retry: true,
+            waits_for_billing: false,
+        }
+    }
+
+    pub(crate) fn get(operation: impl Into<String>, path: impl Into<String>) -> Self {
+        Self::new(operation.into(), Method::Get, path.into())
+    }
+
+    pub(crate) fn delete(operation: impl Into<String>, path: impl Into<String>) -> Self {
+        Self::new(operation.into(), Method::Delete, path.into())
+    }
+
+    pub(crate) fn with_body(
+        operation: impl Into<String>,
+        method: Method,
+        path: impl Into<String>,
+        body: &impl serde::Serialize,
+    ) -> Result<Self, Error> {
+        let mut call = Self::new(operation.into(), method, path.into());
+        match serde_json::to_vec(body) {
+            Ok(text) => call.body = text.into(),
+            Err(error) => {
+                return Err(Error::config(call.operation, format!("it cannot be written as JSON: {error}")));
+            }
+        }
+        Ok(call)
+    }
+
+    pub(crate) fn post(
+        operation: impl Into<String>,
+        path: impl Into<String>,
+        body: &impl serde::Serialize,
+    ) -> Result<Self, Error> {
+        Self::with_body(operation, Method::Post, path, body)
+    }
+}
+
+/// A whole answer of any status.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The error that an answer which is not a success stands for.
+    pub(crate) fn refusal(&self, operation: &str, request_id: Option<String>) -> Error {
+        let kind = match self.status {
+            410 => ErrorKind::Expired { request_id },
+            status => ErrorKind::Refused { status, detail: detail_of(&self.body), request_id },
+        };
+        Error::new(operation, kind)
+    }
+}
+
+/// What a call needs to be made. Shared by all clones of an [`super::Api`].
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) base_url: String,
+    pub(crate) api_key: Option<Secret>,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+}
+
+impl Caller {
+    /// Sends until success, or until the policy says stop; then the last attempt's error is the call's.
+    pub(crate) async fn call(&self, call: &Call, policy: &RetryPolicy) -> Result<Answer, Error> {
+        let request = self.request(call);
+        let start = self.runtime.monotonic();
+        let mut spent = Spent::default();
+        let mut seen_before = false;
+        loop {
+            let attempt = self.attempt(call, &request).await;
+            let (outcome, error) = match attempt {
+                Ok(answer) if answer.is_success() => return Ok(answer),
+                Ok(answer) => (self.outcome(&answer), answer.refusal(&call.operation, None)),
+                Err(error) => {
+                    let outcome = match error.kind() {
+                        ErrorKind::TimedOut { .. } => Outcome::TimedOut,
+                        kind => Outcome::Transport { built: !matches!(kind, ErrorKind::Config { .. }) },
+                    };
+                    (outcome, error)
+                }
+            };
+            let status = error.status();
+            if status == Some(409) {
+                spent.conflicts += 1;
+            }
+            spent.elapsed = self.runtime.monotonic().saturating_sub(start).saturating_sub(spent.paused);
+            let blocked = status == Some(402) && !call.waits_for_billing;
+            let decision = if call.retry && !blocked {
+                policy.decide(&spent, &outcome, self.runtime.random())
+            } else {
+                Decision::Stop
+            };
+            let error = error.seen_before(seen_before);
+            let Decision::After(delay) = decision else { return Err(error) };
+            seen_before |= !error.is_definite_refusal() && status != Some(402) && status != Some(429);
+            tracing::debug!(operation = %call.operation, retry = spent.retries + 1, ?delay, %error, "trying again");
+            if status == Some(402) {
+                spent.paused += delay;
+            } else {
+                spent.retries += 1;
+            }
+            self.runtime.sleep(delay).await;
+        }
+    }
+
+    /// One attempt, whatever the status.
+    pub(crate) async fn once(&self, call: &Call) -> Result<Answer, Error> {
+        self.attempt(call, &self.request(call)).await
+    }
+
+    fn request(&self, call: &Call) -> Request {
+        let mut headers: Vec<(Cow<'static, str>, String)> = Vec::with_capacity(6);
+        headers.push(("accept".into(), call.accept.to_owned()));
+        if call.method != Method::Get {
+            headers.push(("content-type".into(), call.content_type.to_owned()));
+            // One key for all attempts of this call: that is how a server can tell a retry from a second request.
+            let mut key = String::from("retinker-retry-");
+            let _ = write!(key, "{:016x}{:016x}", self.runtime.random(), self.runtime.random());
+            headers.push(("x-idempotency-key".into(), key));
+        }
+        if let Some(key) = &self.api_key {
+            headers.push(("x-api-key".into(), key.expose().to_owned()));
+        }
+        headers.extend(self.headers.iter().cloned());
+        headers.extend(call.headers.iter().cloned());
+        Request {
+            method: call.method,
+            url: format!("{}{}", self.base_url, call.path),
+            headers,
+            body: call.body.clone(),
+        }
+    }
+
+    async fn attempt(&self, call: &Call, request: &Request) -> Result<Answer, Error> {
+        let answer = Box::pin(read_whole(self.transport.send(request.clone())));
+        let limit = self.runtime.sleep(call.timeout);
+        match select(answer, limit).await {
+            Either::Left((Ok(answer), _)) => Ok(answer),
+            Either::Left((Err(error), _)) => Err(Error::transport(&call.operation, &error)),
+            Either::Right(_) => Err(Error::new(&call.operation, ErrorKind::TimedOut { after: call.timeout })),
+        }
+    }
+
+    fn outcome(&self, answer: &Answer) -> Outcome {
+        Outcome::Status {
+            status: answer.status,
+            retry_after: retry_after(
+                answer.header("retry-after-ms"),
+                answer.header("retry-after"),
+                self.runtime.now(),
+            ),
+            should_retry: match answer.header("x-should-retry") {
+                Some("true") => Some(true),
+                Some("false") => Some(false),
+                _ => None,
+            },
+            empty: answer.body.is_empty(),
+        }
+    }
+}
+
+async fn read_whole(
+    response: futures_core::future::BoxFuture<'static, Result<crate::transport::Response, TransportError>>,
+) -> Result<Answer, TransportError> {
+    let mut response = response.await?;
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    let mut length = 0usize;
+    while let Some(piece) = response.body.next().await {
+        let piece = piece?;
+        length = length.saturating_add(piece.len());
+        if length > MAX_ANSWER {
+            return Err(TransportError::new(
+                TransportErrorKind::Body,
+                format!("the answer is longer than {MAX_ANSWER} bytes"),
+            ));
+        }
+        // Most answers come in one piece, which is then not copied.
+        if first.is_empty() && rest.is_empty() {
+            first = piece;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&piece);
+        }
+    }
+    let body = if rest.is_empty() { first } else { rest.freeze() };
+    Ok(Answer { status: response.status, headers: response.headers, body })
+}

@@ -1,0 +1,340 @@
+//! A result that is not there yet.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_channel::mpsc;
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use retinker_wire::future::{
+    PROTOBUF, QueueState, RequestErrorCategory, RequestFailed, RequestType, RetrieveFutureRequest, TryAgain,
+};
+use retinker_wire::training::{ForwardBackwardOutput, OptimStepResult};
+use retinker_wire::{model, proto, weights};
+
+use super::api::Api;
+use super::call::{Answer, Call, RETRIEVE_TIMEOUT};
+use super::error::{Error, ErrorKind, snippet_of};
+use super::retry::Decision;
+use super::waiting::{Reply, WaitState};
+
+/// The result of a submitted request: awaited, watched, or taken up again by its id.
+///
+/// Nothing is asked of the server until it is polled. Dropping it only stops the waiting: the request has its
+/// place in the run's order, and the server goes on with it.
+#[must_use = "a pending result does nothing until it is awaited"]
+pub struct Pending<T> {
+    result: BoxFuture<'static, Result<T, Error>>,
+    watch: Arc<Watch>,
+}
+
+/// What happens to a request while it waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PendingEvent {
+    /// The server accepted the request under this id.
+    Accepted {
+        /// The id that [`Api::retrieve_future`] takes.
+        request_id: String,
+    },
+    /// The server is not done.
+    Queued {
+        /// Why, where the server says.
+        state: Option<QueueState>,
+        /// The same for people, where the server says.
+        reason: Option<String>,
+    },
+}
+
+/// What is known of a pending request outside the future that waits for it.
+#[derive(Default)]
+pub(crate) struct Watch {
+    state: Mutex<WatchState>,
+}
+
+#[derive(Default)]
+struct WatchState {
+    request_ids: Vec<String>,
+    last: Option<PendingEvent>,
+    listeners: Vec<mpsc::UnboundedSender<PendingEvent>>,
+}
+
+impl Watch {
+    pub(crate) fn accepted(&self, request_id: String) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.request_ids.push(request_id.clone());
+        state.send(PendingEvent::Accepted { request_id });
+    }
+
+    fn queued(&self, again: TryAgain) {
+        let event = PendingEvent::Queued { state: again.queue_state, reason: again.queue_state_reason };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Polls repeat what they said before; listeners hear of changes.
+        if state.last.as_ref() != Some(&event) {
+            state.send(event);
+        }
+    }
+}
+
+impl WatchState {
+    fn send(&mut self, event: PendingEvent) {
+        self.listeners.retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+        self.last = Some(event);
+    }
+}
+
+impl<T: Send + 'static> Pending<T> {
+    pub(crate) fn new(watch: Arc<Watch>, result: BoxFuture<'static, Result<T, Error>>) -> Self {
+        Self { result, watch }
+    }
+
+    pub(crate) fn failed(error: Error) -> Self {
+        Self::new(Arc::default(), Box::pin(std::future::ready(Err(error))))
+    }
+
+    /// The id to take the request up again by; `None` until the server has accepted it.
+    pub fn request_id(&self) -> Option<String> {
+        self.request_ids().into_iter().next()
+    }
+
+    /// All ids, in order: a call whose data went out in several chunks has one for each.
+    pub fn request_ids(&self) -> Vec<String> {
+        self.watch.state.lock().unwrap_or_else(PoisonError::into_inner).request_ids.clone()
+    }
+
+    /// What happens to the request from now on, each change once. Events of the queue come while the result is
+    /// awaited, so poll both, e.g. with `select`; the stream ends when the pending result is gone.
+    pub fn events(&self) -> impl Stream<Item = PendingEvent> + Send + 'static + use<T> {
+        let (sender, receiver) = mpsc::unbounded();
+        self.watch.state.lock().unwrap_or_else(PoisonError::into_inner).listeners.push(sender);
+        receiver
+    }
+
+    /// The same request, its result turned into something else.
+    pub fn map<U: Send + 'static>(self, with: impl FnOnce(T) -> U + Send + 'static) -> Pending<U> {
+        let Self { result, watch } = self;
+        Pending::new(watch, Box::pin(async move { result.await.map(with) }))
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.result.as_mut().poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = &self.watch.state.lock().unwrap_or_else(PoisonError::into_inner).request_ids;
+        f.debug_struct("Pending").field("request_ids", ids).finish_non_exhaustive()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What a future can resolve to.
+pub trait FutureResult: sealed::Sealed + Sized + Send + 'static {
+    /// The request's type, as `retrieve_future` is told it.
+    const TYPE: RequestType;
+    #[doc(hidden)]
+    fn decode(protobuf: bool, body: &[u8]) -> Result<Self, (String, String)>;
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, (String, String)> {
+    serde_json::from_slice(body)
+        .map_err(|e| (format!("line {} column {} of its JSON", e.line(), e.column()), e.to_string()))
+}
+
+macro_rules! json_result {
+    ($($type:ty => $name:ident),+ $(,)?) => {$(
+        impl sealed::Sealed for $type {}
+        impl FutureResult for $type {
+            const TYPE: RequestType = RequestType::$name;
+            fn decode(protobuf: bool, body: &[u8]) -> Result<Self, (String, String)> {
+                if protobuf {
+                    return Err(("its content type".to_owned(), "it is protobuf, where JSON belongs".to_owned()));
+                }
+                from_json(body)
+            }
+        }
+    )+};
+}
+
+json_result! {
+    model::CreateModelResult => CreateModel,
+    model::LoadWeightsResult => LoadWeights,
+    OptimStepResult => OptimStep,
+    weights::SaveWeightsResult => SaveWeights,
+}
+
+impl sealed::Sealed for ForwardBackwardOutput {}
+impl FutureResult for ForwardBackwardOutput {
+    const TYPE: RequestType = RequestType::ForwardBackward;
+
+    fn decode(protobuf: bool, body: &[u8]) -> Result<Self, (String, String)> {
+        if !protobuf {
+            return from_json(body);
+        }
+        let whole = || "its protobuf".to_owned();
+        let message = <proto::ForwardBackwardOutput as prost::Message>::decode(body)
+            .map_err(|e| (whole(), e.to_string()))?;
+        Self::from_proto(&message).map_err(|e| (whole(), e.to_string()))
+    }
+}
+
+/// What a 200 says of a future.
+enum Said {
+    NotYet(TryAgain),
+    Failed(RequestFailed),
+    SizeOnly,
+    Result,
+}
+
+fn what_it_says(protobuf: bool, body: &[u8]) -> Said {
+    if protobuf {
+        return Said::Result;
+    }
+    // Large results are not parsed twice: what is looked for here are short objects with these members.
+    #[derive(serde::Deserialize)]
+    struct Probe {
+        #[serde(rename = "type", default)]
+        kind: Option<serde_json::Value>,
+        #[serde(default)]
+        status: Option<serde_json::Value>,
+        #[serde(default, deserialize_with = "present")]
+        error: Option<serde_json::Value>,
+        #[serde(default)]
+        category: Option<serde_json::Value>,
+    }
+    fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<serde_json::Value>, D::Error> {
+        serde::Deserialize::deserialize(d).map(Some)
+    }
+    let Ok(probe) = serde_json::from_slice::<Probe>(body) else { return Said::Result };
+    let is = |value: &Option<serde_json::Value>, text| value.as_ref().and_then(|v| v.as_str()) == Some(text);
+    if is(&probe.kind, "try_again") {
+        return Said::NotYet(serde_json::from_slice(body).unwrap_or_default());
+    }
+    if is(&probe.status, "complete_metadata") {
+        return Said::SizeOnly;
+    }
+    match probe.error {
+        Some(error) => Said::Failed(RequestFailed {
+            error: error.as_str().map_or_else(|| error.to_string(), str::to_owned),
+            category: match probe.category.as_ref().and_then(|c| c.as_str()) {
+                Some("user") => RequestErrorCategory::User,
+                Some("server") => RequestErrorCategory::Server,
+                _ => RequestErrorCategory::Unknown,
+            },
+        }),
+        None => Said::Result,
+    }
+}
+
+/// Asks for a future until there is a result or a final no.
+pub(crate) async fn wait<T: FutureResult>(
+    api: &Api,
+    request_id: &str,
+    operation: &str,
+    watch: &Watch,
+) -> Result<T, Error> {
+    let runtime = &api.caller().runtime;
+    let policy = *api.wait_policy();
+    let body = RetrieveFutureRequest { request_id: request_id.to_owned(), allow_metadata_only: false };
+    let mut call = Call::post(operation, "/api/v1/retrieve_future", &body)?;
+    call.timeout = RETRIEVE_TIMEOUT;
+    call.retry = false;
+    if T::TYPE.is_proto() {
+        call.accept = PROTOBUF;
+    }
+    let mut state = WaitState::default();
+    let mut iteration = 0u64;
+    loop {
+        call.headers = vec![
+            ("x-tinker-request-iteration".into(), iteration.to_string()),
+            ("x-tinker-request-type".into(), T::TYPE.as_str().to_owned()),
+        ];
+        iteration += 1;
+        let asked_at = runtime.monotonic();
+        let (reply, error) = match api.caller().once(&call).await {
+            Ok(answer) if answer.is_success() => {
+                let protobuf = answer.header("content-type").is_some_and(|t| t.contains(PROTOBUF));
+                match what_it_says(protobuf, &answer.body) {
+                    Said::Result => return decode(operation, protobuf, &answer),
+                    Said::Failed(failed) => return Err(failure(operation, request_id, failed)),
+                    Said::SizeOnly => {
+                        return Err(undecodable(
+                            operation,
+                            (
+                                "its status".into(),
+                                "the server sent the result's size, where the result was asked for".into(),
+                            ),
+                            &answer,
+                        ));
+                    }
+                    Said::NotYet(again) => {
+                        let error = answer.refusal(operation, Some(request_id.to_owned()));
+                        (not_yet(watch, again), error)
+                    }
+                }
+            }
+            Ok(answer) => {
+                let error = answer.refusal(operation, Some(request_id.to_owned()));
+                let reply = match answer.status {
+                    408 => not_yet(watch, serde_json::from_slice(&answer.body).unwrap_or_default()),
+                    429 => Reply::Unreachable,
+                    400 if answer.body.is_empty() => Reply::Unreachable,
+                    400 => Reply::BadRequest,
+                    402 => Reply::Billing,
+                    500.. => Reply::ServerError,
+                    _ => Reply::Final,
+                };
+                (reply, error)
+            }
+            Err(error) => {
+                let built = !matches!(error.kind(), ErrorKind::Config { .. });
+                (if built { Reply::Unreachable } else { Reply::Final }, error)
+            }
+        };
+        let took = runtime.monotonic().saturating_sub(asked_at);
+        match policy.decide(&mut state, reply, took, runtime.random()) {
+            Decision::Stop => return Err(error),
+            Decision::After(Duration::ZERO) => {}
+            Decision::After(delay) => runtime.sleep(delay).await,
+        }
+    }
+}
+
+fn not_yet(watch: &Watch, again: TryAgain) -> Reply {
+    let retry_after = again.retry_after_ms.map(Duration::from_millis);
+    watch.queued(again);
+    Reply::NotYet { retry_after }
+}
+
+fn failure(operation: &str, request_id: &str, failed: RequestFailed) -> Error {
+    Error::new(
+        operation,
+        ErrorKind::Failed {
+            category: failed.category,
+            message: failed.error,
+            request_id: Some(request_id.to_owned()),
+        },
+    )
+}
+
+fn decode<T: FutureResult>(operation: &str, protobuf: bool, answer: &Answer) -> Result<T, Error> {
+    T::decode(protobuf, &answer.body).map_err(|problem| undecodable(operation, problem, answer))
+}
+
+fn undecodable(operation: &str, (path, what): (String, String), answer: &Answer) -> Error {
+    let binary = answer.header("content-type").is_some_and(|t| t.contains(PROTOBUF));
+    let snippet = if binary { String::new() } else { snippet_of(&answer.body) };
+    Error::new(operation, ErrorKind::Undecodable { path, what, snippet })
+}

@@ -1,0 +1,272 @@
+//! Where a program begins: a session, and the training clients made in it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::lock::Mutex;
+use retinker_wire::UserMetadata;
+use retinker_wire::capabilities::{ClientConfig, ServerCapabilities};
+use retinker_wire::model::{
+    CreateModelRequest, LoadWeightsRequest, LoraConfig, adamw, create_model_type, load_weights_type,
+    metadata_value, model_id_of,
+};
+use retinker_wire::session::{CreateSessionRequest, FinishReason};
+
+use super::api::{Api, SDK_VERSION};
+use super::error::Error;
+use super::heartbeat::Heartbeat;
+use super::rest::RestClient;
+use super::training::TrainingClient;
+use crate::recovery::restore::Attachment;
+
+/// What a session is opened with.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// Labels.
+    pub tags: Vec<String>,
+    /// Labels with values.
+    pub user_metadata: UserMetadata,
+    /// The project that the session belongs to.
+    pub project_id: Option<String>,
+    /// A name for people.
+    pub display_name: Option<String>,
+}
+
+/// Makes training clients. Opens its session when it is first needed, and keeps it alive until the last clone and
+/// the last training client are gone, or until [`finish`](Self::finish).
+#[derive(Clone)]
+pub struct ServiceClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    api: Api,
+    options: SessionOptions,
+    session: Mutex<State>,
+    next_model: AtomicU64,
+}
+
+enum State {
+    None,
+    Open(Session),
+    Finished(String),
+}
+
+#[derive(Clone)]
+struct Session {
+    id: String,
+    heartbeat: Arc<Heartbeat>,
+    config: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for ServiceClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceClient").field("base_url", &self.inner.api.base_url()).finish_non_exhaustive()
+    }
+}
+
+impl ServiceClient {
+    /// A client of this service. Sends nothing.
+    pub fn new(api: Api) -> Self {
+        Self::with_options(api, SessionOptions::default())
+    }
+
+    /// The same, with labels for its session.
+    pub fn with_options(api: Api, options: SessionOptions) -> Self {
+        let inner = Inner { api, options, session: Mutex::new(State::None), next_model: AtomicU64::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The endpoints.
+    pub fn api(&self) -> &Api {
+        &self.inner.api
+    }
+
+    /// A client for what is on the server.
+    pub fn create_rest_client(&self) -> RestClient {
+        RestClient::new(self.inner.api.clone())
+    }
+
+    /// The base models that the server offers.
+    pub async fn get_server_capabilities(&self) -> Result<ServerCapabilities, Error> {
+        self.inner.api.capabilities().await
+    }
+
+    /// The session's id; opens the session if there is none yet.
+    pub async fn session_id(&self) -> Result<String, Error> {
+        Ok(self.session().await?.id)
+    }
+
+    /// Makes a run and a client that trains it. Without a seed in the config one is drawn and sent, so that the
+    /// run's initial weights are known from its requests.
+    pub async fn create_lora_training_client(
+        &self,
+        base_model: &str,
+        lora_config: LoraConfig,
+        user_metadata: Option<UserMetadata>,
+    ) -> Result<TrainingClient, Error> {
+        let session = self.session().await?;
+        let number = self.inner.next_model.fetch_add(1, Ordering::Relaxed);
+        let model_id = self.create_model(&session, number, base_model, lora_config, user_metadata).await?;
+        Ok(self.training_client(session, model_id, 1))
+    }
+
+    /// Makes a run that starts from a checkpoint's weights, with a cold optimizer.
+    pub async fn create_training_client_from_state(
+        &self,
+        path: &str,
+        user_metadata: Option<UserMetadata>,
+    ) -> Result<TrainingClient, Error> {
+        self.go_on_from(path, false, user_metadata).await
+    }
+
+    /// Makes a run that goes on from a checkpoint: weights and optimizer state.
+    pub async fn create_training_client_from_state_with_optimizer(
+        &self,
+        path: &str,
+        user_metadata: Option<UserMetadata>,
+    ) -> Result<TrainingClient, Error> {
+        self.go_on_from(path, true, user_metadata).await
+    }
+
+    /// Ends the session and stops its heartbeat. Does nothing if none was opened. The client makes no training
+    /// clients afterwards. A server without this endpoint lets the session end by itself, which is no error.
+    pub async fn finish(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
+        let mut state = self.inner.session.lock().await;
+        let State::Open(session) = &*state else { return Ok(()) };
+        let id = session.id.clone();
+        match self.inner.api.finish_session(&id, reason, detail).await {
+            Ok(()) => {}
+            Err(error) if error.is_unsupported() => {
+                tracing::debug!(session_id = id, "the server has no way to finish a session");
+            }
+            Err(error) => return Err(error),
+        }
+        *state = State::Finished(id);
+        Ok(())
+    }
+
+    async fn session(&self) -> Result<Session, Error> {
+        let mut state = self.inner.session.lock().await;
+        match &*state {
+            State::Open(session) => return Ok(session.clone()),
+            State::Finished(id) => {
+                return Err(Error::config(
+                    format!("session {id}"),
+                    "it was finished by this client; make a new ServiceClient",
+                ));
+            }
+            State::None => {}
+        }
+        let config = match self.inner.api.client_config().await {
+            Ok(config) => config,
+            Err(error) if error.is_unsupported() => ClientConfig::default(),
+            Err(error) => return Err(error),
+        };
+        if config.pjwt_auth_enabled {
+            tracing::warn!("the service exchanges API keys for tokens, which this version does not do");
+        }
+        let options = &self.inner.options;
+        let request = CreateSessionRequest {
+            tags: options.tags.clone(),
+            user_metadata: metadata_value(&options.user_metadata),
+            sdk_version: SDK_VERSION.to_owned(),
+            project_id: options.project_id.clone(),
+            display_name: options.display_name.clone(),
+            kind: "create_session".to_owned(),
+        };
+        let answer = self.inner.api.create_session(&request).await?;
+        let id = answer.session_id;
+        if let Some(message) = answer.info_message {
+            tracing::info!(session_id = id, "{message}");
+        }
+        if let Some(message) = answer.warning_message {
+            tracing::warn!(session_id = id, "{message}");
+        }
+        if let Some(message) = answer.error_message {
+            tracing::error!(session_id = id, "{message}");
+        }
+        let heartbeat = Arc::new(Heartbeat::start(&self.inner.api, &id));
+        let session = Session { id, heartbeat, config: Arc::new(config) };
+        *state = State::Open(session.clone());
+        Ok(session)
+    }
+
+    fn training_client(&self, session: Session, model_id: String, next_seq_id: u64) -> TrainingClient {
+        let attachment = Attachment { session_id: session.id, model_id, next_seq_id };
+        TrainingClient::new(self.inner.api.clone(), attachment, session.heartbeat, &session.config)
+    }
+
+    async fn create_model(
+        &self,
+        session: &Session,
+        model_seq_id: u64,
+        base_model: &str,
+        mut lora_config: LoraConfig,
+        user_metadata: Option<UserMetadata>,
+    ) -> Result<String, Error> {
+        // 31 bits: every server's and every language's integer takes them.
+        lora_config.seed.get_or_insert_with(|| self.inner.api.runtime().random() >> 33);
+        let request = CreateModelRequest {
+            session_id: session.id.clone(),
+            model_seq_id,
+            base_model: base_model.to_owned(),
+            user_metadata: user_metadata.as_ref().map(metadata_value),
+            lora_config: Some(lora_config),
+            // Left out: AdamW is the default, and some servers refuse the member.
+            optimizer_config: None,
+            kind: create_model_type(),
+        };
+        Ok(self.inner.api.create_model(&request).await?.await?.model_id)
+    }
+
+    async fn go_on_from(
+        &self,
+        path: &str,
+        optimizer: bool,
+        user_metadata: Option<UserMetadata>,
+    ) -> Result<TrainingClient, Error> {
+        let session = self.session().await?;
+        let number = self.inner.next_model.fetch_add(1, Ordering::Relaxed);
+        let request = LoadWeightsRequest {
+            session_id: Some(session.id.clone()),
+            model_seq_id: Some(number),
+            path: path.to_owned(),
+            optimizer,
+            user_metadata: user_metadata.as_ref().map(metadata_value),
+            optimizer_config: (!optimizer).then(adamw),
+            kind: load_weights_type(),
+            ..LoadWeightsRequest::default()
+        };
+        let refusal = match self.inner.api.load_weights(&request).await {
+            Ok(pending) => {
+                let loaded = pending.await?;
+                let model_id = loaded.model_id.unwrap_or_else(|| model_id_of(&session.id, number));
+                return Ok(self.training_client(session, model_id, 1));
+            }
+            Err(error) if error.is_unknown_form() => error,
+            Err(error) => return Err(error),
+        };
+        // Servers that do not know this form of load_weights make the run first and load into it. Where that does
+        // not help either, what the first form was refused for is what the caller needs to hear.
+        let info = match self.inner.api.weights_info(path).await {
+            Ok(info) if !info.base_model.is_empty() => info,
+            _ => return Err(refusal),
+        };
+        tracing::debug!(%refusal, "create-via-load was refused; making the run first");
+        let default = LoraConfig::default();
+        let lora = LoraConfig {
+            rank: info.lora_rank.unwrap_or(default.rank),
+            seed: None,
+            train_unembed: info.train_unembed.unwrap_or(default.train_unembed),
+            train_mlp: info.train_mlp.unwrap_or(default.train_mlp),
+            train_attn: info.train_attn.unwrap_or(default.train_attn),
+        };
+        let model_id = self.create_model(&session, number, &info.base_model, lora, user_metadata).await?;
+        let client = self.training_client(session, model_id, 1);
+        let loaded = if optimizer { client.load_state_with_optimizer(path) } else { client.load_state(path) };
+        loaded.await?;
+        Ok(client)
+    }
+}

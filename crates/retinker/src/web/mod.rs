@@ -1,0 +1,10 @@
+//! The web leaves: fetch, timers and tasks of whatever JavaScript host this runs in: a window, a worker, or Node.
+//!
+//! `SendWrapper` stands here and nowhere else. It makes JavaScript's futures `Send`, and panics if one is moved
+//! to another thread; wasm has a single one unless it is built with threads, which this is not for.
+
+mod runtime;
+mod transport;
+
+pub use runtime::WebRuntime;
+pub use transport::WebTransport;

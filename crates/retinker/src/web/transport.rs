@@ -1,0 +1,194 @@
+//! Requests by `fetch`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use js_sys::{Array, Promise, Reflect, Uint8Array};
+use send_wrapper::SendWrapper;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    AbortController, Headers, ReadableStreamDefaultReader, RequestCache, RequestInit, RequestRedirect,
+    ResponseType,
+};
+
+use crate::transport::{BodyStream, Request, Response, Transport, TransportError, TransportErrorKind};
+
+#[wasm_bindgen]
+extern "C" {
+    // Bound as a global, not as a member of `Window`, which workers and Node do not have.
+    #[wasm_bindgen(js_name = fetch, catch)]
+    fn fetch(request: &web_sys::Request) -> Result<JsValue, JsValue>;
+}
+
+/// A transport by the host's `fetch`.
+///
+/// A browser hides where a redirect leads, and even its status: one is reported as status 302 without a
+/// `location`. A request's body is given to the host whole, never streamed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WebTransport;
+
+impl WebTransport {
+    /// The transport of this thread.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+/// Aborts the request when dropped; a request that is over does not notice.
+struct AbortGuard(AbortController);
+
+impl Drop for AbortGuard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Transport for WebTransport {
+    fn send(&self, request: Request) -> BoxFuture<'static, Result<Response, TransportError>> {
+        Box::pin(SendWrapper::new(send(request)))
+    }
+}
+
+async fn send(request: Request) -> Result<Response, TransportError> {
+    let place = request.url.split(['?', '#']).next().unwrap_or_default().to_owned();
+    let (built, guard) = build(&request).map_err(|error| {
+        TransportError::new(
+            TransportErrorKind::Build,
+            format!("a request cannot be built for {place}: {}", text_of(&error)),
+        )
+    })?;
+    // All failures of the network look alike here: the server may have seen the request.
+    let no_answer = |error: JsValue| {
+        TransportError::new(
+            TransportErrorKind::Request,
+            format!("no answer from {place}: {}", text_of(&error)),
+        )
+    };
+    let promise = fetch(&built).map_err(no_answer)?;
+    let answer = JsFuture::from(Promise::resolve(&promise)).await.map_err(no_answer)?;
+    // Unchecked: a page may have put a `fetch` of its own in the place of the host's, with answers of its own.
+    let response: &web_sys::Response = answer.unchecked_ref();
+    let opaque_redirect = response.type_() == ResponseType::Opaqueredirect;
+    let status = if opaque_redirect { 302 } else { response.status() };
+    let headers = pairs(&response.headers());
+    let body: BodyStream = match response.body() {
+        Some(stream) => {
+            let reader = stream.get_reader().unchecked_into::<ReadableStreamDefaultReader>();
+            Box::pin(SendWrapper::new(Body { reader, reading: None, guard: Some(guard), place }))
+        }
+        None => Box::pin(futures_util::stream::empty()),
+    };
+    Ok(Response { status, headers, body })
+}
+
+fn build(request: &Request) -> Result<(web_sys::Request, AbortGuard), JsValue> {
+    let guard = AbortGuard(AbortController::new()?);
+    let headers = Headers::new()?;
+    for (name, value) in &request.headers {
+        headers.append(name, value)?;
+    }
+    let init = RequestInit::new();
+    init.set_method(request.method.as_str());
+    init.set_headers(&headers);
+    init.set_redirect(RequestRedirect::Manual);
+    init.set_cache(RequestCache::NoStore);
+    init.set_signal(Some(&guard.0.signal()));
+    if !request.body.is_empty() {
+        init.set_body(&Uint8Array::from(request.body.as_ref()));
+    }
+    Ok((web_sys::Request::new_with_str_and_init(&request.url, &init)?, guard))
+}
+
+fn pairs(headers: &Headers) -> Vec<(String, String)> {
+    let Ok(Some(entries)) = js_sys::try_iter(headers) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let entry: Array = entry.unchecked_into();
+            Some((entry.get(0).as_string()?.to_ascii_lowercase(), entry.get(1).as_string()?))
+        })
+        .collect()
+}
+
+/// A body as it comes. Dropped before its end, it aborts the request.
+struct Body {
+    reader: ReadableStreamDefaultReader,
+    reading: Option<JsFuture>,
+    /// `None` once the body has ended.
+    guard: Option<AbortGuard>,
+    place: String,
+}
+
+impl Body {
+    fn failure(&self, error: &JsValue) -> TransportError {
+        TransportError::new(
+            TransportErrorKind::Body,
+            format!("the answer of {} broke off: {}", self.place, text_of(error)),
+        )
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, TransportError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.guard.is_none() {
+            return Poll::Ready(None);
+        }
+        let mut reading = match self.reading.take() {
+            Some(reading) => reading,
+            None => JsFuture::from(self.reader.read()),
+        };
+        let read = match Pin::new(&mut reading).poll(cx) {
+            Poll::Pending => {
+                self.reading = Some(reading);
+                return Poll::Pending;
+            }
+            Poll::Ready(read) => read,
+        };
+        let piece = read.and_then(|result| {
+            let done = Reflect::get(&result, &JsValue::from_str("done"))?.is_truthy();
+            let value = Reflect::get(&result, &JsValue::from_str("value"))?;
+            Ok((!done).then_some(value))
+        });
+        Poll::Ready(match piece {
+            Ok(Some(value)) => match value.dyn_into::<Uint8Array>() {
+                Ok(array) => Some(Ok(Bytes::from(array.to_vec()))),
+                Err(other) => {
+                    let error = self.failure(&other);
+                    self.guard = None;
+                    Some(Err(error))
+                }
+            },
+            Ok(None) => {
+                self.guard = None;
+                None
+            }
+            Err(error) => {
+                let error = self.failure(&error);
+                self.guard = None;
+                Some(Err(error))
+            }
+        })
+    }
+}
+
+/// What a thrown value says. Node puts the reason of a failed fetch into `cause`.
+fn text_of(error: &JsValue) -> String {
+    let text = |value: &JsValue| {
+        Reflect::get(value, &JsValue::from_str("message"))
+            .ok()
+            .and_then(|m| m.as_string())
+            .filter(|m| !m.is_empty())
+    };
+    let cause = Reflect::get(error, &JsValue::from_str("cause")).ok();
+    match (text(error), cause.as_ref().and_then(text)) {
+        (Some(message), Some(cause)) => format!("{message} ({cause})"),
+        (Some(message), None) => message,
+        (None, _) => error.as_string().unwrap_or_else(|| "no reason is given".to_owned()),
+    }
+}
