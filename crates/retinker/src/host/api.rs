@@ -1,0 +1,367 @@
+//! The types of `/retinker/v1`, which host and callers share.
+//!
+//! | Call | Request | Answer |
+//! |---|---|---|
+//! | `GET /retinker/v1/status` | | [`HostStatus`] |
+//! | `GET /retinker/v1/runs?health=&q=&sort=&offset=&limit=` | [`RunsQuery`] | [`RunWindow`] |
+//! | `GET /retinker/v1/runs/{run_id}` | | [`RunDetail`] |
+//! | `POST /retinker/v1/plans` | [`PlanRequest`](crate::recovery::plan::PlanRequest) | [`PlanAnswer`] |
+//! | `POST /retinker/v1/restores` | [`StartRestore`] | [`StartedRestore`] |
+//! | `GET /retinker/v1/restores` | | [`Restores`] |
+//! | `GET /retinker/v1/restores/{id}` | | [`RestoreRecord`] |
+//! | `POST /retinker/v1/restores/{id}/hand-over` | | [`HandOver`] |
+//! | `GET /retinker/v1/events` | | server-sent events, each `data:` an [`HostEvent`] |
+//!
+//! Every call carries the host's token in the header [`TOKEN_HEADER`]. A refused call is answered with an
+//! [`ApiProblem`].
+
+use retinker_wire::UserMetadata;
+use retinker_wire::run::{Checkpoint, TrainingRun};
+use retinker_wire::time::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::recovery::health::{Health, Verdict};
+use crate::recovery::plan::{NoPlan, RestorePlan};
+use crate::recovery::restore::{Attachment, RestoreRecord};
+
+/// The header that carries the host's token.
+pub const TOKEN_HEADER: &str = "x-retinker-token";
+
+/// What went wrong, to which thing, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiProblem {
+    /// A stable name for programs, e.g. `run_not_found`, `service_unreachable`, `plan_changed`.
+    pub code: String,
+    /// What happened, for people.
+    pub message: String,
+    /// What to do, for people; empty when there is nothing to add.
+    #[serde(default)]
+    pub hint: String,
+}
+
+/// What kind of service stands behind the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceKind {
+    /// The embedded one.
+    Local,
+    /// Another, by its base URL.
+    Remote,
+}
+
+/// The service behind the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceInfo {
+    /// Its name in the console.
+    pub name: String,
+    /// What kind.
+    pub kind: ServiceKind,
+    /// Where training programs reach it. Without credentials.
+    pub base_url: String,
+    /// The names of the base models that it offers; empty until it has answered.
+    #[serde(default)]
+    pub base_models: Vec<String>,
+    /// Why it cannot be read now; `None` while it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ApiProblem>,
+}
+
+/// The demonstration that fills an empty data directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DemoProgress {
+    /// Whether it is still at work.
+    pub running: bool,
+    /// Training steps done.
+    pub steps_done: u32,
+    /// Training steps in all.
+    pub steps_total: u32,
+    /// What it is doing, for people.
+    pub message: String,
+}
+
+/// How the host is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// The host's version.
+    pub version: String,
+    /// The service behind it.
+    pub service: ServiceInfo,
+    /// When the index of runs was last read whole; `None` = never yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Time>,
+    /// The demonstration, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub demo: Option<DemoProgress>,
+}
+
+/// The order of a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunSort {
+    /// Worst health first, then newest activity.
+    #[default]
+    Health,
+    /// Newest activity first.
+    Activity,
+    /// By name.
+    Name,
+}
+
+/// Which runs to show. Absent members mean: all, by health, from the first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsQuery {
+    /// Only runs of this health.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// Only runs whose id, name, base model or labels hold this text, in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
+    /// The order.
+    #[serde(default)]
+    pub sort: RunSort,
+    /// How many to pass over.
+    #[serde(default)]
+    pub offset: u64,
+    /// How many to give; 100 when absent, at most 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    /// The run as the service tells it.
+    pub run: TrainingRun,
+    /// Its name for people: the label `name`, else the id.
+    pub name: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// The run that it replaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
+    /// The run that replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_to: Option<String>,
+    /// A restore of it that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_id: Option<String>,
+}
+
+/// How many runs of each health there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCounts {
+    /// [`Health::Poisoned`].
+    pub poisoned: u64,
+    /// [`Health::Unrecoverable`].
+    pub unrecoverable: u64,
+    /// [`Health::AtRisk`].
+    pub at_risk: u64,
+    /// [`Health::Recovered`].
+    pub recovered: u64,
+    /// [`Health::Healthy`].
+    pub healthy: u64,
+}
+
+impl HealthCounts {
+    /// The count of one health.
+    pub fn get(&self, health: Health) -> u64 {
+        match health {
+            Health::Poisoned => self.poisoned,
+            Health::Unrecoverable => self.unrecoverable,
+            Health::AtRisk => self.at_risk,
+            Health::Recovered => self.recovered,
+            Health::Healthy => self.healthy,
+        }
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, health: Health) {
+        let slot = match health {
+            Health::Poisoned => &mut self.poisoned,
+            Health::Unrecoverable => &mut self.unrecoverable,
+            Health::AtRisk => &mut self.at_risk,
+            Health::Recovered => &mut self.recovered,
+            Health::Healthy => &mut self.healthy,
+        };
+        *slot += 1;
+    }
+}
+
+/// A part of the list of runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunWindow {
+    /// The rows.
+    pub rows: Vec<RunRow>,
+    /// How many runs match.
+    pub matching: u64,
+    /// How many runs there are.
+    pub total: u64,
+    /// Of all runs that match the text, by health.
+    pub counts: HealthCounts,
+    /// When the list was last read from the service; `None` = never yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Time>,
+    /// Why the list could not be read again since; the rows are then those of `as_of`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ApiProblem>,
+}
+
+/// A run in a lineage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineageEntry {
+    /// The run.
+    pub run_id: String,
+    /// 0 for the root.
+    pub generation: u32,
+    /// The restore that made it; `None` for the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_id: Option<String>,
+}
+
+/// Ready-made code that goes on with a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snippet {
+    /// `python` or `rust`.
+    pub language: String,
+    /// What it does, in a few words.
+    pub title: String,
+    /// The code.
+    pub code: String,
+}
+
+/// Everything about one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunDetail {
+    /// The run as in the list.
+    pub row: RunRow,
+    /// What it can be restored from, newest first: its own checkpoints, and the one that it was restored from itself.
+    pub checkpoints: Vec<CheckpointRow>,
+    /// Why the checkpoints could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints_problem: Option<ApiProblem>,
+    /// Root first; more than one entry only when something was restored.
+    pub lineage: Vec<LineageEntry>,
+    /// The restore that made this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_by: Option<RestoreRecord>,
+    /// When a program that has taken this restored run over last asked it for something; `None` as long as none has,
+    /// and for runs that were not restored. What [`HandOver`] tells is used up then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over_at: Option<Time>,
+    /// The latest restore of this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreRecord>,
+    /// Why it offers no restore; `None` = it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_restore_because: Option<String>,
+    /// The run's own labels, without the lineage.
+    pub own_metadata: UserMetadata,
+    /// Code that goes on with this run: by attaching, when the host has restored it and nobody has taken it over; else
+    /// from its newest checkpoint.
+    pub snippets: Vec<Snippet>,
+}
+
+/// A checkpoint with what the console says of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointRow {
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// Why it cannot be restored from; `None` = it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unusable_because: Option<String>,
+}
+
+/// The answer to a request for a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanAnswer {
+    /// What a restore would do.
+    Plan(Box<RestorePlan>),
+    /// Why there is none.
+    None(NoPlan),
+}
+
+/// A confirmed plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartRestore {
+    /// The plan exactly as it was shown.
+    pub plan: RestorePlan,
+}
+
+/// A restore that was started, or found to be under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartedRestore {
+    /// The restore.
+    pub restore: RestoreRecord,
+    /// It had been started before, by another tab, click or program; nothing was started now.
+    pub already: bool,
+}
+
+/// All restores, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Restores {
+    /// The restores.
+    pub restores: Vec<RestoreRecord>,
+}
+
+/// What the taker of a restored run needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// The run's identity.
+    pub attachment: Attachment,
+    /// Where the service is.
+    pub base_url: String,
+    /// Code that takes it over; once that has been done, code that starts a new run from its newest checkpoint.
+    pub snippets: Vec<Snippet>,
+    /// Until when the host keeps the session alive beside the taker.
+    pub heartbeats_until: Time,
+}
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", try_from = "FlatEvent")]
+// Few are alive at once, and the large one is rare.
+#[allow(clippy::large_enum_variant)]
+pub enum HostEvent {
+    /// Runs changed, came or went: read the window again.
+    Runs {
+        /// Which, when they are few; empty = many.
+        run_ids: Vec<String>,
+    },
+    /// A restore went on.
+    Restore {
+        /// As it is now.
+        restore: Box<RestoreRecord>,
+    },
+    /// The host's own state changed: the service came or went, the demonstration went on.
+    Status {
+        /// As it is now.
+        status: HostStatus,
+    },
+}
+
+/// A [`HostEvent`] as it is read. Serde reads a tagged enum through a buffer, by code that is there a second time for
+/// every type within; read flat, the events cost the console no more than the calls.
+#[derive(Deserialize)]
+struct FlatEvent {
+    r#type: String,
+    #[serde(default)]
+    run_ids: Vec<String>,
+    #[serde(default)]
+    restore: Option<Box<RestoreRecord>>,
+    #[serde(default)]
+    status: Option<HostStatus>,
+}
+
+impl TryFrom<FlatEvent> for HostEvent {
+    type Error = String;
+
+    fn try_from(flat: FlatEvent) -> Result<Self, String> {
+        match (flat.r#type.as_str(), flat.restore, flat.status) {
+            ("runs", ..) => Ok(Self::Runs { run_ids: flat.run_ids }),
+            ("restore", Some(restore), _) => Ok(Self::Restore { restore }),
+            ("status", _, Some(status)) => Ok(Self::Status { status }),
+            (kind, ..) => Err(format!("an event of type '{kind}' that is unknown or incomplete")),
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The caller's side of the host API.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use futures_util::future::{Either, select};
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::api::{
+    ApiProblem, HandOver, HostEvent, HostStatus, PlanAnswer, Restores, RunDetail, RunSort, RunWindow,
+    RunsQuery, StartRestore, StartedRestore, TOKEN_HEADER,
+};
+use super::encode::{percent, segment};
+use super::sse::Parser;
+use crate::client::Secret;
+use crate::recovery::plan::{PlanRequest, RestorePlan};
+use crate::recovery::restore::RestoreRecord;
+use crate::runtime::Runtime;
+use crate::transport::{
+    BodyStream, Method, Request, Response, Transport, TransportError, TransportErrorKind,
+};
+
+/// How long the host may take to answer. Planning asks the service about checkpoints, so it is generous.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the event stream may be silent; the host sends a keep-alive every 15 s.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// The longest answer that is read.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Why a call to the host failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostError {
+    /// What happened and what to do.
+    pub problem: ApiProblem,
+    /// The host's status; `None` when it did not answer.
+    pub status: Option<u16>,
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem.message)?;
+        if self.problem.hint.is_empty() { Ok(()) } else { write!(f, " {}", self.problem.hint) }
+    }
+}
+
+impl std::error::Error for HostError {}
+
+impl HostError {
+    fn new(status: Option<u16>, code: &str, message: impl Into<String>, hint: &str) -> Self {
+        let problem = ApiProblem { code: code.to_owned(), message: message.into(), hint: hint.to_owned() };
+        Self { problem, status }
+    }
+
+    fn transport(error: &TransportError) -> Self {
+        match error.kind {
+            TransportErrorKind::Body => Self::new(
+                None,
+                "host_answer_cut_off",
+                "The host's answer broke off before its end.",
+                "Try again; if it happens again, look at the host's log.",
+            ),
+            TransportErrorKind::Build => Self::new(None, "bad_request", error.message.clone(), ""),
+            TransportErrorKind::Connect | TransportErrorKind::Request => Self::new(
+                None,
+                "host_unreachable",
+                "The host does not answer.",
+                "Is `retinker up` (or `retinker console`) still running? Start it again and open the address that \
+                 it prints.",
+            ),
+        }
+    }
+
+    fn timed_out() -> Self {
+        Self::new(
+            None,
+            "host_timeout",
+            format!("The host did not answer within {} s.", TIMEOUT.as_secs()),
+            "Try again; if it happens again, look at the host's log.",
+        )
+    }
+
+    fn of_answer(status: u16, body: &[u8]) -> Self {
+        if let Ok(problem) = serde_json::from_slice::<ApiProblem>(body) {
+            return Self { problem, status: Some(status) };
+        }
+        Self::new(
+            Some(status),
+            "not_a_host",
+            format!("What answers at this address (status {status}) is not a retinker host."),
+            "Open the address that `retinker up` prints.",
+        )
+    }
+
+    fn unreadable(status: u16, error: &serde_json::Error) -> Self {
+        if error.is_eof() {
+            return Self::new(
+                Some(status),
+                "host_answer_cut_off",
+                "The host's answer ends in the middle.",
+                "Try again; if it happens again, look at the host's log.",
+            );
+        }
+        Self::new(
+            Some(status),
+            "not_a_host",
+            format!(
+                "The host's answer cannot be understood (line {}, column {}).",
+                error.line(),
+                error.column()
+            ),
+            "Are console and host of the same version? Reload the page; else open the address that `retinker up` \
+             prints.",
+        )
+    }
+}
+
+/// Calls a host. Cheap to clone; dropping a call's future aborts the call.
+#[derive(Clone)]
+pub struct HostClient {
+    transport: Arc<dyn Transport>,
+    runtime: Arc<dyn Runtime>,
+    base_url: Arc<str>,
+    token: Secret,
+}
+
+impl fmt::Debug for HostClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostClient").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+impl HostClient {
+    /// A client of the host at this address, e.g. `http://127.0.0.1:8787`, with the token that it printed at its
+    /// start.
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        runtime: Arc<dyn Runtime>,
+        base_url: impl AsRef<str>,
+        token: impl Into<Secret>,
+    ) -> Self {
+        let base_url = base_url.as_ref().trim_end_matches('/').into();
+        Self { transport, runtime, base_url, token: token.into() }
+    }
+
+    /// How the host and its service are.
+    pub async fn status(&self) -> Result<HostStatus, HostError> {
+        read(self.get("/status").await?)
+    }
+
+    /// A window of the list of runs.
+    pub async fn runs(&self, query: &RunsQuery) -> Result<RunWindow, HostError> {
+        read(self.get(&format!("/runs?{}", query_string(query))).await?)
+    }
+
+    /// Everything about one run.
+    pub async fn run(&self, run_id: &str) -> Result<RunDetail, HostError> {
+        read(self.get(&format!("/runs/{}", segment(run_id))).await?)
+    }
+
+    /// What a restore would do, or why there can be none.
+    pub async fn plan(&self, request: &PlanRequest) -> Result<PlanAnswer, HostError> {
+        read(self.post("/plans", request).await?)
+    }
+
+    /// Starts a restore exactly as planned. Asking again is harmless: the answer is the restore that is under way.
+    pub async fn start_restore(&self, plan: &RestorePlan) -> Result<StartedRestore, HostError> {
+        read(self.post("/restores", &StartRestore { plan: plan.clone() }).await?)
+    }
+
+    /// All restores, newest first.
+    pub async fn restores(&self) -> Result<Restores, HostError> {
+        read(self.get("/restores").await?)
+    }
+
+    /// One restore.
+    pub async fn restore(&self, restore_id: &str) -> Result<RestoreRecord, HostError> {
+        read(self.get(&format!("/restores/{}", segment(restore_id))).await?)
+    }
+
+    /// Takes a restored run over: the host keeps its session alive for a while longer, then no more.
+    pub async fn hand_over(&self, restore_id: &str) -> Result<HandOver, HostError> {
+        read(
+            self.post(&format!("/restores/{}/hand-over", segment(restore_id)), &serde_json::Map::new())
+                .await?,
+        )
+    }
+
+    /// What changes, as it happens. The stream ends with an error when the connection does; what happened in
+    /// between is then found by reading the window again. Dropping it closes the connection.
+    pub async fn events(
+        &self,
+    ) -> Result<impl Stream<Item = Result<HostEvent, HostError>> + Send + use<>, HostError> {
+        let mut request = self.request(Method::Get, "/events", Bytes::new());
+        request.headers.push(("accept".into(), "text/event-stream".to_owned()));
+        let response = self
+            .within(TIMEOUT, self.transport.send(request))
+            .await?
+            .map_err(|e| HostError::transport(&e))?;
+        if response.status != 200 {
+            let status = response.status;
+            let body = self.within(TIMEOUT, whole(response)).await??;
+            return Err(HostError::of_answer(status, &body));
+        }
+        if !response.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
+            return Err(HostError::of_answer(response.status, b""));
+        }
+        Ok(events_of(Arc::clone(&self.runtime), response.body))
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> Request {
+        Request {
+            method,
+            url: format!("{}/retinker/v1{path}", self.base_url),
+            headers: vec![(TOKEN_HEADER.into(), self.token.expose().to_owned())],
+            body,
+        }
+    }
+
+    fn get(&self, path: &str) -> Answer<'_> {
+        let mut request = self.request(Method::Get, path, Bytes::new());
+        request.headers.push(("accept".into(), "application/json".to_owned()));
+        self.exchange(request)
+    }
+
+    fn post(&self, path: &str, body: &impl Serialize) -> Answer<'_> {
+        let body = match serde_json::to_vec(body) {
+            Ok(body) => body,
+            Err(e) => {
+                let refused =
+                    HostError::new(None, "bad_request", format!("The request cannot be written: {e}."), "");
+                return Box::pin(std::future::ready(Err(refused)));
+            }
+        };
+        let mut request = self.request(Method::Post, path, body.into());
+        request.headers.push(("accept".into(), "application/json".to_owned()));
+        request.headers.push(("content-type".into(), "application/json".to_owned()));
+        self.exchange(request)
+    }
+
+    /// An answer of success, unread. Apart from [`read`], and boxed, because code that is generic over what
+    /// is read is there once for each type, and a browser would load every copy.
+    fn exchange(&self, request: Request) -> Answer<'_> {
+        let sent = self.transport.send(request);
+        let answer = async move {
+            let response = sent.await.map_err(|e| HostError::transport(&e))?;
+            let status = response.status;
+            whole(response).await.map(|body| (status, body))
+        };
+        Box::pin(async move {
+            let (status, body) = self.within(TIMEOUT, answer).await??;
+            if (200..300).contains(&status) {
+                Ok((status, body))
+            } else {
+                Err(HostError::of_answer(status, &body))
+            }
+        })
+    }
+
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Result<T, HostError> {
+        match select(std::pin::pin!(work), self.runtime.sleep(limit)).await {
+            Either::Left((outcome, _)) => Ok(outcome),
+            Either::Right(_) => Err(HostError::timed_out()),
+        }
+    }
+}
+
+/// A call under way: the status and body of an answer of success.
+type Answer<'a> = BoxFuture<'a, Result<(u16, Vec<u8>), HostError>>;
+
+fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
+    serde_json::from_slice(&body).map_err(|error| HostError::unreadable(status, &error))
+}
+
+async fn whole(mut response: Response) -> Result<Vec<u8>, HostError> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.body.next().await {
+        let piece = piece
+            .map_err(|e| HostError::transport(&TransportError { kind: TransportErrorKind::Body, ..e }))?;
+        if body.len() + piece.len() > MAX_ANSWER {
+            return Err(HostError::new(
+                Some(response.status),
+                "not_a_host",
+                "The host's answer is far too long.",
+                "",
+            ));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+struct Events {
+    runtime: Arc<dyn Runtime>,
+    body: Option<BodyStream>,
+    parser: Parser,
+    ready: std::collections::VecDeque<Vec<u8>>,
+}
+
+impl Events {
+    async fn next(&mut self) -> Option<Result<HostEvent, HostError>> {
+        loop {
+            if let Some(data) = self.ready.pop_front() {
+                match serde_json::from_slice(&data) {
+                    Ok(event) => return Some(Ok(event)),
+                    // A kind of event that a newer host sends: not for us.
+                    Err(_) if serde_json::from_slice::<serde_json::Value>(&data).is_ok() => continue,
+                    Err(error) => {
+                        self.body = None;
+                        return Some(Err(HostError::unreadable(200, &error)));
+                    }
+                }
+            }
+            let body = self.body.as_mut()?;
+            let lost = match select(body.next(), self.runtime.sleep(SILENCE)).await {
+                Either::Left((Some(Ok(piece)), _)) => match self.parser.feed(&piece) {
+                    Ok(events) => {
+                        self.ready.extend(events);
+                        continue;
+                    }
+                    Err(_) => {
+                        HostError::new(Some(200), "not_a_host", "The host's event stream is not one.", "")
+                    }
+                },
+                Either::Left(_) => HostError::new(
+                    None,
+                    "event_stream_lost",
+                    "The connection to the host was lost.",
+                    "It is tried again; is `retinker up` still running?",
+                ),
+                Either::Right(_) => HostError::new(
+                    None,
+                    "event_stream_lost",
+                    format!("Nothing was heard of the host for {} s.", SILENCE.as_secs()),
+                    "It is tried again; is `retinker up` still running?",
+                ),
+            };
+            self.body = None;
+            return Some(Err(lost));
+        }
+    }
+}
+
+fn events_of(
+    runtime: Arc<dyn Runtime>,
+    body: BodyStream,
+) -> impl Stream<Item = Result<HostEvent, HostError>> + Send + use<> {
+    let state = Events { runtime, body: Some(body), parser: Parser::default(), ready: Default::default() };
+    Box::pin(stream::unfold(state, |mut state| async move { state.next().await.map(|item| (item, state)) }))
+}
+
+fn query_string(query: &RunsQuery) -> String {
+    let mut pairs = Vec::new();
+    if let Some(health) = query.health {
+        pairs.push(format!("health={}", health.as_str()));
+    }
+    if let Some(q) = &query.q {
+        pairs.push(format!("q={}", percent(q, "")));
+    }
+    pairs.push(format!(
+        "sort={}",
+        match query.sort {
+            RunSort::Health => "health",
+            RunSort::Activity => "activity",
+            RunSort::Name => "name",
+        }
+    ));
+    pairs.push(format!("offset={}", query.offset));
+    if let Some(limit) = query.limit {
+        pairs.push(format!("limit={limit}"));
+    }
+    pairs.join("&")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,600 @@
+//! Carries plans out: journal first, then act, so that a restore that was cut off anywhere can be gone on with.
+//!
+//! The new run's identity is (session id, number in that session). It is in the journal *before* the weights are
+//! loaded, and whoever resumes the restore asks again under the same identity: a service that deduplicates on it
+//! finds the same run. What a crash can leave behind:
+//!
+//! - after `create_session`, before its id is journaled: a session without a run. It carries the label
+//!   `retinker.restore_id`, gets no heartbeats, and costs nothing; the resumed restore opens another.
+//! - during the load, on a service that does not deduplicate: a surplus run that nobody adopts, in the same
+//!   session and with the same label.
+//!
+//! Exactly one run is *adopted*: that is one write to the journal, under a lease. Two hosts with two journals on one
+//! service are not kept apart by it: right before a restore begins, the runs' labels are searched for a successor that
+//! the journal does not know. That narrows the race and cannot close it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use retinker_wire::UserMetadata;
+use retinker_wire::model::{
+    CreateModelRequest, LoadWeightsRequest, LoadWeightsResult, LoraConfig, adamw, create_model_type,
+    load_weights_type, metadata_value, model_id_of,
+};
+use retinker_wire::run::TrainingRun;
+use retinker_wire::session::{CreateSessionRequest, FinishReason};
+
+use super::health::{cause_of, unusable_because};
+use super::journal::{Begun, Lease, Store, StoreError, check_schema};
+use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, RestorePlan};
+use super::planner::{candidates, origin_of};
+use super::restore::{Attachment, RestoreEvent, RestoreRecord, RestoreState};
+use crate::client::{Api, Error, SDK_VERSION};
+use crate::runtime::Runtime;
+
+/// How long a lease holds without being renewed: after a crash, nobody resumes the restore sooner.
+pub const LEASE_TTL: Duration = Duration::from_secs(15);
+
+/// How often one step is tried against a service that fails, beyond the client's own retries.
+const ATTEMPTS: u32 = 4;
+/// The pause before the second try; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// How often, and after which pause each, a hand-over that finds the lease taken looks again.
+const HAND_OVER_TRIES: (u32, Duration) = (20, Duration::from_millis(100));
+/// How many runs at each end of the list are searched for a successor right before a restore begins.
+const ENDS: u64 = 100;
+/// The number of the new run in its session: a session is opened for each restore.
+const MODEL_SEQ_ID: u64 = 0;
+/// Seed of the adapter that is made only to be overwritten by the checkpoint; explicit, as always.
+const PLACEHOLDER_SEED: u64 = 0;
+
+/// Why a restore was not begun, or went no further.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RestoreError {
+    /// The plan's id is not its digest.
+    #[error("this is not the plan that was shown: its contents do not match its id")]
+    NotThePlan,
+    /// What the plan was made from has changed.
+    #[error("the plan no longer holds: {0}")]
+    PlanChanged(String),
+    /// The service could not be asked.
+    #[error("{0}")]
+    Service(Error),
+    /// The journal failed. The restore is where the journal says it is.
+    #[error("{0}")]
+    Journal(#[from] StoreError),
+    /// Another program drives the restore now.
+    #[error("restore {0} is being carried out elsewhere")]
+    DrivenElsewhere(String),
+    /// Only an adopted run can be handed over.
+    #[error("restore {id} has no run to hand over: it is {state}")]
+    NothingToHandOver {
+        /// The restore.
+        id: String,
+        /// How far it is.
+        state: &'static str,
+    },
+}
+
+type Progress = Arc<dyn Fn(&RestoreRecord) + Send + Sync>;
+
+/// Carries restores out. Cheap to clone.
+#[derive(Clone)]
+pub struct Executor {
+    api: Api,
+    store: Arc<dyn Store>,
+    runtime: Arc<dyn Runtime>,
+    progress: Option<Progress>,
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// An executor over this service and journal.
+    pub fn new(api: Api, store: Arc<dyn Store>, runtime: Arc<dyn Runtime>) -> Self {
+        Self { api, store, runtime, progress: None }
+    }
+
+    /// Calls this after each write to the journal.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl Fn(&RestoreRecord) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Writes a confirmed plan to the journal as a restore; [`run`](Self::run) then carries it out. A run that a
+    /// restore holds already is answered with that one. The plan is checked again before: it must be as it was
+    /// shown, its run still corrupted and without a successor, and its checkpoint still there.
+    pub async fn begin(&self, plan: RestorePlan) -> Result<Begun, RestoreError> {
+        if !plan.verify_id() {
+            return Err(RestoreError::NotThePlan);
+        }
+        let earlier = self.store.by_old_run(&plan.run_id).await?;
+        if let Some(record) = earlier.into_iter().find(|record| record.state.holds_the_run()) {
+            return Ok(Begun::Existing(record));
+        }
+        self.check_again(&plan).await?;
+        let now = self.runtime.now();
+        let id = format!("restore-{:016x}", self.runtime.random());
+        let message = format!("Asked for: restore run {} from {}.", plan.run_id, plan.checkpoint.tinker_path);
+        let record = RestoreRecord {
+            id,
+            plan,
+            state: RestoreState::Planned,
+            events: vec![RestoreEvent { at: now, state: RestoreState::Planned, message }],
+            session_id: None,
+            model_seq_id: None,
+            new_run_id: None,
+            attachment: None,
+            last_request_time: None,
+            error: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let begun = self.store.begin(record).await?;
+        if let Begun::New(record) = &begun {
+            self.tell(record);
+        }
+        Ok(begun)
+    }
+
+    async fn check_again(&self, plan: &RestorePlan) -> Result<(), RestoreError> {
+        let changed = |why: String| Err(RestoreError::PlanChanged(why));
+        let run = match self.api.training_run(&plan.run_id).await {
+            Err(error) if error.is_not_found() => {
+                return changed(format!("run {} does not exist any more", plan.run_id));
+            }
+            answer => answer.map_err(RestoreError::Service)?,
+        };
+        if run.corrupted != Some(true) {
+            return changed(format!("run {} is no longer corrupted", plan.run_id));
+        }
+        let path = &plan.checkpoint.tinker_path;
+        let origin = origin_of(&run, self.store.by_new_run(&plan.run_id).await?.as_ref());
+        let listed = candidates(&self.api, &run, origin.as_deref()).await.map_err(RestoreError::Service)?;
+        let Some(found) = listed.iter().find(|checkpoint| checkpoint.tinker_path == *path) else {
+            return changed(format!("checkpoint {path} does not exist any more"));
+        };
+        if found.time != plan.checkpoint.time {
+            return changed(format!("checkpoint {path} has been saved again since"));
+        }
+        if let Some(reason) = unusable_because(found, self.runtime.now()) {
+            return changed(format!("checkpoint {path} cannot be used. {reason}"));
+        }
+        match self.foreign_successor(&plan.run_id).await? {
+            Some(other) => changed(format!(
+                "run {} has been restored already, by another program: run {other} has taken its place",
+                plan.run_id
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A run that says in its labels that it was restored from this one, by a restore that the journal does not
+    /// know. Only the newest runs are looked at, which services list first or last.
+    async fn foreign_successor(&self, run_id: &str) -> Result<Option<String>, RestoreError> {
+        let mut offset = 0;
+        loop {
+            let page = match self.api.training_runs(ENDS, offset).await {
+                Err(error) if error.is_unsupported() => return Ok(None),
+                page => page.map_err(RestoreError::Service)?,
+            };
+            for run in page.training_runs {
+                if let Some(restore_id) = restore_of(&run, run_id)
+                    && self.store.get(restore_id).await?.is_none()
+                {
+                    return Ok(Some(run.training_run_id));
+                }
+            }
+            let last = page.cursor.total_count.saturating_sub(ENDS);
+            if last <= offset {
+                return Ok(None);
+            }
+            offset = last;
+        }
+    }
+
+    /// Carries a restore on from wherever the journal says it is, until it is settled. A restore that failed is a
+    /// success of this call: its record says why.
+    pub async fn run(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {
+        let lease = self.lease(restore_id).await?;
+        let (renewal, work) = (Box::pin(self.keep(&lease)), Box::pin(self.drive(&lease)));
+        let outcome = match select(work, renewal).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right((error, _)) => return Err(error.into()),
+        };
+        // A lease that cannot be given back ends by itself.
+        let _ = self.store.release(&lease).await;
+        outcome
+    }
+
+    /// Takes the lease for one call: each has a name of its own, so that no two share a lease.
+    async fn lease(&self, restore_id: &str) -> Result<Lease, RestoreError> {
+        let owner = format!("executor-{:016x}", self.runtime.random());
+        self.store
+            .acquire_lease(restore_id, &owner, LEASE_TTL)
+            .await?
+            .ok_or_else(|| RestoreError::DrivenElsewhere(restore_id.to_owned()))
+    }
+
+    /// Renews the lease until that fails.
+    async fn keep(&self, lease: &Lease) -> StoreError {
+        loop {
+            self.runtime.sleep(LEASE_TTL / 3).await;
+            match self.store.acquire_lease(&lease.restore_id, &lease.owner, LEASE_TTL).await {
+                Ok(Some(renewed)) if renewed.fence == lease.fence => {}
+                Ok(_) => return StoreError::LeaseLost(lease.restore_id.clone()),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Carries on what a crash or a stop cut off, one after the other. A restore that another program drives is
+    /// left to it and not in the answer.
+    pub async fn resume_unfinished(&self) -> Result<Vec<RestoreRecord>, RestoreError> {
+        let mut settled = Vec::new();
+        for record in self.store.unfinished().await? {
+            match self.run(&record.id).await {
+                Ok(record) => settled.push(record),
+                Err(RestoreError::DrivenElsewhere(_) | RestoreError::Journal(StoreError::LeaseLost(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Marks a restored run as taken over. A second hand-over is answered like the first. A restore that is under
+    /// way is left alone.
+    pub async fn hand_over(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {
+        let (mut tries, pause) = HAND_OVER_TRIES;
+        loop {
+            let record = self.read(restore_id).await?;
+            match record.state {
+                RestoreState::HandedOver => return Ok(record),
+                RestoreState::Adopted => {}
+                state => {
+                    return Err(RestoreError::NothingToHandOver { id: record.id, state: state.as_str() });
+                }
+            }
+            match self.lease(restore_id).await {
+                Ok(lease) => {
+                    let outcome = self.hand_over_under(&lease).await;
+                    let _ = self.store.release(&lease).await;
+                    return outcome;
+                }
+                // Whoever has just adopted it, or hands it over at the same time, is done in a moment.
+                Err(RestoreError::DrivenElsewhere(_)) if tries > 0 => {
+                    tries -= 1;
+                    self.runtime.sleep(pause).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn hand_over_under(&self, lease: &Lease) -> Result<RestoreRecord, RestoreError> {
+        let mut record = self.read(&lease.restore_id).await?;
+        // Somebody else may have been sooner.
+        if record.state == RestoreState::Adopted {
+            self.write(lease, &mut record, RestoreState::HandedOver, "Handed over.".to_owned()).await?;
+        }
+        Ok(record)
+    }
+
+    async fn read(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {
+        let record =
+            self.store.get(restore_id).await?.ok_or_else(|| StoreError::NotFound(restore_id.to_owned()))?;
+        check_schema(&record)?;
+        Ok(record)
+    }
+
+    /// Moves the record to this state, in the journal and then in memory.
+    async fn write(
+        &self,
+        lease: &Lease,
+        record: &mut RestoreRecord,
+        state: RestoreState,
+        message: String,
+    ) -> Result<(), RestoreError> {
+        let at = self.runtime.now();
+        let mut next = record.clone();
+        next.state = state;
+        next.updated_at = at;
+        next.events.push(RestoreEvent { at, state, message });
+        self.store.append(lease, next.clone()).await?;
+        *record = next;
+        self.tell(record);
+        Ok(())
+    }
+
+    fn tell(&self, record: &RestoreRecord) {
+        if let Some(event) = record.events.last() {
+            tracing::info!(restore = %record.id, run = %record.plan.run_id, state = ?event.state, "{}", event.message);
+        }
+        if let Some(progress) = &self.progress {
+            progress(record);
+        }
+    }
+
+    async fn drive(&self, lease: &Lease) -> Result<RestoreRecord, RestoreError> {
+        let mut record = self.read(&lease.restore_id).await?;
+        while !record.state.is_settled() {
+            let step = match record.state {
+                RestoreState::Planned => {
+                    let message = "Opening a session for the new run.".to_owned();
+                    self.write(lease, &mut record, RestoreState::OpeningSession, message).await?;
+                    Ok(())
+                }
+                RestoreState::OpeningSession => self.open_session(lease, &mut record).await?,
+                RestoreState::Loading => self.load(lease, &mut record).await?,
+                _ => self.check(lease, &mut record).await?,
+            };
+            if let Err(reason) = step {
+                self.fail(lease, &mut record, reason).await?;
+            }
+        }
+        Ok(record)
+    }
+
+    async fn open_session(&self, lease: &Lease, record: &mut RestoreRecord) -> Result<Step, RestoreError> {
+        let labels = UserMetadata::from([
+            (LABEL_RESTORE_ID.to_owned(), record.id.clone()),
+            (LABEL_RESTORED_FROM.to_owned(), record.plan.run_id.clone()),
+        ]);
+        let request = CreateSessionRequest {
+            tags: vec!["retinker-restore".to_owned()],
+            user_metadata: metadata_value(&labels),
+            sdk_version: SDK_VERSION.to_owned(),
+            kind: "create_session".to_owned(),
+            ..CreateSessionRequest::default()
+        };
+        let opened = self.persist(|| self.api.create_session(&request), Error::is_retryable).await;
+        let session = match opened {
+            Ok(session) => session,
+            Err(error) => return Ok(Err(format!("No session could be opened for the new run. {error}"))),
+        };
+        record.session_id = Some(session.session_id);
+        record.model_seq_id = Some(MODEL_SEQ_ID);
+        let message = format!("Loading {}.", record.plan.checkpoint.tinker_path);
+        self.write(lease, record, RestoreState::Loading, message).await?;
+        Ok(Ok(()))
+    }
+
+    async fn load(&self, lease: &Lease, record: &mut RestoreRecord) -> Result<Step, RestoreError> {
+        let Some((session_id, model_seq_id)) = record.session_id.clone().zip(record.model_seq_id) else {
+            return Ok(Err("The journal holds no identity for the new run.".to_owned()));
+        };
+        // An attachment that stands in the journal already is the mark of the second way.
+        if record.attachment.is_none() {
+            let request = LoadWeightsRequest {
+                session_id: Some(session_id.clone()),
+                model_seq_id: Some(model_seq_id),
+                path: record.plan.checkpoint.tinker_path.clone(),
+                optimizer: record.plan.optimizer,
+                user_metadata: Some(metadata_value(&labels_of(record))),
+                optimizer_config: self.optimizer_for(record).await,
+                kind: load_weights_type(),
+                ..LoadWeightsRequest::default()
+            };
+            match self.load_weights(&request).await {
+                Ok(loaded) => {
+                    let model_id = loaded.model_id.unwrap_or_else(|| model_id_of(&session_id, model_seq_id));
+                    record.attachment = Some(Attachment { session_id, model_id, next_seq_id: 1 });
+                    return self.loaded(lease, record).await;
+                }
+                Err(error) if error.is_unknown_form() => {}
+                Err(error) => return Ok(Err(load_failure(record, &error))),
+            }
+            match self.make_fresh_model(record, &session_id, model_seq_id).await {
+                Ok(model_id) => {
+                    record.attachment = Some(Attachment { session_id, model_id, next_seq_id: 2 });
+                    let message = "The service does not make a run from a checkpoint in one call: loading into a fresh one.";
+                    self.write(lease, record, RestoreState::Loading, message.to_owned()).await?;
+                }
+                Err(error) => return Ok(Err(format!("No run could be made for the checkpoint. {error}"))),
+            }
+        }
+        let Some(attachment) = &record.attachment else {
+            return Ok(Err("The new run has no id.".to_owned()));
+        };
+        let request = LoadWeightsRequest {
+            model_id: Some(attachment.model_id.clone()),
+            seq_id: Some(1),
+            path: record.plan.checkpoint.tinker_path.clone(),
+            optimizer: record.plan.optimizer,
+            kind: load_weights_type(),
+            ..LoadWeightsRequest::default()
+        };
+        match self.load_weights(&request).await {
+            Ok(_) => self.loaded(lease, record).await,
+            Err(error) => Ok(Err(load_failure(record, &error))),
+        }
+    }
+
+    async fn loaded(&self, lease: &Lease, record: &mut RestoreRecord) -> Result<Step, RestoreError> {
+        record.new_run_id = record.attachment.as_ref().map(|attachment| attachment.model_id.clone());
+        let message = "The checkpoint is loaded. Looking at the new run.".to_owned();
+        self.write(lease, record, RestoreState::Checking, message).await?;
+        Ok(Ok(()))
+    }
+
+    /// What optimizer a load without the optimizer's state starts with: the one that the checkpoint was trained
+    /// with. A load with the state must not name one.
+    async fn optimizer_for(&self, record: &RestoreRecord) -> Option<serde_json::Value> {
+        if record.plan.optimizer {
+            return None;
+        }
+        let info = self.api.weights_info(&record.plan.checkpoint.tinker_path).await.ok();
+        Some(info.and_then(|info| info.optimizer_config).unwrap_or_else(adamw))
+    }
+
+    async fn make_fresh_model(
+        &self,
+        record: &RestoreRecord,
+        session_id: &str,
+        model_seq_id: u64,
+    ) -> Result<String, Error> {
+        let path = &record.plan.checkpoint.tinker_path;
+        let info = match self.api.weights_info(path).await {
+            Ok(info) => info,
+            Err(error) if error.is_unsupported() => Default::default(),
+            Err(error) => return Err(error),
+        };
+        let shape = LoraConfig::default();
+        let request = CreateModelRequest {
+            session_id: session_id.to_owned(),
+            model_seq_id,
+            base_model: record.plan.base_model.clone(),
+            user_metadata: Some(metadata_value(&labels_of(record))),
+            lora_config: Some(LoraConfig {
+                rank: info.lora_rank.or(record.plan.lora_rank).unwrap_or(shape.rank),
+                seed: Some(PLACEHOLDER_SEED),
+                train_unembed: info.train_unembed.unwrap_or(shape.train_unembed),
+                train_mlp: info.train_mlp.unwrap_or(shape.train_mlp),
+                train_attn: info.train_attn.unwrap_or(shape.train_attn),
+            }),
+            // Services without the one-call form are the same that refuse this member; they know only AdamW.
+            optimizer_config: info.optimizer_config.filter(|config| *config != adamw()),
+            kind: create_model_type(),
+        };
+        let made = self.persist(
+            || async {
+                let pending = self.api.create_model(&request).await?;
+                pending.await
+            },
+            may_ask_again,
+        );
+        Ok(made.await?.model_id)
+    }
+
+    /// Asks for the load and waits for it. A result that the service has forgotten, as after its restart, is
+    /// asked for anew under the same identity.
+    async fn load_weights(&self, request: &LoadWeightsRequest) -> Result<LoadWeightsResult, Error> {
+        let loaded = self.persist(
+            || async {
+                let pending = self.api.load_weights(request).await?;
+                pending.await
+            },
+            may_ask_again,
+        );
+        loaded.await
+    }
+
+    async fn check(&self, lease: &Lease, record: &mut RestoreRecord) -> Result<Step, RestoreError> {
+        let Some(attachment) = record.attachment.clone() else {
+            return Ok(Err("The journal holds no new run to look at.".to_owned()));
+        };
+        let new_run = &attachment.model_id;
+        if let Err(error) = self.persist(|| self.api.get_info(new_run), Error::is_retryable).await {
+            return Ok(Err(format!("The new run {new_run} does not answer. {error}")));
+        }
+        let run = match self.persist(|| self.api.training_run(new_run), Error::is_retryable).await {
+            Ok(run) => run,
+            Err(error) => return Ok(Err(format!("The new run {new_run} is not listed. {error}"))),
+        };
+        if run.corrupted == Some(true) {
+            let reason = cause_of(&run).unwrap_or("the service says no more");
+            return Ok(Err(format!("The new run {new_run} is corrupted itself: {reason}.")));
+        }
+        if let (Some(found), Some(planned)) = (run.lora_rank, record.plan.lora_rank)
+            && found != planned
+        {
+            return Ok(Err(format!("The new run {new_run} has rank {found} instead of {planned}.")));
+        }
+        // Some services keep no labels; then the lineage lives in the journal alone.
+        let label = run.user_metadata.as_ref().and_then(|labels| labels.get(LABEL_RESTORE_ID));
+        if label.is_some_and(|label| *label != record.id) {
+            return Ok(Err(format!("Run {new_run} belongs to another restore.")));
+        }
+        record.last_request_time = Some(run.last_request_time);
+        let message = format!("Run {new_run} has taken the place of run {}.", record.plan.run_id);
+        self.write(lease, record, RestoreState::Adopted, message).await?;
+        Ok(Ok(()))
+    }
+
+    async fn fail(
+        &self,
+        lease: &Lease,
+        record: &mut RestoreRecord,
+        reason: String,
+    ) -> Result<(), RestoreError> {
+        record.error = Some(reason.clone());
+        record.attachment = None;
+        record.new_run_id = None;
+        self.write(lease, record, RestoreState::Failed, reason).await?;
+        // What the session holds is not adopted by anybody: let the service have its memory back.
+        if let Some(session_id) = &record.session_id {
+            let detail = Some(format!("restore {} failed", record.id));
+            if let Err(error) = self.api.finish_session(session_id, FinishReason::Errored, detail).await {
+                tracing::debug!(session = %session_id, %error, "the session of a failed restore is left to end by itself");
+            }
+        }
+        Ok(())
+    }
+
+    /// Does something again, after growing pauses, while it fails in a way that may pass.
+    async fn persist<T, F>(
+        &self,
+        mut act: impl FnMut() -> F,
+        may_pass: fn(&Error) -> bool,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match act().await {
+                Err(error) if may_pass(&error) => {
+                    tracing::warn!(%error, "trying again in {} s", pause.as_secs());
+                    self.runtime.sleep(pause).await;
+                    pause *= 2;
+                }
+                outcome => return outcome,
+            }
+        }
+        act().await
+    }
+}
+
+/// What a step came to: done, or why the restore has failed.
+type Step = Result<(), String>;
+
+/// Whether asking again, under the same identity, may end otherwise.
+fn may_ask_again(error: &Error) -> bool {
+    use crate::client::ErrorKind;
+    match error.kind() {
+        // The same identity would be given the same failure.
+        ErrorKind::Failed { .. } => false,
+        // The service has forgotten the result; whether the load was done is seen by asking for it again.
+        ErrorKind::Expired { .. } => true,
+        ErrorKind::Refused { status: 404, request_id: Some(_), .. } => true,
+        _ => error.is_retryable(),
+    }
+}
+
+/// The restore that made this run from that one, as its labels say.
+fn restore_of<'a>(run: &'a TrainingRun, old_run: &str) -> Option<&'a String> {
+    let labels = run.user_metadata.as_ref()?;
+    labels.get(LABEL_RESTORED_FROM).filter(|from| *from == old_run)?;
+    labels.get(LABEL_RESTORE_ID)
+}
+
+/// The labels of the new run: those of the plan, and which restore makes it.
+fn labels_of(record: &RestoreRecord) -> UserMetadata {
+    let mut labels = record.plan.user_metadata.clone();
+    labels.insert(LABEL_RESTORE_ID.to_owned(), record.id.clone());
+    labels
+}
+
+fn load_failure(record: &RestoreRecord, error: &Error) -> String {
+    format!("Checkpoint {} could not be loaded. {error}", record.plan.checkpoint.tinker_path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! One verdict per run, with its reason.
+
+use retinker_wire::run::{Checkpoint, CheckpointType, TrainingRun};
+use retinker_wire::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// A checkpoint that expires sooner than this is not restored from: it could vanish while it is being loaded.
+pub const EXPIRY_MARGIN_MS: i64 = 60_000;
+
+/// A run whose last checkpoint expires sooner than this is at risk.
+pub const EXPIRES_SOON_MS: i64 = 24 * 3_600_000;
+
+/// How a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Poisoned, and there is a checkpoint to restore from.
+    Poisoned,
+    /// Poisoned, and nothing to restore from.
+    Unrecoverable,
+    /// Poisoned once; a restored run has taken its place.
+    Recovered,
+    /// Nothing wrong, but a failure now would cost much: no checkpoint, or the last one expires soon.
+    AtRisk,
+    /// Nothing wrong as far as can be seen.
+    Healthy,
+}
+
+impl Health {
+    /// Every verdict, worst first.
+    pub const ALL: [Self; 5] =
+        [Self::Poisoned, Self::Unrecoverable, Self::AtRisk, Self::Recovered, Self::Healthy];
+
+    /// The verdict's name on the wire and in URLs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Poisoned => "poisoned",
+            Self::Unrecoverable => "unrecoverable",
+            Self::Recovered => "recovered",
+            Self::AtRisk => "at_risk",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
+/// Whose fault it was, as far as is known. A failure of category `user` is never restored by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCategory {
+    /// The service's.
+    Server,
+    /// The request's.
+    User,
+    /// Not known.
+    Unknown,
+}
+
+/// A verdict with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// How the run is.
+    pub health: Health,
+    /// Why, as a sentence for people.
+    pub reason: String,
+    /// Whose fault; `None` where nothing failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<FailureCategory>,
+}
+
+/// What is known of the run that replaces another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Succession {
+    /// The restore.
+    pub restore_id: String,
+    /// The new run; `None` while the restore is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_run_id: Option<String>,
+}
+
+/// Why a checkpoint cannot be restored from; `None` when nothing that can be seen in it speaks against it.
+pub fn unusable_because(checkpoint: &Checkpoint, now: Time) -> Option<String> {
+    if checkpoint.checkpoint_type != CheckpointType::Training {
+        return Some(format!(
+            "It is a {} checkpoint; only a training checkpoint can be trained on.",
+            checkpoint.checkpoint_type
+        ));
+    }
+    let expires_at = checkpoint.expires_at?;
+    if expires_at <= now {
+        Some(format!("It expired at {expires_at}."))
+    } else if expires_at.as_millis().saturating_sub(now.as_millis()) < EXPIRY_MARGIN_MS {
+        Some(format!("It expires at {expires_at}, before a restore could be sure to have loaded it."))
+    } else {
+        None
+    }
+}
+
+/// The newest of these checkpoints that nothing visible speaks against. Servers order their lists differently, so
+/// the order is made here: by time, then by id.
+pub fn newest_usable<'a>(
+    checkpoints: impl IntoIterator<Item = &'a Checkpoint>,
+    now: Time,
+) -> Option<&'a Checkpoint> {
+    checkpoints
+        .into_iter()
+        .filter(|checkpoint| unusable_because(checkpoint, now).is_none())
+        .max_by(|a, b| (a.time, &a.checkpoint_id).cmp(&(b.time, &b.checkpoint_id)))
+}
+
+/// What is known of a run beyond what the list of runs says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known<'a> {
+    /// All checkpoints that it could be restored from (see [`candidates`](super::planner::candidates)); `None` where
+    /// they have not been read. The run's `last_checkpoint` then has to do, which some servers never tell.
+    pub checkpoints: Option<&'a [Checkpoint]>,
+    /// The restore that holds the run, if one does.
+    pub succession: Option<&'a Succession>,
+    /// The path of the checkpoint that the run was restored from (see [`origin_of`](super::planner::origin_of)).
+    pub origin: Option<&'a str>,
+}
+
+/// How a run is, from all that is known of it.
+pub fn assess(run: &TrainingRun, known: Known<'_>, now: Time) -> Verdict {
+    if let Some(Succession { new_run_id: Some(new_run), .. }) = known.succession {
+        return Verdict {
+            health: Health::Recovered,
+            reason: format!("Run {new_run} was restored from this one and has taken its place."),
+            category: None,
+        };
+    }
+    let listed = known.checkpoints.unwrap_or_default();
+    let newest = newest_usable(listed.iter().chain(run.last_checkpoint.as_ref()), now);
+    if run.corrupted == Some(true) {
+        return poisoned(run, newest, known);
+    }
+    let at_risk = |reason: String| Verdict { health: Health::AtRisk, reason, category: None };
+    let is_origin = |checkpoint: &Checkpoint| known.origin == Some(checkpoint.tinker_path.as_str());
+    match (newest.filter(|checkpoint| !is_origin(checkpoint)), known.origin) {
+        (None, Some(origin)) => at_risk(format!(
+            "It has no checkpoint of its own yet: a failure now goes back to {origin}, which it was restored from."
+        )),
+        (None, None) if run.last_checkpoint.is_some() || !listed.is_empty() => at_risk(
+            "None of its checkpoints can be restored from: a failure now would lose all of its work.".into(),
+        ),
+        (None, None) => at_risk("It has no checkpoint: a failure now would lose all of its work.".into()),
+        (Some(checkpoint), _) => match checkpoint.expires_at {
+            Some(expires_at) if expires_at.as_millis().saturating_sub(now.as_millis()) < EXPIRES_SOON_MS => {
+                at_risk(format!(
+                    "Its newest checkpoint, {}, expires at {expires_at}.",
+                    checkpoint.checkpoint_id
+                ))
+            }
+            _ => Verdict {
+                health: Health::Healthy,
+                reason: format!("Nothing wrong; its newest checkpoint is {}.", checkpoint.checkpoint_id),
+                category: None,
+            },
+        },
+    }
+}
+
+fn poisoned(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>) -> Verdict {
+    let cause = match cause_of(run) {
+        // Services begin their reasons in lower case.
+        Some(cause) => format!("Poisoned: {cause}."),
+        None => "The service says that a failure corrupted this run.".to_owned(),
+    };
+    let (health, way_out) = match (newest, known.origin) {
+        _ if known.succession.is_some() => (Health::Poisoned, "A restore is under way.".to_owned()),
+        (Some(checkpoint), Some(origin)) if checkpoint.tinker_path == origin => (
+            Health::Poisoned,
+            format!("It has no checkpoint of its own; it can be restored from {origin}, as it was before."),
+        ),
+        (Some(checkpoint), _) => {
+            (Health::Poisoned, format!("It can be restored from {}.", checkpoint.checkpoint_id))
+        }
+        // What has not been read is not lost.
+        (None, _) if known.checkpoints.is_none() => {
+            (Health::Poisoned, "Its checkpoints could not be read yet.".to_owned())
+        }
+        (None, _) => (Health::Unrecoverable, "It has no checkpoint to restore from.".to_owned()),
+    };
+    // The flag is raised for failures of the service; a bad request fails its own call and leaves the run alone.
+    Verdict { health, reason: format!("{cause} {way_out}"), category: Some(FailureCategory::Server) }
+}
+
+/// Why the service says that the run is corrupted, to stand inside a sentence: without its full stop.
+pub(crate) fn cause_of(run: &TrainingRun) -> Option<&str> {
+    let told = run.corrupted_reason.as_deref()?.trim().trim_end_matches('.');
+    (!told.is_empty()).then_some(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{checkpoint, run};
+    use super::*;
+    use crate::client::testing::test;
+
+    fn at(ms: i64) -> Time {
+        Time::from_millis(ms)
+    }
+
+    const NOW: i64 = 1_000_000_000_000;
+
+    fn listed(checkpoints: &[Checkpoint]) -> Known<'_> {
+        Known { checkpoints: Some(checkpoints), ..Known::default() }
+    }
+
+    #[test]
+    fn corrupted_missing_null_false_true() {
+        for (corrupted, health) in
+            [(None, Health::Healthy), (Some(false), Health::Healthy), (Some(true), Health::Poisoned)]
+        {
+            let mut run = run("r", corrupted);
+            run.last_checkpoint = Some(checkpoint("r", "a", NOW - 5_000));
+            assert_eq!(assess(&run, Known::default(), at(NOW)).health, health, "{corrupted:?}");
+        }
+    }
+
+    #[test]
+    fn reason_is_the_services_own_where_it_gives_one() {
+        let mut run = run("r", Some(true));
+        run.corrupted_reason = Some("the trainer lost its memory".into());
+        let verdict = assess(&run, listed(&[checkpoint("r", "a", NOW)]), at(NOW));
+        assert_eq!(
+            verdict.reason,
+            "Poisoned: the trainer lost its memory. It can be restored from weights/a."
+        );
+        assert_eq!(verdict.category, Some(FailureCategory::Server));
+        run.corrupted_reason = None;
+        let verdict = assess(&run, listed(&[]), at(NOW));
+        assert_eq!(verdict.health, Health::Unrecoverable);
+        assert!(verdict.reason.contains("no checkpoint to restore from"), "{}", verdict.reason);
+    }
+
+    #[test]
+    fn a_restore_that_is_done_recovers_and_one_under_way_does_not_yet() {
+        let mut run = run("r", Some(true));
+        run.last_checkpoint = Some(checkpoint("r", "a", NOW));
+        let mut succession = Succession { restore_id: "x".into(), new_run_id: None };
+        let verdict = assess(&run, Known { succession: Some(&succession), ..Known::default() }, at(NOW));
+        assert_eq!(verdict.health, Health::Poisoned);
+        assert!(verdict.reason.contains("under way"), "{}", verdict.reason);
+        succession.new_run_id = Some("n".into());
+        // `corrupted` may stay true after the cause is mended.
+        assert_eq!(
+            assess(&run, Known { succession: Some(&succession), ..Known::default() }, at(NOW)).health,
+            Health::Recovered
+        );
+    }
+
+    #[test]
+    fn at_risk_without_a_checkpoint_or_with_one_that_expires_soon() {
+        let mut run = run("r", Some(false));
+        assert_eq!(assess(&run, Known::default(), at(NOW)).health, Health::AtRisk);
+        for (left, health) in [
+            (EXPIRES_SOON_MS, Health::Healthy),
+            (EXPIRES_SOON_MS - 1, Health::AtRisk),
+            (EXPIRY_MARGIN_MS - 1, Health::AtRisk),
+            (-1, Health::AtRisk),
+        ] {
+            let mut last = checkpoint("r", "a", NOW - 5_000);
+            last.expires_at = Some(at(NOW + left));
+            run.last_checkpoint = Some(last);
+            assert_eq!(assess(&run, Known::default(), at(NOW)).health, health, "{left}");
+        }
+    }
+
+    #[test]
+    fn an_expired_or_sampler_checkpoint_restores_nothing() {
+        let run = run("r", Some(true));
+        let mut expired = checkpoint("r", "a", NOW - 5_000);
+        expired.expires_at = Some(at(NOW - 1));
+        let mut sampler = checkpoint("r", "b", NOW - 4_000);
+        sampler.checkpoint_type = CheckpointType::Sampler;
+        assert_eq!(assess(&run, listed(&[expired, sampler]), at(NOW)).health, Health::Unrecoverable);
+    }
+
+    #[test]
+    fn the_newest_is_found_in_any_order() {
+        let listed = [checkpoint("r", "b", 20), checkpoint("r", "c", 30), checkpoint("r", "a", 10)];
+        assert_eq!(newest_usable(&listed, at(40)).unwrap().checkpoint_id, "weights/c");
+    }
+
+    #[test]
+    fn what_was_not_read_is_not_lost() {
+        let mut run = run("r", Some(true));
+        let mut expired = checkpoint("r", "a", NOW - 5_000);
+        expired.expires_at = Some(at(NOW - 1));
+        for last in [None, Some(expired)] {
+            run.last_checkpoint = last;
+            let verdict = assess(&run, Known::default(), at(NOW));
+            assert_eq!(verdict.health, Health::Poisoned);
+            assert!(verdict.reason.ends_with("Its checkpoints could not be read yet."), "{}", verdict.reason);
+            assert_eq!(assess(&run, listed(&[]), at(NOW)).health, Health::Unrecoverable);
+        }
+    }
+
+    #[test]
+    fn a_restored_run_without_its_own_checkpoint_goes_back_to_its_origin() {
+        let origin = checkpoint("old", "a", NOW - 5_000);
+        let path = origin.tinker_path.as_str();
+        let mut run = run("new", Some(false));
+        let mut known = Known { origin: Some(path), ..Known::default() };
+        let verdict = assess(&run, known, at(NOW));
+        assert_eq!(verdict.health, Health::AtRisk);
+        assert!(verdict.reason.starts_with("It has no checkpoint of its own yet"), "{}", verdict.reason);
+        assert!(verdict.reason.contains(path), "{}", verdict.reason);
+        run.corrupted = Some(true);
+        let candidates = [origin.clone()];
+        known.checkpoints = Some(&candidates);
+        let verdict = assess(&run, known, at(NOW));
+        assert_eq!(verdict.health, Health::Poisoned);
+        assert!(verdict.reason.contains(path), "{}", verdict.reason);
+        known.checkpoints = Some(&[]);
+        assert_eq!(assess(&run, known, at(NOW)).health, Health::Unrecoverable, "the origin is gone as well");
+        let own = [origin.clone(), checkpoint("new", "b", NOW - 1)];
+        known.checkpoints = Some(&own);
+        let verdict = assess(&run, known, at(NOW));
+        assert!(verdict.reason.ends_with("It can be restored from weights/b."), "{}", verdict.reason);
+    }
+}

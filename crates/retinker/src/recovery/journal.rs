@@ -1,0 +1,287 @@
+//! The recovery journal: what every restore writes before it acts.
+//!
+//! A store makes four promises. **One restore holds a run:** of all that begin at once, one is written and the
+//! others are given it. **One driver at a time:** a restore is written to only under a lease whose time the store
+//! measures with its own clock, and whose fence grows with each new holder, so that one who was thought dead is
+//! refused. **Written means kept:** a call that has answered survives a crash (in memory: as long as the process).
+//! **One service:** what is in a journal is driven against the service that the journal was first bound to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+
+use super::plan::SCHEMA_VERSION;
+use super::restore::{RestoreRecord, RestoreState};
+use crate::runtime::Runtime;
+
+/// Why the journal could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be read or written.
+    #[error("the recovery journal cannot be used: {0}")]
+    Unavailable(String),
+    /// There is no such restore.
+    #[error("the recovery journal knows no restore {0}")]
+    NotFound(String),
+    /// Somebody else drives this restore now.
+    #[error("somebody else has taken over restore {0}")]
+    LeaseLost(String),
+    /// It was written by a newer version.
+    #[error(
+        "the recovery journal holds schema {found}, and this version knows {known}: use the newer retinker that wrote it"
+    )]
+    Newer {
+        /// What was found.
+        found: u32,
+        /// The newest that is known here.
+        known: u32,
+    },
+    /// Its restores belong to another service.
+    #[error("the recovery journal belongs to the service {bound}, not to {asked}")]
+    OtherService {
+        /// The service that it was first used with.
+        bound: String,
+        /// The one that it should be used with now.
+        asked: String,
+    },
+    /// An entry cannot be read.
+    #[error("the recovery journal's entry {id} cannot be read: {reason}")]
+    Damaged {
+        /// Which.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The right to write to one restore for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The restore.
+    pub restore_id: String,
+    /// Who holds it.
+    pub owner: String,
+    /// Grows with each new holder.
+    pub fence: u64,
+}
+
+/// What came of beginning a restore.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Begun {
+    /// It is written.
+    New(RestoreRecord),
+    /// This one holds the run already; nothing was written.
+    Existing(RestoreRecord),
+}
+
+/// The journal's home. See the module for what it promises.
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Binds the journal to this service, for ever. Refused when it is bound to another.
+    fn bind(&self, service: &str) -> BoxFuture<'static, Result<(), StoreError>>;
+    /// Writes a new restore, unless one holds the same old run (see [`RestoreState::holds_the_run`]).
+    fn begin(&self, record: RestoreRecord) -> BoxFuture<'static, Result<Begun, StoreError>>;
+    /// Takes the lease for this long, or extends it where this owner has it. `None`: somebody else has it.
+    fn acquire_lease(
+        &self,
+        restore_id: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<'static, Result<Option<Lease>, StoreError>>;
+    /// Gives the lease back; one that is already lost is left alone.
+    fn release(&self, lease: &Lease) -> BoxFuture<'static, Result<(), StoreError>>;
+    /// Replaces the restore's record. Refused when the lease is lost or over.
+    fn append(&self, lease: &Lease, record: RestoreRecord) -> BoxFuture<'static, Result<(), StoreError>>;
+    /// One restore.
+    fn get(&self, restore_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>>;
+    /// All restores, newest first.
+    fn list(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>>;
+    /// The restores of this run, newest first.
+    fn by_old_run(&self, run_id: &str) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>>;
+    /// The restore that made this run.
+    fn by_new_run(&self, run_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>>;
+    /// The restores that are not settled, oldest first.
+    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>>;
+}
+
+/// Refuses a journal that is bound to another service than this one.
+pub fn check_service(bound: &str, asked: &str) -> Result<(), StoreError> {
+    if bound != asked {
+        return Err(StoreError::OtherService { bound: bound.to_owned(), asked: asked.to_owned() });
+    }
+    Ok(())
+}
+
+/// Refuses a record that a newer version wrote.
+pub fn check_schema(record: &RestoreRecord) -> Result<(), StoreError> {
+    if record.plan.schema > SCHEMA_VERSION {
+        return Err(StoreError::Newer { found: record.plan.schema, known: SCHEMA_VERSION });
+    }
+    Ok(())
+}
+
+/// A journal that lives as long as the process. Its clock is the runtime's monotonic one.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    runtime: Arc<dyn Runtime>,
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    service: Arc<OnceLock<String>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// In which order the restores began.
+    number: u64,
+    record: RestoreRecord,
+    holder: Option<(String, Duration)>,
+    fence: u64,
+}
+
+impl MemoryStore {
+    /// An empty journal.
+    pub fn new(runtime: Arc<dyn Runtime>) -> Self {
+        Self { runtime, entries: Arc::default(), service: Arc::default() }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // A panic elsewhere leaves the map whole: every change to it is one assignment.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn select(&self, keep: impl Fn(&RestoreRecord) -> bool) -> Vec<RestoreRecord> {
+        let entries = self.entries();
+        let mut found: Vec<&Entry> = entries.values().filter(|entry| keep(&entry.record)).collect();
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+        found.into_iter().map(|entry| entry.record.clone()).collect()
+    }
+
+    fn begin_now(&self, record: RestoreRecord) -> Result<Begun, StoreError> {
+        check_schema(&record)?;
+        let mut entries = self.entries();
+        let holder = entries
+            .values()
+            .find(|e| e.record.plan.run_id == record.plan.run_id && e.record.state.holds_the_run());
+        if let Some(entry) = holder {
+            return Ok(Begun::Existing(entry.record.clone()));
+        }
+        if entries.contains_key(&record.id) {
+            return Err(StoreError::Unavailable(format!("restore {} exists already", record.id)));
+        }
+        let number = entries.values().map(|entry| entry.number).max().map_or(0, |n| n + 1);
+        let entry = Entry { number, record: record.clone(), holder: None, fence: 0 };
+        entries.insert(record.id.clone(), entry);
+        Ok(Begun::New(record))
+    }
+
+    fn acquire_now(&self, restore_id: &str, owner: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        let now = self.runtime.monotonic();
+        let mut entries = self.entries();
+        let entry = entries.get_mut(restore_id).ok_or_else(|| StoreError::NotFound(restore_id.to_owned()))?;
+        match &entry.holder {
+            Some((holder, until)) if *until > now && holder != owner => return Ok(None),
+            Some((holder, until)) if *until > now && holder == owner => {}
+            _ => entry.fence += 1,
+        }
+        entry.holder = Some((owner.to_owned(), now.saturating_add(ttl)));
+        Ok(Some(Lease { restore_id: restore_id.to_owned(), owner: owner.to_owned(), fence: entry.fence }))
+    }
+
+    fn release_now(&self, lease: &Lease) {
+        if let Some(entry) = self.entries().get_mut(&lease.restore_id)
+            && entry.fence == lease.fence
+        {
+            entry.holder = None;
+        }
+    }
+
+    fn append_now(&self, lease: &Lease, record: RestoreRecord) -> Result<(), StoreError> {
+        check_schema(&record)?;
+        let now = self.runtime.monotonic();
+        let mut entries = self.entries();
+        let entry = entries
+            .get_mut(&lease.restore_id)
+            .ok_or_else(|| StoreError::NotFound(lease.restore_id.clone()))?;
+        let held = entry.fence == lease.fence
+            && entry.holder.as_ref().is_some_and(|(owner, until)| *owner == lease.owner && *until > now);
+        if !held || record.id != lease.restore_id {
+            return Err(StoreError::LeaseLost(lease.restore_id.clone()));
+        }
+        entry.record = record;
+        Ok(())
+    }
+}
+
+fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl Store for MemoryStore {
+    fn bind(&self, service: &str) -> BoxFuture<'static, Result<(), StoreError>> {
+        ready(check_service(self.service.get_or_init(|| service.to_owned()), service))
+    }
+
+    fn begin(&self, record: RestoreRecord) -> BoxFuture<'static, Result<Begun, StoreError>> {
+        ready(self.begin_now(record))
+    }
+
+    fn acquire_lease(
+        &self,
+        restore_id: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<'static, Result<Option<Lease>, StoreError>> {
+        ready(self.acquire_now(restore_id, owner, ttl))
+    }
+
+    fn release(&self, lease: &Lease) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.release_now(lease);
+        ready(Ok(()))
+    }
+
+    fn append(&self, lease: &Lease, record: RestoreRecord) -> BoxFuture<'static, Result<(), StoreError>> {
+        ready(self.append_now(lease, record))
+    }
+
+    fn get(&self, restore_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
+        ready(Ok(self.entries().get(restore_id).map(|entry| entry.record.clone())))
+    }
+
+    fn list(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        ready(Ok(self.select(|_| true)))
+    }
+
+    fn by_old_run(&self, run_id: &str) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        ready(Ok(self.select(|record| record.plan.run_id == run_id)))
+    }
+
+    fn by_new_run(&self, run_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
+        let mut found = self.select(|record| record.new_run_id.as_deref() == Some(run_id));
+        // A run is made by one restore; should two name it, the one that adopted it counts.
+        found.sort_by_key(|record| record.state == RestoreState::Failed);
+        ready(Ok(found.into_iter().next()))
+    }
+
+    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        let mut found = self.select(|record| !record.state.is_settled());
+        found.reverse();
+        ready(Ok(found))
+    }
+}
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::testing::{ManualRuntime, test};
+
+    #[test]
+    fn the_one_in_memory_keeps_every_promise() {
+        let runtime = ManualRuntime::new();
+        let fresh = || Arc::new(MemoryStore::new(Arc::new(runtime.clone()))) as Arc<dyn Store>;
+        runtime.block_on(conformance::all(fresh));
+    }
+}

@@ -1,0 +1,18 @@
+//! Recovery: health, plan, restore, lineage.
+//!
+//! The way of one restore: [`planner`] gathers the facts and makes a [`plan`]; a person or a program confirms it;
+//! [`executor`] writes it to the [`journal`], acts, and writes down each step before and after it; [`ownership`]
+//! keeps the new run's session alive until somebody takes the run over.
+
+pub mod executor;
+pub mod health;
+pub mod journal;
+pub mod ownership;
+pub mod plan;
+pub mod planner;
+pub mod restore;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod simulation;

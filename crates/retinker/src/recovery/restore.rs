@@ -1,0 +1,150 @@
+//! The record of one restore: what the journal keeps, and what everybody watches.
+
+use retinker_wire::run::TrainingRun;
+use retinker_wire::time::Time;
+use serde::{Deserialize, Serialize};
+
+use super::plan::RestorePlan;
+
+/// How far a restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreState {
+    /// In the journal; nothing has been sent yet.
+    Planned,
+    /// A session is being opened for the new run.
+    OpeningSession,
+    /// The new run's identity is in the journal and its weights are being loaded.
+    Loading,
+    /// The weights are loaded; the new run is being looked at.
+    Checking,
+    /// The new run is there; its session is kept alive here until somebody takes it over.
+    Adopted,
+    /// Somebody has taken the new run over.
+    HandedOver,
+    /// It failed; `error` says why, and the run can be planned for again.
+    Failed,
+}
+
+impl RestoreState {
+    /// The state's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::OpeningSession => "opening_session",
+            Self::Loading => "loading",
+            Self::Checking => "checking",
+            Self::Adopted => "adopted",
+            Self::HandedOver => "handed_over",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more will happen by itself.
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::Adopted | Self::HandedOver | Self::Failed)
+    }
+
+    /// Whether the old run has a live successor or one on its way.
+    pub fn holds_the_run(self) -> bool {
+        self != Self::Failed
+    }
+}
+
+/// Requests of the adopted run that a service notes this much later may still be those of the restore itself.
+const TAKEN_OVER_MARGIN_MS: i64 = 2_000;
+
+/// What a training program needs to go on with a run that it did not make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The session to keep alive.
+    pub session_id: String,
+    /// The run.
+    pub model_id: String,
+    /// The number of the next training request.
+    pub next_seq_id: u64,
+}
+
+/// One step in a restore's story.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreEvent {
+    /// When.
+    pub at: Time,
+    /// The state it led to.
+    pub state: RestoreState,
+    /// What happened, for people.
+    pub message: String,
+}
+
+/// A restore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RestoreRecord {
+    /// Its id, also in the new run's labels as `retinker.restore_id`.
+    pub id: String,
+    /// What was confirmed.
+    pub plan: RestorePlan,
+    /// How far it is.
+    pub state: RestoreState,
+    /// Its story, oldest first.
+    pub events: Vec<RestoreEvent>,
+    /// The identity of the new run's session, once chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// The number of the new run in that session, once chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_seq_id: Option<u64>,
+    /// The new run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_run_id: Option<String>,
+    /// What a training program needs to take it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
+    /// The new run's last request when it was adopted, by the service's clock: later ones are its taker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_request_time: Option<Time>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When it was asked for.
+    pub created_at: Time,
+    /// When it last changed.
+    pub updated_at: Time,
+}
+
+impl RestoreRecord {
+    /// When the new run was last asked for something by a program that has taken it over; `None` as long as none
+    /// has. From then on the attachment's `next_seq_id` is used up. `new_run` is the run as it is now.
+    pub fn taken_over_at(&self, new_run: &TrainingRun) -> Option<Time> {
+        let latest_own = self.last_request_time?.as_millis().saturating_add(TAKEN_OVER_MARGIN_MS);
+        Some(new_run.last_request_time).filter(|at| at.as_millis() > latest_own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+    use crate::client::testing::test;
+
+    #[test]
+    fn states_are_named_as_on_the_wire() {
+        use RestoreState::*;
+        for state in [Planned, OpeningSession, Loading, Checking, Adopted, HandedOver, Failed] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+    }
+
+    #[test]
+    fn taken_over_once_the_service_tells_of_later_requests() {
+        let mut run = samples::run("new", Some(false));
+        let adopted = run.last_request_time.as_millis();
+        let mut record = samples::record("r", "old");
+        assert_eq!(record.taken_over_at(&run), None, "not adopted");
+        record.last_request_time = Some(run.last_request_time);
+        assert_eq!(record.taken_over_at(&run), None);
+        for (later, taken) in [(TAKEN_OVER_MARGIN_MS, false), (TAKEN_OVER_MARGIN_MS + 1, true)] {
+            run.last_request_time = Time::from_millis(adopted + later);
+            assert_eq!(record.taken_over_at(&run), taken.then_some(run.last_request_time), "{later}");
+        }
+    }
+}
