@@ -1,0 +1,359 @@
+//! The recovery journal in one SQLite file.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use retinker::recovery::journal::{Begun, Lease, Store, StoreError, check_schema, check_service};
+use retinker::recovery::plan::SCHEMA_VERSION;
+use retinker::recovery::restore::RestoreRecord;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+
+use crate::worker::Worker;
+
+/// Name of the journal in its data directory.
+const FILE: &str = "journal.db";
+/// Name of the file whose lock says that the directory is in use.
+const LOCK: &str = "journal.lock";
+
+/// A journal in the file `journal.db` of a data directory.
+///
+/// One process at a time: opening takes a lock on the directory, which the system gives back however the process
+/// ends. So leases of a former process are void, and what it left unfinished can be gone on with at once. Lease
+/// times are SQLite's clock. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    worker: Arc<Worker>,
+}
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS schema (version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS restores (
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       TEXT NOT NULL UNIQUE,
+    old_run  TEXT NOT NULL,
+    new_run  TEXT,
+    settled  INTEGER NOT NULL,
+    holds    INTEGER NOT NULL,
+    record   TEXT NOT NULL,
+    owner    TEXT,
+    until_ms INTEGER NOT NULL DEFAULT 0,
+    fence    INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS one_restore_holds_a_run ON restores (old_run) WHERE holds = 1;
+CREATE INDEX IF NOT EXISTS restores_by_old_run ON restores (old_run);
+CREATE INDEX IF NOT EXISTS restores_by_new_run ON restores (new_run) WHERE new_run IS NOT NULL;
+CREATE INDEX IF NOT EXISTS restores_unfinished ON restores (number) WHERE settled = 0;
+";
+
+const NOW_MS: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+
+impl SqliteStore {
+    /// Opens the journal in this directory; makes both where they are missing, readable by this user only.
+    /// Blocks for the time that takes.
+    ///
+    /// # Errors
+    /// The directory cannot be written, another process uses it, or a newer version wrote the journal.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            StoreError::Unavailable(format!(
+                "{what} in the data directory {} failed: {error}. Check that it is writable, or choose another with \
+                 --data-dir",
+                data_dir.display()
+            ))
+        };
+        make_dir(data_dir).map_err(|error| failed("making it or its parents, or writing", &error))?;
+        let lock = private_file(&data_dir.join(LOCK)).map_err(|error| failed("writing", &error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Unavailable(format!(
+                    "another retinker is using the data directory {}. Stop it, or choose another with --data-dir",
+                    data_dir.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("locking", &error)),
+        }
+        let path = data_dir.join(FILE);
+        drop(private_file(&path).map_err(|error| failed("writing", &error))?);
+        let mut connection =
+            Connection::open(&path).map_err(|error| failed("opening the journal", &error))?;
+        prepare(&mut connection).map_err(|error| match error {
+            PrepareError::Newer(found) => StoreError::Newer { found, known: SCHEMA_VERSION },
+            PrepareError::Sqlite(error) => failed("opening the journal", &error),
+        })?;
+        let worker =
+            Worker::start(connection, lock).map_err(|error| failed("starting the journal", &error))?;
+        Ok(Self { worker: Arc::new(worker) })
+    }
+
+    fn records(
+        &self,
+        sql: &'static str,
+        argument: Option<String>,
+    ) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        self.worker.run(move |connection| {
+            let mut statement = connection.prepare_cached(sql).map_err(unavailable)?;
+            let mut rows = match &argument {
+                Some(argument) => statement.query([argument]),
+                None => statement.query([]),
+            }
+            .map_err(unavailable)?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next().map_err(unavailable)? {
+                found.push(read(row)?);
+            }
+            Ok(found)
+        })
+    }
+}
+
+fn make_dir(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+enum PrepareError {
+    Newer(u32),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for PrepareError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn prepare(connection: &mut Connection) -> Result<(), PrepareError> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // The journal is the promise that a restore is not done twice: each write is on the disk before it is answered.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let has_schema: bool =
+        change.query_row("SELECT count(*) > 0 FROM sqlite_master WHERE name = 'schema'", [], |row| {
+            row.get(0)
+        })?;
+    if has_schema {
+        let found: Option<u32> = change.query_row("SELECT max(version) FROM schema", [], |row| row.get(0))?;
+        if let Some(found) = found.filter(|found| *found > SCHEMA_VERSION) {
+            return Err(PrepareError::Newer(found));
+        }
+    }
+    change.execute_batch(TABLES)?;
+    change.execute(
+        "INSERT INTO schema (version) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM schema)",
+        params![SCHEMA_VERSION],
+    )?;
+    change.execute("UPDATE restores SET owner = NULL, until_ms = 0", [])?;
+    change.commit()?;
+    Ok(())
+}
+
+fn unavailable(error: rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+/// Reads columns `id` and `record`.
+fn read(row: &Row<'_>) -> Result<RestoreRecord, StoreError> {
+    let id: String = row.get(0).map_err(unavailable)?;
+    let text: String = row.get(1).map_err(unavailable)?;
+    // The schema first: a newer record may well not parse.
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| damaged(&id, &e))?;
+    let schema = value.pointer("/plan/schema").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if schema > u64::from(SCHEMA_VERSION) {
+        let found = u32::try_from(schema).unwrap_or(u32::MAX);
+        return Err(StoreError::Newer { found, known: SCHEMA_VERSION });
+    }
+    serde_json::from_value(value).map_err(|e| damaged(&id, &e))
+}
+
+fn damaged(id: &str, error: &serde_json::Error) -> StoreError {
+    StoreError::Damaged { id: id.to_owned(), reason: error.to_string() }
+}
+
+fn to_text(record: &RestoreRecord) -> Result<String, StoreError> {
+    serde_json::to_string(record).map_err(|error| damaged(&record.id, &error))
+}
+
+fn bind(connection: &mut Connection, service: &str) -> Result<(), StoreError> {
+    connection
+        .execute("INSERT INTO meta (key, value) VALUES ('service', ?1) ON CONFLICT DO NOTHING", [service])
+        .map_err(unavailable)?;
+    let bound: String = connection
+        .query_row("SELECT value FROM meta WHERE key = 'service'", [], |row| row.get(0))
+        .map_err(unavailable)?;
+    check_service(&bound, service)
+}
+
+fn begin(connection: &mut Connection, record: RestoreRecord) -> Result<Begun, StoreError> {
+    check_schema(&record)?;
+    let text = to_text(&record)?;
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
+    let existing = {
+        let mut statement = change
+            .prepare_cached("SELECT id, record FROM restores WHERE old_run = ?1 AND holds = 1")
+            .map_err(unavailable)?;
+        let mut rows = statement.query([&record.plan.run_id]).map_err(unavailable)?;
+        rows.next().map_err(unavailable)?.map(read).transpose()?
+    };
+    if let Some(existing) = existing {
+        return Ok(Begun::Existing(existing));
+    }
+    change
+        .execute(
+            "INSERT INTO restores (id, old_run, new_run, settled, holds, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                record.id,
+                record.plan.run_id,
+                record.new_run_id,
+                record.state.is_settled(),
+                record.state.holds_the_run(),
+                text
+            ],
+        )
+        .map_err(unavailable)?;
+    change.commit().map_err(unavailable)?;
+    Ok(Begun::New(record))
+}
+
+fn acquire(
+    connection: &mut Connection,
+    restore_id: String,
+    owner: String,
+    ttl: Duration,
+) -> Result<Option<Lease>, StoreError> {
+    let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX / 2).min(i64::MAX / 2);
+    // Free or over: a new holder, a higher fence. Held by the same: extended. Held by another: no row.
+    let fence = connection
+        .prepare_cached(&format!(
+            "UPDATE restores SET
+                 fence = fence + (owner IS NULL OR owner <> ?2 OR until_ms <= {NOW_MS}),
+                 owner = ?2,
+                 until_ms = {NOW_MS} + ?3
+             WHERE id = ?1 AND (owner IS NULL OR owner = ?2 OR until_ms <= {NOW_MS})
+             RETURNING fence"
+        ))
+        .and_then(|mut statement| {
+            statement.query_row(params![restore_id, owner, ttl_ms], |row| row.get::<_, i64>(0)).optional()
+        })
+        .map_err(unavailable)?;
+    match fence {
+        Some(fence) => Ok(Some(Lease { restore_id, owner, fence: fence.unsigned_abs() })),
+        None => {
+            let known = connection
+                .query_row("SELECT 1 FROM restores WHERE id = ?1", [&restore_id], |_| Ok(()))
+                .optional()
+                .map_err(unavailable)?;
+            known.map(|()| None).ok_or(StoreError::NotFound(restore_id))
+        }
+    }
+}
+
+fn append(connection: &mut Connection, lease: Lease, record: RestoreRecord) -> Result<(), StoreError> {
+    check_schema(&record)?;
+    let text = to_text(&record)?;
+    let changed = connection
+        .prepare_cached(&format!(
+            "UPDATE restores SET record = ?4, new_run = ?5, settled = ?6, holds = ?7
+             WHERE id = ?1 AND id = ?8 AND owner = ?2 AND fence = ?3 AND until_ms > {NOW_MS}"
+        ))
+        .and_then(|mut statement| {
+            statement.execute(params![
+                lease.restore_id,
+                lease.owner,
+                i64::try_from(lease.fence).unwrap_or(i64::MAX),
+                text,
+                record.new_run_id,
+                record.state.is_settled(),
+                record.state.holds_the_run(),
+                record.id
+            ])
+        })
+        .map_err(unavailable)?;
+    if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost(lease.restore_id)) }
+}
+
+impl Store for SqliteStore {
+    fn bind(&self, service: &str) -> BoxFuture<'static, Result<(), StoreError>> {
+        let service = service.to_owned();
+        self.worker.run(move |connection| bind(connection, &service))
+    }
+
+    fn begin(&self, record: RestoreRecord) -> BoxFuture<'static, Result<Begun, StoreError>> {
+        self.worker.run(move |connection| begin(connection, record))
+    }
+
+    fn acquire_lease(
+        &self,
+        restore_id: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<'static, Result<Option<Lease>, StoreError>> {
+        let (restore_id, owner) = (restore_id.to_owned(), owner.to_owned());
+        self.worker.run(move |connection| acquire(connection, restore_id, owner, ttl))
+    }
+
+    fn release(&self, lease: &Lease) -> BoxFuture<'static, Result<(), StoreError>> {
+        let lease = lease.clone();
+        self.worker.run(move |connection| {
+            connection
+                .execute(
+                    "UPDATE restores SET owner = NULL, until_ms = 0 WHERE id = ?1 AND owner = ?2 AND fence = ?3",
+                    params![lease.restore_id, lease.owner, i64::try_from(lease.fence).unwrap_or(i64::MAX)],
+                )
+                .map(drop)
+                .map_err(unavailable)
+        })
+    }
+
+    fn append(&self, lease: &Lease, record: RestoreRecord) -> BoxFuture<'static, Result<(), StoreError>> {
+        let lease = lease.clone();
+        self.worker.run(move |connection| append(connection, lease, record))
+    }
+
+    fn get(&self, restore_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
+        let found =
+            self.records("SELECT id, record FROM restores WHERE id = ?1", Some(restore_id.to_owned()));
+        Box::pin(async move { Ok(found.await?.into_iter().next()) })
+    }
+
+    fn list(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        self.records("SELECT id, record FROM restores ORDER BY number DESC", None)
+    }
+
+    fn by_old_run(&self, run_id: &str) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        self.records(
+            "SELECT id, record FROM restores WHERE old_run = ?1 ORDER BY number DESC",
+            Some(run_id.to_owned()),
+        )
+    }
+
+    fn by_new_run(&self, run_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
+        let found = self.records(
+            "SELECT id, record FROM restores WHERE new_run = ?1 ORDER BY holds DESC, number DESC LIMIT 1",
+            Some(run_id.to_owned()),
+        );
+        Box::pin(async move { Ok(found.await?.into_iter().next()) })
+    }
+
+    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        self.records("SELECT id, record FROM restores WHERE settled = 0 ORDER BY number", None)
+    }
+}
+
+#[cfg(test)]
+mod tests;
