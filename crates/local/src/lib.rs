@@ -1,2 +1,42 @@
 //! An embedded Tinker-compatible service that really trains.
+//!
+//! It answers the protocol's endpoints under `/api/v1`, trains LoRA adapters over small built-in Llama-style models, and
+//! keeps sessions, runs and checkpoints in a data directory. What a run did since its last save is in memory only, as on
+//! the real service: when that memory is lost, the run is `corrupted` and says why.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), retinker_local::StartError> {
+//! use retinker_local::{LocalConfig, LocalService};
+//!
+//! let service = LocalService::start(LocalConfig::new("./data")).await?;
+//! println!("TINKER_BASE_URL={}", service.base_url());
+//! service.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
 pub mod nn;
+
+mod checkpoint;
+mod config;
+mod core;
+mod datadir;
+mod db;
+mod error;
+mod faults;
+mod fingerprint;
+mod futures;
+mod http;
+mod index;
+mod lora;
+mod models;
+mod ops;
+mod service;
+mod sync;
+mod time;
+mod trainer;
+
+pub use config::LocalConfig;
+pub use error::StartError;
+pub use faults::{FaultError, Faults, StoppedTrainer};
+pub use service::LocalService;

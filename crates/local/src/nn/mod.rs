@@ -1,1 +1,38 @@
 //! The model and its training arithmetic: no I/O.
+//!
+//! A Llama-style decoder whose frozen weights come from a seed, LoRA adapters over it, their gradients, and AdamW.
+//! Everything is `f32` and runs on the calling thread. Each sequence is computed by itself and adds its gradients in
+//! the order given, so on one machine the results are the same bit for bit whatever is batched with what and however
+//! many trainers run beside each other.
+//!
+//! Matrices are row-major. A sequence of `T` tokens is a `T x width` matrix, a weight is `out x in`.
+
+mod adamw;
+mod attention;
+mod base;
+mod config;
+mod error;
+mod layout;
+mod linear;
+mod lora;
+mod loss;
+mod math;
+mod matmul;
+mod model;
+mod ops;
+mod rng;
+mod workspace;
+
+#[cfg(test)]
+mod tests;
+
+pub use adamw::{AdamParams, OptimizerState, StepMetrics, optim_step};
+pub use base::BaseModel;
+pub use config::{BOS_TOKEN, EOS_TOKEN, LoraConfig, ModelConfig, PAD_TOKEN, VOCAB_SIZE};
+pub use error::NnError;
+pub use layout::{Layout, TensorSpec};
+pub use lora::{Adapter, Gradients, NamedTensor, TensorView};
+pub use loss::{Example, LossTerms, cross_entropy};
+pub use model::{ExampleOutput, forward, forward_backward, forward_backward_with, next_token_logits};
+pub use rng::Rng;
+pub use workspace::Workspace;

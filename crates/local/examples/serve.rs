@@ -1,0 +1,22 @@
+//! A service by itself: `serve DATA_DIR [PORT]`. Prints its address, then runs until it is stopped.
+
+use std::io::Write;
+
+use retinker_local::{LocalConfig, LocalService};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let mut arguments = std::env::args().skip(1);
+    let data_dir = arguments.next().ok_or("usage: serve DATA_DIR [PORT]")?;
+    let mut config = LocalConfig::new(data_dir);
+    if let Some(port) = arguments.next() {
+        config.listen.set_port(port.parse()?);
+    }
+    let service = LocalService::start(config).await?;
+    println!("{}", service.base_url());
+    std::io::stdout().flush()?;
+    tokio::signal::ctrl_c().await?;
+    service.stop().await;
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! What a service is started with.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a service is started with.
+#[derive(Clone)]
+pub struct LocalConfig {
+    /// Where to listen. Port 0 takes a free one. Addresses other than loopback need an `api_key`.
+    pub listen: SocketAddr,
+    /// Where sessions, runs and checkpoints are kept. Made when missing, readable by its owner only.
+    pub data_dir: PathBuf,
+    /// How many runs train at the same time, each on a thread of its own; at least 1, by default 2.
+    pub trainers: usize,
+    /// How long a session lives without a heartbeat; 300 s by default.
+    pub session_timeout: Duration,
+    /// The key that callers must send in `X-API-Key`. `None`, the default, takes any or none.
+    pub api_key: Option<String>,
+    /// The option that sets the port, for what is said of a busy one; `--port` by default.
+    pub port_option: &'static str,
+}
+
+impl LocalConfig {
+    /// The defaults, on a free port of 127.0.0.1.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            data_dir: data_dir.into(),
+            trainers: 2,
+            session_timeout: Duration::from_secs(300),
+            api_key: None,
+            port_option: "--port",
+        }
+    }
+}
+
+impl fmt::Debug for LocalConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalConfig")
+            .field("listen", &self.listen)
+            .field("data_dir", &self.data_dir)
+            .field("trainers", &self.trainers)
+            .field("session_timeout", &self.session_timeout)
+            .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
+            .field("port_option", &self.port_option)
+            .finish()
+    }
+}

@@ -1,0 +1,51 @@
+//! What all parts of a running service share.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::datadir::Layout;
+use crate::db::Db;
+use crate::futures::Futures;
+use crate::index::Index;
+use crate::models::Models;
+use crate::trainer::Inbox;
+
+/// What all parts of a running service share.
+///
+/// Changes go to the database first and into the index when they are durable. Where two changes of one run must not
+/// overtake each other, the write is asked for while the index is locked: the database keeps the order of asking.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) db: Db,
+    pub(crate) futures: Arc<Futures>,
+    pub(crate) layout: Layout,
+    pub(crate) models: Models,
+    /// One for each trainer.
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) session_timeout: Duration,
+    /// Becomes true when the service stops.
+    pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) index: Mutex<Index>,
+    /// Held while a checkpoint's directory is chosen and its row asked for, or both are removed, so that a row never
+    /// names another's directory.
+    pub(crate) directories: Mutex<()>,
+}
+
+impl Core {
+    /// The index. Held briefly: nothing waits with it.
+    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
+        crate::sync::lock(&self.index)
+    }
+
+    /// How many trainers there are.
+    pub(crate) fn trainers(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// The inbox of a trainer.
+    pub(crate) fn inbox(&self, trainer: usize) -> Option<&Arc<Inbox>> {
+        self.inboxes.get(trainer)
+    }
+}

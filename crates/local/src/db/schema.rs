@@ -1,0 +1,66 @@
+//! The tables, and how the file is opened.
+
+use rusqlite::Connection;
+
+/// The format that this version writes; kept in `user_version`.
+pub(crate) const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE sessions (
+    ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id TEXT NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL,
+    request TEXT NOT NULL,      -- create_session's body: labels, tags, name, project, client version
+    ended_at INTEGER,
+    end_reason TEXT
+) STRICT;
+CREATE TABLE runs (
+    ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL UNIQUE,
+    session_id TEXT NOT NULL REFERENCES sessions (session_id),
+    model_seq_id INTEGER NOT NULL,
+    base_model TEXT NOT NULL,
+    lora TEXT NOT NULL,
+    optimizer_config TEXT NOT NULL,
+    user_metadata TEXT,
+    origin_path TEXT,           -- the checkpoint it was made from
+    created_at INTEGER NOT NULL,
+    last_request_at INTEGER NOT NULL,
+    dirty_since INTEGER,        -- set while work is in memory only
+    unsaved INTEGER NOT NULL DEFAULT 0,
+    accepted_seq INTEGER NOT NULL DEFAULT 0,  -- while nothing is unsaved: the highest number taken in
+    corrupted_reason TEXT,
+    standing INTEGER REFERENCES checkpoints (ordinal)  -- what it is reloaded from; null = its seed
+) STRICT;
+CREATE TABLE checkpoints (
+    ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL,
+    kind TEXT NOT NULL,         -- 'training', or 'state': a run's own starting point, never listed
+    name TEXT NOT NULL,
+    directory TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,        -- 'pending', 'live', 'retained' (gone for users, a run stands on it), 'removing'
+    seq INTEGER NOT NULL,
+    saved_at INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL DEFAULT 0,
+    manifest_sha256 TEXT NOT NULL DEFAULT '',
+    public INTEGER NOT NULL DEFAULT 0,
+    user_metadata TEXT,
+    expires_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX checkpoints_by_name ON checkpoints (run_id, kind, name) WHERE state = 'live';
+PRAGMA user_version = 1;
+";
+
+/// Sets the file up and gives the format found, which may be newer than [`VERSION`].
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
+    // In WAL mode only FULL makes every commit reach the disk.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == 0 {
+        connection.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
+        return Ok(VERSION);
+    }
+    Ok(version)
+}

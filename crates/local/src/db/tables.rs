@@ -1,0 +1,379 @@
+//! Rows, and the statements that change them.
+
+use retinker_wire::UserMetadata;
+use retinker_wire::session::CreateSessionRequest;
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::lora::LoraShape;
+
+/// A session.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionRow {
+    pub(crate) ordinal: u64,
+    pub(crate) session_id: String,
+    pub(crate) request: CreateSessionRequest,
+    pub(crate) ended: Option<String>,
+}
+
+/// A run.
+#[derive(Debug, Clone)]
+pub(crate) struct RunRow {
+    pub(crate) ordinal: u64,
+    pub(crate) new: NewRun,
+    pub(crate) last_request_at: i64,
+    pub(crate) dirty_since: Option<i64>,
+    pub(crate) unsaved: u64,
+    pub(crate) accepted_seq: u64,
+    pub(crate) corrupted_reason: Option<String>,
+    pub(crate) standing: Option<u64>,
+}
+
+/// What a run is made of; never changes.
+#[derive(Debug, Clone)]
+pub(crate) struct NewRun {
+    pub(crate) run_id: String,
+    pub(crate) session_id: String,
+    pub(crate) model_seq_id: u64,
+    pub(crate) base_model: String,
+    pub(crate) lora: LoraShape,
+    pub(crate) optimizer_config: serde_json::Value,
+    pub(crate) user_metadata: Option<UserMetadata>,
+    pub(crate) origin_path: Option<String>,
+    pub(crate) created_at: i64,
+}
+
+/// How far a checkpoint has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckpointState {
+    /// Being written.
+    Pending,
+    /// Saved.
+    Live,
+    /// Deleted or expired for users; kept because a run stands on it.
+    Retained,
+    /// Its files are being removed.
+    Removing,
+}
+
+impl CheckpointState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Live => "live",
+            Self::Retained => "retained",
+            Self::Removing => "removing",
+        }
+    }
+}
+
+/// A checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CheckpointRow {
+    pub(crate) ordinal: u64,
+    pub(crate) new: NewCheckpoint,
+    pub(crate) state: CheckpointState,
+    pub(crate) size_bytes: u64,
+    pub(crate) manifest_sha256: String,
+    pub(crate) public: bool,
+    pub(crate) expires_at: Option<i64>,
+}
+
+/// What a checkpoint is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NewCheckpoint {
+    pub(crate) run_id: String,
+    /// Whether users see it; otherwise it is a run's own starting point.
+    pub(crate) listed: bool,
+    pub(crate) name: String,
+    /// Below the directory of checkpoints.
+    pub(crate) directory: String,
+    /// The number of the request that made it.
+    pub(crate) seq: u64,
+    pub(crate) saved_at: i64,
+    pub(crate) user_metadata: Option<UserMetadata>,
+}
+
+/// Everything there is, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) sessions: Vec<SessionRow>,
+    pub(crate) runs: Vec<RunRow>,
+    pub(crate) checkpoints: Vec<CheckpointRow>,
+}
+
+/// What of a run's progress is written now and then, for people and for a reload.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    pub(crate) run_id: String,
+    pub(crate) last_request_at: i64,
+    pub(crate) unsaved: u64,
+}
+
+fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text)
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+}
+
+fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    match row.get::<_, Option<String>>(column)? {
+        Some(_) => from_json(row, column).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads everything.
+pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
+    Ok(Rows {
+        sessions: collect(
+            connection,
+            "SELECT ordinal, session_id, request, end_reason FROM sessions ORDER BY ordinal",
+            |row| {
+                Ok(SessionRow {
+                    ordinal: row.get(0)?,
+                    session_id: row.get(1)?,
+                    request: from_json(row, 2)?,
+                    ended: row.get(3)?,
+                })
+            },
+        )?,
+        runs: collect(
+            connection,
+            "SELECT ordinal, run_id, session_id, model_seq_id, base_model, lora, optimizer_config, user_metadata,
+                origin_path, created_at, last_request_at, dirty_since, unsaved, accepted_seq, corrupted_reason, standing
+             FROM runs ORDER BY ordinal",
+            |row| {
+                Ok(RunRow {
+                    ordinal: row.get(0)?,
+                    new: NewRun {
+                        run_id: row.get(1)?,
+                        session_id: row.get(2)?,
+                        model_seq_id: row.get(3)?,
+                        base_model: row.get(4)?,
+                        lora: from_json(row, 5)?,
+                        optimizer_config: from_json(row, 6)?,
+                        user_metadata: optional_json(row, 7)?,
+                        origin_path: row.get(8)?,
+                        created_at: row.get(9)?,
+                    },
+                    last_request_at: row.get(10)?,
+                    dirty_since: row.get(11)?,
+                    unsaved: row.get(12)?,
+                    accepted_seq: row.get(13)?,
+                    corrupted_reason: row.get(14)?,
+                    standing: row.get(15)?,
+                })
+            },
+        )?,
+        checkpoints: collect(
+            connection,
+            "SELECT ordinal, run_id, kind, name, directory, state, seq, saved_at, size_bytes, manifest_sha256, public,
+                user_metadata, expires_at
+             FROM checkpoints ORDER BY ordinal",
+            |row| {
+                Ok(CheckpointRow {
+                    ordinal: row.get(0)?,
+                    new: NewCheckpoint {
+                        run_id: row.get(1)?,
+                        listed: row.get::<_, String>(2)? == "training",
+                        name: row.get(3)?,
+                        directory: row.get(4)?,
+                        seq: row.get(6)?,
+                        saved_at: row.get(7)?,
+                        user_metadata: optional_json(row, 11)?,
+                    },
+                    state: match row.get::<_, String>(5)?.as_str() {
+                        "live" => CheckpointState::Live,
+                        "retained" => CheckpointState::Retained,
+                        "pending" => CheckpointState::Pending,
+                        _ => CheckpointState::Removing,
+                    },
+                    size_bytes: row.get(8)?,
+                    manifest_sha256: row.get(9)?,
+                    public: row.get(10)?,
+                    expires_at: row.get(12)?,
+                })
+            },
+        )?,
+    })
+}
+
+fn collect<T>(
+    connection: &Connection,
+    query: &str,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare(query)?.query_map([], read)?.collect()
+}
+
+/// The changes.
+pub(crate) mod sql {
+    use retinker_wire::session::CreateSessionRequest;
+    use rusqlite::{Connection, params};
+
+    use super::{CheckpointState, NewCheckpoint, NewRun, Progress, json};
+
+    type Done = rusqlite::Result<()>;
+
+    fn change(c: &Connection, statement: &str, values: impl rusqlite::Params) -> Done {
+        c.prepare_cached(statement)?.execute(values).map(|_| ())
+    }
+
+    fn inserted(c: &Connection) -> u64 {
+        u64::try_from(c.last_insert_rowid()).unwrap_or_default()
+    }
+
+    pub(crate) fn insert_session(
+        c: &Connection,
+        session_id: &str,
+        created_at: i64,
+        request: &CreateSessionRequest,
+    ) -> rusqlite::Result<u64> {
+        let request = json(request)?;
+        change(
+            c,
+            "INSERT INTO sessions (session_id, created_at, request) VALUES (?1, ?2, ?3)",
+            params![session_id, created_at, request],
+        )?;
+        Ok(inserted(c))
+    }
+
+    pub(crate) fn end_session(c: &Connection, session_id: &str, at: i64, reason: &str) -> Done {
+        change(
+            c,
+            "UPDATE sessions SET ended_at = ?2, end_reason = ?3 WHERE session_id = ?1 AND ended_at IS NULL",
+            params![session_id, at, reason],
+        )
+    }
+
+    pub(crate) fn insert_run(c: &Connection, run: &NewRun, standing: Option<u64>) -> rusqlite::Result<u64> {
+        change(
+            c,
+            "INSERT INTO runs (run_id, session_id, model_seq_id, base_model, lora, optimizer_config, user_metadata,
+                origin_path, created_at, last_request_at, standing)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)",
+            params![
+                run.run_id,
+                run.session_id,
+                run.model_seq_id,
+                run.base_model,
+                json(&run.lora)?,
+                json(&run.optimizer_config)?,
+                run.user_metadata.as_ref().map(json).transpose()?,
+                run.origin_path,
+                run.created_at,
+                standing
+            ],
+        )?;
+        Ok(inserted(c))
+    }
+
+    pub(crate) fn mark_dirty(c: &Connection, run_id: &str, since: i64) -> Done {
+        change(
+            c,
+            "UPDATE runs SET dirty_since = coalesce(dirty_since, ?2), last_request_at = max(last_request_at, ?2)
+             WHERE run_id = ?1",
+            params![run_id, since],
+        )
+    }
+
+    /// Notes that nothing is unsaved; `accepted` is the highest number taken in.
+    pub(crate) fn mark_clean(c: &Connection, run_id: &str, accepted: u64) -> Done {
+        change(c, "UPDATE runs SET dirty_since = NULL, unsaved = 0 WHERE run_id = ?1", params![run_id])?;
+        note_accepted(c, run_id, accepted)
+    }
+
+    pub(crate) fn note_accepted(c: &Connection, run_id: &str, seq: u64) -> Done {
+        change(
+            c,
+            "UPDATE runs SET accepted_seq = max(accepted_seq, ?2) WHERE run_id = ?1",
+            params![run_id, seq],
+        )
+    }
+
+    pub(crate) fn set_standing(c: &Connection, run_id: &str, checkpoint: Option<u64>) -> Done {
+        change(c, "UPDATE runs SET standing = ?2 WHERE run_id = ?1", params![run_id, checkpoint])
+    }
+
+    /// Makes a run stand on nothing if it stood on this.
+    pub(crate) fn release(c: &Connection, run_id: &str, checkpoint: u64) -> Done {
+        change(
+            c,
+            "UPDATE runs SET standing = NULL WHERE run_id = ?1 AND standing = ?2",
+            params![run_id, checkpoint],
+        )
+    }
+
+    pub(crate) fn mark_corrupted(c: &Connection, run_id: &str, reason: &str) -> Done {
+        change(
+            c,
+            "UPDATE runs SET corrupted_reason = coalesce(corrupted_reason, ?2) WHERE run_id = ?1",
+            params![run_id, reason],
+        )
+    }
+
+    pub(crate) fn note_progress(c: &Connection, progress: &Progress) -> Done {
+        change(
+            c,
+            "UPDATE runs SET last_request_at = ?2, unsaved = ?3 WHERE run_id = ?1",
+            params![progress.run_id, progress.last_request_at, progress.unsaved],
+        )
+    }
+
+    pub(crate) fn insert_checkpoint(c: &Connection, checkpoint: &NewCheckpoint) -> rusqlite::Result<u64> {
+        change(
+            c,
+            "INSERT INTO checkpoints (run_id, kind, name, directory, state, seq, saved_at, user_metadata)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                checkpoint.run_id,
+                if checkpoint.listed { "training" } else { "state" },
+                checkpoint.name,
+                checkpoint.directory,
+                CheckpointState::Pending.as_str(),
+                checkpoint.seq,
+                checkpoint.saved_at,
+                checkpoint.user_metadata.as_ref().map(json).transpose()?
+            ],
+        )?;
+        Ok(inserted(c))
+    }
+
+    pub(crate) fn finish_checkpoint(
+        c: &Connection,
+        ordinal: u64,
+        size_bytes: u64,
+        manifest_sha256: &str,
+        expires_at: Option<i64>,
+    ) -> Done {
+        change(
+            c,
+            "UPDATE checkpoints SET state = 'live', size_bytes = ?2, manifest_sha256 = ?3, expires_at = ?4
+             WHERE ordinal = ?1",
+            params![ordinal, size_bytes, manifest_sha256, expires_at],
+        )
+    }
+
+    pub(crate) fn set_checkpoint_state(c: &Connection, ordinal: u64, state: CheckpointState) -> Done {
+        change(c, "UPDATE checkpoints SET state = ?2 WHERE ordinal = ?1", params![ordinal, state.as_str()])
+    }
+
+    pub(crate) fn set_expiry(c: &Connection, ordinal: u64, expires_at: Option<i64>) -> Done {
+        change(c, "UPDATE checkpoints SET expires_at = ?2 WHERE ordinal = ?1", params![ordinal, expires_at])
+    }
+
+    pub(crate) fn set_public(c: &Connection, ordinal: u64, public: bool) -> Done {
+        change(c, "UPDATE checkpoints SET public = ?2 WHERE ordinal = ?1", params![ordinal, public])
+    }
+
+    pub(crate) fn delete_checkpoint(c: &Connection, ordinal: u64) -> Done {
+        change(c, "DELETE FROM checkpoints WHERE ordinal = ?1", params![ordinal])
+    }
+}

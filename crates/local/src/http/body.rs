@@ -1,0 +1,148 @@
+//! Reading what clients send.
+
+use std::future::Future;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::request::Parts;
+use bytes::Bytes;
+use retinker_wire::future::PROTOBUF;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::words;
+use crate::core::Core;
+use crate::index::Page;
+
+/// A body and its kind.
+pub(crate) struct Body {
+    pub(crate) protobuf: bool,
+    pub(crate) bytes: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let protobuf = is_protobuf(request.headers())?;
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection: BytesRejection| {
+            ApiError { status: rejection.status(), detail: rejection.body_text() }
+        })?;
+        Ok(Self { protobuf, bytes })
+    }
+}
+
+/// Whether a body is protobuf; otherwise it is JSON. Refuses other kinds.
+fn is_protobuf(headers: &HeaderMap) -> Result<bool, ApiError> {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        return Err(ApiError::unsupported_media(format!(
+            "bodies with Content-Encoding {encoding} are not read here; send them as they are"
+        )));
+    }
+    let kind = header(CONTENT_TYPE).and_then(|kind| kind.split(';').next()).map(str::trim);
+    match kind {
+        Some(PROTOBUF) => Ok(true),
+        Some("application/json") => Ok(false),
+        other => Err(ApiError::unsupported_media(format!(
+            "Content-Type {} is not read here; send application/json",
+            other.unwrap_or("(none)")
+        ))),
+    }
+}
+
+impl Body {
+    /// The body as JSON of this form.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        if self.protobuf {
+            return Err(ApiError::unsupported_media("this endpoint reads application/json".to_owned()));
+        }
+        words::read(&self.bytes).map_err(ApiError::unprocessable)
+    }
+
+    /// The body of a numbered request. When it cannot be read its number is noted, so that nobody waits for it.
+    pub(crate) fn numbered<T: DeserializeOwned>(&self, core: &Core) -> Result<T, ApiError> {
+        self.json().inspect_err(|_| {
+            let value: Option<Value> = serde_json::from_slice(&self.bytes).ok();
+            let run = value.as_ref().and_then(|value| value.get("model_id")?.as_str());
+            let seq = value.as_ref().and_then(|value| value.get("seq_id")?.as_u64());
+            if let (Some(run), Some(seq)) = (run, seq) {
+                core.note_refused(run, seq);
+            }
+        })
+    }
+}
+
+/// The number of a request that has to have one.
+pub(crate) fn required_seq(seq_id: Option<u64>) -> Result<u64, ApiError> {
+    seq_id.ok_or_else(|| ApiError::unprocessable("seq_id is missing".to_owned()))
+}
+
+/// Does it to the end even when the client goes away half-way: a change must not stay half-made.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work).await.unwrap_or_else(|_| {
+        Err(ApiError::internal("the request failed inside the service; its log says why".to_owned()))
+    })
+}
+
+/// Parts of the path, or a refusal in the protocol's form.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(path)) => Ok(Self(path)),
+            Err(_) => Err(ApiError::bad_request(format!(
+                "the path {} cannot be read: what it escapes with % is not UTF-8 text",
+                parts.uri.path()
+            ))),
+        }
+    }
+}
+
+/// `?limit=&offset=`; other members are of no meaning here.
+#[derive(Debug, Default)]
+pub(crate) struct PageQuery {
+    limit: Option<usize>,
+    offset: usize,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|_| ApiError::unprocessable("the query cannot be read".to_owned()))?;
+        let mut query = Self::default();
+        for (member, value) in pairs.0 {
+            let number = || {
+                value.parse().map_err(|_| {
+                    ApiError::unprocessable(format!("{member} must be a whole number, not '{value}'"))
+                })
+            };
+            match member.as_str() {
+                "limit" => query.limit = Some(number()?),
+                "offset" => query.offset = number()?,
+                _ => {}
+            }
+        }
+        Ok(query)
+    }
+}
+
+impl PageQuery {
+    /// The largest page.
+    const LIMIT: usize = 1000;
+
+    /// The page asked for.
+    pub(crate) fn page(&self, default_limit: usize) -> Page {
+        Page { offset: self.offset, limit: self.limit.unwrap_or(default_limit).min(Self::LIMIT) }
+    }
+}

@@ -1,0 +1,54 @@
+//! Runs, as they are listed and described.
+
+use axum::Json;
+use axum::extract::State;
+use retinker_wire::model::{GetInfoRequest, GetInfoResponse, ModelData};
+use retinker_wire::run::{Cursor, TrainingRun, TrainingRunsResponse};
+
+use super::body::{Body, PageQuery, Path};
+use super::{ApiError, Shared};
+use crate::ops::unknown_run;
+use crate::time::now_millis;
+
+pub(crate) async fn list(
+    State(core): Shared,
+    page: PageQuery,
+) -> Result<Json<TrainingRunsResponse>, ApiError> {
+    let page = page.page(20);
+    let index = core.index();
+    let cursor = Cursor {
+        offset: page.offset as u64,
+        limit: page.limit as u64,
+        total_count: index.run_count() as u64,
+    };
+    let training_runs = index.runs_page(page, now_millis());
+    drop(index);
+    Ok(Json(TrainingRunsResponse { training_runs, cursor }))
+}
+
+pub(crate) async fn get(
+    State(core): Shared,
+    Path(run_id): Path<String>,
+) -> Result<Json<TrainingRun>, ApiError> {
+    let index = core.index();
+    let run = index.run(&run_id).ok_or_else(|| unknown_run(&run_id))?;
+    Ok(Json(run.to_wire(now_millis())))
+}
+
+pub(crate) async fn get_info(State(core): Shared, body: Body) -> Result<Json<GetInfoResponse>, ApiError> {
+    let request: GetInfoRequest = body.json()?;
+    let index = core.index();
+    let run = &index.run(&request.model_id).ok_or_else(|| unknown_run(&request.model_id))?.new;
+    Ok(Json(GetInfoResponse {
+        model_id: request.model_id,
+        model_data: ModelData {
+            arch: Some("llama".to_owned()),
+            model_name: Some(run.base_model.clone()),
+            tokenizer_id: None,
+        },
+        optimizer_config: Some(run.optimizer_config.clone()),
+        is_lora: Some(true),
+        lora_rank: Some(run.lora.rank),
+        model_name: Some(run.base_model.clone()),
+    }))
+}

@@ -1,0 +1,69 @@
+//! Sessions.
+
+use axum::Json;
+use axum::extract::State;
+use retinker_wire::session::{
+    CreateSessionRequest, CreateSessionResponse, FinishReason, FinishReasonBody, FinishSessionRequest,
+    GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest,
+};
+use serde_json::{Value, json};
+
+use super::body::{Body, PageQuery, Path, to_the_end};
+use super::{ApiError, Shared};
+
+pub(crate) async fn create(State(core): Shared, body: Body) -> Result<Json<CreateSessionResponse>, ApiError> {
+    let request: CreateSessionRequest = body.json()?;
+    let session_id = to_the_end(async move { core.create_session(request).await }).await?;
+    Ok(Json(CreateSessionResponse {
+        session_id,
+        info_message: None,
+        warning_message: None,
+        error_message: None,
+    }))
+}
+
+pub(crate) async fn heartbeat(State(core): Shared, body: Body) -> Result<Json<Value>, ApiError> {
+    let request: SessionHeartbeatRequest = body.json()?;
+    core.heartbeat(&request.session_id)?;
+    Ok(Json(json!({ "type": "session_heartbeat" })))
+}
+
+pub(crate) async fn finish(
+    State(core): Shared,
+    Path(session_id): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    // Some clients send nothing, or `{}`.
+    let request = body.json().unwrap_or(FinishSessionRequest {
+        reason: FinishReasonBody { kind: FinishReason::Success },
+        detail: None,
+    });
+    to_the_end(async move { core.finish_session(&session_id, &request).await }).await?;
+    Ok(Json(json!({})))
+}
+
+pub(crate) async fn get(
+    State(core): Shared,
+    Path(session_id): Path<String>,
+) -> Result<Json<GetSessionResponse>, ApiError> {
+    let index = core.index();
+    let session = index
+        .session(&session_id)
+        .ok_or_else(|| ApiError::not_found(format!("session {session_id} does not exist")))?;
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let labels = session.request.user_metadata.iter().map(|(key, value)| (key.clone(), text(value)));
+    Ok(Json(GetSessionResponse {
+        training_run_ids: session.runs.iter().map(|run| run.to_string()).collect(),
+        sampler_ids: Vec::new(),
+        user_metadata: Some(labels.collect()),
+        display_name: session.request.display_name.clone(),
+    }))
+}
+
+pub(crate) async fn list(
+    State(core): Shared,
+    page: PageQuery,
+) -> Result<Json<ListSessionsResponse>, ApiError> {
+    let page = page.page(20);
+    Ok(Json(ListSessionsResponse { sessions: core.index().sessions_page(page) }))
+}

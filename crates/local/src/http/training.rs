@@ -1,0 +1,130 @@
+//! Requests that train.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use prost::Message;
+use retinker_wire::future::UntypedApiFuture;
+use retinker_wire::model::CreateModelRequest;
+use retinker_wire::proto::{self, loss_config_value};
+use retinker_wire::training::{Datum, ForwardBackwardInput, ForwardBackwardJson, OptimStepRequest};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::body::{Body, required_seq, to_the_end};
+use super::{ApiError, Shared};
+use crate::core::Core;
+use crate::trainer::{ForwardBackward, Op, Refusal};
+
+type Submitted = Result<Json<UntypedApiFuture>, ApiError>;
+
+/// The answer of a submission.
+pub(crate) fn submitted(request_id: String) -> Json<UntypedApiFuture> {
+    let model_id = request_id.rsplit_once(':').map(|(model_id, _)| model_id.to_owned());
+    Json(UntypedApiFuture { request_id, model_id })
+}
+
+/// Hands a numbered request to its run.
+pub(crate) async fn submit(core: Arc<Core>, run_id: String, seq: u64, op: Op) -> Submitted {
+    let request_id = to_the_end(async move { core.submit(&run_id, seq, op).await }).await?;
+    Ok(submitted(request_id))
+}
+
+pub(crate) async fn create_model(State(core): Shared, body: Body) -> Submitted {
+    let request: CreateModelRequest = body.json()?;
+    let request_id = to_the_end(async move { core.create_model(request).await }).await?;
+    Ok(submitted(request_id))
+}
+
+pub(crate) async fn forward_backward(State(core): Shared, body: Body) -> Submitted {
+    if !body.protobuf {
+        let request: ForwardBackwardJson = body.numbered(&core)?;
+        let op = json_pass(request.forward_backward_input, false);
+        return submit(core, request.model_id, required_seq(request.seq_id)?, op).await;
+    }
+    let request = proto::ForwardBackwardRequest::decode(body.bytes.clone())
+        .map_err(|e| ApiError::unprocessable(format!("the body is not a ForwardBackwardRequest: {e}")))?;
+    let seq = u64::try_from(request.seq_id)
+        .map_err(|_| ApiError::unprocessable(format!("seq_id {} is negative", request.seq_id)))?;
+    let run_id = request.model_id.clone();
+    submit(core, run_id, seq, proto_pass(request)).await
+}
+
+/// The forward pass of older clients.
+#[derive(Deserialize)]
+struct ForwardJson {
+    forward_input: ForwardBackwardInput,
+    model_id: String,
+    #[serde(default)]
+    seq_id: Option<u64>,
+}
+
+pub(crate) async fn forward(State(core): Shared, body: Body) -> Submitted {
+    let request: ForwardJson = body.numbered(&core)?;
+    let op = json_pass(request.forward_input, true);
+    submit(core, request.model_id, required_seq(request.seq_id)?, op).await
+}
+
+/// The settings of other optimizers, looked for so that they are not taken for AdamW's defaults.
+#[derive(Deserialize)]
+struct OtherOptimizer {
+    #[serde(default)]
+    optimizer_params: Option<serde_json::Value>,
+}
+
+pub(crate) async fn optim_step(State(core): Shared, body: Body) -> Submitted {
+    let request: OptimStepRequest = body.numbered(&core)?;
+    let OtherOptimizer { optimizer_params } = body.json()?;
+    let op = match optimizer_params {
+        Some(params) => {
+            let kind = params.get("type").and_then(|kind| kind.as_str()).unwrap_or("(unnamed)").to_owned();
+            let reason = format!("optimizer '{kind}' is not offered here; send adam_params");
+            Op::Refuse(Refusal { reason, operation: "optim_step", request: params })
+        }
+        None => Op::OptimStep(request.adam_params),
+    };
+    submit(core, request.model_id, required_seq(request.seq_id)?, op).await
+}
+
+fn json_pass(input: ForwardBackwardInput, forward_only: bool) -> Op {
+    Op::ForwardBackward(ForwardBackward {
+        data: input.data,
+        loss_fn: input.loss_fn,
+        settings: input.loss_fn_config.unwrap_or_default(),
+        forward_only,
+    })
+}
+
+fn proto_pass(request: proto::ForwardBackwardRequest) -> Op {
+    let mut data = Vec::with_capacity(request.data.len());
+    for (i, datum) in request.data.iter().enumerate() {
+        match Datum::from_proto(datum) {
+            Ok(datum) => data.push(datum),
+            Err(e) => {
+                let reason = format!("datum {i}: {e}");
+                let request = json!({
+                    "data": request.data.len(),
+                    "loss_fn": request.loss_fn,
+                    "forward_only": request.forward_only,
+                    "reason": reason,
+                });
+                return Op::Refuse(Refusal { reason, operation: "forward_backward", request });
+            }
+        }
+    }
+    // The older member holds those that are numbers once more.
+    let numbers = request.loss_fn_config.into_iter().map(|(name, number)| (name, number.into()));
+    let all = request.loss_fn_config_v2.into_iter().map(|(name, setting)| match setting.value {
+        Some(loss_config_value::Value::Number(number)) => (name, number.into()),
+        Some(loss_config_value::Value::Text(text)) => (name, text.into()),
+        None => (name, serde_json::Value::Null),
+    });
+    let settings = numbers.chain(all).collect();
+    Op::ForwardBackward(ForwardBackward {
+        data,
+        loss_fn: request.loss_fn,
+        settings,
+        forward_only: request.forward_only,
+    })
+}

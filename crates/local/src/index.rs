@@ -1,0 +1,558 @@
+//! Everything there is, in memory: what is read by every call, in the order in which it is listed.
+//!
+//! The database holds the same and is read at start only. Order is that of creation, by the database's ordinals, so
+//! pages are stable: what is new comes before the first page and moves the rest as a whole.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use retinker_wire::path::TinkerPath;
+use retinker_wire::run::{Checkpoint, CheckpointType, TrainingRun};
+use retinker_wire::session::CreateSessionRequest;
+
+use crate::db::{CheckpointRow, CheckpointState, NewRun, Progress, Rows, RunRow, SessionRow};
+use crate::time::time;
+
+/// How many refused request numbers are remembered for each run.
+const REFUSED: usize = 1024;
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) request: CreateSessionRequest,
+    pub(crate) runs: Vec<Arc<str>>,
+    /// How it ended, for people; `None` while it lasts.
+    pub(crate) ended: Option<String>,
+    pub(crate) last_heartbeat: Instant,
+}
+
+/// A run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) id: Arc<str>,
+    pub(crate) ordinal: u64,
+    pub(crate) new: NewRun,
+    pub(crate) last_request_at: i64,
+    /// Why its state is lost; `None` while it is not.
+    pub(crate) corrupted: Option<String>,
+    /// What is in memory only.
+    pub(crate) unsaved: Unsaved,
+    /// The number of the last request carried out, as far as this process knows.
+    pub(crate) executed_seq: u64,
+    /// The highest number taken in.
+    pub(crate) accepted_seq: u64,
+    /// Requests up to this number may have been taken in by a memory that is gone. They changed nothing, or the run would be
+    /// corrupted; nobody waits for them.
+    pub(crate) expendable_seq: u64,
+    /// The number that its trainer waits for while later ones are here.
+    pub(crate) awaited_seq: Option<u64>,
+    /// What it is reloaded from; `None` = its seed.
+    pub(crate) standing: Option<Arc<CheckpointRow>>,
+    /// Which trainer holds it; chosen when first needed.
+    pub(crate) trainer: Option<usize>,
+    /// Numbers of requests that were refused, so that nobody waits for them.
+    pub(crate) refused: BTreeSet<u64>,
+    /// Every request taken in and not carried out yet holds a copy, so that they can be counted.
+    pub(crate) permit: Arc<()>,
+    /// Its listed checkpoints, oldest first.
+    pub(crate) checkpoints: Vec<Arc<CheckpointRow>>,
+    /// Whether its progress has to be written.
+    touched: bool,
+}
+
+/// What of a run is in memory only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Unsaved {
+    /// When it began; `None` = there is nothing.
+    pub(crate) since: Option<i64>,
+    /// Whether the mark is known to be on the disk.
+    pub(crate) durable: bool,
+    /// How many training requests were accepted since.
+    pub(crate) requests: u64,
+    /// The highest number among them.
+    pub(crate) highest_seq: u64,
+}
+
+impl Run {
+    fn from_row(row: RunRow) -> Self {
+        Self {
+            id: row.new.run_id.as_str().into(),
+            ordinal: row.ordinal,
+            last_request_at: row.last_request_at,
+            corrupted: row.corrupted_reason,
+            unsaved: Unsaved { since: row.dirty_since, durable: true, requests: row.unsaved, highest_seq: 0 },
+            executed_seq: 0,
+            accepted_seq: row.accepted_seq,
+            expendable_seq: row.accepted_seq,
+            awaited_seq: None,
+            standing: None,
+            trainer: None,
+            refused: BTreeSet::new(),
+            permit: Arc::new(()),
+            checkpoints: Vec::new(),
+            touched: false,
+            new: row.new,
+        }
+    }
+
+    /// Notes a number that was refused.
+    pub(crate) fn refuse(&mut self, seq: u64) {
+        self.refused.insert(seq);
+        if self.refused.len() > REFUSED {
+            self.refused.pop_first();
+        }
+    }
+
+    /// The newest training checkpoint that has not expired.
+    pub(crate) fn newest_checkpoint(&self, now: i64) -> Option<&Arc<CheckpointRow>> {
+        self.newest_first(now).next()
+    }
+
+    /// Its checkpoints that have not expired, newest first.
+    pub(crate) fn newest_first(&self, now: i64) -> impl Iterator<Item = &Arc<CheckpointRow>> {
+        self.checkpoints.iter().rev().filter(move |checkpoint| !checkpoint.expired(now))
+    }
+
+    /// The run as it is listed.
+    pub(crate) fn to_wire(&self, now: i64) -> TrainingRun {
+        TrainingRun {
+            training_run_id: self.new.run_id.clone(),
+            base_model: self.new.base_model.clone(),
+            model_owner: "local".to_owned(),
+            is_lora: true,
+            corrupted: Some(self.corrupted.is_some()),
+            lora_rank: Some(self.new.lora.rank),
+            last_request_time: time(self.last_request_at),
+            last_checkpoint: self.newest_checkpoint(now).map(|checkpoint| checkpoint.to_wire()),
+            last_sampler_checkpoint: None,
+            user_metadata: self.new.user_metadata.clone(),
+            corrupted_reason: self.corrupted.clone(),
+        }
+    }
+}
+
+impl CheckpointRow {
+    /// Its address.
+    pub(crate) fn path(&self) -> TinkerPath {
+        TinkerPath::training(self.new.run_id.clone(), self.new.name.clone())
+    }
+
+    /// The checkpoint as it is listed.
+    pub(crate) fn to_wire(&self) -> Checkpoint {
+        let path = self.path();
+        Checkpoint {
+            checkpoint_id: path.checkpoint_id(),
+            checkpoint_type: CheckpointType::Training,
+            time: time(self.new.saved_at),
+            tinker_path: path.to_string(),
+            size_bytes: Some(self.size_bytes),
+            public: self.public,
+            user_metadata: self.new.user_metadata.clone(),
+            expires_at: self.expires_at.map(time),
+        }
+    }
+
+    /// Whether users see it.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.new.listed && self.state == CheckpointState::Live
+    }
+
+    /// Whether its time has come.
+    pub(crate) fn expired(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// What a page is cut from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    pub(crate) offset: usize,
+    pub(crate) limit: usize,
+}
+
+/// Everything there is.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    sessions: HashMap<String, Session>,
+    /// By ordinal, oldest first.
+    session_order: Vec<(u64, String)>,
+    runs: HashMap<Arc<str>, Run>,
+    /// By ordinal, oldest first.
+    run_order: Vec<(u64, Arc<str>)>,
+    /// Listed checkpoints by ordinal, oldest first.
+    checkpoints: Vec<Arc<CheckpointRow>>,
+    /// When which of them expire. May hold times that were changed since.
+    expiring: BTreeSet<(i64, u64)>,
+    /// Runs whose progress has to be written.
+    touched: Vec<Arc<str>>,
+    next_trainer: usize,
+}
+
+/// Puts an entry where its ordinal belongs, which is nearly always the end.
+fn insert_ordered<T>(list: &mut Vec<T>, ordinal: u64, entry: T, ordinal_of: impl Fn(&T) -> u64) {
+    let at = list.partition_point(|other| ordinal_of(other) < ordinal);
+    list.insert(at, entry);
+}
+
+impl Index {
+    /// The index of what the database holds. Gives back the checkpoints that are not listed.
+    pub(crate) fn new(rows: Rows, now: Instant) -> (Self, Vec<CheckpointRow>) {
+        let mut index = Self::default();
+        for session in rows.sessions {
+            index.insert_session(session, now);
+        }
+        let mut standing: HashMap<u64, Arc<str>> = HashMap::new();
+        for row in rows.runs {
+            let (ordinal, stands_on) = (row.ordinal, row.standing);
+            index.insert_run(row);
+            if let (Some(checkpoint), Some((_, id))) = (stands_on, index.run_order.last())
+                && index.run_order.last().is_some_and(|(last, _)| *last == ordinal)
+            {
+                standing.insert(checkpoint, Arc::clone(id));
+            }
+        }
+        let mut unlisted = Vec::new();
+        for row in rows.checkpoints {
+            let stander = standing.remove(&row.ordinal);
+            let usable = matches!(row.state, CheckpointState::Live | CheckpointState::Retained);
+            let shared = Arc::new(row);
+            let run = stander.filter(|_| usable).and_then(|id| index.runs.get_mut(&*id));
+            let stood_on = run.is_some();
+            if let Some(run) = run {
+                run.standing = Some(Arc::clone(&shared));
+            }
+            if shared.state == CheckpointState::Live && shared.new.listed {
+                index.insert_checkpoint(shared);
+            } else if !stood_on {
+                unlisted.push(Arc::unwrap_or_clone(shared));
+            }
+        }
+        (index, unlisted)
+    }
+
+    // Sessions.
+
+    pub(crate) fn insert_session(&mut self, row: SessionRow, now: Instant) {
+        let session =
+            Session { request: row.request, runs: Vec::new(), ended: row.ended, last_heartbeat: now };
+        let entry = (row.ordinal, row.session_id.clone());
+        insert_ordered(&mut self.session_order, row.ordinal, entry, |entry| entry.0);
+        self.sessions.insert(row.session_id, session);
+    }
+
+    pub(crate) fn session(&self, id: &str) -> Option<&Session> {
+        self.sessions.get(id)
+    }
+
+    pub(crate) fn session_mut(&mut self, id: &str) -> Option<&mut Session> {
+        self.sessions.get_mut(id)
+    }
+
+    /// Sessions, newest first.
+    pub(crate) fn sessions_page(&self, page: Page) -> Vec<String> {
+        let newest_first = self.session_order.iter().rev().skip(page.offset).take(page.limit);
+        newest_first.map(|(_, id)| id.clone()).collect()
+    }
+
+    /// Sessions that last and had their last heartbeat before `before`.
+    pub(crate) fn silent_sessions(&self, before: Instant) -> Vec<String> {
+        let silent = self.sessions.iter().filter(|(_, s)| s.ended.is_none() && s.last_heartbeat < before);
+        silent.map(|(id, _)| id.clone()).collect()
+    }
+
+    // Runs.
+
+    pub(crate) fn insert_run(&mut self, row: RunRow) {
+        let run = Run::from_row(row);
+        if let Some(session) = self.sessions.get_mut(&run.new.session_id) {
+            session.runs.push(Arc::clone(&run.id));
+        }
+        let entry = (run.ordinal, Arc::clone(&run.id));
+        insert_ordered(&mut self.run_order, run.ordinal, entry, |entry| entry.0);
+        self.runs.insert(Arc::clone(&run.id), run);
+    }
+
+    pub(crate) fn run(&self, id: &str) -> Option<&Run> {
+        self.runs.get(id)
+    }
+
+    pub(crate) fn run_mut(&mut self, id: &str) -> Option<&mut Run> {
+        self.runs.get_mut(id)
+    }
+
+    /// Whether no run was ever made.
+    pub(crate) fn has_no_runs(&self) -> bool {
+        self.run_order.is_empty()
+    }
+
+    pub(crate) fn run_count(&self) -> usize {
+        self.run_order.len()
+    }
+
+    /// Runs, newest first.
+    pub(crate) fn runs_page(&self, page: Page, now: i64) -> Vec<TrainingRun> {
+        let newest_first = self.run_order.iter().rev().skip(page.offset).take(page.limit);
+        newest_first.filter_map(|(_, id)| self.runs.get(id)).map(|run| run.to_wire(now)).collect()
+    }
+
+    /// All runs, oldest first.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.run_order.iter().filter_map(|(_, id)| self.runs.get(id))
+    }
+
+    /// The trainer of a run, chosen in turn.
+    pub(crate) fn trainer_of(&mut self, id: &str, trainers: usize) -> Option<usize> {
+        match self.runs.get(id)?.trainer {
+            Some(trainer) => Some(trainer),
+            None => {
+                let trainer = self.next_trainer(trainers);
+                self.runs.get_mut(id)?.trainer = Some(trainer);
+                Some(trainer)
+            }
+        }
+    }
+
+    /// Notes that a trainer's memory is gone. Gives the runs that lose nothing by it.
+    pub(crate) fn lose_memory_of(&mut self, trainer: usize) -> Vec<String> {
+        let mut unharmed = Vec::new();
+        for run in self.runs.values_mut().filter(|run| run.trainer == Some(trainer)) {
+            run.expendable_seq = run.accepted_seq;
+            run.awaited_seq = None;
+            if run.corrupted.is_none() && run.unsaved.since.is_none() {
+                unharmed.push(run.new.run_id.clone());
+            }
+        }
+        unharmed.sort();
+        unharmed
+    }
+
+    /// The trainer whose turn it is to take a run.
+    pub(crate) fn next_trainer(&mut self, trainers: usize) -> usize {
+        self.next_trainer = (self.next_trainer + 1) % trainers.max(1);
+        self.next_trainer
+    }
+
+    /// Notes that a run was asked for something, so that its progress is written soon.
+    pub(crate) fn touch(&mut self, id: &str, now: i64) {
+        let Some(run) = self.runs.get_mut(id) else { return };
+        run.last_request_at = run.last_request_at.max(now);
+        if !std::mem::replace(&mut run.touched, true) {
+            self.touched.push(Arc::clone(&run.id));
+        }
+    }
+
+    /// The progress of the runs touched since the last call.
+    pub(crate) fn take_progress(&mut self) -> Vec<Progress> {
+        let touched = std::mem::take(&mut self.touched);
+        let mut progress = Vec::with_capacity(touched.len());
+        for id in touched {
+            let Some(run) = self.runs.get_mut(&*id) else { continue };
+            run.touched = false;
+            progress.push(Progress {
+                run_id: run.new.run_id.clone(),
+                last_request_at: run.last_request_at,
+                unsaved: run.unsaved.requests,
+            });
+        }
+        progress
+    }
+
+    // Checkpoints.
+
+    pub(crate) fn insert_checkpoint(&mut self, checkpoint: Arc<CheckpointRow>) {
+        if let Some(run) = self.runs.get_mut(checkpoint.new.run_id.as_str()) {
+            let entry = Arc::clone(&checkpoint);
+            insert_ordered(&mut run.checkpoints, checkpoint.ordinal, entry, |other| other.ordinal);
+        }
+        if let Some(at) = checkpoint.expires_at {
+            self.expiring.insert((at, checkpoint.ordinal));
+        }
+        insert_ordered(&mut self.checkpoints, checkpoint.ordinal, checkpoint, |other| other.ordinal);
+    }
+
+    /// Takes a checkpoint off the lists.
+    pub(crate) fn remove_checkpoint(&mut self, checkpoint: &CheckpointRow) {
+        let remove = |list: &mut Vec<Arc<CheckpointRow>>| {
+            if let Ok(at) = list.binary_search_by_key(&checkpoint.ordinal, |other| other.ordinal) {
+                list.remove(at);
+            }
+        };
+        if let Some(run) = self.runs.get_mut(checkpoint.new.run_id.as_str()) {
+            remove(&mut run.checkpoints);
+        }
+        remove(&mut self.checkpoints);
+    }
+
+    /// Puts a changed checkpoint in the place of the old one.
+    pub(crate) fn replace_checkpoint(&mut self, new: CheckpointRow) {
+        let new = Arc::new(new);
+        let replace = |list: &mut Vec<Arc<CheckpointRow>>| {
+            if let Ok(at) = list.binary_search_by_key(&new.ordinal, |other| other.ordinal)
+                && let Some(slot) = list.get_mut(at)
+            {
+                *slot = Arc::clone(&new);
+            }
+        };
+        if let Some(run) = self.runs.get_mut(new.new.run_id.as_str()) {
+            replace(&mut run.checkpoints);
+            if run.standing.as_ref().is_some_and(|standing| standing.ordinal == new.ordinal) {
+                run.standing = Some(Arc::clone(&new));
+            }
+        }
+        replace(&mut self.checkpoints);
+        if let Some(at) = new.expires_at {
+            self.expiring.insert((at, new.ordinal));
+        }
+    }
+
+    /// A listed checkpoint by run and name.
+    pub(crate) fn checkpoint(&self, run_id: &str, name: &str) -> Option<&Arc<CheckpointRow>> {
+        self.runs.get(run_id)?.checkpoints.iter().rev().find(|checkpoint| checkpoint.new.name == name)
+    }
+
+    /// Listed checkpoints, newest first, and how many there are. Expired ones count no more, though they are deleted a
+    /// little later.
+    pub(crate) fn checkpoints_page(&self, page: Page, now: i64) -> (Vec<Checkpoint>, usize) {
+        let due = self.expiring.range(..=(now, u64::MAX)).map(|(_, ordinal)| *ordinal);
+        let expired: BTreeSet<u64> = due.filter(|ordinal| self.is_expired(*ordinal, now)).collect();
+        let lasting = self.checkpoints.iter().rev().filter(|row| !expired.contains(&row.ordinal));
+        let page = lasting.skip(page.offset).take(page.limit).map(|row| row.to_wire()).collect();
+        (page, self.checkpoints.len() - expired.len())
+    }
+
+    fn is_expired(&self, ordinal: u64, now: i64) -> bool {
+        let at = self.checkpoints.binary_search_by_key(&ordinal, |row| row.ordinal).ok();
+        at.and_then(|at| self.checkpoints.get(at)).is_some_and(|row| row.expired(now))
+    }
+
+    /// Checkpoints whose time has come.
+    pub(crate) fn expired_checkpoints(&mut self, now: i64) -> Vec<Arc<CheckpointRow>> {
+        let due: Vec<(i64, u64)> = self.expiring.range(..=(now, u64::MAX)).copied().collect();
+        let mut expired = Vec::new();
+        for entry in due {
+            let row = self.checkpoints.binary_search_by_key(&entry.1, |row| row.ordinal).ok();
+            match row.and_then(|at| self.checkpoints.get(at)).filter(|row| row.expired(now)) {
+                Some(row) => expired.push(Arc::clone(row)),
+                None => {
+                    self.expiring.remove(&entry);
+                }
+            }
+        }
+        expired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::LoraShape;
+    use retinker_wire::model::LoraConfig;
+
+    fn run(ordinal: u64, session: &str) -> RunRow {
+        RunRow {
+            ordinal,
+            new: NewRun {
+                run_id: format!("{session}:train:{ordinal}"),
+                session_id: session.to_owned(),
+                model_seq_id: ordinal,
+                base_model: "m".into(),
+                lora: LoraShape::from_wire(&LoraConfig { seed: Some(1), ..LoraConfig::default() }),
+                optimizer_config: retinker_wire::model::adamw(),
+                user_metadata: None,
+                origin_path: None,
+                created_at: 5,
+            },
+            last_request_at: 5,
+            dirty_since: None,
+            unsaved: 0,
+            accepted_seq: 0,
+            corrupted_reason: None,
+            standing: None,
+        }
+    }
+
+    fn ids(index: &Index, offset: usize, limit: usize) -> Vec<String> {
+        index.runs_page(Page { offset, limit }, 9).into_iter().map(|run| run.training_run_id).collect()
+    }
+
+    #[test]
+    fn a_hundred_thousand_runs_page_completely_newest_first_and_stably() {
+        let mut index = Index::default();
+        // Creations are answered by several tasks, so they may arrive a little out of order.
+        for block in 0..1000u64 {
+            for i in (0..100u64).rev() {
+                index.insert_run(run(block * 100 + i + 1, "s"));
+            }
+        }
+        let mut seen = Vec::new();
+        for page in 0..1000 {
+            let ids = ids(&index, page * 100, 100);
+            assert_eq!(ids.len(), 100);
+            seen.extend(ids);
+        }
+        let expected: Vec<String> = (1..=100_000u64).rev().map(|n| format!("s:train:{n}")).collect();
+        assert_eq!(seen, expected);
+        assert!(ids(&index, 100_000, 100).is_empty());
+        assert_eq!(ids(&index, 99_950, 100).len(), 50);
+
+        let before = ids(&index, 40_000, 100);
+        index.insert_run(run(100_001, "s"));
+        assert_eq!(ids(&index, 40_001, 100), before);
+        assert_eq!(ids(&index, 0, 1), ["s:train:100001"]);
+        // Activity does not move a run.
+        index.touch("s:train:3", 99);
+        assert_eq!(ids(&index, 40_001, 100), before);
+    }
+
+    #[test]
+    fn what_has_expired_is_not_listed() {
+        let mut index = Index::default();
+        index.insert_run(run(1, "s"));
+        for (ordinal, expires_at) in [(1, Some(10)), (2, None), (3, Some(20)), (4, Some(10))] {
+            index.insert_checkpoint(Arc::new(CheckpointRow {
+                ordinal,
+                new: crate::db::NewCheckpoint {
+                    run_id: "s:train:1".into(),
+                    listed: true,
+                    name: format!("c{ordinal}"),
+                    directory: String::new(),
+                    seq: ordinal,
+                    saved_at: 5,
+                    user_metadata: None,
+                },
+                state: CheckpointState::Live,
+                size_bytes: 0,
+                manifest_sha256: String::new(),
+                public: false,
+                expires_at,
+            }));
+        }
+        let listed = |index: &Index, now| {
+            let (page, count) = index.checkpoints_page(Page { offset: 0, limit: 9 }, now);
+            assert_eq!(page.len(), count);
+            let last = index.runs_page(Page { offset: 0, limit: 1 }, now)[0].last_checkpoint.clone();
+            assert_eq!(last.as_ref(), page.first());
+            assert_eq!(index.run("s:train:1").unwrap().newest_first(now).count(), count);
+            page.into_iter().map(|checkpoint| checkpoint.checkpoint_id).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&index, 9), ["weights/c4", "weights/c3", "weights/c2", "weights/c1"]);
+        assert_eq!(listed(&index, 10), ["weights/c3", "weights/c2"]);
+        // Kept longer in the last moment.
+        let kept = CheckpointRow { expires_at: Some(30), ..(*index.checkpoints[0]).clone() };
+        index.replace_checkpoint(kept);
+        assert_eq!(listed(&index, 25), ["weights/c2", "weights/c1"]);
+    }
+
+    #[test]
+    fn trainers_take_turns_and_keep_their_runs() {
+        let mut index = Index::default();
+        for n in 1..=4 {
+            index.insert_run(run(n, "s"));
+        }
+        let first: Vec<_> = (1..=4).map(|n| index.trainer_of(&format!("s:train:{n}"), 2).unwrap()).collect();
+        assert_eq!(first.iter().filter(|t| **t == 0).count(), 2);
+        let again: Vec<_> = (1..=4).map(|n| index.trainer_of(&format!("s:train:{n}"), 2).unwrap()).collect();
+        assert_eq!(first, again);
+    }
+}

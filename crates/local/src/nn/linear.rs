@@ -1,0 +1,80 @@
+//! Projections with their low-rank additions.
+#![allow(clippy::indexing_slicing)] // Offsets come from the layout that sized the buffers.
+
+use super::base::BaseModel;
+use super::layout::Group;
+use super::lora::Adapter;
+use super::matmul::{View, ViewMut, matmul};
+
+/// Writes the effective weights `W + scale * B A` of every projection.
+///
+/// One product per weight and call, where keeping the addition apart would cost two per weight and sequence.
+pub(super) fn merge(base: &BaseModel, adapter: &Adapter, merged: &mut [f32]) {
+    merged.copy_from_slice(&base.weights);
+    let (rank, scale) = (adapter.layout.lora.rank, adapter.layout.lora.scale());
+    for group in adapter.layout.groups.iter() {
+        let Some((mut a, mut b)) = group.lora else { continue };
+        let mut weight = group.weight;
+        for module in &group.modules {
+            let out = ViewMut::new(&mut merged[weight..], module.output, group.input);
+            let a_factor = View::new(&adapter.data[a..], rank, group.input);
+            let b_factor = View::new(&adapter.data[b..], module.output, rank);
+            matmul(out, b_factor, a_factor, scale, true);
+            weight += module.output * group.input;
+            a += rank * group.input;
+            b += module.output * rank;
+        }
+    }
+}
+
+/// `out = x W^T`, or `out += x W^T` when `accumulate`, of `len` rows.
+pub(super) fn project(
+    group: &Group,
+    merged: &[f32],
+    len: usize,
+    x: &[f32],
+    out: &mut [f32],
+    accumulate: bool,
+) {
+    let weight = View::new(&merged[group.weight..], group.output, group.input);
+    let x = View::new(x, len, group.input);
+    matmul(ViewMut::new(out, len, group.output), x, weight.t(), 1.0, accumulate);
+}
+
+/// `dx = dy W`: the gradient by the input.
+pub(super) fn project_backward(group: &Group, merged: &[f32], len: usize, dy: &[f32], dx: &mut [f32]) {
+    let weight = View::new(&merged[group.weight..], group.output, group.input);
+    matmul(ViewMut::new(dx, len, group.input), View::new(dy, len, group.output), weight, 1.0, false);
+}
+
+/// Adds the gradients by the group's factors: `dB += scale * dy^T (x A^T)` and `dA += scale * (dy B)^T x`.
+///
+/// `narrow` is scratch for `len x modules x rank` values, twice.
+pub(super) fn add_lora_gradients(
+    group: &Group,
+    adapter: &Adapter,
+    len: usize,
+    (x, dy): (&[f32], &[f32]),
+    gradients: &mut [f32],
+    narrow: &mut [f32],
+) {
+    let Some((a, b)) = group.lora else { return };
+    let (rank, scale) = (adapter.layout.lora.rank, adapter.layout.lora.scale());
+    let width = group.modules.len() * rank;
+    let (xa, dxa) = narrow.split_at_mut(len * width);
+    let x = View::new(x, len, group.input);
+    let factors = View::new(&adapter.data[a..], width, group.input);
+    matmul(ViewMut::new(xa, len, width), x, factors.t(), 1.0, false);
+    let (mut column, mut factor) = (0, b);
+    for (i, module) in group.modules.iter().enumerate() {
+        let dy = View::strided(&dy[column..], len, module.output, group.output);
+        let b_factor = View::new(&adapter.data[factor..], module.output, rank);
+        matmul(ViewMut::strided(&mut dxa[i * rank..], len, rank, width), dy, b_factor, scale, false);
+        let d_factor = ViewMut::new(&mut gradients[factor..], module.output, rank);
+        matmul(d_factor, dy.t(), View::strided(&xa[i * rank..], len, rank, width), scale, true);
+        column += module.output;
+        factor += module.output * rank;
+    }
+    let d_factors = ViewMut::new(&mut gradients[a..], width, group.input);
+    matmul(d_factors, View::new(dxa, len, width).t(), x, 1.0, true);
+}

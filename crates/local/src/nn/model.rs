@@ -1,0 +1,245 @@
+//! The forward and backward passes over a batch of sequences.
+#![allow(clippy::indexing_slicing)] // Buffers are sized for the sequence, and tokens validated, before use.
+
+use super::attention::{attention, attention_backward};
+use super::base::BaseModel;
+use super::error::NnError;
+use super::linear::{add_lora_gradients, merge, project, project_backward};
+use super::lora::{Adapter, Gradients, same_layout};
+use super::loss::{Example, LossTerms, check_tokens, cross_entropy, cross_entropy_sum};
+use super::math;
+use super::ops::{rms_norm, rms_norm_backward, rope, softmax, swiglu, swiglu_backward};
+use super::workspace::{SequenceBuffers, Workspace};
+
+/// What the model says about one example.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExampleOutput {
+    /// Natural logarithm of the probability of each position's target.
+    pub logprobs: Vec<f32>,
+    /// The loss, summed over the positions; cross entropy unless another loss was given.
+    pub loss_sum: f64,
+}
+
+/// Scores examples: log-probabilities and cross entropy, without gradients.
+pub fn forward(
+    base: &BaseModel,
+    adapter: &Adapter,
+    examples: &[Example],
+    workspace: &mut Workspace,
+) -> Result<Vec<ExampleOutput>, NnError> {
+    prepare(base, adapter, examples, workspace)?;
+    let mut outputs = Vec::with_capacity(examples.len());
+    let Workspace { merged, sequence } = workspace;
+    for example in examples {
+        let logprobs = sequence_forward(base, merged, example, None, sequence);
+        outputs.push(ExampleOutput { loss_sum: cross_entropy_sum(example, &logprobs), logprobs });
+    }
+    Ok(outputs)
+}
+
+/// Scores examples and adds the gradients of their cross entropy to `gradients`.
+pub fn forward_backward(
+    base: &BaseModel,
+    adapter: &Adapter,
+    examples: &[Example],
+    workspace: &mut Workspace,
+    gradients: &mut Gradients,
+) -> Result<Vec<ExampleOutput>, NnError> {
+    forward_backward_with(base, adapter, examples, workspace, gradients, |i, logprobs| {
+        // The index is that of an example of this very slice.
+        cross_entropy(&examples[i], logprobs)
+    })
+}
+
+/// Scores examples and adds the gradients of any loss that is a function of the targets' log-probabilities.
+///
+/// `loss` is called once per example, in order, with its index and log-probabilities. All examples are validated before
+/// anything is computed; should `loss` answer wrongly, the gradients of the examples before stay added.
+pub fn forward_backward_with(
+    base: &BaseModel,
+    adapter: &Adapter,
+    examples: &[Example],
+    workspace: &mut Workspace,
+    gradients: &mut Gradients,
+    mut loss: impl FnMut(usize, &[f32]) -> LossTerms,
+) -> Result<Vec<ExampleOutput>, NnError> {
+    if !same_layout(&adapter.layout, &gradients.layout) {
+        return Err(NnError::LayoutMismatch);
+    }
+    prepare(base, adapter, examples, workspace)?;
+    let mut outputs = Vec::with_capacity(examples.len());
+    let Workspace { merged, sequence } = workspace;
+    for (index, example) in examples.iter().enumerate() {
+        let rank = adapter.layout.lora.rank;
+        let logprobs = sequence_forward(base, merged, example, Some(rank), sequence);
+        let terms = loss(index, &logprobs);
+        check_terms(&terms, index, logprobs.len())?;
+        sequence_backward(base, adapter, merged, example, &terms.d_logprobs, sequence, &mut gradients.data);
+        outputs.push(ExampleOutput { logprobs, loss_sum: terms.loss_sum });
+    }
+    Ok(outputs)
+}
+
+/// The logits of what follows `tokens`: `vocab_size` values.
+pub fn next_token_logits(
+    base: &BaseModel,
+    adapter: &Adapter,
+    tokens: &[u32],
+    workspace: &mut Workspace,
+) -> Result<Vec<f32>, NnError> {
+    check_tokens(&base.config, 0, "token", tokens)?;
+    prepare(base, adapter, &[], workspace)?;
+    let Workspace { merged, sequence } = workspace;
+    let len = tokens.len();
+    sequence.size(&base.config, len, None);
+    layers_forward(base, merged, tokens, sequence);
+    let d = base.config.d_model;
+    let mut logits = vec![0.0; base.config.vocab_size];
+    project(&base.groups.head, merged, 1, &sequence.normed[(len - 1) * d..len * d], &mut logits, false);
+    Ok(logits)
+}
+
+/// Checks that everything fits together and merges the weights.
+fn prepare(
+    base: &BaseModel,
+    adapter: &Adapter,
+    examples: &[Example],
+    workspace: &mut Workspace,
+) -> Result<(), NnError> {
+    if adapter.layout.model != base.config {
+        return Err(NnError::LayoutMismatch);
+    }
+    for (index, example) in examples.iter().enumerate() {
+        example.validate(&base.config, index)?;
+    }
+    workspace.size_weights(base);
+    merge(base, adapter, &mut workspace.merged);
+    Ok(())
+}
+
+/// Checks what a loss answered.
+fn check_terms(terms: &LossTerms, index: usize, len: usize) -> Result<(), NnError> {
+    let fail = |reason: String| Err(NnError::InvalidLoss { index, reason });
+    if terms.d_logprobs.len() != len {
+        return fail(format!("{} derivatives for {len} positions", terms.d_logprobs.len()));
+    }
+    match terms.d_logprobs.iter().position(|d| !d.is_finite()) {
+        Some(at) => fail(format!("the derivative at position {at} is not finite")),
+        None => Ok(()),
+    }
+}
+
+/// Runs the layers and the final norm; the activations stay in `s`.
+fn layers_forward(base: &BaseModel, merged: &[f32], tokens: &[u32], s: &mut SequenceBuffers) {
+    let config = &base.config;
+    let (len, d, half) = (tokens.len(), config.d_model, config.head_width() / 2);
+    let (narrow, qkv_len, ff_len) = (len * d, len * config.qkv_width(), len * config.d_ff);
+    let angles = (&base.rope_cos[..len * half], &base.rope_sin[..len * half]);
+    for (token, row) in tokens.iter().zip(s.x.chunks_exact_mut(d)) {
+        row.copy_from_slice(&base.embedding[*token as usize * d..][..d]);
+    }
+    for (i, groups) in base.groups.layers.iter().enumerate() {
+        let c = &mut s.layers[i];
+        std::mem::swap(&mut c.x, &mut s.x);
+        let eps = config.norm_eps;
+        rms_norm(&c.x[..narrow], base.norm(2 * i), eps, &mut c.normed, &mut c.rstd);
+        project(&groups.qkv, merged, len, &c.normed, &mut c.qkv, false);
+        let rotated = config.n_heads + config.n_kv_heads;
+        rope(&mut c.qkv[..qkv_len], config.qkv_width(), rotated, half, angles, false);
+        attention(config, len, &c.qkv, &mut c.heads, &mut s.scores);
+        c.middle[..narrow].copy_from_slice(&c.x[..narrow]);
+        project(&groups.o, merged, len, &c.heads, &mut c.middle, true);
+        rms_norm(&c.middle[..narrow], base.norm(2 * i + 1), eps, &mut c.middle_normed, &mut c.middle_rstd);
+        project(&groups.gate_up, merged, len, &c.middle_normed, &mut c.gate_up, false);
+        swiglu(&c.gate_up[..2 * ff_len], config.d_ff, &mut c.active);
+        s.x[..narrow].copy_from_slice(&c.middle[..narrow]);
+        project(&groups.down, merged, len, &c.active, &mut s.x, true);
+    }
+    let last = base.norm(2 * config.n_layers);
+    rms_norm(&s.x[..narrow], last, config.norm_eps, &mut s.normed, &mut s.rstd);
+}
+
+/// Runs the model on one example. Gives the log-probabilities of the targets and leaves all probabilities in
+/// `s.logits`. With a `rank`, room for the backward pass is made too.
+fn sequence_forward(
+    base: &BaseModel,
+    merged: &[f32],
+    example: &Example,
+    rank: Option<usize>,
+    s: &mut SequenceBuffers,
+) -> Vec<f32> {
+    let (len, vocab) = (example.tokens.len(), base.config.vocab_size);
+    s.size(&base.config, len, rank);
+    layers_forward(base, merged, &example.tokens, s);
+    project(&base.groups.head, merged, len, &s.normed, &mut s.logits, false);
+    let rows = s.logits.chunks_exact_mut(vocab).zip(&example.targets);
+    rows.map(|(row, target)| {
+        let logit = row[*target as usize];
+        let (max, sum) = softmax(row, vocab);
+        logit - max - math::ln(f64::from(sum)) as f32
+    })
+    .collect()
+}
+
+/// Adds the gradients of one example, whose forward pass has just run in `s`.
+fn sequence_backward(
+    base: &BaseModel,
+    adapter: &Adapter,
+    merged: &[f32],
+    example: &Example,
+    d_logprobs: &[f32],
+    s: &mut SequenceBuffers,
+    gradients: &mut [f32],
+) {
+    let config = &base.config;
+    let (groups, lora) = (&adapter.layout.groups, &adapter.layout.lora);
+    let (len, vocab, half) = (example.tokens.len(), config.vocab_size, config.head_width() / 2);
+    let (narrow, qkv_len, ff_len) = (len * config.d_model, len * config.qkv_width(), len * config.d_ff);
+    let angles = (&base.rope_cos[..len * half], &base.rope_sin[..len * half]);
+
+    // d logp(target) / d logits = onehot(target) - probabilities.
+    let rows = s.logits.chunks_exact_mut(vocab).zip(example.targets.iter().zip(d_logprobs));
+    for (row, (target, d)) in rows {
+        for p in row.iter_mut() {
+            *p *= -d;
+        }
+        row[*target as usize] += d;
+    }
+    add_lora_gradients(&groups.head, adapter, len, (&s.normed, &s.logits), gradients, &mut s.low_rank);
+    if !(lora.train_attn || lora.train_mlp) {
+        return;
+    }
+    project_backward(&groups.head, merged, len, &s.logits, &mut s.d_narrow);
+    s.dx[..narrow].fill(0.0);
+    let last = base.norm(2 * config.n_layers);
+    rms_norm_backward(&s.x[..narrow], last, &s.rstd, &s.d_narrow, &mut s.dx);
+
+    for (i, g) in groups.layers.iter().enumerate().rev() {
+        let c = &s.layers[i];
+        add_lora_gradients(&g.down, adapter, len, (&c.active, &s.dx), gradients, &mut s.low_rank);
+        project_backward(&g.down, merged, len, &s.dx, &mut s.d_active);
+        swiglu_backward(&c.gate_up[..2 * ff_len], config.d_ff, &s.d_active, &mut s.d_wide);
+        let (x, dy) = (&c.middle_normed, &s.d_wide);
+        add_lora_gradients(&g.gate_up, adapter, len, (x, dy), gradients, &mut s.low_rank);
+        if i == 0 && !lora.train_attn {
+            return;
+        }
+        project_backward(&g.gate_up, merged, len, &s.d_wide, &mut s.d_narrow);
+        let norm = base.norm(2 * i + 1);
+        rms_norm_backward(&c.middle[..narrow], norm, &c.middle_rstd, &s.d_narrow, &mut s.dx);
+
+        add_lora_gradients(&g.o, adapter, len, (&c.heads, &s.dx), gradients, &mut s.low_rank);
+        project_backward(&g.o, merged, len, &s.dx, &mut s.d_narrow);
+        let scratch = (&mut s.scores[..], &mut s.d_scores[..]);
+        attention_backward(config, len, &c.qkv, &s.d_narrow, &mut s.d_wide, scratch);
+        let rotated = config.n_heads + config.n_kv_heads;
+        rope(&mut s.d_wide[..qkv_len], config.qkv_width(), rotated, half, angles, true);
+        add_lora_gradients(&g.qkv, adapter, len, (&c.normed, &s.d_wide), gradients, &mut s.low_rank);
+        if i == 0 {
+            // Nothing below the first layer is trained.
+            return;
+        }
+        project_backward(&g.qkv, merged, len, &s.d_wide, &mut s.d_narrow);
+        rms_norm_backward(&c.x[..narrow], base.norm(2 * i), &c.rstd, &s.d_narrow, &mut s.dx);
+    }
+}

@@ -1,0 +1,446 @@
+//! How a trainer's runs come from and go to the disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::job::{CreateFrom, Load, Save};
+use super::queue::Queue;
+use super::run_state::RunState;
+use super::worker::Held;
+use crate::checkpoint::{self, Origin};
+use crate::core::Core;
+use crate::datadir::file_name;
+use crate::db::{CheckpointRow, CheckpointState, NewCheckpoint, RunRow, sql};
+use crate::futures::Outcome;
+use crate::index::Unsaved;
+use crate::time::now_millis;
+
+impl Core {
+    /// Brings a run into memory: from what it stands on, else from its seed. A run that cannot be brought back to where
+    /// it was is corrupted, never silently set back.
+    pub(super) fn load_run(&self, run_id: &Arc<str>) -> Result<Held, Outcome> {
+        let (new, standing, executed_seq, expendable_seq) = {
+            let index = self.index();
+            let Some(run) = index.run(run_id) else {
+                return Err(Outcome::server(format!("training run {run_id} does not exist")));
+            };
+            if let Some(refusal) = Self::unusable(&index, run) {
+                return Err(refusal);
+            }
+            (run.new.clone(), run.standing.clone(), run.executed_seq, run.expendable_seq)
+        };
+        let state = self.models.base(&new.base_model).and_then(|base| match &standing {
+            Some(standing) => self.read_checkpoint(standing).and_then(|verified| {
+                RunState::restored(base, &verified, true).map_err(|e| damaged(standing, &e))
+            }),
+            None => RunState::fresh(base, &new.lora).map_err(|e| e.to_string()),
+        });
+        let state = state.map_err(|reason| {
+            let reason = format!("its saved state could not be read back: {reason}");
+            if let Err(error) = self.corrupt(&[(Arc::clone(run_id), reason.clone())]) {
+                tracing::error!(run = %run_id, %error, "a corrupted run could not be marked");
+            }
+            let index = self.index();
+            let unusable = index.run(run_id).and_then(|run| Self::unusable(&index, run));
+            unusable.unwrap_or_else(|| Outcome::server(reason))
+        })?;
+        let saved_seq = standing.as_ref().map_or(0, |standing| standing.new.seq);
+        Ok(Held::new(state, Queue::new(executed_seq.max(saved_seq) + 1, expendable_seq)))
+    }
+
+    /// Reads a checkpoint's files, all of them checked. The error is a sentence that names checkpoint and file.
+    pub(crate) fn read_checkpoint(&self, row: &CheckpointRow) -> Result<checkpoint::Verified, String> {
+        let directory = self.layout.checkpoints().join(&row.new.directory);
+        checkpoint::read(&directory, &row.manifest_sha256).map_err(|e| damaged(row, &e))
+    }
+
+    /// Saves a run under a name.
+    pub(super) fn save(&self, state: &mut RunState, run_id: &Arc<str>, seq: u64, save: &Save) -> Outcome {
+        if !checkpoint::valid_name(&save.name) {
+            return Outcome::user(format!(
+                "'{}' cannot name a checkpoint: 1 to 255 letters, digits, '.', '_' or '-', not beginning with '.'",
+                save.name
+            ));
+        }
+        let now = now_millis();
+        if !state.is_finite() {
+            let newest = {
+                let index = self.index();
+                index.run(run_id).and_then(|run| run.newest_checkpoint(now)).map(|newest| newest.path())
+            };
+            let way_out = match newest {
+                Some(path) => format!("go back to its newest checkpoint, {path}"),
+                None => "it has no checkpoint to go back to".to_owned(),
+            };
+            return Outcome::user(format!(
+                "'{}' was not saved: the weights of training run {run_id} are not finite; {way_out}",
+                save.name
+            ));
+        }
+        let existing = {
+            let index = self.index();
+            let listed = index.checkpoint(run_id, &save.name).filter(|checkpoint| !checkpoint.expired(now));
+            listed.map(|checkpoint| checkpoint.path())
+        };
+        if let (Some(path), false) = (existing, save.overwrite) {
+            return Outcome::user(format!(
+                "{path} exists already: choose another name, or save with overwrite"
+            ));
+        }
+        let new = NewCheckpoint {
+            run_id: run_id.to_string(),
+            listed: true,
+            name: save.name.clone(),
+            directory: String::new(),
+            seq,
+            saved_at: now,
+            user_metadata: save.user_metadata.clone(),
+        };
+        let expires_at = save.ttl_seconds.map(|seconds| expiry(now, seconds));
+        match self.store(state, run_id, new, expires_at) {
+            Ok(row) => Outcome::Done(serde_json::json!({ "path": row.path().to_string() })),
+            Err(reason) => {
+                tracing::error!(run = %run_id, name = save.name, %reason, "a checkpoint could not be saved");
+                let way_out = if self.db.is_there() {
+                    "; nothing saved before is harmed, save again under a new request"
+                } else {
+                    ""
+                };
+                Outcome::server(format!(
+                    "checkpoint '{}' of {run_id} could not be saved: {reason}{way_out}",
+                    save.name
+                ))
+            }
+        }
+    }
+
+    /// Loads a checkpoint into a fresh run.
+    pub(super) fn load_into(
+        &self,
+        state: &mut RunState,
+        run_id: &Arc<str>,
+        seq: u64,
+        load: &Load,
+    ) -> Outcome {
+        let Some(new) = self.index().run(run_id).map(|run| run.new.clone()) else {
+            return Outcome::server(format!("training run {run_id} does not exist"));
+        };
+        let verified = match self.loadable(&load.path) {
+            Ok((_, verified)) => verified,
+            Err(outcome) => return outcome,
+        };
+        let origin = &verified.origin;
+        if origin.base_model != new.base_model || !origin.lora.fits(&new.lora) {
+            return Outcome::user(format!(
+                "{} does not fit {run_id}: it is {} of {}, the run is {} of {}",
+                load.path, origin.lora, origin.base_model, new.lora, new.base_model
+            ));
+        }
+        let restored = self.models.base(&new.base_model).and_then(|base| {
+            RunState::restored(base, &verified, load.optimizer).map_err(|e| format!("{}: {e}", load.path))
+        });
+        match restored {
+            Ok(restored) => *state = restored,
+            Err(reason) => return Outcome::server(reason),
+        }
+        let new = self.starting_point(run_id, seq);
+        match self.store(state, run_id, new, None) {
+            Ok(_) => Outcome::Done(
+                serde_json::json!({ "path": load.path.to_string(), "model_id": run_id.to_string() }),
+            ),
+            Err(reason) => {
+                // Loaded, but in memory only: as unsaved as any training.
+                state.modified = true;
+                Outcome::server(format!("{} could not be kept for {run_id}: {reason}", load.path))
+            }
+        }
+    }
+
+    /// Makes a run from a checkpoint. Resolves the request; gives the run when it worked.
+    pub(super) fn create_from(&self, create: CreateFrom, trainer: usize) -> Option<(Arc<str>, Held)> {
+        match self.try_create_from(&create, trainer) {
+            Ok((run_id, state)) => {
+                let result =
+                    serde_json::json!({ "path": create.load.path.to_string(), "model_id": create.run_id });
+                create.completer.complete(Outcome::Done(result));
+                Some((run_id, Held::new(state, Queue::new(1, 0))))
+            }
+            Err(outcome) => {
+                create.completer.complete(outcome);
+                None
+            }
+        }
+    }
+
+    fn try_create_from(&self, create: &CreateFrom, trainer: usize) -> Result<(Arc<str>, RunState), Outcome> {
+        let (_, verified) = self.loadable(&create.load.path)?;
+        let origin = &verified.origin;
+        if let Some(expected) = &create.base_model
+            && *expected != origin.base_model
+        {
+            return Err(Outcome::user(format!(
+                "{} was trained on {}, not on {expected}",
+                create.load.path, origin.base_model
+            )));
+        }
+        let base = self.models.base(&origin.base_model).map_err(Outcome::user)?;
+        let mut state = RunState::restored(base, &verified, create.load.optimizer)
+            .map_err(|e| Outcome::server(format!("{}: {e}", create.load.path)))?;
+        let new_run = create.new_run(origin, now_millis());
+        let server =
+            |reason: String| Outcome::server(format!("{} could not be made: {reason}", create.run_id));
+        let pending = self.starting_point(&create.run_id, 0);
+        let row = self.write_pending(&state, pending, &new_run_origin(&new_run, 0)).map_err(server)?;
+
+        let (run, ordinal) = (new_run.clone(), row.ordinal);
+        let finished = row.clone();
+        let ticket = self.db.write(move |c| {
+            sql::finish_checkpoint(c, ordinal, finished.size_bytes, &finished.manifest_sha256, None)?;
+            sql::insert_run(c, &run, Some(ordinal))
+        });
+        let run_ordinal = ticket.wait().map_err(|e| {
+            self.discard(&row);
+            server(e.to_string())
+        })?;
+        state.modified = false;
+        let run_id: Arc<str> = create.run_id.as_str().into();
+        let mut index = self.index();
+        index.insert_run(RunRow {
+            ordinal: run_ordinal,
+            last_request_at: new_run.created_at,
+            new: new_run,
+            dirty_since: None,
+            unsaved: 0,
+            accepted_seq: 0,
+            corrupted_reason: None,
+            standing: Some(ordinal),
+        });
+        if let Some(run) = index.run_mut(&run_id) {
+            run.standing = Some(Arc::new(row));
+            run.trainer = Some(trainer);
+        }
+        Ok((run_id, state))
+    }
+
+    /// A run's own starting point: never listed, kept until the run stands on something else.
+    fn starting_point(&self, run_id: &str, seq: u64) -> NewCheckpoint {
+        NewCheckpoint {
+            run_id: run_id.to_owned(),
+            listed: false,
+            name: "start".to_owned(),
+            directory: String::new(),
+            seq,
+            saved_at: now_millis(),
+            user_metadata: None,
+        }
+    }
+
+    /// Writes a run's state to a directory of its own, whose row says that it is not finished.
+    fn write_pending(
+        &self,
+        state: &RunState,
+        mut new: NewCheckpoint,
+        origin: &Origin,
+    ) -> Result<CheckpointRow, String> {
+        let ticket = {
+            let _guard = crate::sync::lock(&self.directories);
+            let kind = if new.listed { "weights" } else { "state" };
+            new.directory = self.free_directory(&new.run_id, kind, &new.name);
+            let pending = new.clone();
+            self.db.write(move |c| sql::insert_checkpoint(c, &pending))
+        };
+        let ordinal = ticket.wait().map_err(|e| e.to_string())?;
+        let mut row = CheckpointRow {
+            ordinal,
+            new,
+            state: CheckpointState::Pending,
+            size_bytes: 0,
+            manifest_sha256: String::new(),
+            public: false,
+            expires_at: None,
+        };
+        let directory = self.layout.checkpoints().join(&row.new.directory);
+        match checkpoint::write(&directory, origin, &state.adapter, &state.optimizer) {
+            Ok(written) => {
+                row.state = CheckpointState::Live;
+                row.size_bytes = written.size_bytes;
+                row.manifest_sha256 = written.manifest_sha256;
+                Ok(row)
+            }
+            Err(e) => {
+                self.discard(&row);
+                Err(format!("{}: {e}", directory.display()))
+            }
+        }
+    }
+
+    /// Saves a run's state and makes the run stand on it.
+    fn store(
+        &self,
+        state: &mut RunState,
+        run_id: &Arc<str>,
+        new: NewCheckpoint,
+        expires_at: Option<i64>,
+    ) -> Result<Arc<CheckpointRow>, String> {
+        let seq = new.seq;
+        let origin = self.index().run(run_id).map(|run| new_run_origin(&run.new, seq));
+        let origin = origin.ok_or_else(|| format!("training run {run_id} does not exist"))?;
+        let mut row = self.write_pending(state, new, &origin)?;
+        row.expires_at = expires_at;
+
+        let (ticket, replaced, released) = {
+            let mut index = self.index();
+            let replaced =
+                if row.new.listed { index.checkpoint(run_id, &row.new.name).cloned() } else { None };
+            let Some(run) = index.run_mut(run_id) else { return Err("the run is gone".to_owned()) };
+            // Work that was accepted after this save, or gradients that it does not hold, would still be lost.
+            let clean = !state.gradients_pending && run.unsaved.highest_seq <= seq;
+            let released = run.standing.clone().filter(|standing| !standing.is_listed());
+            if clean {
+                run.unsaved = Unsaved::default();
+            }
+            let accepted = run.accepted_seq;
+            let (id, finished) = (run.new.run_id.clone(), row.clone());
+            let gone: Vec<u64> = replaced.iter().chain(&released).map(|gone| gone.ordinal).collect();
+            let ticket = self.db.write(move |c| {
+                for ordinal in gone {
+                    sql::set_checkpoint_state(c, ordinal, CheckpointState::Removing)?;
+                }
+                sql::finish_checkpoint(
+                    c,
+                    finished.ordinal,
+                    finished.size_bytes,
+                    &finished.manifest_sha256,
+                    finished.expires_at,
+                )?;
+                sql::set_standing(c, &id, Some(finished.ordinal))?;
+                if clean { sql::mark_clean(c, &id, accepted) } else { Ok(()) }
+            });
+            (ticket, replaced, released)
+        };
+        if let Err(error) = ticket.wait() {
+            // The run was noted as saved; it is not.
+            let mut index = self.index();
+            if let Some(run) = index.run_mut(run_id) {
+                run.unsaved.since.get_or_insert_with(now_millis);
+                run.unsaved.durable = false;
+            }
+            drop(index);
+            state.modified = true;
+            self.discard(&row);
+            return Err(error.to_string());
+        }
+        state.modified = state.gradients_pending;
+        let row = Arc::new(row);
+        let mut index = self.index();
+        if let Some(replaced) = &replaced {
+            index.remove_checkpoint(replaced);
+        }
+        if row.new.listed {
+            index.insert_checkpoint(Arc::clone(&row));
+        }
+        if let Some(run) = index.run_mut(run_id) {
+            run.standing = Some(Arc::clone(&row));
+        }
+        drop(index);
+        for gone in replaced.iter().chain(&released) {
+            self.discard(gone);
+        }
+        Ok(row)
+    }
+
+    /// A directory below that of the checkpoints, where nothing lies yet. It usually bears the checkpoint's name; names
+    /// can differ in case only, be replaced, or be as long as a file name can be.
+    fn free_directory(&self, run_id: &str, kind: &str, name: &str) -> String {
+        let parent = PathBuf::from(file_name(run_id)).join(kind);
+        let base = match name.get(..200) {
+            Some(start) if name.len() > 200 => {
+                format!("{start}~{}", checkpoint::sha256(name.as_bytes()).get(..16).unwrap_or_default())
+            }
+            _ => name.to_owned(),
+        };
+        let root = self.layout.checkpoints();
+        let mut directory = parent.join(&base);
+        let mut attempt = 1;
+        while root.join(&directory).exists() {
+            attempt += 1;
+            directory = parent.join(format!("{base}~{attempt}"));
+        }
+        directory.to_string_lossy().into_owned()
+    }
+}
+
+fn damaged(row: &CheckpointRow, error: &checkpoint::ReadError) -> String {
+    let what = if row.new.listed {
+        format!("checkpoint {}", row.path())
+    } else {
+        format!("the starting point of {}", row.new.run_id)
+    };
+    format!("{what} is damaged: {error}")
+}
+
+fn new_run_origin(run: &crate::db::NewRun, last_seq: u64) -> Origin {
+    Origin {
+        run_id: run.run_id.clone(),
+        base_model: run.base_model.clone(),
+        lora: run.lora.clone(),
+        optimizer_config: run.optimizer_config.clone(),
+        last_seq,
+    }
+}
+
+/// When something saved now expires. Absurdly long times mean the end of time.
+pub(crate) fn expiry(now: i64, ttl_seconds: u64) -> i64 {
+    i64::try_from(ttl_seconds)
+        .ok()
+        .and_then(|s| s.checked_mul(1000))
+        .and_then(|ms| now.checked_add(ms))
+        .unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LocalConfig;
+    use crate::nn::{Adapter, NamedTensor};
+    use retinker_wire::future::RequestErrorCategory;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn weights_that_are_not_finite_are_not_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = crate::LocalService::start(LocalConfig::new(dir.path())).await.unwrap();
+        let core = service.core();
+        let session = core.create_session(Default::default()).await.unwrap();
+        let request = serde_json::json!({"session_id": session, "base_model": "retinker/nano-llama"});
+        core.create_model(serde_json::from_value(request).unwrap()).await.unwrap();
+        let run_id: Arc<str> = format!("{session}:train:0").into();
+        let saves = Arc::clone(core);
+        let (good, refused, untouched) = tokio::task::spawn_blocking(move || {
+            let mut state = saves.load_run(&run_id).unwrap().state;
+            let save = |name: &str| Save {
+                name: name.into(),
+                overwrite: false,
+                ttl_seconds: None,
+                user_metadata: None,
+            };
+            let good = saves.save(&mut state, &run_id, 1, &save("good"));
+            let mut tensors: Vec<NamedTensor> = state.adapter.tensors().map(|t| t.to_owned()).collect();
+            tensors[0].data[0] = f32::INFINITY;
+            let layout = state.adapter.layout();
+            state.adapter = Adapter::from_tensors(layout.model(), layout.lora(), tensors).unwrap();
+            let refused = saves.save(&mut state, &run_id, 2, &save("bad"));
+            let untouched = saves.index().checkpoint(&run_id, "bad").is_none();
+            (good, refused, untouched)
+        })
+        .await
+        .unwrap();
+        assert!(matches!(good, Outcome::Done(_)), "{good:?}");
+        assert!(untouched);
+        let Outcome::Failed { message, category: RequestErrorCategory::User } = refused else {
+            panic!("{refused:?}")
+        };
+        let newest = format!("tinker://{session}:train:0/weights/good");
+        assert!(message.contains("not finite") && message.ends_with(&newest), "{message}");
+        service.stop().await;
+    }
+}
