@@ -1,1 +1,22 @@
-//! host
+//! What serves the console: its files, the guarded forward to the service, and the host API `/retinker/v1`.
+//!
+//! One process owns one service's restores: it keeps the recovery journal, carries restores out, keeps restored
+//! runs' sessions alive, and holds an index of all runs. Whoever reaches it spends the service's key, so it listens
+//! on loopback only and stands behind a guard (see `guard`).
+
+mod api;
+mod assets;
+mod config;
+mod forward;
+mod guard;
+mod host;
+mod index;
+mod problem;
+mod restores;
+mod server;
+mod snippets;
+mod watch;
+
+pub use assets::UI_EMBEDDED;
+pub use config::{HostConfig, ServiceTarget, StartError};
+pub use server::{Host, RunningHost};

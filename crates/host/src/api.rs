@@ -1,0 +1,251 @@
+//! The routes of `/retinker/v1`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::routing::{get, post};
+use futures_util::{Stream, stream};
+use http::StatusCode;
+use retinker::host::api::{
+    CheckpointRow, HandOver, HostEvent, HostStatus, LineageEntry, PlanAnswer, Restores, RunDetail, RunWindow,
+    RunsQuery, Snippet, StartRestore, StartedRestore,
+};
+use retinker::recovery::health::{newest_usable, unusable_because};
+use retinker::recovery::journal::Begun;
+use retinker::recovery::ownership::heartbeats_until;
+use retinker::recovery::plan::PlanRequest;
+use retinker::recovery::planner::{candidates, gather, make_plan, origin_of};
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker::wire::run::{Checkpoint, TrainingRun};
+use tokio::sync::broadcast;
+
+use crate::host::{Asked, Shared};
+use crate::index::{no_restore_because, own_metadata};
+use crate::problem::Problem;
+use crate::{restores, snippets};
+
+/// Most bytes of a request's body.
+const MAX_BODY: usize = 1 << 20;
+
+/// Between two signs of life on a quiet event stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+type Host = State<Arc<Shared>>;
+
+/// The routes.
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    let v1 = Router::new()
+        .route("/status", get(status))
+        .route("/runs", get(runs))
+        .route("/runs/{run_id}", get(run))
+        .route("/plans", post(plan))
+        .route("/restores", get(list_restores).post(start_restore))
+        .route("/restores/{id}", get(restore))
+        .route("/restores/{id}/hand-over", post(hand_over))
+        .route("/events", get(events))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    Router::new().nest("/retinker/v1", v1)
+}
+
+async fn status(State(host): Host) -> Json<HostStatus> {
+    Json(host.status())
+}
+
+async fn runs(
+    State(host): Host,
+    query: Result<Query<RunsQuery>, QueryRejection>,
+) -> Result<Json<RunWindow>, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    Ok(Json(host.index().window(&query)))
+}
+
+async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDetail>, Problem> {
+    let run = read_run(&host, &run_id).await?;
+    let restored_by = host.store.by_new_run(&run_id).await?;
+    let origin = origin_of(&run, restored_by.as_ref());
+    let listed = host.ask(candidates(&host.api, &run, origin.as_deref())).await;
+    let (mut checkpoints, checkpoints_problem) = match listed {
+        Ok(list) => (list, None),
+        Err(asked) => (Vec::new(), Some(asked.problem())),
+    };
+    checkpoints.sort_by(|a, b| (b.time, &b.checkpoint_id).cmp(&(a.time, &a.checkpoint_id)));
+    let now = host.runtime.now();
+    let restore = host.store.by_old_run(&run_id).await?.into_iter().next();
+    let known = checkpoints_problem.is_none().then_some(checkpoints.as_slice());
+    let (row, chain) = {
+        let index = host.index();
+        (index.row_for(&run, known, now), index.chain(&run_id))
+    };
+    let lineage = chain.into_iter().zip(0..).map(|((run_id, restore_id), generation)| LineageEntry {
+        run_id,
+        generation,
+        restore_id,
+    });
+    Ok(Json(RunDetail {
+        no_restore_because: no_restore_because(&row.verdict, &row),
+        own_metadata: own_metadata(&run),
+        snippets: snippets_for(&host, &run, restored_by.as_ref(), &checkpoints),
+        taken_over_at: restored_by.as_ref().and_then(|record| record.taken_over_at(&run)),
+        checkpoints: checkpoints
+            .into_iter()
+            .map(|checkpoint| CheckpointRow {
+                unusable_because: unusable_because(&checkpoint, now),
+                checkpoint,
+            })
+            .collect(),
+        checkpoints_problem,
+        lineage: lineage.collect(),
+        restored_by,
+        restore,
+        row,
+    }))
+}
+
+/// The run as the service tells it now; as the index has it, when the service does not answer.
+async fn read_run(host: &Shared, run_id: &str) -> Result<TrainingRun, Problem> {
+    match host.ask(host.api.training_run(run_id)).await {
+        Ok(run) => Ok(run),
+        Err(Asked::Service(error)) if error.is_not_found() => Err(Problem::run_not_found(run_id)),
+        Err(asked) => {
+            let known = host.index().run(run_id).cloned();
+            known.ok_or_else(|| Problem::from(asked))
+        }
+    }
+}
+
+fn snippets_for(
+    host: &Shared,
+    run: &TrainingRun,
+    restored_by: Option<&RestoreRecord>,
+    checkpoints: &[Checkpoint],
+) -> Vec<Snippet> {
+    let owned = restored_by
+        .filter(|r| matches!(r.state, RestoreState::Adopted | RestoreState::HandedOver))
+        // One attach uses the attachment's number up.
+        .filter(|r| r.taken_over_at(run).is_none());
+    if let Some(attachment) = owned.and_then(|record| record.attachment.as_ref())
+        && run.corrupted != Some(true)
+    {
+        return snippets::attach(&host.service.base_url, attachment);
+    }
+    newest_usable(checkpoints, host.runtime.now())
+        .map(|checkpoint| snippets::from_checkpoint(&host.service.base_url, checkpoint, &own_metadata(run)))
+        .unwrap_or_default()
+}
+
+async fn plan(
+    State(host): Host,
+    request: Result<Json<PlanRequest>, JsonRejection>,
+) -> Result<Json<PlanAnswer>, Problem> {
+    let Json(request) = request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let succession = host.index().succession(&request.run_id);
+    let made_by = host.store.by_new_run(&request.run_id).await?;
+    let now = host.runtime.now();
+    let gathered = host.ask(gather(&host.api, &request, succession, made_by.as_ref(), now)).await;
+    let facts = match gathered {
+        Ok(facts) => facts,
+        Err(Asked::Service(error)) if error.is_not_found() => {
+            return Err(Problem::run_not_found(&request.run_id));
+        }
+        Err(asked) => return Err(Problem::from(asked)),
+    };
+    Ok(Json(match make_plan(&facts, &request) {
+        Ok(plan) => PlanAnswer::Plan(Box::new(plan)),
+        Err(none) => PlanAnswer::None(none),
+    }))
+}
+
+async fn start_restore(
+    State(host): Host,
+    request: Result<Json<StartRestore>, JsonRejection>,
+) -> Result<Json<StartedRestore>, Problem> {
+    let Json(StartRestore { plan }) =
+        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    // A task of its own: what is journaled is carried out, although the caller may have gone meanwhile.
+    let asked = Arc::clone(&host);
+    let begun = tokio::spawn(async move {
+        let begun = asked.executor.begin(plan).await?;
+        let (Begun::New(record) | Begun::Existing(record)) = &begun;
+        if !record.state.is_settled() {
+            restores::drive(&asked, &record.id);
+        }
+        Ok::<_, Problem>(begun)
+    });
+    let begun = begun.await.map_err(|_| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The restore could not be begun.",
+            "Look at the log.",
+        )
+    })??;
+    Ok(Json(match begun {
+        Begun::New(restore) => StartedRestore { restore, already: false },
+        Begun::Existing(restore) => StartedRestore { restore, already: true },
+    }))
+}
+
+async fn list_restores(State(host): Host) -> Result<Json<Restores>, Problem> {
+    Ok(Json(Restores { restores: host.store.list().await? }))
+}
+
+async fn restore(State(host): Host, Path(id): Path<String>) -> Result<Json<RestoreRecord>, Problem> {
+    host.store.get(&id).await?.map(Json).ok_or_else(|| Problem::restore_not_found(&id))
+}
+
+async fn hand_over(State(host): Host, Path(id): Path<String>) -> Result<Json<HandOver>, Problem> {
+    let record = host.executor.hand_over(&id).await?;
+    let attachment = record.attachment.clone().ok_or_else(|| Problem::restore_not_found(&id))?;
+    let snippets = match read_run(&host, &attachment.model_id).await {
+        Ok(run) => {
+            let origin = origin_of(&run, Some(&record));
+            let checkpoints = host.ask(candidates(&host.api, &run, origin.as_deref())).await;
+            snippets_for(&host, &run, Some(&record), &checkpoints.unwrap_or_default())
+        }
+        Err(_) => snippets::attach(&host.service.base_url, &attachment),
+    };
+    Ok(Json(HandOver {
+        snippets,
+        attachment,
+        base_url: host.service.base_url.clone(),
+        heartbeats_until: heartbeats_until(&record).unwrap_or(record.updated_at),
+    }))
+}
+
+/// First the state of the host, then every change. A reader that falls far behind is told that much has changed.
+async fn events(State(host): Host) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let receiver = host.events.subscribe();
+    let first = HostEvent::Status { status: host.status() };
+    let state = (receiver, host.stopping.clone(), host.follow(), Some(first));
+    let stream = stream::unfold(state, |(mut receiver, mut stopping, following, first)| async move {
+        let event = match first {
+            Some(first) => first,
+            None => tokio::select! {
+                event = receiver.recv() => match event {
+                    Ok(event) => event,
+                    Err(broadcast::error::RecvError::Lagged(_)) => HostEvent::Runs { run_ids: Vec::new() },
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+                _ = stopping.wait_for(|stop| *stop) => return None,
+            },
+        };
+        let data = Event::default().json_data(&event).unwrap_or_default();
+        Some((Ok(data), (receiver, stopping, following, None)))
+    });
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive"))
+}
+
+impl From<Asked> for Problem {
+    fn from(asked: Asked) -> Self {
+        match &asked {
+            Asked::Service(error) => Self::from(error),
+            Asked::Slow => Self { status: StatusCode::GATEWAY_TIMEOUT, problem: asked.problem() },
+        }
+    }
+}

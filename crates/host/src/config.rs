@@ -1,0 +1,106 @@
+//! What a host is started with, and why it may not start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use retinker::client::Secret;
+use retinker::host::api::{DemoProgress, ServiceKind};
+use tokio::sync::watch;
+
+/// The service behind a host.
+#[derive(Debug, Clone)]
+pub struct ServiceTarget {
+    /// Its name in the console.
+    pub name: String,
+    /// What kind.
+    pub kind: ServiceKind,
+    /// Its address, e.g. `http://127.0.0.1:8788`; shown to the console, so without credentials.
+    pub base_url: String,
+    /// Sent as `X-API-Key`, to this address only; never told to the console.
+    pub api_key: Option<Secret>,
+}
+
+impl ServiceTarget {
+    /// What a journal is bound to. The embedded service is the same one whatever its port is now. `base_url` is the
+    /// address as the client has checked it.
+    pub(crate) fn identity(&self, base_url: &str) -> String {
+        match self.kind {
+            ServiceKind::Local => EMBEDDED.to_owned(),
+            ServiceKind::Remote => base_url.to_owned(),
+        }
+    }
+}
+
+/// Identity of the embedded service.
+const EMBEDDED: &str = "local";
+
+/// An identity for people.
+pub(crate) fn told(identity: &str) -> String {
+    match identity {
+        EMBEDDED => "the embedded service".to_owned(),
+        base_url => format!("the service at {base_url}"),
+    }
+}
+
+/// What a host is started with.
+#[derive(Debug)]
+pub struct HostConfig {
+    /// Where to listen: a loopback address. Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The service.
+    pub service: ServiceTarget,
+    /// Where the recovery journal lives; made if missing. One host at a time, and always the same service.
+    pub data_dir: PathBuf,
+    /// Where the demonstration tells how far it is.
+    pub demo: Option<watch::Receiver<DemoProgress>>,
+    /// What callers must send as `x-retinker-token`; `None` makes 128 random bits. It is written nowhere.
+    pub token: Option<String>,
+}
+
+/// Why a host did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is not on this machine's loopback.
+    #[error(
+        "{0} is not a loopback address: whoever reaches the console spends the service's key, so it listens on 127.0.0.1 or ::1 only"
+    )]
+    NotLoopback(SocketAddr),
+    /// Somebody else listens there.
+    #[error("port {} on {} is in use: stop the other program or choose another with --port", .0.port(), .0.ip())]
+    PortInUse(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("{address} cannot be listened on: {reason}. Choose another port with --port")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        reason: std::io::Error,
+    },
+    /// The service's address or key cannot be used.
+    #[error("{0}")]
+    Service(retinker::client::Error),
+    /// Requests cannot be sent at all.
+    #[error("no connection can be set up: {0}")]
+    Transport(retinker::transport::TransportError),
+    /// The journal cannot be opened.
+    #[error("{0}")]
+    Journal(retinker::recovery::journal::StoreError),
+    /// The journal in the data directory belongs to another service.
+    #[error(
+        "the restores in the data directory {data_dir} belong to {bound}, not to {asked}: choose another directory with --data-dir"
+    )]
+    OtherService {
+        /// Where the journal lives.
+        data_dir: String,
+        /// The service that it belongs to.
+        bound: String,
+        /// The one that was given.
+        asked: String,
+    },
+    /// The token given is too short or cannot stand in a header.
+    #[error("the token must be at least 16 letters, digits, '-' or '_'")]
+    BadToken,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers, which the token is made of: {0}")]
+    NoRandom(String),
+}

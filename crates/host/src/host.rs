@@ -1,0 +1,214 @@
+//! What all routes and background tasks of one host share.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use retinker::client::retry::RetryPolicy;
+use retinker::client::waiting::WaitPolicy;
+use retinker::client::{Api, Error, Secret};
+use retinker::host::api::{ApiProblem, DemoProgress, HostEvent, HostStatus, ServiceInfo};
+use retinker::recovery::executor::Executor;
+use retinker::recovery::journal::Store;
+use retinker::recovery::restore::RestoreRecord;
+use retinker::runtime::Runtime;
+use retinker::transport::Transport;
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::config::ServiceTarget;
+use crate::index::Index;
+use crate::problem::slow_service;
+use crate::restores::Driving;
+
+/// How long a person at the console waits for the service.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Most ids that a change names; more are told as "many".
+const NAMED_CHANGES: usize = 50;
+
+/// Events that a slow reader may lag behind before it is told to read everything again.
+const EVENTS: usize = 256;
+
+pub(crate) struct Shared {
+    pub(crate) service: ServiceTarget,
+    /// For questions: gives up soon.
+    pub(crate) api: Api,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) executor: Executor,
+    pub(crate) driving: Driving,
+    pub(crate) events: broadcast::Sender<HostEvent>,
+    /// Asks for a new reading of the runs at once.
+    pub(crate) refresh: Notify,
+    /// Turns true when the host stops.
+    pub(crate) stopping: watch::Receiver<bool>,
+    index: RwLock<Index>,
+    base_models: Mutex<Vec<String>>,
+    demo: Option<watch::Receiver<DemoProgress>>,
+    followers: AtomicUsize,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Parts {
+    pub(crate) service: ServiceTarget,
+    pub(crate) api: Api,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) demo: Option<watch::Receiver<DemoProgress>>,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { service, api, transport, runtime, store, demo, stopping } = parts;
+        Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
+            let told = weak.clone();
+            // A restore outlasts a service that is away for some minutes; the executor tries each step again beyond
+            // this.
+            let patient = api
+                .clone()
+                .with_retry(RetryPolicy { budget: Duration::from_secs(60), ..RetryPolicy::default() })
+                .with_wait(WaitPolicy { patience: Duration::from_secs(180), ..WaitPolicy::default() });
+            let executor =
+                Executor::new(patient, Arc::clone(&store), Arc::clone(&runtime)).on_progress(move |record| {
+                    if let Some(shared) = told.upgrade() {
+                        shared.restore_changed(record);
+                    }
+                });
+            let quick =
+                RetryPolicy { budget: Duration::from_secs(5), max_retries: 2, ..RetryPolicy::default() };
+            Self {
+                service,
+                api: api.with_retry(quick),
+                transport,
+                runtime,
+                store,
+                executor,
+                driving: Driving::default(),
+                events: broadcast::Sender::new(EVENTS),
+                refresh: Notify::new(),
+                stopping,
+                index: RwLock::default(),
+                base_models: Mutex::default(),
+                demo,
+                followers: AtomicUsize::new(0),
+            }
+        })
+    }
+
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn base_models(&self) -> MutexGuard<'_, Vec<String>> {
+        self.base_models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn demo(&self) -> Option<watch::Receiver<DemoProgress>> {
+        self.demo.clone()
+    }
+
+    pub(crate) fn key(&self) -> Option<&Secret> {
+        self.service.api_key.as_ref()
+    }
+
+    pub(crate) fn status(&self) -> HostStatus {
+        let (as_of, problem) = {
+            let index = self.index();
+            (index.as_of(), index.problem().cloned())
+        };
+        HostStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            service: ServiceInfo {
+                name: self.service.name.clone(),
+                kind: self.service.kind,
+                base_url: self.service.base_url.clone(),
+                base_models: self.base_models().clone(),
+                problem,
+            },
+            as_of,
+            demo: self.demo.as_ref().map(|demo| demo.borrow().clone()),
+        }
+    }
+
+    /// Tells everybody who follows; that nobody does is no failure.
+    pub(crate) fn tell(&self, event: HostEvent) {
+        let _ = self.events.send(event);
+    }
+
+    pub(crate) fn tell_changed(&self, mut run_ids: Vec<String>) {
+        if run_ids.is_empty() {
+            return;
+        }
+        if run_ids.len() > NAMED_CHANGES {
+            run_ids.clear();
+        }
+        self.tell(HostEvent::Runs { run_ids });
+    }
+
+    fn restore_changed(&self, record: &RestoreRecord) {
+        let changed = self.index_mut().set_restore(record.clone(), self.runtime.now());
+        self.tell(HostEvent::Restore { restore: Box::new(record.clone()) });
+        self.tell_changed(changed);
+        if record.state.is_settled() {
+            self.refresh.notify_one();
+        }
+    }
+
+    /// Waits for the service as long as a person would.
+    pub(crate) async fn ask<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Result<T, Asked> {
+        match tokio::time::timeout(PATIENCE, question).await {
+            Ok(answer) => answer.map_err(Asked::Service),
+            Err(_) => Err(Asked::Slow),
+        }
+    }
+
+    /// Counts a follower until the answer is dropped.
+    pub(crate) fn follow(self: &Arc<Self>) -> Following {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        self.refresh.notify_one();
+        Following(Arc::clone(self))
+    }
+
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followers.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Why the service gave no answer.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Service(Error),
+    Slow,
+}
+
+impl Asked {
+    pub(crate) fn problem(&self) -> ApiProblem {
+        match self {
+            Self::Service(error) => crate::problem::of_service(error),
+            Self::Slow => slow_service(PATIENCE.as_secs()),
+        }
+    }
+}
+
+/// Somebody follows the events.
+#[derive(Debug)]
+pub(crate) struct Following(Arc<Shared>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,347 @@
+//! All runs of the service, in memory: filtered, sorted and cut into windows here, since no service can do that.
+//!
+//! A list that cannot be read again stays as it was, with the time of its last good reading and the problem: it
+//! never becomes an empty one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use retinker::host::api::{ApiProblem, HealthCounts, RunRow, RunSort, RunWindow, RunsQuery};
+use retinker::recovery::health::{Health, Known, Succession, Verdict, assess};
+use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, LINEAGE_PREFIX};
+use retinker::recovery::planner::origin_of;
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker::wire::UserMetadata;
+use retinker::wire::run::{Checkpoint, TrainingRun};
+use retinker::wire::time::Time;
+
+/// Rows in a window when the query does not say.
+const DEFAULT_LIMIT: u64 = 100;
+/// Most rows in a window.
+const MAX_LIMIT: u64 = 1000;
+
+/// The index. Not shared by itself: the host keeps it behind a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// As the service listed them, each id once.
+    runs: Vec<TrainingRun>,
+    /// What runs can be restored from, where that had to be read to judge them, with the run's last request then.
+    checkpoints: HashMap<String, (Time, Vec<Checkpoint>)>,
+    /// The journal.
+    restores: BTreeMap<String, RestoreRecord>,
+    rows: Vec<Entry>,
+    by_id: HashMap<String, usize>,
+    by_health: Vec<usize>,
+    by_activity: Vec<usize>,
+    by_name: Vec<usize>,
+    as_of: Option<Time>,
+    problem: Option<ApiProblem>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    row: RunRow,
+    /// What the text of a query is looked for in, in lower case.
+    text: String,
+}
+
+/// What is told of a run's place among restored ones.
+#[derive(Debug, Default)]
+struct Lineage {
+    /// By old run.
+    successors: HashMap<String, Succession>,
+    /// By new run.
+    predecessors: HashMap<String, String>,
+    /// The checkpoint's path that the journal tells, by new run.
+    origins: HashMap<String, String>,
+}
+
+impl Index {
+    /// Takes a whole new reading; answers which runs changed, came or went.
+    pub(crate) fn replace(&mut self, runs: Vec<TrainingRun>, now: Time) -> Vec<String> {
+        let mut seen = HashSet::with_capacity(runs.len());
+        self.runs = runs.into_iter().filter(|run| seen.insert(run.training_run_id.clone())).collect();
+        self.checkpoints.retain(|id, _| seen.contains(id));
+        self.as_of = Some(now);
+        self.problem = None;
+        self.rebuild(now)
+    }
+
+    /// Notes that the list could not be read.
+    pub(crate) fn fail(&mut self, problem: ApiProblem) {
+        self.problem = Some(problem);
+    }
+
+    /// Takes a restore as it is now; answers which runs look different.
+    pub(crate) fn set_restore(&mut self, record: RestoreRecord, now: Time) -> Vec<String> {
+        self.restores.insert(record.id.clone(), record);
+        self.rebuild(now)
+    }
+
+    /// Takes the whole journal.
+    pub(crate) fn set_restores(&mut self, records: Vec<RestoreRecord>) {
+        self.restores = records.into_iter().map(|record| (record.id.clone(), record)).collect();
+    }
+
+    /// Corrupted runs that cannot be judged by what the list says of them, and whose checkpoints have not been read
+    /// since their last request; each with the checkpoint that it was restored from.
+    pub(crate) fn unjudged(&self, now: Time) -> Vec<(TrainingRun, Option<String>)> {
+        let unjudged: Vec<&TrainingRun> = self
+            .runs
+            .iter()
+            .filter(|run| run.corrupted == Some(true))
+            .filter(|run| retinker::recovery::health::newest_usable(&run.last_checkpoint, now).is_none())
+            .filter(|run| self.checkpoints_of(run).is_none())
+            .collect();
+        if unjudged.is_empty() {
+            return Vec::new();
+        }
+        let lineage = self.lineage();
+        unjudged.into_iter().map(|run| (run.clone(), lineage.origin_of(run))).collect()
+    }
+
+    /// What this run can be restored from, if that has been read since its last request.
+    fn checkpoints_of(&self, run: &TrainingRun) -> Option<&[Checkpoint]> {
+        let (at, list) = self.checkpoints.get(&run.training_run_id)?;
+        (*at == run.last_request_time).then_some(list.as_slice())
+    }
+
+    /// Takes what a run can be restored from, as of its last request then.
+    pub(crate) fn set_checkpoints(
+        &mut self,
+        run_id: String,
+        last_request: Time,
+        checkpoints: Vec<Checkpoint>,
+    ) {
+        self.checkpoints.insert(run_id, (last_request, checkpoints));
+    }
+
+    /// Judges and sorts all runs anew; answers which look different.
+    pub(crate) fn rebuild(&mut self, now: Time) -> Vec<String> {
+        let lineage = self.lineage();
+        let mut rows = Vec::with_capacity(self.runs.len());
+        let mut by_id = HashMap::with_capacity(self.runs.len());
+        let mut changed = Vec::new();
+        for run in &self.runs {
+            let row = self.row_of(run, self.checkpoints_of(run), &lineage, now);
+            let before = self.by_id.get(&run.training_run_id).and_then(|at| self.rows.get(*at));
+            if before.is_none_or(|before| before.row != row) {
+                changed.push(run.training_run_id.clone());
+            }
+            by_id.insert(run.training_run_id.clone(), rows.len());
+            let text = text_of(&row);
+            rows.push(Entry { row, text });
+        }
+        changed.extend(self.by_id.keys().filter(|id| !by_id.contains_key(*id)).cloned());
+        self.rows = rows;
+        self.by_id = by_id;
+        self.sort();
+        changed
+    }
+
+    fn sort(&mut self) {
+        let worst =
+            |health: Health| Health::ALL.iter().position(|h| *h == health).unwrap_or(Health::ALL.len());
+        let all: Vec<(usize, &RunRow)> = self.rows.iter().map(|entry| &entry.row).enumerate().collect();
+        let order = |compare: &dyn Fn(&RunRow, &RunRow) -> std::cmp::Ordering| {
+            let mut sorted = all.clone();
+            sorted.sort_by(|(_, a), (_, b)| {
+                compare(a, b).then_with(|| a.run.training_run_id.cmp(&b.run.training_run_id))
+            });
+            sorted.into_iter().map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        let newest = |a: &RunRow, b: &RunRow| b.run.last_request_time.cmp(&a.run.last_request_time);
+        self.by_health =
+            order(&|a, b| worst(a.verdict.health).cmp(&worst(b.verdict.health)).then_with(|| newest(a, b)));
+        self.by_activity = order(&newest);
+        self.by_name = order(&|a, b| a.name.cmp(&b.name));
+    }
+
+    fn lineage(&self) -> Lineage {
+        let mut lineage = Lineage::default();
+        for record in self.restores.values().filter(|record| record.state.holds_the_run()) {
+            let done = matches!(record.state, RestoreState::Adopted | RestoreState::HandedOver);
+            let new_run_id = record.new_run_id.clone().filter(|_| done);
+            if let Some(new_run) = &new_run_id {
+                lineage.predecessors.insert(new_run.clone(), record.plan.run_id.clone());
+                lineage.origins.insert(new_run.clone(), record.plan.checkpoint.tinker_path.clone());
+            }
+            let succession = Succession { restore_id: record.id.clone(), new_run_id };
+            lineage.successors.insert(record.plan.run_id.clone(), succession);
+        }
+        // Where the journal does not know a restore (another host's, or a lost journal), the labels do.
+        for run in &self.runs {
+            let Some(labels) = &run.user_metadata else { continue };
+            let (Some(from), Some(restore_id)) =
+                (labels.get(LABEL_RESTORED_FROM), labels.get(LABEL_RESTORE_ID))
+            else {
+                continue;
+            };
+            if self.restores.contains_key(restore_id) {
+                continue;
+            }
+            let new_run = run.training_run_id.clone();
+            lineage.predecessors.entry(new_run.clone()).or_insert_with(|| from.clone());
+            lineage
+                .successors
+                .entry(from.clone())
+                .or_insert_with(|| Succession { restore_id: restore_id.clone(), new_run_id: Some(new_run) });
+        }
+        lineage
+    }
+
+    fn row_of(
+        &self,
+        run: &TrainingRun,
+        checkpoints: Option<&[Checkpoint]>,
+        lineage: &Lineage,
+        now: Time,
+    ) -> RunRow {
+        let id = &run.training_run_id;
+        let succession = lineage.successors.get(id);
+        let origin = lineage.origin_of(run);
+        let known = Known { checkpoints, succession, origin: origin.as_deref() };
+        RunRow {
+            name: name_of(run),
+            verdict: assess(run, known, now),
+            restored_from: lineage.predecessors.get(id).cloned(),
+            restored_to: succession.and_then(|s| s.new_run_id.clone()),
+            restore_id: succession.filter(|s| s.new_run_id.is_none()).map(|s| s.restore_id.clone()),
+            run: run.clone(),
+        }
+    }
+
+    /// A row made of a run that was read by itself, and of what it can be restored from, if that was read with it.
+    pub(crate) fn row_for(&self, run: &TrainingRun, checkpoints: Option<&[Checkpoint]>, now: Time) -> RunRow {
+        self.row_of(run, checkpoints.or_else(|| self.checkpoints_of(run)), &self.lineage(), now)
+    }
+
+    /// The window that a query asks for.
+    pub(crate) fn window(&self, query: &RunsQuery) -> RunWindow {
+        let wanted = query.q.as_deref().map(str::trim).unwrap_or_default().to_lowercase();
+        let order = match query.sort {
+            RunSort::Health => &self.by_health,
+            RunSort::Activity => &self.by_activity,
+            RunSort::Name => &self.by_name,
+        };
+        let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+        let mut counts = HealthCounts::default();
+        let mut matching = 0u64;
+        let mut rows = Vec::new();
+        for entry in order.iter().filter_map(|at| self.rows.get(*at)) {
+            if !wanted.is_empty() && !entry.text.contains(&wanted) {
+                continue;
+            }
+            counts.add(entry.row.verdict.health);
+            if query.health.is_some_and(|health| health != entry.row.verdict.health) {
+                continue;
+            }
+            if matching >= query.offset && (rows.len() as u64) < limit {
+                rows.push(entry.row.clone());
+            }
+            matching += 1;
+        }
+        RunWindow {
+            rows,
+            matching,
+            total: self.rows.len() as u64,
+            counts,
+            as_of: self.as_of,
+            problem: self.problem.clone(),
+        }
+    }
+
+    pub(crate) fn run(&self, run_id: &str) -> Option<&TrainingRun> {
+        self.row(run_id).map(|row| &row.run)
+    }
+
+    fn row(&self, run_id: &str) -> Option<&RunRow> {
+        self.by_id.get(run_id).and_then(|at| self.rows.get(*at)).map(|entry| &entry.row)
+    }
+
+    pub(crate) fn as_of(&self) -> Option<Time> {
+        self.as_of
+    }
+
+    pub(crate) fn problem(&self) -> Option<&ApiProblem> {
+        self.problem.as_ref()
+    }
+
+    /// The restore that holds this run, from the journal or from labels.
+    pub(crate) fn succession(&self, run_id: &str) -> Option<Succession> {
+        self.lineage().successors.remove(run_id)
+    }
+
+    /// The ids from the first run of this one's lineage to the last.
+    pub(crate) fn chain(&self, run_id: &str) -> Vec<(String, Option<String>)> {
+        let lineage = self.lineage();
+        let mut chain = vec![run_id.to_owned()];
+        while let Some(before) = chain.first().and_then(|id| lineage.predecessors.get(id)) {
+            if chain.contains(before) {
+                break;
+            }
+            chain.insert(0, before.clone());
+        }
+        while let Some(after) =
+            chain.last().and_then(|id| lineage.successors.get(id)).and_then(|s| s.new_run_id.as_ref())
+        {
+            if chain.contains(after) {
+                break;
+            }
+            chain.push(after.clone());
+        }
+        let made_by = |id: &String| {
+            let before = lineage.predecessors.get(id)?;
+            lineage.successors.get(before).map(|succession| succession.restore_id.clone())
+        };
+        chain.into_iter().map(|id| (id.clone(), made_by(&id))).collect()
+    }
+}
+
+impl Lineage {
+    fn origin_of(&self, run: &TrainingRun) -> Option<String> {
+        self.origins.get(&run.training_run_id).cloned().or_else(|| origin_of(run, None))
+    }
+}
+
+/// The run's name for people.
+fn name_of(run: &TrainingRun) -> String {
+    let label = run.user_metadata.as_ref().and_then(|labels| labels.get("name")).map(|name| name.trim());
+    label.filter(|name| !name.is_empty()).unwrap_or(&run.training_run_id).to_owned()
+}
+
+fn text_of(row: &RunRow) -> String {
+    let mut text = format!("{}\n{}\n{}", row.run.training_run_id, row.name, row.run.base_model);
+    for (key, value) in row.run.user_metadata.iter().flatten() {
+        text.push('\n');
+        text.push_str(key);
+        text.push('=');
+        text.push_str(value);
+    }
+    text.to_lowercase()
+}
+
+/// The run's own labels, without the lineage.
+pub(crate) fn own_metadata(run: &TrainingRun) -> UserMetadata {
+    let labels = run.user_metadata.clone().unwrap_or_default();
+    labels.into_iter().filter(|(key, _)| !key.starts_with(LINEAGE_PREFIX)).collect()
+}
+
+/// Why a run in this state offers no restore; `None` = it does.
+pub(crate) fn no_restore_because(verdict: &Verdict, row: &RunRow) -> Option<String> {
+    match verdict.health {
+        Health::Poisoned if row.restore_id.is_some() => {
+            Some("A restore of this run is under way.".to_owned())
+        }
+        Health::Poisoned => None,
+        Health::Unrecoverable => {
+            Some("There is no checkpoint that this run could be restored from: its work is lost.".to_owned())
+        }
+        Health::Recovered => Some(verdict.reason.clone()),
+        Health::AtRisk | Health::Healthy => Some(
+            "The service does not say that this run is corrupted, so there is nothing to restore.".to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

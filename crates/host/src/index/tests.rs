@@ -1,0 +1,163 @@
+use retinker::recovery::plan::LABEL_CHECKPOINT;
+
+use super::*;
+
+fn run(id: &str, labels: &[(&str, &str)], corrupted: Option<bool>, last_request: i64) -> TrainingRun {
+    let json = serde_json::json!({
+        "training_run_id": id,
+        "base_model": "base",
+        "corrupted": corrupted,
+        "last_request_time": Time::from_millis(last_request),
+        "user_metadata": labels.iter().copied().collect::<BTreeMap<_, _>>(),
+        "last_checkpoint": {
+            "checkpoint_id": "weights/a",
+            "checkpoint_type": "training",
+            "time": Time::from_millis(1),
+            "tinker_path": format!("tinker://{id}/weights/a"),
+        },
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn now() -> Time {
+    Time::from_millis(1_000_000)
+}
+
+fn ids(window: &RunWindow) -> Vec<&str> {
+    window.rows.iter().map(|row| row.run.training_run_id.as_str()).collect()
+}
+
+fn index(runs: Vec<TrainingRun>) -> Index {
+    let mut index = Index::default();
+    index.replace(runs, now());
+    index
+}
+
+fn ask(index: &Index, query: RunsQuery) -> RunWindow {
+    index.window(&query)
+}
+
+fn some() -> Index {
+    index(vec![
+        run("a", &[("name", "Zebra")], Some(false), 10),
+        run("b", &[("name", "apple"), ("lr", "1e-4")], Some(true), 20),
+        run("c", &[], None, 30),
+        run("b", &[("name", "twice")], Some(true), 20),
+        run("d", &[("name", "mango")], Some(true), 40),
+    ])
+}
+
+#[test]
+fn each_id_stands_once_in_every_order() {
+    let index = some();
+    let by = |sort| RunsQuery { sort, ..RunsQuery::default() };
+    let window = ask(&index, by(RunSort::Health));
+    assert_eq!(ids(&window), ["d", "b", "c", "a"]);
+    assert_eq!((window.total, window.matching), (4, 4));
+    assert_eq!((window.counts.poisoned, window.counts.healthy), (2, 2));
+    assert_eq!(ids(&ask(&index, by(RunSort::Activity))), ["d", "c", "b", "a"]);
+    assert_eq!(ids(&ask(&index, by(RunSort::Name))), ["a", "b", "c", "d"]);
+    assert_eq!(ask(&index, by(RunSort::Name)).rows[1].name, "apple", "the first of two counts");
+}
+
+#[test]
+fn windows_filters_and_counts() {
+    let index = some();
+    let query =
+        RunsQuery { health: Some(Health::Poisoned), offset: 1, limit: Some(1), ..RunsQuery::default() };
+    let window = ask(&index, query);
+    assert_eq!(ids(&window), ["b"]);
+    assert_eq!((window.matching, window.total, window.counts.healthy), (2, 4, 2));
+    for (q, found) in
+        [("ZEB", vec!["a"]), ("lr=1e-4", vec!["b"]), (" base ", vec!["d", "b", "c", "a"]), ("nix", vec![])]
+    {
+        let window = ask(&index, RunsQuery { q: Some(q.into()), ..RunsQuery::default() });
+        assert_eq!(ids(&window), found, "{q}");
+        assert_eq!(
+            window.counts.poisoned + window.counts.healthy,
+            found.len() as u64,
+            "counts follow the text"
+        );
+    }
+    assert!(ids(&ask(&index, RunsQuery { offset: 99, ..RunsQuery::default() })).is_empty());
+}
+
+#[test]
+fn a_failed_reading_keeps_the_rows() {
+    let mut index = some();
+    index.fail(crate::problem::slow_service(20));
+    let window = ask(&index, RunsQuery::default());
+    assert_eq!((window.rows.len(), window.as_of), (4, Some(now())));
+    assert_eq!(window.problem.unwrap().code, "service_slow");
+    index.replace(vec![], now());
+    let window = ask(&index, RunsQuery::default());
+    assert_eq!((window.rows.len(), window.problem), (0, None));
+    assert_eq!(ask(&Index::default(), RunsQuery::default()).as_of, None);
+}
+
+#[test]
+fn only_what_looks_different_is_told() {
+    let mut index = some();
+    let mut runs = vec![
+        run("a", &[("name", "Zebra")], Some(false), 10),
+        run("b", &[("name", "apple"), ("lr", "1e-4")], Some(true), 20),
+        run("c", &[], None, 31),
+        run("e", &[], None, 50),
+    ];
+    let mut changed = index.replace(runs.clone(), now());
+    changed.sort();
+    assert_eq!(changed, ["c", "d", "e"], "changed, gone, new");
+    runs.reverse();
+    assert!(index.replace(runs, now()).is_empty());
+}
+
+#[test]
+fn lineage_from_labels_when_the_journal_does_not_know() {
+    let labels = [(LABEL_RESTORED_FROM, "b"), (LABEL_RESTORE_ID, "elsewhere"), ("name", "apple")];
+    let index = index(vec![run("b", &[("name", "apple")], Some(true), 1), run("n", &labels, None, 2)]);
+    let window = ask(&index, RunsQuery::default());
+    let row = |id: &str| window.rows.iter().find(|row| row.run.training_run_id == id).unwrap();
+    assert_eq!(row("b").verdict.health, Health::Recovered);
+    assert_eq!(row("b").restored_to.as_deref(), Some("n"));
+    assert_eq!(row("n").restored_from.as_deref(), Some("b"));
+    let chain = vec![("b".to_owned(), None), ("n".to_owned(), Some("elsewhere".to_owned()))];
+    assert_eq!(index.chain("n"), chain);
+    assert_eq!(index.chain("b"), chain);
+    assert_eq!(own_metadata(&row("n").run).into_keys().collect::<Vec<_>>(), ["name"]);
+}
+
+#[test]
+fn a_corrupted_run_that_the_list_tells_too_little_of_is_asked_about_once() {
+    let mut bare = run("x", &[], Some(true), 5);
+    bare.last_checkpoint = None;
+    bare.user_metadata = Some([(LABEL_CHECKPOINT.to_owned(), "tinker://o/weights/a".to_owned())].into());
+    let mut index = index(vec![bare.clone(), run("y", &[], Some(true), 6)]);
+    assert_eq!(index.unjudged(now()), [(bare.clone(), Some("tinker://o/weights/a".to_owned()))]);
+    let poisoned = |index: &Index| ask(index, RunsQuery::default()).counts.poisoned;
+    assert_eq!(poisoned(&index), 2, "what was not read is not lost");
+    index.set_checkpoints("x".into(), Time::from_millis(5), vec![]);
+    assert_eq!(index.rebuild(now()), ["x"]);
+    assert_eq!(ask(&index, RunsQuery::default()).counts.unrecoverable, 1);
+    assert!(index.unjudged(now()).is_empty());
+    // It has been asked for something since: what was read then says nothing of now.
+    bare.last_request_time = Time::from_millis(7);
+    assert_eq!(index.replace(vec![bare, run("y", &[], Some(true), 6)], now()), ["x"]);
+    assert_eq!((poisoned(&index), index.unjudged(now()).len()), (2, 1));
+    let listed = run("x", &[], None, 5).last_checkpoint.unwrap();
+    index.set_checkpoints("x".into(), Time::from_millis(7), vec![listed]);
+    assert_eq!(index.rebuild(now()), ["x"]);
+    assert_eq!(poisoned(&index), 2);
+    assert!(index.unjudged(now()).is_empty());
+}
+
+#[test]
+fn a_hundred_thousand_runs_are_windowed_whole() {
+    let runs = (0..100_000).map(|n| run(&format!("run-{n}"), &[], Some(n % 1000 == 0), n)).collect();
+    let index = index(runs);
+    let window = ask(&index, RunsQuery { offset: 99_990, limit: Some(5000), ..RunsQuery::default() });
+    assert_eq!((window.total, window.rows.len()), (100_000, 10));
+    let window =
+        ask(&index, RunsQuery { health: Some(Health::Poisoned), limit: Some(5000), ..RunsQuery::default() });
+    assert_eq!((window.matching, window.rows.len()), (100, 100));
+    assert_eq!(ids(&window)[0], "run-99000");
+}

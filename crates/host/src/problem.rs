@@ -1,0 +1,151 @@
+//! Refusals and failures as the host API tells them.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use retinker::client::{Error, ErrorKind};
+use retinker::host::api::ApiProblem;
+use retinker::recovery::executor::RestoreError;
+use retinker::recovery::journal::StoreError;
+
+/// A refused call.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) problem: ApiProblem,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        let problem = ApiProblem { code: code.to_owned(), message: message.into(), hint: hint.into() };
+        Self { status, problem }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message, "")
+    }
+
+    pub(crate) fn run_not_found(run_id: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "run_not_found",
+            format!("The service has no run {run_id}."),
+            "Check the id; the list shows every run of this account.",
+        )
+    }
+
+    pub(crate) fn restore_not_found(id: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "restore_not_found",
+            format!("The recovery journal knows no restore {id}."),
+            "",
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.problem)).into_response()
+    }
+}
+
+/// What a failed call to the service means to a person at the console.
+pub(crate) fn of_service(error: &Error) -> ApiProblem {
+    let (code, hint) = match error.kind() {
+        ErrorKind::NeverSent { .. } => ("service_unreachable", "It is asked again by itself."),
+        ErrorKind::MayHaveBeenSent { .. } => {
+            ("service_unreachable", "The service broke the connection off. It is asked again by itself.")
+        }
+        ErrorKind::TimedOut { .. } => ("service_slow", "It is asked again by itself."),
+        ErrorKind::Undecodable { .. } => {
+            ("service_unreadable", "Is the service's address right, and is it a Tinker-compatible service?")
+        }
+        ErrorKind::Refused { status: 401 | 403, .. } => {
+            ("service_unauthorized", "The key is read from TINKER_API_KEY when retinker starts.")
+        }
+        ErrorKind::Refused { status: 500..=599, .. } => ("service_failing", "It is asked again by itself."),
+        _ => ("service_refused", ""),
+    };
+    ApiProblem { code: code.to_owned(), message: error.to_string(), hint: hint.to_owned() }
+}
+
+/// What stands for a service that has not answered within this time.
+pub(crate) fn slow_service(seconds: u64) -> ApiProblem {
+    ApiProblem {
+        code: "service_slow".to_owned(),
+        message: format!("The service did not answer within {seconds} s."),
+        hint: "It is asked again by itself.".to_owned(),
+    }
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        let status = if matches!(error.kind(), ErrorKind::TimedOut { .. }) {
+            StatusCode::GATEWAY_TIMEOUT
+        } else {
+            StatusCode::BAD_GATEWAY
+        };
+        Self { status, problem: of_service(error) }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(id) => Self::restore_not_found(&id),
+            error => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "journal_failed",
+                capitalised(&error.to_string()),
+                "Is the disk full, or the data directory gone? Nothing was done that the journal does not hold.",
+            ),
+        }
+    }
+}
+
+impl From<RestoreError> for Problem {
+    fn from(error: RestoreError) -> Self {
+        let message = capitalised(&error.to_string());
+        match error {
+            RestoreError::NotThePlan => Self::new(
+                StatusCode::BAD_REQUEST,
+                "plan_altered",
+                message,
+                "Ask for a plan and send it back unchanged.",
+            ),
+            RestoreError::PlanChanged(_) => Self::new(
+                StatusCode::CONFLICT,
+                "plan_changed",
+                message,
+                "Make a new plan and look at it again.",
+            ),
+            RestoreError::Service(error) => Self::from(&error),
+            RestoreError::Journal(error) => Self::from(error),
+            RestoreError::DrivenElsewhere(_) => {
+                Self::new(StatusCode::CONFLICT, "restore_busy", message, "Wait for it, then try again.")
+            }
+            RestoreError::NothingToHandOver { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "nothing_to_hand_over",
+                message,
+                "A run can be taken over once its restore has adopted it.",
+            ),
+        }
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    let Some(first) = chars.next() else { return String::new() };
+    let mut out: String = first.to_uppercase().chain(chars).collect();
+    if !out.ends_with(['.', '!', '?']) {
+        out.push('.');
+    }
+    out
+}

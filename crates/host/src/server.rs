@@ -1,0 +1,207 @@
+//! Starts and stops a host.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use http::{Method, StatusCode};
+use retinker::client::{Api, ApiConfig, Secret};
+use retinker::native::{NativeRuntime, NativeTransport};
+use retinker::recovery::journal::{Store, StoreError};
+use retinker::recovery::ownership::Ownership;
+use retinker_store::SqliteStore;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::assets::Assets;
+use crate::config::{HostConfig, StartError, told};
+use crate::guard::{self, Guard};
+use crate::host::{Parts, Shared};
+use crate::problem::Problem;
+use crate::{api, forward, restores, watch as reading};
+
+/// How long requests that are under way may take when the host stops.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// Starts hosts.
+#[derive(Debug)]
+pub struct Host;
+
+/// A host that runs until [`stop`](Self::stop) is called or it is dropped.
+pub struct RunningHost {
+    address: SocketAddr,
+    token: Secret,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    background: JoinSet<()>,
+    shared: Weak<Shared>,
+}
+
+impl fmt::Debug for RunningHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningHost").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Starts a host. It answers when this returns; whether the service does is told by `/retinker/v1/status`.
+    ///
+    /// # Errors
+    /// See [`StartError`]: the port is taken, the data directory cannot be used, the address or key makes no sense.
+    pub async fn start(config: HostConfig) -> Result<RunningHost, StartError> {
+        let HostConfig { listen, service, data_dir, demo, token } = config;
+        if !listen.ip().is_loopback() {
+            return Err(StartError::NotLoopback(listen));
+        }
+        let token = Secret::new(match token {
+            Some(token) if is_token(&token) => token,
+            Some(_) => return Err(StartError::BadToken),
+            None => new_token()?,
+        });
+        let runtime: Arc<dyn retinker::runtime::Runtime> =
+            Arc::new(NativeRuntime::new(tokio::runtime::Handle::current()));
+        let transport: Arc<dyn retinker::transport::Transport> =
+            Arc::new(NativeTransport::new().map_err(StartError::Transport)?);
+        let client = ApiConfig {
+            base_url: service.base_url.clone(),
+            api_key: service.api_key.clone(),
+            ..ApiConfig::default()
+        };
+        let api =
+            Api::new(client, Arc::clone(&transport), Arc::clone(&runtime)).map_err(StartError::Service)?;
+        let listener = TcpListener::bind(listen).await.map_err(|reason| match reason.kind() {
+            std::io::ErrorKind::AddrInUse => StartError::PortInUse(listen),
+            _ => StartError::Listen { address: listen, reason },
+        })?;
+        let address =
+            listener.local_addr().map_err(|reason| StartError::Listen { address: listen, reason })?;
+        let store = open_store(data_dir.clone()).await.map_err(StartError::Journal)?;
+        store.bind(&service.identity(api.base_url())).await.map_err(|error| match error {
+            StoreError::OtherService { bound, asked } => {
+                let data_dir = data_dir.display().to_string();
+                StartError::OtherService { data_dir, bound: told(&bound), asked: told(&asked) }
+            }
+            error => StartError::Journal(error),
+        })?;
+        let known = store.list().await.map_err(StartError::Journal)?;
+        let (stop, stopping) = watch::channel(false);
+        let shared = Shared::new(Parts {
+            service,
+            api: api.clone(),
+            transport,
+            runtime: Arc::clone(&runtime),
+            store: Arc::clone(&store),
+            demo,
+            stopping: stopping.clone(),
+        });
+        shared.index_mut().set_restores(known);
+        let weak = Arc::downgrade(&shared);
+        let app = app(&shared, address, token.clone());
+        let server = tokio::spawn(serve(listener, app, stopping));
+        let mut background = JoinSet::new();
+        background.spawn(reading::run(Arc::clone(&shared)));
+        background.spawn(reading::demo(Arc::clone(&shared)));
+        background.spawn(restores::resume(shared));
+        background.spawn(Ownership::new(api, store, runtime).run());
+        Ok(RunningHost { address, token, stop, server, background, shared: weak })
+    }
+}
+
+impl RunningHost {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The console's address with the token in its fragment, which browsers send to nobody. Secret: for the
+    /// terminal only.
+    pub fn console_url(&self) -> String {
+        format!("http://{}/#token={}", self.address, self.token.expose())
+    }
+
+    /// Stops: no new requests, a few seconds for those under way, restores cut off where the journal says they are.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        self.background.shutdown().await;
+        if tokio::time::timeout(STOP_GRACE, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        // With the last task that holds it, the journal is closed: its directory is free when this returns.
+        let closed = async {
+            while self.shared.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(STOP_GRACE, closed).await;
+    }
+}
+
+impl Drop for RunningHost {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        self.server.abort();
+    }
+}
+
+async fn open_store(data_dir: std::path::PathBuf) -> Result<Arc<dyn Store>, StoreError> {
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir)).await;
+    let store = opened.unwrap_or_else(|_| Err(StoreError::Unavailable("opening it failed".to_owned())))?;
+    Ok(Arc::new(store))
+}
+
+async fn serve(listener: TcpListener, app: Router, mut stopping: watch::Receiver<bool>) {
+    let stopped = async move {
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
+        tracing::error!(%error, "the console's host has stopped");
+    }
+}
+
+fn app(shared: &Arc<Shared>, address: SocketAddr, token: Secret) -> Router {
+    let assets = Arc::new(Assets::embedded());
+    let guard = Arc::new(Guard::new(address, token, &assets));
+    let unknown = || async {
+        Problem::new(StatusCode::NOT_FOUND, "no_such_call", "The host API has no such call.", "")
+    };
+    Router::new()
+        .merge(api::routes())
+        .route("/retinker/{*rest}", any(unknown))
+        .route("/api/{*rest}", any(forward::forward))
+        .with_state(Arc::clone(shared))
+        .fallback_service(any(file).with_state(assets))
+        .layer(axum::middleware::from_fn_with_state(guard, guard::layer))
+}
+
+async fn file(State(assets): State<Arc<Assets>>, request: Request) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_call", "Files can only be read.", "")
+            .into_response();
+    }
+    assets.answer(request.uri().path(), request.headers()).unwrap_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "no_such_file",
+            "The console has no such file.",
+            "Load the page again.",
+        )
+        .into_response()
+    })
+}
+
+fn is_token(token: &str) -> bool {
+    token.len() >= 16 && token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// 128 random bits, as hexadecimal digits.
+fn new_token() -> Result<String, StartError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| StartError::NoRandom(error.to_string()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

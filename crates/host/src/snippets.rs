@@ -1,0 +1,153 @@
+//! Ready-made code that goes on with a run.
+
+use retinker::host::api::Snippet;
+use retinker::recovery::restore::Attachment;
+use retinker::wire::UserMetadata;
+use retinker::wire::run::Checkpoint;
+
+const PYTHON_ATTACH: &str = include_str!("snippets/attach.py");
+const RUST_ATTACH: &str = include_str!("snippets/attach.rs.txt");
+const PYTHON_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.py");
+const RUST_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.rs.txt");
+
+/// Takes over a run that the host owns.
+pub(crate) fn attach(base_url: &str, attachment: &Attachment) -> Vec<Snippet> {
+    let values = [
+        ("{base_url}", base_url),
+        ("{session_id}", &attachment.session_id),
+        ("{model_id}", &attachment.model_id),
+    ];
+    let number = attachment.next_seq_id.to_string();
+    let fill = |template: &str, literal: fn(&str) -> String| {
+        let values = values.map(|(name, value)| (name, literal(value)));
+        fill(template, values.into_iter().chain([("{next_seq_id}", number.clone())]))
+    };
+    snippets("Go on with this run", fill(PYTHON_ATTACH, python), fill(RUST_ATTACH, rust))
+}
+
+/// Starts a new run from a checkpoint, under the labels of the run that it belongs to.
+pub(crate) fn from_checkpoint(
+    base_url: &str,
+    checkpoint: &Checkpoint,
+    labels: &UserMetadata,
+) -> Vec<Snippet> {
+    let pairs = |literal: fn(&str) -> String, between: &str, open: &str, close: &str| {
+        let pairs: Vec<String> = labels
+            .iter()
+            .map(|(k, v)| format!("{open}{}{between}{}{close}", literal(k), literal(v)))
+            .collect();
+        pairs.join(", ")
+    };
+    let path = &checkpoint.tinker_path;
+    let python_code = fill(
+        PYTHON_FROM_CHECKPOINT,
+        [
+            ("{base_url}", python(base_url)),
+            ("{path}", python(path)),
+            ("{metadata}", format!("{{{}}}", pairs(python, ": ", "", ""))),
+        ],
+    );
+    let rust_code = fill(
+        RUST_FROM_CHECKPOINT,
+        [
+            ("{base_url}", rust(base_url)),
+            ("{path}", rust(path)),
+            ("{metadata}", format!("[{}]", pairs(rust, ".into(), ", "(", ".into())"))),
+        ],
+    );
+    snippets("New run from the newest checkpoint", python_code, rust_code)
+}
+
+fn snippets(title: &str, python: String, rust: String) -> Vec<Snippet> {
+    [("python", python), ("rust", rust)]
+        .map(|(language, code)| Snippet { language: language.to_owned(), title: title.to_owned(), code })
+        .into()
+}
+
+/// Replaces each name where the template holds it, and nothing inside what was put in.
+fn fill(template: &str, values: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let values: Vec<_> = values.into_iter().collect();
+    let mut out = String::with_capacity(template.len() + 256);
+    let mut rest = template;
+    while let Some((at, name, value)) = values
+        .iter()
+        .filter_map(|(name, value)| rest.find(name).map(|at| (at, *name, value)))
+        .min_by_key(|hit| hit.0)
+    {
+        out.push_str(rest.get(..at).unwrap_or_default());
+        out.push_str(value);
+        rest = rest.get(at + name.len()..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A Python string literal. Ids come from the service, and the code is made to be run: nothing in them may end the
+/// literal. Everything but plain ASCII is escaped, by JSON's rules, which Python shares below U+10000.
+fn python(text: &str) -> String {
+    let escape = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        ' '..='~' => c.to_string(),
+        c => format!("\\U{:08x}", u32::from(c)),
+    };
+    format!("\"{}\"", text.chars().map(escape).collect::<String>())
+}
+
+/// A Rust string literal.
+fn rust(text: &str) -> String {
+    let escape = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        ' '..='~' => c.to_string(),
+        c => c.escape_unicode().to_string(),
+    };
+    format!("\"{}\"", text.chars().map(escape).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attachment(session: &str) -> Attachment {
+        Attachment { session_id: session.into(), model_id: format!("{session}:train:0"), next_seq_id: 1 }
+    }
+
+    #[test]
+    fn every_placeholder_is_filled() {
+        let attach = attach("http://127.0.0.1:8788", &attachment("s1"));
+        assert_eq!(attach.iter().map(|s| s.language.as_str()).collect::<Vec<_>>(), ["python", "rust"]);
+        assert!(
+            attach[0].code.contains(r#"attach("http://127.0.0.1:8788", "s1", "s1:train:0", 1)"#),
+            "{}",
+            attach[0].code
+        );
+        assert!(attach.iter().all(|s| s.code.contains("is good for one attach")), "{attach:?}");
+        let labels = [("name".to_owned(), "mine".to_owned())].into();
+        let checkpoint = Checkpoint {
+            checkpoint_id: "weights/a".into(),
+            checkpoint_type: retinker::wire::run::CheckpointType::Training,
+            time: Default::default(),
+            tinker_path: "tinker://r/weights/a".into(),
+            size_bytes: None,
+            public: false,
+            user_metadata: None,
+            expires_at: None,
+        };
+        let start = from_checkpoint("http://h", &checkpoint, &labels);
+        assert!(start[0].code.contains(r#"user_metadata={"name": "mine"}"#), "{}", start[0].code);
+        assert!(start[1].code.contains(r#"("name".into(), "mine".into())"#), "{}", start[1].code);
+        for snippet in attach.iter().chain(&start) {
+            for name in ["base_url", "session_id", "model_id", "next_seq_id", "path", "metadata"] {
+                assert!(!snippet.code.contains(&format!("{{{name}}}")), "{name} in {}", snippet.code);
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_cannot_become_code() {
+        let evil = "s\"); import os; os.system(\"x\n# {model_id} é";
+        let code = attach("http://h", &attachment(evil));
+        let expected = r#""s\"); import os; os.system(\"x\U0000000a# {model_id} \U000000e9""#;
+        assert!(code[0].code.contains(expected), "{}", code[0].code);
+        assert!(code[1].code.contains(r#"os.system(\"x\u{a}# {model_id} \u{e9}""#), "{}", code[1].code);
+    }
+}

@@ -1,0 +1,197 @@
+//! A restore through the host API, from the list to the hand-over.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::{FakeService, client, start, until};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use retinker::host::api::{HostEvent, PlanAnswer, RunsQuery};
+use retinker::recovery::health::Health;
+use retinker::recovery::plan::{NoPlan, PlanRequest, RestorePlan, Strategy};
+use retinker::recovery::restore::RestoreState;
+
+fn request(run_id: &str) -> PlanRequest {
+    PlanRequest { run_id: run_id.into(), strategy: Strategy::LatestValid, optimizer: true }
+}
+
+async fn plan_of(host: &retinker::host::HostClient) -> RestorePlan {
+    match host.plan(&request("old")).await.unwrap() {
+        PlanAnswer::Plan(plan) => *plan,
+        PlanAnswer::None(none) => panic!("{none:?}"),
+    }
+}
+
+#[tokio::test]
+async fn from_the_list_to_the_hand_over() {
+    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
+    let running = start(&service, dir.path()).await;
+    let host = client(&running);
+    let window = until("a list with verdicts", async || {
+        let window = host.runs(&RunsQuery::default()).await.unwrap();
+        (window.total == 3).then_some(window)
+    })
+    .await;
+    let health = |id: &str| window.rows.iter().find(|r| r.run.training_run_id == id).unwrap().verdict.health;
+    assert_eq!(
+        (health("old"), health("lost"), health("fine")),
+        (Health::Poisoned, Health::Unrecoverable, Health::Healthy)
+    );
+    assert_eq!(window.rows[0].name, "mine", "worst first");
+
+    let lost = host.run("lost").await.unwrap();
+    assert!(lost.no_restore_because.unwrap().contains("no checkpoint"));
+    assert!(matches!(
+        host.plan(&request("lost")).await.unwrap(),
+        PlanAnswer::None(NoPlan::NoCheckpoint { .. })
+    ));
+    assert!(matches!(
+        host.plan(&request("fine")).await.unwrap(),
+        PlanAnswer::None(NoPlan::NotPoisoned { .. })
+    ));
+    assert_eq!(host.plan(&request("none")).await.unwrap_err().problem.code, "run_not_found");
+
+    let mut events = host.events().await.unwrap();
+    assert!(matches!(events.next().await.unwrap().unwrap(), HostEvent::Status { .. }));
+    let detail = host.run("old").await.unwrap();
+    assert_eq!((detail.no_restore_because, detail.checkpoints.len()), (None, 1));
+    assert!(detail.snippets[0].code.contains("create_training_client_from_state_with_optimizer"));
+
+    let plan = plan_of(&host).await;
+    service.state().hold_loads = true;
+    // Several clicks and tabs at once: one restore.
+    let started = join_all((0..5).map(|_| host.start_restore(&plan))).await;
+    let started: Vec<_> = started.into_iter().map(Result::unwrap).collect();
+    assert_eq!(started.iter().filter(|s| !s.already).count(), 1);
+    let id = started[0].restore.id.clone();
+    assert!(started.iter().all(|s| s.restore.id == id));
+    let answer = host.plan(&request("old")).await.unwrap();
+    assert!(
+        matches!(answer, PlanAnswer::None(NoPlan::AlreadyRestored { restore_id, .. }) if restore_id == id)
+    );
+    service.state().hold_loads = false;
+
+    let mut states = Vec::new();
+    while states.last() != Some(&RestoreState::Adopted) {
+        if let HostEvent::Restore { restore } = events.next().await.unwrap().unwrap() {
+            assert_eq!(restore.id, id);
+            states.push(restore.state);
+        }
+    }
+    use RestoreState::*;
+    assert_eq!(states, [Planned, OpeningSession, Loading, Checking, Adopted]);
+    let made = {
+        let state = service.state();
+        (state.sessions, state.loads)
+    };
+    assert_eq!(made, (1, 1));
+
+    let new = host.run("s1:train:0").await.unwrap();
+    assert_eq!(new.row.restored_from.as_deref(), Some("old"));
+    assert_eq!(new.own_metadata.into_iter().collect::<Vec<_>>(), [("name".to_owned(), "mine".to_owned())]);
+    assert!(new.snippets[0].code.contains(r#""s1", "s1:train:0", 1)"#), "{}", new.snippets[0].code);
+    let chain: Vec<_> =
+        new.lineage.iter().map(|e| (e.run_id.as_str(), e.generation, e.restore_id.as_deref())).collect();
+    assert_eq!(chain, [("old", 0, None), ("s1:train:0", 1, Some(id.as_str()))]);
+    let old = host.run("old").await.unwrap();
+    assert_eq!(
+        (old.row.verdict.health, old.row.restored_to.as_deref()),
+        (Health::Recovered, Some("s1:train:0"))
+    );
+
+    assert_eq!(new.row.verdict.health, Health::AtRisk);
+    assert!(new.row.verdict.reason.contains("no checkpoint of its own yet"), "{}", new.row.verdict.reason);
+    assert_eq!(new.taken_over_at, None);
+
+    let handed = host.hand_over(&id).await.unwrap();
+    assert!(handed.snippets[0].code.contains(r#""s1", "s1:train:0", 1)"#), "{}", handed.snippets[0].code);
+    assert_eq!(handed.attachment.model_id, "s1:train:0");
+    assert_eq!(handed.base_url, service.base_url());
+    let record = host.restore(&id).await.unwrap();
+    assert_eq!(record.state, HandedOver);
+    assert_eq!(handed.heartbeats_until.as_millis() - record.updated_at.as_millis(), 120_000);
+
+    // Its taker has used the number up: nobody is told to attach with it again.
+    service.state().made_asked_at = Some("2026-01-01T00:03:23Z".into());
+    let taken = host.run("s1:train:0").await.unwrap();
+    assert_eq!(taken.taken_over_at.map(|at| at.to_string()).as_deref(), Some("2026-01-01T00:03:23Z"));
+    let again = host.hand_over(&id).await.unwrap();
+    for snippets in [&taken.snippets, &again.snippets] {
+        assert!(snippets[0].code.contains("from_state_with_optimizer"), "{}", snippets[0].code);
+    }
+
+    // Another start of the host knows it all.
+    drop(events);
+    running.stop().await;
+    let running = start(&service, dir.path()).await;
+    let host = client(&running);
+    let again = host.start_restore(&plan).await.unwrap();
+    assert!(again.already && again.restore == record);
+    assert_eq!(host.restores().await.unwrap().restores, [record]);
+    assert_eq!(service.state().loads, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_restore_that_a_stop_cut_off_is_gone_on_with() {
+    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
+    let running = start(&service, dir.path()).await;
+    let host = client(&running);
+    service.state().hold_loads = true;
+    let started = host.start_restore(&plan_of(&host).await).await.unwrap();
+    until("the load", async || (service.state().loads == 1).then_some(())).await;
+    running.stop().await;
+    service.state().hold_loads = false;
+    let running = start(&service, dir.path()).await;
+    let host = client(&running);
+    let done = until("adoption", async || {
+        let record = host.restore(&started.restore.id).await.unwrap();
+        record.state.is_settled().then_some(record)
+    })
+    .await;
+    assert_eq!(done.state, RestoreState::Adopted);
+    assert_eq!(done.attachment.unwrap().model_id, "s1:train:0", "the identity of before");
+    assert_eq!(service.state().sessions, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_whose_checkpoints_cannot_be_read_is_not_called_lost() {
+    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
+    service.state().unlisted = vec!["old".into()];
+    let running = start(&service, dir.path()).await;
+    let host = client(&running);
+    // Once the other corrupted run is judged, this one has been asked about as well.
+    let window = until("verdicts", async || {
+        let window = host.runs(&RunsQuery::default()).await.unwrap();
+        (window.counts.unrecoverable == 1).then_some(window)
+    })
+    .await;
+    assert_eq!(window.counts.poisoned, 1);
+    let detail = host.run("old").await.unwrap();
+    assert_eq!(detail.row.verdict.health, Health::Poisoned);
+    assert!(detail.row.verdict.reason.contains("could not be read yet"), "{}", detail.row.verdict.reason);
+    assert!(detail.checkpoints_problem.is_some());
+    assert_eq!(detail.no_restore_because, None, "a restore is offered");
+    let error = host.plan(&request("old")).await.unwrap_err();
+    assert!(error.problem.message.contains("not now"), "planning tells why: {}", error.problem.message);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_plan_that_is_altered_or_outdated_is_refused() {
+    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
+    let running = start(&service, dir.path()).await;
+    let host = client(&running);
+    let plan = plan_of(&host).await;
+    let altered = RestorePlan { optimizer: false, ..plan.clone() };
+    let error = host.start_restore(&altered).await.unwrap_err();
+    assert_eq!((error.status, error.problem.code.as_str()), (Some(400), "plan_altered"));
+    let mut gone = plan;
+    gone.checkpoint.tinker_path = "tinker://old/weights/deleted".into();
+    let error = host.start_restore(&gone.sealed()).await.unwrap_err();
+    assert_eq!((error.status, error.problem.code.as_str()), (Some(409), "plan_changed"));
+    assert!(error.to_string().contains("Make a new plan"), "{error}");
+    assert_eq!(service.state().sessions, 0);
+    running.stop().await;
+}
