@@ -1,1 +1,29 @@
-fn main() {}
+//! The web console. It runs in a browser only; its pure parts are the library beside it.
+// `#[component]` writes a `pub` that nobody asked for.
+#![allow(unreachable_pub)]
+
+#[cfg(target_arch = "wasm32")]
+mod browser;
+#[cfg(target_arch = "wasm32")]
+mod components;
+#[cfg(target_arch = "wasm32")]
+mod data;
+#[cfg(target_arch = "wasm32")]
+mod live;
+#[cfg(target_arch = "wasm32")]
+mod pages;
+#[cfg(target_arch = "wasm32")]
+mod shell;
+
+#[cfg(target_arch = "wasm32")]
+fn main() {
+    shell::start();
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn main() {
+    eprintln!(
+        "The console runs in a browser: start it with `retinker console`, or all of it with `retinker up`."
+    );
+    std::process::exit(2);
+}

@@ -1,0 +1,134 @@
+//! What the page asks of the browser. Everything that a browser may refuse (storage, clipboard) fails quietly here,
+//! and the caller says so to the person.
+
+use leptos::prelude::{document, window};
+use retinker::wire::time::Time;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+const TOKEN_KEY: &str = "retinker.token";
+const THEME_KEY: &str = "retinker.theme";
+
+/// The wall clock, in milliseconds.
+pub(crate) fn now() -> i64 {
+    js_sys::Date::now() as i64
+}
+
+/// Minutes east of UTC at this time, as the viewer's clock has it.
+pub(crate) fn offset_minutes(time: Time) -> i32 {
+    let date = js_sys::Date::new(&JsValue::from_f64(time.as_millis() as f64));
+    let west = date.get_timezone_offset();
+    if west.is_finite() { -(west as i32) } else { 0 }
+}
+
+/// The page's title.
+pub(crate) fn set_title(title: &str) {
+    document().set_title(&format!("{title} · retinker"));
+}
+
+/// The origin that served the page.
+pub(crate) fn origin() -> String {
+    window().location().origin().unwrap_or_default()
+}
+
+/// Takes the token out of the address into this tab's storage, and gives the one to use. The address keeps no token:
+/// it would be in the history and in every copied link.
+pub(crate) fn take_token() -> Option<String> {
+    let location = window().location();
+    let fragment = location.hash().unwrap_or_default();
+    if let Some(token) = retinker_console::address::token_in(&fragment) {
+        let path = location.pathname().unwrap_or_else(|_| "/".to_owned());
+        let query = location.search().unwrap_or_default();
+        if let Ok(history) = window().history() {
+            let _ = history.replace_state_with_url(&JsValue::NULL, "", Some(&format!("{path}{query}")));
+        }
+        keep_token(token);
+        return Some(token.to_owned());
+    }
+    window().session_storage().ok().flatten().and_then(|storage| storage.get_item(TOKEN_KEY).ok().flatten())
+}
+
+/// Begins anew when a token has been put into the address of the open page.
+pub(crate) fn take_new_token() {
+    let fragment = window().location().hash().unwrap_or_default();
+    if retinker_console::address::token_in(&fragment).is_some() {
+        let _ = take_token();
+        let _ = window().location().reload();
+    }
+}
+
+fn keep_token(token: &str) {
+    if let Ok(Some(storage)) = window().session_storage() {
+        let _ = storage.set_item(TOKEN_KEY, token);
+    }
+}
+
+/// Whether the page is dark now.
+pub(crate) fn is_dark() -> bool {
+    match root_attribute("data-theme").as_deref() {
+        Some("dark") => true,
+        Some("light") => false,
+        _ => media("(prefers-color-scheme: dark)"),
+    }
+}
+
+/// Makes the page dark or light, and remembers it.
+pub(crate) fn set_dark(dark: bool) {
+    let theme = if dark { "dark" } else { "light" };
+    if let Some(root) = document().document_element() {
+        let _ = root.set_attribute("data-theme", theme);
+    }
+    if let Ok(Some(storage)) = window().local_storage() {
+        let _ = storage.set_item(THEME_KEY, theme);
+    }
+}
+
+/// Whether the page can be seen.
+pub(crate) fn is_visible() -> bool {
+    document().visibility_state() != web_sys::VisibilityState::Hidden
+}
+
+/// Puts text on the clipboard. `false` when the browser has none or refuses.
+pub(crate) async fn copy(text: &str) -> bool {
+    // Outside a secure context there is no clipboard object, and asking it would throw.
+    if !window().is_secure_context() {
+        return false;
+    }
+    JsFuture::from(window().navigator().clipboard().write_text(text)).await.is_ok()
+}
+
+/// Gives the keyboard to an element.
+pub(crate) fn focus(id: &str) {
+    if let Some(element) =
+        document().get_element_by_id(id).and_then(|e| e.dyn_into::<web_sys::HtmlElement>().ok())
+    {
+        let _ = element.focus();
+    }
+}
+
+/// Takes away what the static page showed before the program was there.
+pub(crate) fn remove_skeleton() {
+    if let Some(element) = document().get_element_by_id("skeleton") {
+        element.remove();
+    }
+}
+
+/// Says in the page that the program has stopped, since nothing else can any more. Used by the panic hook, so it
+/// must not fail itself.
+pub(crate) fn show_fatal(detail: &str) {
+    let Some(document) = web_sys::window().and_then(|window| window.document()) else { return };
+    if let Some(element) = document.get_element_by_id("fatal-detail") {
+        element.set_text_content(Some(detail));
+    }
+    if let Some(element) = document.get_element_by_id("fatal") {
+        let _ = element.remove_attribute("hidden");
+    }
+}
+
+fn root_attribute(name: &str) -> Option<String> {
+    document().document_element().and_then(|root| root.get_attribute(name))
+}
+
+fn media(query: &str) -> bool {
+    window().match_media(query).ok().flatten().is_some_and(|list| list.matches())
+}

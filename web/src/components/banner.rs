@@ -1,0 +1,66 @@
+//! What went wrong, and what to do.
+
+use leptos::prelude::*;
+use retinker::host::api::ApiProblem;
+use retinker_console::words;
+
+use super::icon::icon;
+use super::reactive::part;
+use crate::live::session;
+
+/// One problem. `kept` says what the page still shows beneath it; the button does what `remedy` says.
+pub(crate) fn problem_banner(
+    problem: ApiProblem,
+    kept: String,
+    remedy: &'static str,
+    act: impl Fn() + Send + Sync + 'static,
+) -> AnyView {
+    let heading = words::problem_heading(&problem);
+    let lines = [problem.message, problem.hint]
+        .into_iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| view! { <p>{line}</p> })
+        .collect_view();
+    view! {
+        <section class="banner" role="alert" data-testid="banner-problem" data-code=problem.code>
+            {icon("problem")}
+            <div>
+                <strong>{heading}</strong>
+                {lines}
+                <p class="quiet">{kept}</p>
+            </div>
+            <button type="button" class="button" on:click=move |_| act()>
+                {remedy}
+            </button>
+        </section>
+    }
+    .into_any()
+}
+
+/// Every problem that there is now: of the host, of the service, and then the page's own. `kept` says what the page
+/// still shows.
+pub(crate) fn problems(own: Signal<Vec<ApiProblem>>, kept: Signal<String>) -> AnyView {
+    let session = session();
+    let status = session.status;
+    let all = Memo::new(move |_| {
+        let (of_host, of_service) = status.with(|loaded| {
+            let of_service = loaded.data.as_ref().and_then(|status| status.service.problem.clone());
+            (loaded.problem.clone(), of_service)
+        });
+        // While the host does not answer, what it said of the service is old.
+        let of_service = if of_host.is_some() { None } else { of_service };
+        words::distinct(of_host.into_iter().chain(of_service).chain(own.get()))
+    });
+    part(move || {
+        let banners: Vec<_> = all
+            .get()
+            .into_iter()
+            .map(|problem| {
+                let session = session.clone();
+                problem_banner(problem, kept.get(), "Try again", move || session.read_again())
+            })
+            .collect();
+        banners.into_any()
+    })
+    .into_any()
+}

@@ -1,0 +1,55 @@
+//! Buttons that copy.
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+use leptos::reactive::spawn_local;
+
+use super::icon::icon;
+use super::reactive::part;
+use crate::browser;
+use crate::live::session;
+
+#[derive(Clone, Copy)]
+enum Copied {
+    Not,
+    Yes,
+    Refused,
+}
+
+/// Copies a text, and says so. `what` names it: "the run's id".
+pub(crate) fn copy_button(text: impl Into<Signal<String>>, what: &str) -> AnyView {
+    let text = text.into();
+    let session = session();
+    let state = RwSignal::new(Copied::Not);
+    let copy = move |_| {
+        let session = session.clone();
+        spawn_local(async move {
+            let copied = browser::copy(&text.get_untracked()).await;
+            // The button may be gone by now.
+            let _ = state.try_set(if copied { Copied::Yes } else { Copied::Refused });
+            session.host.sleep(Duration::from_secs(2)).await;
+            let _ = state.try_set(Copied::Not);
+        });
+    };
+    let drawing = part(move || {
+        icon(match state.get() {
+            Copied::Not => "copy",
+            Copied::Yes => "check",
+            Copied::Refused => "cross",
+        })
+    });
+    let said = Signal::derive(move || match state.get() {
+        Copied::Not => "",
+        Copied::Yes => "Copied",
+        Copied::Refused => "The browser refused: select it and copy it yourself",
+    });
+    let label = format!("Copy {what}");
+    view! {
+        <button type="button" class="copy" title=label.clone() aria-label=label on:click=copy>
+            {drawing}
+            <span class="said" role="status">{said}</span>
+        </button>
+    }
+    .into_any()
+}

@@ -1,0 +1,15 @@
+//! The parts that pages are made of.
+
+pub(crate) mod banner;
+pub(crate) mod copy;
+pub(crate) mod dialog;
+pub(crate) mod handover;
+pub(crate) mod heads;
+pub(crate) mod icon;
+pub(crate) mod picker;
+pub(crate) mod progress;
+pub(crate) mod reactive;
+pub(crate) mod restore;
+pub(crate) mod snippets;
+pub(crate) mod status;
+pub(crate) mod time;

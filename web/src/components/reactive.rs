@@ -1,0 +1,48 @@
+//! What changes on the page, in few types. Leptos compiles its machinery anew for every type of closure and of view;
+//! with the closures boxed and the views erased here, a browser has less to load.
+
+use leptos::prelude::*;
+
+/// A part of the page that changes.
+pub(crate) type Part = Box<dyn FnMut() -> AnyView + Send>;
+
+/// Draws again whenever what it read changed.
+pub(crate) fn part(draw: impl Fn() -> AnyView + Send + 'static) -> Part {
+    Box::new(draw)
+}
+
+/// Draws what there is, again whenever it changed.
+pub(crate) fn maybe(draw: impl Fn() -> Option<AnyView> + Send + 'static) -> Part {
+    part(move || draw().unwrap_or_else(nothing))
+}
+
+/// Draws while something holds; not again while it goes on to hold.
+pub(crate) fn when(
+    holds: impl Fn() -> bool + Send + Sync + 'static,
+    draw: impl Fn() -> AnyView + Send + 'static,
+) -> Part {
+    let holds = Memo::new(move |_| holds());
+    part(move || if holds.get() { draw() } else { nothing() })
+}
+
+/// Nothing.
+pub(crate) fn nothing() -> AnyView {
+    ().into_any()
+}
+
+/// A text that changes.
+pub(crate) fn text(read: impl Fn() -> String + Send + Sync + 'static) -> Signal<String> {
+    Signal::derive(read)
+}
+
+/// A fixed word that changes for another; `None` takes the attribute away.
+pub(crate) fn word(
+    read: impl Fn() -> Option<&'static str> + Send + Sync + 'static,
+) -> Signal<Option<&'static str>> {
+    Signal::derive(read)
+}
+
+/// Something that holds or not.
+pub(crate) fn flag(read: impl Fn() -> bool + Send + Sync + 'static) -> Signal<bool> {
+    Signal::derive(read)
+}

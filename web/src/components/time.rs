@@ -1,0 +1,42 @@
+//! Points in time: relative on the page, exact on hover and to programs.
+
+use leptos::prelude::*;
+use retinker::wire::time::Time;
+use retinker_console::format;
+
+use super::reactive::flag;
+use crate::browser;
+use crate::live::session;
+
+/// When something happened.
+pub(crate) fn when_it_was(time: Time) -> AnyView {
+    relative(time, format::relative, i64::MIN)
+}
+
+/// When something expires; `None` = never. Bold when that is within a day.
+pub(crate) fn expiry(time: Option<Time>) -> AnyView {
+    const SOON_MS: i64 = 24 * 3600 * 1000;
+    match time {
+        Some(time) => relative(time, format::until, SOON_MS),
+        None => view! { <span class="quiet">"never"</span> }.into_any(),
+    }
+}
+
+fn relative(time: Time, word: fn(i64, i64) -> String, soon_ms: i64) -> AnyView {
+    let now = session().now;
+    let then = time.as_millis();
+    // A memo, so that the page is touched only when the word changes and not every second.
+    let text = Memo::new(move |_| word(now.get(), then));
+    let soon = flag(move || then.saturating_sub(now.get()) < soon_ms);
+    view! { <time class:soon=soon datetime=time.to_string() title=exact(time)>{text}</time> }.into_any()
+}
+
+/// A point in time to the second, as the viewer's clock has it.
+pub(crate) fn exact(time: Time) -> String {
+    format::exact(time, browser::offset_minutes(time))
+}
+
+/// A time of day to the second, as the viewer's clock has it.
+pub(crate) fn clock(time: Time) -> String {
+    format::clock(time, browser::offset_minutes(time))
+}

@@ -1,0 +1,94 @@
+//! The only place that calls the host.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, LocalBoxFuture};
+use futures_util::lock::{Mutex, MutexGuard};
+use futures_util::stream::BoxStream;
+use retinker::host::api::{
+    ApiProblem, HandOver, HostEvent, HostStatus, PlanAnswer, RunDetail, RunWindow, RunsQuery, StartedRestore,
+};
+use retinker::host::{HostClient, HostError};
+use retinker::recovery::plan::{PlanRequest, RestorePlan};
+use retinker::recovery::restore::RestoreRecord;
+use retinker::runtime::Runtime;
+use retinker::web::{WebRuntime, WebTransport};
+
+/// A call that is under way. Boxed, so that its code is not copied into every caller.
+type Call<'a, T> = LocalBoxFuture<'a, Result<T, ApiProblem>>;
+
+/// The host. Beside the event stream one call is under way at a time: a browser has six connections to an origin
+/// for all its tabs together, and two of them are ours.
+#[derive(Clone)]
+pub(crate) struct Host {
+    client: HostClient,
+    runtime: Arc<dyn Runtime>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Host {
+    /// The host at this origin, by the token that it printed at its start.
+    pub(crate) fn new(origin: &str, token: &str) -> Self {
+        let runtime: Arc<dyn Runtime> = Arc::new(WebRuntime);
+        let client = HostClient::new(Arc::new(WebTransport), Arc::clone(&runtime), origin, token.to_owned());
+        Self { client, runtime, turn: Arc::default() }
+    }
+
+    pub(crate) fn status(&self) -> Call<'_, HostStatus> {
+        self.in_turn(self.client.status())
+    }
+
+    pub(crate) fn runs<'a>(&'a self, query: &'a RunsQuery) -> Call<'a, RunWindow> {
+        self.in_turn(self.client.runs(query))
+    }
+
+    pub(crate) fn run<'a>(&'a self, run_id: &'a str) -> Call<'a, RunDetail> {
+        self.in_turn(self.client.run(run_id))
+    }
+
+    pub(crate) fn plan<'a>(&'a self, request: &'a PlanRequest) -> Call<'a, PlanAnswer> {
+        self.in_turn(self.client.plan(request))
+    }
+
+    pub(crate) fn start<'a>(&'a self, plan: &'a RestorePlan) -> Call<'a, StartedRestore> {
+        self.in_turn(self.client.start_restore(plan))
+    }
+
+    pub(crate) fn restore<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
+        self.in_turn(self.client.restore(restore_id))
+    }
+
+    pub(crate) fn hand_over<'a>(&'a self, restore_id: &'a str) -> Call<'a, HandOver> {
+        self.in_turn(self.client.hand_over(restore_id))
+    }
+
+    /// What changes, as it happens.
+    pub(crate) async fn events(
+        &self,
+    ) -> Result<BoxStream<'static, Result<HostEvent, HostError>>, ApiProblem> {
+        self.client.events().await.map(StreamExt::boxed).map_err(|error| error.problem)
+    }
+
+    pub(crate) fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.runtime.sleep(duration)
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.runtime.random()
+    }
+
+    fn in_turn<'a, T>(&'a self, call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
+        let turn = self.turn();
+        Box::pin(async move {
+            let _turn = turn.await;
+            call.await.map_err(|error| error.problem)
+        })
+    }
+
+    fn turn(&self) -> BoxFuture<'_, MutexGuard<'_, ()>> {
+        Box::pin(self.turn.lock())
+    }
+}

@@ -1,0 +1,299 @@
+//! What the page knows and how it stays true: one event stream, one clock, and loaders that read again when
+//! something changed.
+
+use std::time::Duration;
+
+use futures_channel::mpsc;
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Either, LocalBoxFuture, abortable, select};
+use leptos::prelude::*;
+use leptos::reactive::spawn_local;
+use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
+use retinker::recovery::restore::RestoreRecord;
+use retinker_console::{progress, words};
+
+use crate::browser;
+use crate::data::Host;
+
+/// Reads of the same thing are at least this far apart, however many events come.
+const CALM: Duration = Duration::from_millis(400);
+/// The status is read this often even when no event comes: a connection that died silently must not look alive.
+const STATUS_EVERY: Duration = Duration::from_secs(15);
+/// What could not be read is tried again after this long, even when no event comes.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// Something that was read, with what became of the last try. Old data stays while a new try fails.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded<T> {
+    pub(crate) data: Option<T>,
+    pub(crate) problem: Option<ApiProblem>,
+    pub(crate) busy: bool,
+}
+
+impl<T> Default for Loaded<T> {
+    fn default() -> Self {
+        Self { data: None, problem: None, busy: true }
+    }
+}
+
+/// How the event stream is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Link {
+    /// Being opened for the first time.
+    Opening,
+    /// Open.
+    Live,
+    /// Broken; it is tried again.
+    Broken,
+    /// Closed because nobody looks.
+    Paused,
+}
+
+/// Everything that the whole page shares.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pub(crate) host: Host,
+    pub(crate) status: RwSignal<Loaded<HostStatus>>,
+    pub(crate) link: RwSignal<Link>,
+    /// The host refused the token: nothing can be shown any more.
+    pub(crate) refused: RwSignal<Option<ApiProblem>>,
+    /// Milliseconds; moves once a second while the page is seen.
+    pub(crate) now: RwSignal<i64>,
+    /// Moves whenever any run may have changed.
+    pub(crate) any_change: RwSignal<u64>,
+    /// Moves whenever the run whose page is shown may have changed.
+    pub(crate) run_change: RwSignal<u64>,
+    /// The run whose page is shown.
+    pub(crate) run_shown: RwSignal<String>,
+    restores: RwSignal<Vec<RestoreRecord>>,
+}
+
+impl Session {
+    pub(crate) fn new(host: Host) -> Self {
+        Self {
+            host,
+            status: RwSignal::default(),
+            link: RwSignal::new(Link::Opening),
+            refused: RwSignal::new(None),
+            now: RwSignal::new(browser::now()),
+            any_change: RwSignal::new(0),
+            run_change: RwSignal::new(0),
+            run_shown: RwSignal::default(),
+            restores: RwSignal::default(),
+        }
+    }
+
+    /// Starts the clock and the event stream; both rest while the page is hidden.
+    pub(crate) fn start(&self) {
+        let visible = RwSignal::new(browser::is_visible());
+        let listener =
+            window_event_listener_untyped("visibilitychange", move |_| visible.set(browser::is_visible()));
+        on_cleanup(move || listener.remove());
+
+        let session = self.clone();
+        Effect::new(move |_| {
+            if !visible.get() {
+                session.link.set(Link::Paused);
+                return;
+            }
+            session.now.set(browser::now());
+            let clock = session.clone();
+            until_cleanup(Box::pin(async move {
+                loop {
+                    clock.host.sleep(Duration::from_secs(1)).await;
+                    clock.now.set(browser::now());
+                }
+            }));
+            let stream = session.clone();
+            until_cleanup(Box::pin(async move { stream.follow().await }));
+            let status = session.clone();
+            until_cleanup(Box::pin(async move {
+                loop {
+                    status.read_status().await;
+                    status.host.sleep(STATUS_EVERY).await;
+                }
+            }));
+        });
+    }
+
+    /// Follows the event stream for as long as it is polled.
+    async fn follow(&self) {
+        let mut failures = 0_u32;
+        loop {
+            if let Ok(mut events) = self.host.events().await {
+                // What happened before the stream was open is not told by it.
+                self.everything_changed();
+                self.link.set(Link::Live);
+                while let Some(Ok(event)) = events.next().await {
+                    failures = 0;
+                    self.take(event);
+                }
+                drop(events);
+                self.link.set(Link::Broken);
+                self.read_status().await;
+            } else {
+                self.link.set(Link::Broken);
+            }
+            failures = failures.saturating_add(1);
+            self.host.sleep(self.pause(failures)).await;
+        }
+    }
+
+    /// One second, doubled with each failure up to half a minute, and spread so that many tabs do not come at once.
+    fn pause(&self, failures: u32) -> Duration {
+        let ceiling = 1000_u64.saturating_mul(1 << failures.saturating_sub(1).min(5)).min(30_000);
+        Duration::from_millis(ceiling / 2 + self.host.random() % (ceiling / 2 + 1))
+    }
+
+    fn take(&self, event: HostEvent) {
+        match event {
+            HostEvent::Runs { run_ids } if run_ids.is_empty() => self.everything_changed(),
+            HostEvent::Runs { run_ids } => {
+                self.any_change.update(|n| *n += 1);
+                if self.run_shown.with_untracked(|shown| run_ids.contains(shown)) {
+                    self.run_change.update(|n| *n += 1);
+                }
+            }
+            HostEvent::Restore { restore } => {
+                let settled = restore.state.is_settled();
+                self.remember(*restore);
+                if settled {
+                    self.everything_changed();
+                }
+            }
+            HostEvent::Status { status } => self.take_status(status),
+        }
+    }
+
+    fn everything_changed(&self) {
+        self.any_change.update(|n| *n += 1);
+        self.run_change.update(|n| *n += 1);
+    }
+
+    /// What was read of the service while it was down still tells of that: it is read again once the service is
+    /// back, and the other way round.
+    fn take_status(&self, status: HostStatus) {
+        let is_down = status.service.problem.is_some();
+        let was_down = self
+            .status
+            .with_untracked(|known| known.data.as_ref().is_some_and(|known| known.service.problem.is_some()));
+        self.status.set(Loaded { data: Some(status), problem: None, busy: false });
+        if is_down != was_down {
+            self.everything_changed();
+        }
+    }
+
+    async fn read_status(&self) {
+        match self.host.status().await {
+            Ok(status) => self.take_status(status),
+            Err(problem) => {
+                self.notice(&problem);
+                self.status.update(|loaded| {
+                    loaded.problem = Some(problem);
+                    loaded.busy = false;
+                });
+            }
+        }
+    }
+
+    /// Every problem passes by here: a refused token ends the whole page, not one part of it.
+    pub(crate) fn notice(&self, problem: &ApiProblem) {
+        if words::is_token_problem(problem) {
+            self.refused.set(Some(problem.clone()));
+        }
+    }
+
+    /// Keeps a restore's newest account.
+    pub(crate) fn remember(&self, restore: RestoreRecord) {
+        self.restores.update(|all| match all.iter_mut().find(|known| known.id == restore.id) {
+            Some(known) => {
+                if progress::is_newer(&restore, known) {
+                    *known = restore;
+                }
+            }
+            None => all.push(restore),
+        });
+    }
+
+    /// Reads everything again, now.
+    pub(crate) fn read_again(&self) {
+        self.everything_changed();
+        let session = self.clone();
+        spawn_local(async move { session.read_status().await });
+    }
+
+    /// The newest account of a restore.
+    pub(crate) fn restore(&self, id: &str) -> Option<RestoreRecord> {
+        self.restores.with(|all| all.iter().find(|known| known.id == id).cloned())
+    }
+}
+
+/// The page's session.
+pub(crate) fn session() -> Session {
+    expect_context::<Session>()
+}
+
+/// Runs a task until the reactive scope around it ends or runs again.
+pub(crate) fn until_cleanup(task: LocalBoxFuture<'static, ()>) {
+    let (task, handle) = abortable(task);
+    on_cleanup(move || AbortHandle::abort(&handle));
+    spawn_local(async move {
+        let _ = task.await;
+    });
+}
+
+/// Reads something now, again when `key` changes (dropping what was under way), and again when `changes` moves.
+/// `keep` says whether the data of another key may stay on the page until the new is there.
+pub(crate) fn load<K, T>(
+    key: Memo<K>,
+    changes: RwSignal<u64>,
+    keep: bool,
+    read: fn(Host, K) -> LocalBoxFuture<'static, Result<T, ApiProblem>>,
+) -> RwSignal<Loaded<T>>
+where
+    K: Clone + PartialEq + Send + Sync + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    let session = session();
+    let out = RwSignal::new(Loaded::default());
+    Effect::new(move |_| {
+        let key = key.get();
+        if keep {
+            out.update(|loaded| loaded.busy = true);
+        } else {
+            out.set(Loaded::default());
+        }
+        let (moved, mut waiting) = mpsc::unbounded();
+        Effect::new(move |_| {
+            changes.track();
+            let _ = moved.unbounded_send(());
+        });
+        let session = session.clone();
+        until_cleanup(Box::pin(async move {
+            let mut again = Duration::MAX;
+            loop {
+                let due = select(waiting.next(), session.host.sleep(again)).await;
+                if matches!(due, Either::Left((None, _))) {
+                    return;
+                }
+                while waiting.try_recv().is_ok() {}
+                match read(session.host.clone(), key.clone()).await {
+                    Ok(data) => {
+                        again = Duration::MAX;
+                        out.set(Loaded { data: Some(data), problem: None, busy: false });
+                    }
+                    Err(problem) => {
+                        again = AFTER_FAILURE;
+                        session.notice(&problem);
+                        out.update(|loaded| {
+                            loaded.problem = Some(problem);
+                            loaded.busy = false;
+                        });
+                    }
+                }
+                session.host.sleep(CALM).await;
+            }
+        }));
+    });
+    out
+}

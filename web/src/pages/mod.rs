@@ -1,0 +1,5 @@
+//! The pages.
+
+pub(crate) mod locked;
+pub(crate) mod run;
+pub(crate) mod runs;

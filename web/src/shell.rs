@@ -1,0 +1,184 @@
+//! What stands around every page: the header, the routes, and what is said when nothing works.
+
+use leptos::prelude::*;
+use leptos_router::components::{FlatRoutes, Route, Router};
+use leptos_router::hooks::use_location;
+use leptos_router::path;
+use retinker::host::api::{ApiProblem, ServiceKind};
+
+use crate::browser;
+use crate::components::copy::copy_button;
+use crate::components::icon::icon;
+use crate::components::reactive::{maybe, part, text, word};
+use crate::components::time::{clock, exact};
+use crate::data::Host;
+use crate::live::{Link, Session, session};
+use crate::pages::locked::{locked, not_found};
+use crate::pages::run::run_page;
+use crate::pages::runs::runs_page;
+
+/// Puts the console on the page.
+pub(crate) fn start() {
+    std::panic::set_hook(Box::new(|info| {
+        browser::show_fatal(&info.to_string());
+    }));
+    let token = browser::take_token();
+    // The printed address, opened in a tab that shows the console already, changes the fragment only.
+    let _ = window_event_listener(leptos::ev::hashchange, |_| browser::take_new_token());
+    leptos::mount::mount_to_body(move || view! { <App token /> });
+    browser::remove_skeleton();
+}
+
+#[component]
+fn App(token: Option<String>) -> impl IntoView {
+    let session = Session::new(Host::new(&browser::origin(), token.as_deref().unwrap_or_default()));
+    if token.is_some() {
+        session.start();
+    } else {
+        session.refused.set(Some(ApiProblem {
+            code: "token_missing".to_owned(),
+            message: "This address came without the token that opens the console.".to_owned(),
+            hint: String::new(),
+        }));
+    }
+    let refused = session.refused;
+    provide_context(session);
+    view! {
+        <Router>
+            <a class="skip" href="#main" rel="external">"Skip to the content"</a>
+            {header()}
+            <main id="main" tabindex="-1">
+                <FocusOnNewPage />
+                {part(move || match refused.get() {
+                    Some(problem) => locked(problem),
+                    None => {
+                        view! {
+                            <FlatRoutes fallback=not_found>
+                                <Route path=path!("/") view=runs_page />
+                                <Route path=path!("/runs/:id") view=run_page />
+                            </FlatRoutes>
+                        }
+                            .into_any()
+                    }
+                })}
+            </main>
+        </Router>
+    }
+}
+
+/// On a new page the keyboard and the screen reader begin at its heading, not where the old page's link was.
+#[component]
+fn FocusOnNewPage() -> impl IntoView {
+    let path = use_location().pathname;
+    Effect::new(move |before: Option<String>| {
+        let now = path.get();
+        if before.is_some_and(|before| before != now) {
+            request_animation_frame(|| browser::focus("page-title"));
+        }
+        now
+    });
+}
+
+fn header() -> AnyView {
+    let status = session().status;
+    let service = Memo::new(move |_| {
+        status.with(|s| {
+            s.data.as_ref().map(|status| {
+                let service = &status.service;
+                (service.name.clone(), service.kind, service.base_url.clone(), service.problem.is_some())
+            })
+        })
+    });
+    let chip = maybe(move || {
+        let (name, kind, base_url, down) = service.get()?;
+        let kind = match kind {
+            ServiceKind::Local => "local service",
+            ServiceKind::Remote => "remote service",
+        };
+        let class = if down { "service down" } else { "service" };
+        Some(
+            view! {
+                <span class=class data-testid="service" title=kind>
+                    <strong>{name}</strong>
+                    <span class="mono service-url">{base_url.clone()}</span>
+                    {copy_button(Signal::stored(base_url), "the service's address")}
+                </span>
+            }
+            .into_any(),
+        )
+    });
+    view! {
+        <header class="top">
+            <a class="brand" href="/" aria-label="retinker, all runs">
+                <svg class="mark" aria-hidden="true" width="22" height="22" viewBox="0 0 16 16">
+                    <use href="#i-mark"></use>
+                </svg>
+                <span>"retinker"</span>
+            </a>
+            {chip}
+            <span class="grow"></span>
+            {freshness()}
+            {theme_button()}
+        </header>
+    }
+    .into_any()
+}
+
+/// How true the page is: as of when, and whether changes come by themselves.
+fn freshness() -> AnyView {
+    let session = session();
+    let (status, link, refused) = (session.status, session.link, session.refused);
+    let as_of = maybe(move || {
+        let time = status.with(|s| s.data.as_ref().and_then(|status| status.as_of))?;
+        Some(
+            view! {
+                <span class="as-of" title=exact(time)>
+                    "as of "
+                    <time datetime=time.to_string()>{clock(time)}</time>
+                </span>
+            }
+            .into_any(),
+        )
+    });
+    let state = Signal::derive(move || {
+        let stale = status.with(|s| {
+            s.problem.is_some() || s.data.as_ref().is_some_and(|status| status.service.problem.is_some())
+        });
+        match (refused.with(Option::is_some), link.get(), stale) {
+            (true, ..) => ("locked", "Locked", "the token is missing or was refused"),
+            (_, Link::Opening, _) => ("opening", "Connecting", "the event stream is being opened"),
+            (_, Link::Paused, _) => ("paused", "Paused", "nothing is read while this page is hidden"),
+            (_, Link::Broken, _) => {
+                ("broken", "Not live", "the connection to retinker is broken; it is tried again")
+            }
+            (_, Link::Live, true) => ("stale", "Stale", "the service cannot be read; it is tried again"),
+            (_, Link::Live, false) => ("live", "Live", "changes appear by themselves"),
+        }
+    });
+    view! {
+        <span class="fresh" data-testid="freshness" data-state=word(move || Some(state.get().0))>
+            {as_of}
+            <span class="beat" title=word(move || Some(state.get().2))>
+                <span class="lamp" aria-hidden="true"></span>
+                <span role="status">{word(move || Some(state.get().1))}</span>
+            </span>
+        </span>
+    }
+    .into_any()
+}
+
+fn theme_button() -> AnyView {
+    let dark = RwSignal::new(browser::is_dark());
+    let flip = move |_| {
+        let next = !browser::is_dark();
+        browser::set_dark(next);
+        dark.set(next);
+    };
+    let label = text(move || if dark.get() { "Use light colours" } else { "Use dark colours" }.to_owned());
+    view! {
+        <button type="button" class="copy theme" title=label aria-label=label data-testid="theme-toggle" on:click=flip>
+            {part(move || icon(if dark.get() { "sun" } else { "moon" }))}
+        </button>
+    }
+    .into_any()
+}

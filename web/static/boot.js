@@ -1,0 +1,53 @@
+// Before the first paint: the chosen colours, so that the page does not flash. Then what must work before the program
+// does: a token from another tab, and a word if the program cannot start.
+(function () {
+  "use strict";
+  var started = false;
+
+  try {
+    var theme = localStorage.getItem("retinker.theme");
+    if (theme === "dark" || theme === "light") {
+      document.documentElement.setAttribute("data-theme", theme);
+    }
+  } catch (_) {
+    // Storage may be forbidden; then the system's colours are used.
+  }
+
+  // A link opened in a new tab has no token: the tabs of this origin that have one give it. It is kept nowhere but
+  // in tabs, and a tab of another origin (another port is one) cannot ask.
+  try {
+    var key = "retinker.token";
+    var tabs = new BroadcastChannel(key);
+    tabs.onmessage = function (event) {
+      var mine = sessionStorage.getItem(key);
+      if (event.data === "?") {
+        if (mine) tabs.postMessage({ token: mine });
+      } else if (!mine && event.data && typeof event.data.token === "string") {
+        sessionStorage.setItem(key, event.data.token);
+        if (started) location.reload();
+      }
+    };
+    if (!sessionStorage.getItem(key) && location.hash.indexOf("token=") < 0) tabs.postMessage("?");
+  } catch (_) {
+    // Then the page says which address to open.
+  }
+
+  function fail(event) {
+    var box = document.getElementById("fatal");
+    var detail = document.getElementById("fatal-detail");
+    var skeleton = document.getElementById("skeleton");
+    if (started || !box || !detail) return;
+    if (!detail.textContent) {
+      var reason = event.reason || event.error || event;
+      detail.textContent = String((reason && reason.message) || "a part of the page could not be loaded");
+    }
+    if (skeleton) skeleton.remove();
+    box.hidden = false;
+  }
+  addEventListener("TrunkApplicationStarted", function () {
+    started = true;
+  });
+  addEventListener("unhandledrejection", fail);
+  // In the capture phase, since a script that fails to load does not bubble.
+  addEventListener("error", fail, true);
+})();
