@@ -1,2 +1,55 @@
-//! cli
-fn main() {}
+//! The `retinker` binary: the console's host, the embedded service, and the commands around them.
+
+#![warn(clippy::print_stdout)] // A closed stdout must not end a service: see `say`.
+
+mod commands;
+mod demo;
+mod paths;
+mod say;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Look after Tinker training runs: see which are poisoned, and restore them.
+#[derive(Debug, Parser)]
+#[command(name = "retinker", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the embedded service and the console on it.
+    Up(commands::up::Args),
+    /// Start only the embedded Tinker-compatible service.
+    Local(commands::local::Args),
+    /// Start the console on another Tinker-compatible service.
+    Console(commands::console::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("RETINKER_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
+    let outcome = match cli.command {
+        Command::Up(args) => commands::up::run(args).await,
+        Command::Local(args) => commands::local::run(args).await,
+        Command::Console(args) => commands::console::run(args).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! One file per command.
+
+pub(crate) mod console;
+pub(crate) mod local;
+pub(crate) mod up;

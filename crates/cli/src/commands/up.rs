@@ -1,0 +1,77 @@
+//! `retinker up`: the embedded service and the console in one process.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use retinker::host::api::{DemoProgress, ServiceKind};
+use retinker_host::{Host, HostConfig, ServiceTarget};
+use retinker_local::{LocalConfig, LocalService};
+use tokio::sync::watch;
+
+use crate::say::say;
+use crate::{demo, paths, shutdown};
+
+/// What `retinker up` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The console's port, at 127.0.0.1; 0 picks a free one.
+    #[arg(long, default_value_t = 8787)]
+    port: u16,
+    /// The service's port, at 127.0.0.1; 0 picks a free one.
+    #[arg(long, default_value_t = 8788)]
+    service_port: u16,
+    /// Where everything is kept. Default: the user's data directory.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Leave an empty data directory empty.
+    #[arg(long)]
+    no_demo: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Result<()> {
+    if args.port == args.service_port && args.port != 0 {
+        anyhow::bail!("--port and --service-port are both {}: give them different numbers", args.port);
+    }
+    let data_dir = paths::data_dir(args.data_dir)?;
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let service = LocalService::start(LocalConfig {
+        listen: local(args.service_port),
+        port_option: "--service-port",
+        ..LocalConfig::new(data_dir.join("service"))
+    })
+    .await?;
+    let marker = demo::Marker::new(&data_dir);
+    let show_demo = !args.no_demo && (service.is_empty() || marker.is_there());
+    let (progress, watched) = watch::channel(DemoProgress::default());
+    let host = Host::start(HostConfig {
+        listen: local(args.port),
+        service: ServiceTarget {
+            name: "local service".to_owned(),
+            kind: ServiceKind::Local,
+            base_url: service.base_url(),
+            api_key: None,
+        },
+        data_dir: data_dir.join("host"),
+        demo: show_demo.then_some(watched),
+        token: None,
+    })
+    .await?;
+    say("");
+    say(format_args!("  Console: {}", host.console_url()));
+    say(format_args!("  Service: {}   (for training programs: TINKER_BASE_URL)", service.base_url()));
+    say(format_args!("  Data:    {}", data_dir.display()));
+    say("");
+    say("Stop with Ctrl-C.");
+    let demo = show_demo.then(|| {
+        say("Training a few demonstration runs, for less than a minute.");
+        tokio::spawn(demo::run(service.base_url(), service.faults(), marker, progress))
+    });
+    shutdown::requested().await;
+    if let Some(demo) = demo {
+        demo.abort();
+    }
+    host.stop().await;
+    service.stop().await;
+    Ok(())
+}
