@@ -1,2 +1,55 @@
-//! xtask
-fn main() {}
+//! Every chore of the repository: `cargo xtask up`, `cargo xtask test`, and the parts that they are made of.
+
+mod bench;
+mod browser;
+mod checks;
+mod console;
+mod python;
+mod shell;
+mod soak;
+mod test;
+mod tools;
+mod up;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask <command>
+
+  up [--port N] [--service-port N] [--data-dir DIR] [--no-demo]
+               install what is missing, build, and serve the console on the embedded service
+  test [STAGE…] install what the tests need, and run all of them, or only these stages
+  console      build the web console into dist/
+  soak [--kills N]
+               kill the service at random moments, many times; writes docs/soak.md
+  bench local  measure the embedded service; writes docs/bench.md
+  tools        install the pinned build tools and say where they are
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match command {
+        "up" => up::run(rest),
+        "test" => test::run_stages(rest),
+        "console" => console::build().map(|_| ()),
+        "soak" => soak::run_soak(rest),
+        "bench" => bench::run_bench(rest),
+        "tools" => tools::report(),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!("there is no command '{other}'\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The browser tests, and the browser that they need.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::shell::{self, command, root, run, step};
+use crate::tools;
+
+/// Where a Chromium may be, in the order in which they are tried.
+const BROWSERS: [&str; 6] = [
+    "/usr/bin/chromium",
+    "/usr/bin/chromium-browser",
+    "/usr/bin/google-chrome",
+    "/usr/bin/google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+];
+const DRIVERS: [&str; 4] = [
+    "/usr/bin/chromedriver",
+    "/usr/lib/chromium-browser/chromedriver",
+    "/opt/homebrew/bin/chromedriver",
+    "/usr/local/bin/chromedriver",
+];
+
+/// A Chromium: `CHROMIUM`, else a usual place, else installed from the system's packages.
+pub fn chromium() -> Result<PathBuf> {
+    find("CHROMIUM", &BROWSERS, "a Chromium or Chrome")
+}
+
+/// A ChromeDriver, likewise.
+pub fn chromedriver() -> Result<PathBuf> {
+    find("CHROMEDRIVER", &DRIVERS, "a ChromeDriver")
+}
+
+fn find(variable: &str, places: &[&str], what: &str) -> Result<PathBuf> {
+    let there = || {
+        std::env::var_os(variable)
+            .map(PathBuf::from)
+            .into_iter()
+            .chain(places.iter().map(PathBuf::from))
+            .find(|path| path.is_file())
+    };
+    if let Some(path) = there() {
+        return Ok(path);
+    }
+    // Debian's names, then Ubuntu's.
+    let packages: [&[&str]; 2] =
+        [&["chromium", "chromium-driver"], &["chromium-browser", "chromium-chromedriver"]];
+    shell::install_system_packages("Chromium", &packages)
+        .with_context(|| format!("the browser tests need {what}: install it, or name it in {variable}"))?;
+    there().with_context(|| format!("the browser tests need {what}: install it, or name it in {variable}"))
+}
+
+/// Runs `tests/browser` on a built binary.
+pub fn test(binary: &Path, train: &Path, python: &Path) -> Result<()> {
+    tools::node()?;
+    let chromium = chromium()?;
+    let dir = root().join("tests/browser");
+    step("Installing the browser tests' npm packages", || {
+        run(command(shell::npm()).args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&dir))
+    })?;
+    // One file after the other: each starts services that train on both cores.
+    run(command("node")
+        .args(["--test", "--test-concurrency=1", "--test-timeout=600000", "--test-reporter=spec"])
+        .args(test_files(&dir)?)
+        .current_dir(&dir)
+        .env("RETINKER_BIN", binary)
+        .env("RETINKER_TRAIN", train)
+        .env("RETINKER_PYTHON", python)
+        .env("RETINKER_CHROMIUM", chromium))
+}
+
+fn test_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    files.sort();
+    Ok(files)
+}

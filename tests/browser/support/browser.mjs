@@ -1,0 +1,60 @@
+// A real Chromium, and what a person does in it.
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+
+import { chromium } from "playwright-core";
+
+import { required } from "./retinker.mjs";
+
+/** A browser that is closed after the test; every error that a page reports fails the test. */
+export async function openBrowser(t) {
+  const browser = await chromium.launch({
+    executablePath: required("RETINKER_CHROMIUM"),
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+  t.after(() => browser.close());
+  return browser;
+}
+
+/** A new tab on this address; what went wrong in it is in `page.problems`. */
+export async function openPage(browser, url, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(30_000);
+  page.problems = [];
+  page.on("pageerror", (error) => page.problems.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && page.problems.push(message.text()));
+  await page.goto(url);
+  return page;
+}
+
+export const byTestId = (page, id) => page.locator(`[data-testid="${id}"]`);
+
+/** The row of a run, once it has this health. */
+export function runRow(page, runId, health) {
+  return page.locator(`[data-testid="run-row"][data-run-id="${runId}"][data-health="${health}"]`);
+}
+
+/** To the list, and from there to a run's page. */
+export async function openRun(page, runId, health) {
+  await page.goto(new URL("/", page.url()).href);
+  const row = runRow(page, runId, health);
+  await row.waitFor();
+  await row.locator("a").first().click();
+  await page.waitForURL(/\/runs\//);
+}
+
+/** Keeps a picture where RETINKER_SCREENSHOTS says; elsewhere does nothing. */
+export async function picture(page, name) {
+  const dir = process.env.RETINKER_SCREENSHOTS;
+  if (!dir) return;
+  await mkdir(dir, { recursive: true });
+  await page.screenshot({ path: join(dir, `${name}.png`), fullPage: true });
+}
