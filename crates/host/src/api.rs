@@ -19,7 +19,7 @@ use retinker::host::api::{
 use retinker::recovery::health::{newest_usable, unusable_because};
 use retinker::recovery::journal::Begun;
 use retinker::recovery::ownership::heartbeats_until;
-use retinker::recovery::plan::PlanRequest;
+use retinker::recovery::plan::{PlanRequest, RestorePlan};
 use retinker::recovery::planner::{candidates, gather, make_plan, origin_of};
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::wire::run::{Checkpoint, TrainingRun};
@@ -167,6 +167,7 @@ async fn start_restore(
 ) -> Result<Json<StartedRestore>, Problem> {
     let Json(StartRestore { plan }) =
         request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let confirmed = essence(&plan);
     // A task of its own: what is journaled is carried out, although the caller may have gone meanwhile.
     let asked = Arc::clone(&host);
     let begun = tokio::spawn(async move {
@@ -187,8 +188,31 @@ async fn start_restore(
     })??;
     Ok(Json(match begun {
         Begun::New(restore) => StartedRestore { restore, already: false },
-        Begun::Existing(restore) => StartedRestore { restore, already: true },
+        Begun::Existing(restore) if essence(&restore.plan) == confirmed => {
+            StartedRestore { restore, already: true }
+        }
+        Begun::Existing(restore) => return Err(another_plan(&restore)),
     }))
+}
+
+/// What a person has decided by confirming a plan.
+fn essence(plan: &RestorePlan) -> (String, bool) {
+    (plan.checkpoint.tinker_path.clone(), plan.optimizer)
+}
+
+/// What was confirmed is not what is being done: that is never answered with a yes.
+fn another_plan(restore: &RestoreRecord) -> Problem {
+    let RestorePlan { run_id, checkpoint, optimizer, .. } = &restore.plan;
+    let optimizer = if *optimizer { "with" } else { "without" };
+    Problem::new(
+        StatusCode::CONFLICT,
+        "another_plan",
+        format!(
+            "Run {run_id} is restored by another plan already: from {}, {optimizer} optimizer state ({}).",
+            checkpoint.tinker_path, restore.id
+        ),
+        "Look at the run again to see that restore.",
+    )
 }
 
 async fn list_restores(State(host): Host) -> Result<Json<Restores>, Problem> {
@@ -246,6 +270,7 @@ impl From<Asked> for Problem {
         match &asked {
             Asked::Service(error) => Self::from(error),
             Asked::Slow => Self { status: StatusCode::GATEWAY_TIMEOUT, problem: asked.problem() },
+            Asked::Contradicts(_) => Self { status: StatusCode::BAD_GATEWAY, problem: asked.problem() },
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::config::ServiceTarget;
 use crate::index::Index;
-use crate::problem::slow_service;
+use crate::problem::{contradicting_service, slow_service};
 use crate::restores::Driving;
 
 /// How long a person at the console waits for the service.
@@ -192,6 +192,8 @@ impl Shared {
 pub(crate) enum Asked {
     Service(Error),
     Slow,
+    /// The service counts this many runs, and lists none.
+    Contradicts(u64),
 }
 
 impl Asked {
@@ -199,6 +201,7 @@ impl Asked {
         match self {
             Self::Service(error) => crate::problem::of_service(error),
             Self::Slow => slow_service(PATIENCE.as_secs()),
+            Self::Contradicts(total) => contradicting_service(*total),
         }
     }
 }

@@ -84,6 +84,15 @@ pub(crate) fn slow_service(seconds: u64) -> ApiProblem {
     }
 }
 
+/// What stands for a list that cannot be whole.
+pub(crate) fn contradicting_service(total: u64) -> ApiProblem {
+    ApiProblem {
+        code: "service_contradicts_itself".to_owned(),
+        message: format!("The service says that it has {total} runs, but lists none."),
+        hint: "It is asked again by itself.".to_owned(),
+    }
+}
+
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         let status = if matches!(error.kind(), ErrorKind::TimedOut { .. }) {

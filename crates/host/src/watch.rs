@@ -95,6 +95,9 @@ async fn list(shared: &Shared) -> Result<Vec<TrainingRun>, Asked> {
         offset += count;
         // Some services count 0 runs in all past the end.
         let total = page.cursor.total_count;
+        if offset == 0 && total > 0 {
+            return Err(Asked::Contradicts(total));
+        }
         if count == 0 || (total > 0 && offset >= total) || (total == 0 && count < PAGE) {
             return Ok(runs);
         }
@@ -144,7 +147,7 @@ async fn read_models(shared: &Shared) -> bool {
             true
         }
         Err(Asked::Service(error)) => Error::is_unsupported(&error),
-        Err(Asked::Slow) => false,
+        Err(Asked::Slow | Asked::Contradicts(_)) => false,
     }
 }
 

@@ -13,6 +13,7 @@ async fn the_list_outlives_its_service() {
         (Fault::Html, "service_unreadable"),
         (Fault::HalfBody, "service_unreachable"),
         (Fault::Status(401), "service_unauthorized"),
+        (Fault::Contradicts, "service_contradicts_itself"),
     ] {
         let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
         let running = start(&service, dir.path()).await;

@@ -65,6 +65,12 @@ async fn from_the_list_to_the_hand_over() {
     assert_eq!(started.iter().filter(|s| !s.already).count(), 1);
     let id = started[0].restore.id.clone();
     assert!(started.iter().all(|s| s.restore.id == id));
+    // Who confirmed something else is not told that it is being done.
+    let mut other = plan.clone();
+    other.optimizer = false;
+    let refused = host.start_restore(&other.sealed()).await.unwrap_err();
+    assert_eq!((refused.status, refused.problem.code.as_str()), (Some(409), "another_plan"));
+    assert!(refused.problem.message.contains("with optimizer state"), "{}", refused.problem.message);
     let answer = host.plan(&request("old")).await.unwrap();
     assert!(
         matches!(answer, PlanAnswer::None(NoPlan::AlreadyRestored { restore_id, .. }) if restore_id == id)

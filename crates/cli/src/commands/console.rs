@@ -33,6 +33,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             args.base_url
         );
     }
+    if args.base_url.trim_end_matches('/').ends_with("/api/v1") {
+        anyhow::bail!("'{}' is an endpoint's address: leave /api/v1 off the --base-url", args.base_url);
+    }
     let host = Host::start(HostConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
         service: ServiceTarget {

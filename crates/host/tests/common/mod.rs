@@ -31,6 +31,8 @@ pub enum Fault {
     Status(u16),
     Html,
     HalfBody,
+    /// Runs are counted, and none is listed.
+    Contradicts,
     Redirect,
     Silent,
 }
@@ -99,6 +101,12 @@ async fn answer(State(state): State<Arc<Mutex<Service>>>, request: Request) -> R
         Fault::HalfBody => {
             let pieces = [Ok(Bytes::from("{\"training_runs\":[")), Err(std::io::Error::other("cut"))];
             return Body::from_stream(futures_util::stream::iter(pieces)).into_response();
+        }
+        Fault::Contradicts => {
+            return axum::Json(json!({
+                "training_runs": [], "checkpoints": 7, "cursor": {"offset": 0, "limit": 100, "total_count": 7}
+            }))
+            .into_response();
         }
         Fault::Redirect => {
             return (axum::http::StatusCode::FOUND, [("location", "http://127.0.0.1:1/steal")])

@@ -159,10 +159,15 @@ pub fn assess(run: &TrainingRun, known: Known<'_>, now: Time) -> Verdict {
     }
 }
 
+/// Services begin their reasons in lower case.
+fn capitalised(cause: &str) -> String {
+    let mut letters = cause.chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+}
+
 fn poisoned(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>) -> Verdict {
     let cause = match cause_of(run) {
-        // Services begin their reasons in lower case.
-        Some(cause) => format!("Poisoned: {cause}."),
+        Some(cause) => format!("{}.", capitalised(cause)),
         None => "The service says that a failure corrupted this run.".to_owned(),
     };
     let (health, way_out) = match (newest, known.origin) {
@@ -222,10 +227,7 @@ mod tests {
         let mut run = run("r", Some(true));
         run.corrupted_reason = Some("the trainer lost its memory".into());
         let verdict = assess(&run, listed(&[checkpoint("r", "a", NOW)]), at(NOW));
-        assert_eq!(
-            verdict.reason,
-            "Poisoned: the trainer lost its memory. It can be restored from weights/a."
-        );
+        assert_eq!(verdict.reason, "The trainer lost its memory. It can be restored from weights/a.");
         assert_eq!(verdict.category, Some(FailureCategory::Server));
         run.corrupted_reason = None;
         let verdict = assess(&run, listed(&[]), at(NOW));
