@@ -23,6 +23,18 @@ impl Connection {
         Ok(Self { stream, host, buffer: Vec::with_capacity(64 << 10) })
     }
 
+    /// `POST` of anything to a path below `/api/v1/`; only the status of the answer.
+    pub async fn status(&mut self, path: &str, content_type: &str, body: &[u8]) -> Result<u16> {
+        let mut request = format!(
+            "POST /api/v1/{path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            self.host,
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        Ok(self.exchange(&request).await?.0)
+    }
+
     /// `GET` of a path below `/api/v1/`. The body of an answer that is not 200 is in the error.
     pub async fn get(&mut self, path: &str) -> Result<&[u8]> {
         let request = format!("GET /api/v1/{path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
@@ -40,27 +52,32 @@ impl Connection {
     }
 
     async fn send(&mut self, request: &str) -> Result<&[u8]> {
-        self.stream.write_all(request.as_bytes()).await?;
+        let (status, body) = self.exchange(request.as_bytes()).await?;
+        let body = self.buffer.get(body).unwrap_or_default();
+        if status != 200 {
+            bail!("the service answered {status}: {}", String::from_utf8_lossy(body));
+        }
+        Ok(body)
+    }
+
+    /// Sends a request and gives the answer's status, and where its body is in the buffer.
+    async fn exchange(&mut self, request: &[u8]) -> Result<(u16, std::ops::Range<usize>)> {
+        self.stream.write_all(request).await?;
         self.buffer.clear();
         let mut answer = None;
-        let (status, body) = loop {
+        loop {
             if answer.is_none() {
                 answer = head(&self.buffer)?;
             }
             if let Some((status, body, length)) = answer
                 && self.buffer.len() >= body + length
             {
-                break (status, body..body + length);
+                return Ok((status, body..body + length));
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 bail!("the service closed the connection in the middle of an answer");
             }
-        };
-        let body = self.buffer.get(body).unwrap_or_default();
-        if status != 200 {
-            bail!("the service answered {status}: {}", String::from_utf8_lossy(body));
         }
-        Ok(body)
     }
 }
 

@@ -5,55 +5,122 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use retinker::client::{Api, ApiConfig};
+use retinker::client::{Api, ApiConfig, Secret};
+use retinker::host::HostClient;
 use retinker::native::{NativeRuntime, NativeTransport};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// A running `retinker local`; killed when dropped.
+/// A running `retinker`; killed when dropped.
 #[derive(Debug)]
-pub struct ServiceProcess {
+struct Process {
     child: Child,
-    /// Kept open: what the service says later must find an ear.
+    /// Kept open: what the program says later must find an ear.
     _stdout: Lines<BufReader<ChildStdout>>,
-    /// Where it listens.
-    pub base_url: String,
 }
 
-impl ServiceProcess {
-    /// Starts the binary named by `RETINKER_BIN` on this data directory.
-    pub async fn start(data_dir: &Path) -> Result<Self> {
+impl Process {
+    /// Starts the binary named by `RETINKER_BIN`, and reads what it says until it has told this many addresses.
+    async fn start(arguments: &[&str], data_dir: &Path, addresses: usize) -> Result<(Self, Vec<String>)> {
         let binary = std::env::var_os("RETINKER_BIN")
             .map(PathBuf::from)
             .context("RETINKER_BIN names no binary: use `cargo xtask`")?;
         let mut child = Command::new(binary)
-            .args(["local", "--port", "0", "--data-dir"])
+            .args(arguments)
+            .arg("--data-dir")
             .arg(data_dir)
             .env("RETINKER_LOG", "error")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("the service could not be started")?;
-        let stdout = child.stdout.take().context("the service has no output")?;
+            .context("retinker could not be started")?;
+        let stdout = child.stdout.take().context("retinker has no output")?;
         let mut lines = BufReader::new(stdout).lines();
-        while let Some(line) = lines.next_line().await? {
-            if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
-                let base_url = url.to_owned();
-                return Ok(Self { child, _stdout: lines, base_url });
-            }
+        let mut found = Vec::new();
+        while found.len() < addresses {
+            let line = lines.next_line().await?.context("retinker ended before it said where it listens")?;
+            found.extend(line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned));
         }
-        anyhow::bail!("the service ended before it said where it listens")
+        Ok((Self { child, _stdout: lines }, found))
+    }
+
+    async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("retinker could not be killed")
+    }
+}
+
+/// A client of the service at this address.
+pub fn api(base_url: &str) -> Result<Api> {
+    let config = ApiConfig { base_url: base_url.to_owned(), ..ApiConfig::default() };
+    Ok(Api::new(config, Arc::new(NativeTransport::new()?), Arc::new(runtime()?))?)
+}
+
+fn runtime() -> Result<NativeRuntime> {
+    NativeRuntime::current().context("there is no tokio runtime")
+}
+
+/// A running `retinker local`; killed when dropped.
+#[derive(Debug)]
+pub struct ServiceProcess {
+    process: Process,
+    /// Where it listens.
+    pub base_url: String,
+}
+
+impl ServiceProcess {
+    /// Starts it on this data directory.
+    pub async fn start(data_dir: &Path) -> Result<Self> {
+        let (process, addresses) = Process::start(&["local", "--port", "0"], data_dir, 1).await?;
+        Ok(Self { process, base_url: addresses.into_iter().next().unwrap_or_default() })
     }
 
     /// A client of it.
     pub fn api(&self) -> Result<Api> {
-        let config = ApiConfig { base_url: self.base_url.clone(), ..ApiConfig::default() };
-        let runtime = NativeRuntime::current().context("there is no tokio runtime")?;
-        Ok(Api::new(config, Arc::new(NativeTransport::new()?), Arc::new(runtime))?)
+        api(&self.base_url)
     }
 
     /// SIGKILL, and waits for the process to be gone.
-    pub async fn kill(mut self) -> Result<()> {
-        self.child.kill().await.context("the service could not be killed")
+    pub async fn kill(self) -> Result<()> {
+        self.process.kill().await
+    }
+}
+
+/// A running `retinker up`, service and host in one; killed when dropped.
+#[derive(Debug)]
+pub struct UpProcess {
+    process: Process,
+    console_url: String,
+    base_url: String,
+}
+
+impl UpProcess {
+    /// Starts it on this data directory, without the demonstration.
+    pub async fn start(data_dir: &Path) -> Result<Self> {
+        let arguments = ["up", "--no-demo", "--port", "0", "--service-port", "0"];
+        let (process, addresses) = Process::start(&arguments, data_dir, 2).await?;
+        let [console_url, base_url] = <[String; 2]>::try_from(addresses)
+            .map_err(|found| anyhow::anyhow!("retinker told {} addresses instead of two", found.len()))?;
+        Ok(Self { process, console_url, base_url })
+    }
+
+    /// A client of the service.
+    pub fn api(&self) -> Result<Api> {
+        api(&self.base_url)
+    }
+
+    /// A client of the host.
+    pub fn host(&self) -> Result<HostClient> {
+        let (address, token) = self.console_url.split_once("/#token=").context("the console has no token")?;
+        Ok(HostClient::new(
+            Arc::new(NativeTransport::new()?),
+            Arc::new(runtime()?),
+            address,
+            Secret::new(token),
+        ))
+    }
+
+    /// SIGKILL, and waits for the process to be gone.
+    pub async fn kill(self) -> Result<()> {
+        self.process.kill().await
     }
 }

@@ -21,7 +21,7 @@ Usage: cargo xtask <command>
   test [STAGE…] install what the tests need, and run all of them, or only these stages
   console      build the web console into dist/
   soak [--kills N]
-               kill the service at random moments, many times; writes docs/soak.md
+               kills, cut-off restores, network faults, fuzzing; writes docs/soak.md
   bench local  measure the embedded service; writes docs/bench.md
   tools        install the pinned build tools and say where they are
 ";

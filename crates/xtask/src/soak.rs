@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::shell::{cargo, run, target_dir};
 use crate::up;
 
-/// Kills the service at random moments, many times over; the report is docs/soak.md.
+/// Kills, cut-off restores, a storm of faults, fuzzing; the report is docs/soak.md.
 pub fn run_soak(args: &[String]) -> Result<()> {
     let binary = up::binary()?;
     run(cargo().args(["build", "--release", "--package", "retinker-tests", "--bin", "soak"]))?;

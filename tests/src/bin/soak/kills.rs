@@ -1,11 +1,11 @@
 //! Kills the embedded service at random moments under load, again and again, and checks after each start that
-//! nothing acknowledged was lost and that nothing lost is called healthy. Writes `docs/soak.md`.
+//! nothing acknowledged was lost and that nothing lost is called healthy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use retinker::client::{Api, SaveOptions, ServiceClient};
 use retinker::wire::UserMetadata;
 use retinker_tests::random::Random;
@@ -14,9 +14,6 @@ use retinker_tests::service::ServiceProcess;
 
 /// Trainers at work when the service is killed.
 const TRAINERS: u64 = 3;
-/// Steps of the undisturbed run that all others are held against.
-const STEPS: usize = 400;
-
 /// What the service has acknowledged about one run.
 #[derive(Debug, Clone, Default)]
 struct Known {
@@ -32,32 +29,21 @@ type Ledger = Arc<Mutex<BTreeMap<String, Known>>>;
 
 #[derive(Debug, Default)]
 struct Report {
-    kills: u64,
     checkpoints: usize,
     runs: usize,
     poisoned: usize,
     resumed_steps: usize,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1);
-    let kills: u64 = match (args.next().as_deref(), args.next()) {
-        (None, _) => 300,
-        (Some("--kills"), Some(count)) => {
-            count.parse().with_context(|| format!("'{count}' is not a number of kills"))?
-        }
-        (Some(other), _) => bail!("'{other}' is not an option of the soak; it takes --kills N"),
-    };
-    let start = Instant::now();
+/// Kills the service this often, and tells what was found.
+pub(crate) async fn run(kills: u64, reference: &Arc<Vec<f64>>) -> Result<String> {
     let data = tempfile::tempdir()?;
-    let reference = Arc::new(undisturbed(data.path()).await?);
     let ledger = Ledger::default();
     let mut random = Random(0x5eed);
     let mut report = Report::default();
     for round in 0..kills {
         let service = ServiceProcess::start(data.path()).await?;
-        check(&service.api()?, &ledger, &reference, &mut report)
+        check(&service.api()?, &ledger, reference, &mut report)
             .await
             .with_context(|| format!("after kill {round} (service data in {})", data.path().display()))?;
         let tasks: Vec<_> = (0..TRAINERS)
@@ -75,26 +61,19 @@ async fn main() -> Result<()> {
             // The trainers end by the kill or by the abort; what they knew is in the ledger.
             let _ = task.await;
         }
-        report.kills += 1;
-        if round % 25 == 24 {
-            println!("{} kills, {report:?}", round + 1);
-        }
     }
     let service = ServiceProcess::start(data.path()).await?;
-    check(&service.api()?, &ledger, &reference, &mut report).await.context("after the last kill")?;
-    write(&report, start.elapsed())
-}
-
-/// The losses of a run that nothing happens to.
-async fn undisturbed(dir: &std::path::Path) -> Result<Vec<f64>> {
-    let service = ServiceProcess::start(&dir.join("reference")).await?;
-    let owner = ServiceClient::new(service.api()?);
-    let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
-    let mut losses = Vec::new();
-    for step in 0..STEPS {
-        losses.push(schedule::step(&client, step).await?);
-    }
-    Ok(losses)
+    check(&service.api()?, &ledger, reference, &mut report).await.context("after the last kill")?;
+    let Report { checkpoints, runs, poisoned, resumed_steps } = report;
+    Ok(format!(
+        "The embedded service was killed with SIGKILL {kills} times, at random moments, while {TRAINERS} programs \
+         trained and saved. After each start:\n\n\
+         - {runs} runs were looked up; every one was there, with its labels.\n\
+         - {poisoned} of them had certainly lost work; every one was `corrupted`, with a reason.\n\
+         - {checkpoints} acknowledged checkpoints were looked up and verified; none was missing or damaged.\n\
+         - {resumed_steps} steps were trained from restored checkpoints with optimizer state; every loss was equal \
+         to the undisturbed run's, bit for bit.\n"
+    ))
 }
 
 /// Trains and saves at random until the service dies.
@@ -108,7 +87,7 @@ async fn train(api: Api, label: String, ledger: &Ledger, mut random: Random) -> 
         change(ledger.entry(client.model_id().to_owned()).or_default());
     };
     note(&|known| known.label.clone_from(&label));
-    for step in 1..STEPS {
+    for step in 1..crate::STEPS {
         schedule::step(&client, step - 1).await?;
         note(&|known| known.surely_unsaved = true);
         if random.next().is_multiple_of(3) {
@@ -163,25 +142,5 @@ async fn check(api: &Api, ledger: &Ledger, reference: &[f64], report: &mut Repor
             }
         }
     }
-    Ok(())
-}
-
-fn write(report: &Report, took: Duration) -> Result<()> {
-    let Report { kills, checkpoints, runs, poisoned, resumed_steps } = report;
-    let minutes = took.as_secs_f64() / 60.0;
-    let text = format!(
-        "# Soak\n\n\
-         Written by `cargo xtask soak --kills {kills}`, in {minutes:.1} minutes.\n\n\
-         The embedded service was killed with SIGKILL {kills} times, at random moments, while {TRAINERS} programs \
-         trained and saved. After each start:\n\n\
-         - {runs} runs were looked up; every one was there, with its labels.\n\
-         - {poisoned} of them had certainly lost work; every one was `corrupted`, with a reason.\n\
-         - {checkpoints} acknowledged checkpoints were looked up and verified; none was missing or damaged.\n\
-         - {resumed_steps} steps were trained from restored checkpoints with optimizer state; every loss was equal \
-         to the undisturbed run's, bit for bit.\n"
-    );
-    let path = std::path::Path::new("docs/soak.md");
-    std::fs::write(path, &text).with_context(|| format!("{} cannot be written", path.display()))?;
-    println!("{text}");
     Ok(())
 }
