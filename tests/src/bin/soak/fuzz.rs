@@ -20,8 +20,10 @@ pub(crate) async fn run(requests: u64, reference: &[f64]) -> Result<String> {
     let service = ServiceProcess::start(data.path()).await?;
     let owner = ServiceClient::new(service.api()?);
     let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
-    let victim = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
-    let seeds = seeds(victim.model_id(), &owner.session_id().await?);
+    // In a session of its own: within one, runs' ids differ by a bit that may be flipped.
+    let target = ServiceClient::new(service.api()?);
+    let victim = target.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
+    let seeds = seeds(victim.model_id(), &target.session_id().await?);
     let mut random = Random(0xf022);
     let mut connection = Connection::open(&service.base_url).await?;
     let mut accepted = 0u64;
