@@ -2,63 +2,31 @@
 
 use std::sync::Arc;
 
+use retinker_wire::training::AdamParams;
+
 use super::error::NnError;
 use super::layout::Layout;
 use super::lora::{
     Adapter, Gradients, NamedTensor, TensorView, by_name, expect_none_left, same_layout, take_tensors, views,
 };
 
-/// What one step is taken with.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamParams {
-    /// Step size; 1e-4 by default.
-    pub learning_rate: f64,
-    /// Decay of the running mean of gradients; 0.9 by default.
-    pub beta1: f64,
-    /// Decay of the running mean of squared gradients; 0.95 by default, as in Tinker.
-    pub beta2: f64,
-    /// Added to the root of the second moment; 1e-12 by default, as in Tinker.
-    pub eps: f64,
-    /// Decoupled weight decay; 0 by default.
-    pub weight_decay: f64,
-    /// Gradients of a greater norm are scaled down to it; 0, the default, means never.
-    pub grad_clip_norm: f64,
-}
-
-impl Default for AdamParams {
-    fn default() -> Self {
-        Self {
-            learning_rate: 1e-4,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-12,
-            weight_decay: 0.0,
-            grad_clip_norm: 0.0,
-        }
+/// Checks that a step with these settings is defined, in the single precision in which it is taken.
+fn validate(params: &AdamParams) -> Result<(), NnError> {
+    let fail = |reason: &str| Err(NnError::InvalidOptimizer(reason.to_owned()));
+    let at_least_zero = |x: f64| (x as f32).is_finite() && x >= 0.0;
+    if !at_least_zero(params.learning_rate) {
+        return fail("learning_rate must be finite as a 32-bit float and not negative");
     }
-}
-
-impl AdamParams {
-    /// Checks that a step with them is defined, in the single precision in which it is taken.
-    pub fn validate(&self) -> Result<(), NnError> {
-        let fail = |reason: &str| Err(NnError::InvalidOptimizer(reason.to_owned()));
-        let at_least_zero = |x: f64| (x as f32).is_finite() && x >= 0.0;
-        if !at_least_zero(self.learning_rate) {
-            return fail("learning_rate must be finite as a 32-bit float and not negative");
-        }
-        if !(0.0..1.0).contains(&self.beta1) || !(0.0..1.0).contains(&self.beta2) {
-            return fail("beta1 and beta2 must be at least 0 and below 1");
-        }
-        if !at_least_zero(self.eps)
-            || !at_least_zero(self.weight_decay)
-            || !at_least_zero(self.grad_clip_norm)
-        {
-            return fail(
-                "eps, weight_decay and grad_clip_norm must be finite as 32-bit floats and not negative",
-            );
-        }
-        Ok(())
+    if !(0.0..1.0).contains(&params.beta1) || !(0.0..1.0).contains(&params.beta2) {
+        return fail("beta1 and beta2 must be at least 0 and below 1");
     }
+    if !at_least_zero(params.eps)
+        || !at_least_zero(params.weight_decay)
+        || !at_least_zero(params.grad_clip_norm)
+    {
+        return fail("eps, weight_decay and grad_clip_norm must be finite as 32-bit floats and not negative");
+    }
+    Ok(())
 }
 
 /// What AdamW remembers between steps.
@@ -137,7 +105,7 @@ pub fn optim_step(
     if !same_layout(&adapter.layout, &gradients.layout) || !same_layout(&adapter.layout, &state.layout) {
         return Err(NnError::LayoutMismatch);
     }
-    params.validate()?;
+    validate(params)?;
     let grad_norm = norm(&gradients.data);
     let clip = if params.grad_clip_norm > 0.0 {
         // torch's guard against a division by zero.

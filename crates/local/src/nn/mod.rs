@@ -26,7 +26,7 @@ mod workspace;
 #[cfg(test)]
 mod tests;
 
-pub use adamw::{AdamParams, OptimizerState, StepMetrics, optim_step};
+pub use adamw::{OptimizerState, StepMetrics, optim_step};
 pub use base::BaseModel;
 pub use config::{BOS_TOKEN, EOS_TOKEN, LoraConfig, ModelConfig, PAD_TOKEN, VOCAB_SIZE};
 pub use error::NnError;

@@ -1,5 +1,7 @@
 //! Tests of the parts together.
 
+use retinker_wire::training::AdamParams;
+
 use super::*;
 
 fn nano() -> BaseModel {

@@ -125,15 +125,7 @@ impl RunState {
                 look for weights that are too large, or lower the learning rate"
                 .to_owned());
         }
-        let params = nn::AdamParams {
-            learning_rate: params.learning_rate,
-            beta1: params.beta1,
-            beta2: params.beta2,
-            eps: params.eps,
-            weight_decay: params.weight_decay,
-            grad_clip_norm: params.grad_clip_norm,
-        };
-        let metrics = nn::optim_step(&mut self.adapter, &mut self.gradients, &mut self.optimizer, &params)
+        let metrics = nn::optim_step(&mut self.adapter, &mut self.gradients, &mut self.optimizer, params)
             .map_err(|error| {
                 self.drop_gradients();
                 format!(
