@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The format that this version writes; kept in `user_version`.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE sessions (
@@ -51,6 +51,28 @@ CREATE UNIQUE INDEX checkpoints_by_name ON checkpoints (run_id, kind, name) WHER
 PRAGMA user_version = 1;
 ";
 
+/// What version 2 added: how a session ended in the protocol's words, creation that can be repeated, samplers, and runs
+/// that are retired before their session ends. Checkpoints have more kinds since: 'sampler', 'external', and 'session',
+/// which is the weights of one sampler.
+const SECOND: &str = "
+ALTER TABLE sessions ADD COLUMN end_status TEXT;
+ALTER TABLE sessions ADD COLUMN idempotency_key TEXT;
+ALTER TABLE runs ADD COLUMN retired TEXT;
+CREATE TABLE samplers (
+    ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+    sampler_id TEXT NOT NULL UNIQUE,
+    session_id TEXT NOT NULL REFERENCES sessions (session_id),
+    base_model TEXT NOT NULL,
+    model_path TEXT,
+    checkpoint INTEGER,         -- null = the base model; may be gone
+    follows TEXT,               -- the run whose newest weights it takes
+    created_at INTEGER NOT NULL,
+    clients INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX samplers_by_run ON samplers (follows) WHERE follows IS NOT NULL;
+PRAGMA user_version = 2;
+";
+
 /// Sets the file up and gives the format found, which may be newer than [`VERSION`].
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
     // In WAL mode only FULL makes every commit reach the disk.
@@ -58,9 +80,11 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == 0 {
-        connection.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
-        return Ok(VERSION);
-    }
-    Ok(version)
+    let steps = match version {
+        0 => [TABLES, SECOND].concat(),
+        1 => SECOND.to_owned(),
+        _ => return Ok(version),
+    };
+    connection.execute_batch(&format!("BEGIN; {steps} COMMIT;"))?;
+    Ok(VERSION)
 }
