@@ -79,9 +79,11 @@ fn matches(id: &str, session: &Session, request: &SessionSearchRequest, words: &
     if request.project_ids.as_ref().is_some_and(|projects| projects.iter().all(|id| id != project)) {
         return false;
     }
-    let labels = labels(session);
-    if request.user_metadata.iter().any(|(key, value)| labels.get(key) != Some(value)) {
-        return false;
+    if !request.user_metadata.is_empty() {
+        let labels = labels(session);
+        if request.user_metadata.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+            return false;
+        }
     }
     let name = session.request.display_name.as_deref().unwrap_or_default().to_lowercase();
     let named = !words.is_empty() && words.iter().all(|word| name.contains(word.as_str()));
