@@ -164,12 +164,15 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
     let (layout, lock) = datadir::open(&config.data_dir)?;
     let (db, rows) = Db::open(layout.root(), &layout.database(), lock)?;
     let (index, unlisted) = Index::new(rows, Instant::now());
+    trainer::remove_leftovers(&layout.aside());
+    let trainers = config.trainers.max(1);
     let core = Arc::new(Core {
         db,
         futures: Arc::new(Futures::default()),
         layout,
         models: Models::builtin(),
-        inboxes: (0..config.trainers.max(1)).map(|_| Arc::default()).collect(),
+        inboxes: (0..trainers).map(|_| Arc::default()).collect(),
+        memory_share: config.memory_limit / trainers as u64,
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),
         index: Mutex::new(index),
