@@ -32,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) tokenizer: PathBuf,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    /// How many bytes of run states each trainer may keep in memory.
+    pub(crate) memory_share: u64,
     pub(crate) session_timeout: Duration,
     /// Becomes true when the service stops.
     pub(crate) stopping: watch::Sender<bool>,

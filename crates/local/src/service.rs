@@ -168,6 +168,8 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         StartError::Other(format!("the tokenizer cannot be written to {} ({e})", layout.root().display()))
     })?;
     let (index, unlisted) = Index::new(rows, Instant::now());
+    trainer::remove_leftovers(&layout.aside());
+    let trainers = config.trainers.max(1);
     let core = Arc::new(Core {
         db,
         futures: Arc::new(Futures::default()),
@@ -175,7 +177,8 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         models: Models::builtin(),
         downloads: ops::Downloads::default(),
         tokenizer,
-        inboxes: (0..config.trainers.max(1)).map(|_| Arc::default()).collect(),
+        inboxes: (0..trainers).map(|_| Arc::default()).collect(),
+        memory_share: config.memory_limit / trainers as u64,
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),
         index: Mutex::new(index),
