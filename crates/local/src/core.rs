@@ -7,7 +7,9 @@ use tokio::sync::watch;
 
 use crate::datadir::Layout;
 use crate::db::Db;
+use crate::faults::Rules;
 use crate::futures::Futures;
+use crate::http::Tokens;
 use crate::index::Index;
 use crate::models::Models;
 use crate::trainer::Inbox;
@@ -20,10 +22,16 @@ use crate::trainer::Inbox;
 pub(crate) struct Core {
     pub(crate) db: Db,
     pub(crate) futures: Arc<Futures>,
+    /// What is to go wrong.
+    pub(crate) faults: Rules,
     pub(crate) layout: Layout,
     pub(crate) models: Models,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    /// What clients get for their key.
+    pub(crate) tokens: Arc<Tokens>,
+    /// Whether callers need a certain key.
+    pub(crate) requires_key: bool,
     pub(crate) session_timeout: Duration,
     /// Becomes true when the service stops.
     pub(crate) stopping: watch::Sender<bool>,

@@ -7,6 +7,7 @@ use retinker_wire::session::{CreateSessionRequest, FinishSessionRequest};
 
 use crate::core::Core;
 use crate::db::{CheckpointRow, CheckpointState, DbError, SessionRow, sql};
+use crate::futures::Outcome;
 use crate::http::ApiError;
 use crate::index::{Index, Unsaved};
 use crate::time::now_millis;
@@ -115,7 +116,7 @@ impl Core {
                 }
                 if let Some(inbox) = run.trainer.and_then(|trainer| self.inbox(trainer)) {
                     let why = format!("session {session_id} is over: {reason}");
-                    inbox.push(Command::Unload(run_id, why));
+                    inbox.push(Command::Unload(run_id, Outcome::user(why)));
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inbox::{Command, Exit, Inbox};
-use super::job::{Job, Op};
+use super::job::{CreateFrom, Job, Op};
 use super::queue::{Late, Queue};
 use super::run_state::RunState;
 use crate::core::Core;
@@ -19,6 +19,8 @@ struct Worker {
     /// Runs whose next request is here, in turn.
     ready: VecDeque<Arc<str>>,
     workspace: Workspace,
+    /// Runs to be made from checkpoints.
+    creations: Vec<CreateFrom>,
 }
 
 /// One run in memory.
@@ -39,13 +41,18 @@ impl Held {
 pub(super) fn run(core: &Core, inbox: &Inbox, trainer: usize) -> Exit {
     let mut worker = Worker::default();
     loop {
-        let commands = match inbox.take(worker.patience()) {
+        let patience = core.faults.rest().or_else(|| worker.patience());
+        let commands = match inbox.take(patience) {
             Ok(commands) => commands,
             Err(exit) => return exit,
         };
         for command in commands {
-            worker.handle(core, command, trainer);
+            worker.handle(core, command);
         }
+        if core.faults.rest().is_some() {
+            continue;
+        }
+        worker.create(core, trainer);
         worker.give_up_waiting(core);
         worker.step(core);
     }
@@ -54,31 +61,38 @@ pub(super) fn run(core: &Core, inbox: &Inbox, trainer: usize) -> Exit {
 impl Worker {
     /// How long to wait for commands: not at all while there is work.
     fn patience(&self) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.creations.is_empty() {
             return Some(Duration::ZERO);
         }
         let first = self.runs.values().filter_map(|held| held.queue.deadline()).min();
         first.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn handle(&mut self, core: &Core, command: Command, trainer: usize) {
+    fn handle(&mut self, core: &Core, command: Command) {
         match command {
             Command::Job(job) => self.take_in(core, *job),
-            Command::Create(create) => {
-                if let Some((run_id, held)) = core.create_from(*create, trainer) {
-                    self.runs.insert(run_id, held);
-                }
-            }
-            Command::Unload(run_id, reason) => {
+            Command::Create(create) => self.creations.push(*create),
+            Command::Unload(run_id, outcome) => {
                 core.note_awaited(&run_id, None);
                 if let Some(mut held) = self.runs.remove(&run_id) {
                     for job in held.queue.drain() {
-                        job.completer.complete(Outcome::user(reason.clone()));
+                        job.completer.complete(outcome.clone());
                     }
                 }
                 self.ready.retain(|ready| *ready != run_id);
             }
             Command::Recheck(run_id) => self.list_if_ready(core, &run_id),
+        }
+    }
+
+    /// Makes the runs that were asked for.
+    fn create(&mut self, core: &Core, trainer: usize) {
+        for create in std::mem::take(&mut self.creations) {
+            if let Some(outcome) = core.faults.of_operation("load_weights", &create.run_id) {
+                create.completer.complete(outcome);
+            } else if let Some((run_id, held)) = core.create_from(create, trainer) {
+                self.runs.insert(run_id, held);
+            }
         }
     }
 
@@ -159,6 +173,9 @@ impl Worker {
 }
 
 fn execute(core: &Core, held: &mut Held, workspace: &mut Workspace, job: &Job, seq: u64) -> Outcome {
+    if let Some(outcome) = core.faults.of_operation(job.op.name(), &job.run_id) {
+        return outcome;
+    }
     let state = &mut held.state;
     match &job.op {
         Op::ForwardBackward(pass) => match state.pass(pass, workspace) {
