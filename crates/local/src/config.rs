@@ -22,6 +22,10 @@ pub struct LocalConfig {
     pub session_timeout: Duration,
     /// The key that callers must send in `X-API-Key`. `None`, the default, takes any or none.
     pub api_key: Option<String>,
+    /// The origins whose web pages may call the protocol's endpoints, such as `http://localhost:3000`; by default none.
+    pub cors_origins: Vec<String>,
+    /// Whether failures can be asked for, over HTTP and by rules for what is still to come; by default not.
+    pub faults: bool,
     /// The option that sets the port, for what is said of a busy one; `--port` by default.
     pub port_option: &'static str,
 }
@@ -36,6 +40,8 @@ impl LocalConfig {
             memory_limit: 1 << 30,
             session_timeout: Duration::from_secs(300),
             api_key: None,
+            cors_origins: Vec::new(),
+            faults: false,
             port_option: "--port",
         }
     }
@@ -50,6 +56,8 @@ impl fmt::Debug for LocalConfig {
             .field("memory_limit", &self.memory_limit)
             .field("session_timeout", &self.session_timeout)
             .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
+            .field("cors_origins", &self.cors_origins)
+            .field("faults", &self.faults)
             .field("port_option", &self.port_option)
             .finish()
     }

@@ -39,5 +39,8 @@ mod trainer;
 
 pub use config::LocalConfig;
 pub use error::StartError;
-pub use faults::{FaultError, Faults, StoppedTrainer};
+pub use faults::{
+    ActiveFaults, Damage, Damaged, DropWhen, FaultError, Faults, OperationRule, Pause, RequestFault,
+    RequestRule, StoppedTrainer,
+};
 pub use service::LocalService;

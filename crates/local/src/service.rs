@@ -15,9 +15,9 @@ use crate::core::Core;
 use crate::datadir;
 use crate::db::{Db, DbError};
 use crate::error::StartError;
-use crate::faults::Faults;
+use crate::faults::{Faults, Line, Lines, Rules};
 use crate::futures::Futures;
-use crate::http::{self, Guard};
+use crate::http::{self, Guard, Origins, Tokens};
 use crate::index::Index;
 use crate::models::Models;
 use crate::ops;
@@ -45,6 +45,7 @@ impl LocalService {
         if !config.listen.ip().is_loopback() && config.api_key.as_ref().is_none_or(String::is_empty) {
             return Err(StartError::KeyRequired { address: config.listen });
         }
+        let origins = Origins::new(&config.cors_origins).map_err(StartError::Origin)?;
         let (core, rows) = {
             let config = config.clone();
             tokio::task::spawn_blocking(move || open(&config))
@@ -65,17 +66,24 @@ impl LocalService {
         })?;
         let trainers = trainer::start(&core)
             .map_err(|e| StartError::Other(format!("a trainer's thread cannot be started ({e})")))?;
-        let router = http::router(Arc::clone(&core), Guard::new(address, config.api_key.as_deref()));
-        let mut stopping = core.stopping.subscribe();
+        let guard = Guard::new(address, config.api_key.as_deref(), Arc::clone(&core.tokens), origins);
+        let router = http::router(Arc::clone(&core), guard);
+        let (mut stopping, faults) = (core.stopping.subscribe(), config.faults);
         let server = tokio::spawn(async move {
             let listener = listener.tap_io(|stream| {
                 // Small answers would wait for the acknowledgement of the one before.
                 let _ = stream.set_nodelay(true);
             });
-            let served = axum::serve(listener, router).with_graceful_shutdown(async move {
+            let stop = async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
-            });
-            if let Err(error) = served.await {
+            };
+            let served = if faults {
+                let router = router.into_make_service_with_connect_info::<Line>();
+                axum::serve(Lines(listener), router).with_graceful_shutdown(stop).await
+            } else {
+                axum::serve(listener, router).with_graceful_shutdown(stop).await
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "the local service stopped listening");
             }
         });
@@ -167,18 +175,23 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
     let tokenizer = tokenizer::provide(layout.root()).map_err(|e| {
         StartError::Other(format!("the tokenizer cannot be written to {} ({e})", layout.root().display()))
     })?;
+    let tokens = Tokens::new()
+        .map_err(|e| StartError::Other(format!("the system gives no random numbers for tokens ({e})")))?;
     let (index, unlisted) = Index::new(rows, Instant::now());
     trainer::remove_leftovers(&layout.aside());
     let trainers = config.trainers.max(1);
     let core = Arc::new(Core {
         db,
         futures: Arc::new(Futures::default()),
+        faults: Rules::new(config.faults),
         layout,
         models: Models::builtin(),
         downloads: ops::Downloads::default(),
         tokenizer,
         inboxes: (0..trainers).map(|_| Arc::default()).collect(),
         memory_share: config.memory_limit / trainers as u64,
+        tokens: Arc::new(tokens),
+        requires_key: config.api_key.is_some(),
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),
         index: Mutex::new(index),

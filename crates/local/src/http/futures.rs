@@ -18,6 +18,8 @@ use crate::futures::Outcome;
 
 /// How long a question is held before the answer is "try again". Clients give up after 45 s.
 const HOLD: Duration = Duration::from_secs(20);
+/// How long while work is paused.
+const PAUSED_HOLD: Duration = Duration::from_secs(1);
 
 pub(crate) async fn retrieve(
     State(core): Shared,
@@ -39,6 +41,7 @@ pub(crate) async fn retrieve(
     let outcome: Option<Arc<Outcome>> = tokio::select! {
         resolved = result.wait_for(Option::is_some) => resolved.ok().and_then(|outcome| outcome.clone()),
         () = tokio::time::sleep(HOLD) => None,
+        () = told_of_pause(&core) => None,
         _ = stopping.wait_for(|stopping| *stopping) => None,
     };
     match outcome {
@@ -48,12 +51,22 @@ pub(crate) async fn retrieve(
     }
 }
 
+/// Resolves a while after work was paused: clients hear of it soon, yet do not ask over and over.
+async fn told_of_pause(core: &Core) {
+    core.faults.wait_for_pause().await;
+    tokio::time::sleep(PAUSED_HOLD).await;
+}
+
 /// The answer for a request that is not carried out yet.
 pub(crate) fn not_yet(core: &Core, request_id: String) -> TryAgain {
+    let (queue_state, queue_state_reason) = match core.faults.paused() {
+        Some(pause) => (pause.queue_state, pause.reason),
+        None => (QueueState::Active, core.waits_for(&request_id)),
+    };
     TryAgain {
         kind: Some("try_again".to_owned()),
-        queue_state: Some(QueueState::Active),
-        queue_state_reason: core.waits_for(&request_id),
+        queue_state: Some(queue_state),
+        queue_state_reason,
         request_id: Some(request_id),
         ..TryAgain::default()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inbox::{Command, Exit, Inbox};
-use super::job::{Job, Op};
+use super::job::{CreateFrom, Job, Op};
 use super::queue::{Late, Queue};
 use super::run_state::RunState;
 use super::states::States;
@@ -22,6 +22,8 @@ struct Worker {
     /// Runs whose next request is missing while later ones are here.
     waiting: BTreeSet<Arc<str>>,
     workspace: Workspace,
+    /// Runs to be made from checkpoints.
+    creations: Vec<CreateFrom>,
 }
 
 /// What one run is asked for.
@@ -41,13 +43,18 @@ impl Requests {
 pub(super) fn run(core: &Core, inbox: &Inbox, trainer: usize) -> Exit {
     let mut worker = Worker::new(core);
     loop {
-        let commands = match inbox.take(worker.patience()) {
+        let patience = core.faults.rest().or_else(|| worker.patience());
+        let commands = match inbox.take(patience) {
             Ok(commands) => commands,
             Err(exit) => return exit,
         };
         for command in commands {
-            worker.handle(core, command, trainer);
+            worker.handle(core, command);
         }
+        if core.faults.rest().is_some() {
+            continue;
+        }
+        worker.create(core, trainer);
         worker.give_up_waiting(core);
         worker.step(core);
     }
@@ -61,12 +68,13 @@ impl Worker {
             ready: VecDeque::new(),
             waiting: BTreeSet::new(),
             workspace: Workspace::default(),
+            creations: Vec::new(),
         }
     }
 
     /// How long to wait for commands: not at all while there is work.
     fn patience(&self) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.creations.is_empty() {
             return Some(Duration::ZERO);
         }
         let waiting = self.waiting.iter().filter_map(|run_id| self.runs.get(run_id));
@@ -74,16 +82,11 @@ impl Worker {
         first.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn handle(&mut self, core: &Core, command: Command, trainer: usize) {
+    fn handle(&mut self, core: &Core, command: Command) {
         match command {
             Command::Job(job) => self.take_in(core, *job),
-            Command::Create(create) => {
-                if let Some((run_id, state)) = core.create_from(*create, trainer) {
-                    self.states.insert(&run_id, state);
-                    self.runs.insert(run_id, Requests::new(Queue::new(1, 0)));
-                }
-            }
-            Command::Unload(run_id, reason) => self.unload(core, &run_id, &Outcome::user(reason)),
+            Command::Create(create) => self.creations.push(*create),
+            Command::Unload(run_id, outcome) => self.unload(core, &run_id, &outcome),
             Command::Recheck(run_id) => self.list_if_ready(core, &run_id),
         }
     }
@@ -99,6 +102,18 @@ impl Worker {
         }
         if run.listed {
             self.ready.retain(|ready| ready != run_id);
+        }
+    }
+
+    /// Makes the runs that were asked for.
+    fn create(&mut self, core: &Core, trainer: usize) {
+        for create in std::mem::take(&mut self.creations) {
+            if let Some(outcome) = core.faults.of_operation("load_weights", &create.run_id) {
+                create.completer.complete(outcome);
+            } else if let Some((run_id, state)) = core.create_from(create, trainer) {
+                self.states.insert(&run_id, state);
+                self.runs.insert(run_id, Requests::new(Queue::new(1, 0)));
+            }
         }
     }
 
@@ -197,6 +212,9 @@ impl Worker {
 }
 
 fn execute(core: &Core, state: &mut RunState, workspace: &mut Workspace, job: &Job, seq: u64) -> Outcome {
+    if let Some(outcome) = core.faults.of_operation(job.op.name(), &job.run_id) {
+        return outcome;
+    }
     match &job.op {
         Op::ForwardBackward(pass) => match state.pass(pass, workspace) {
             Ok(output) => {
