@@ -10,6 +10,8 @@ use crate::db::Db;
 use crate::futures::Futures;
 use crate::index::Index;
 use crate::models::Models;
+use crate::ops::SamplingSessions;
+use crate::sampler::Sampler;
 use crate::trainer::Inbox;
 
 /// What all parts of a running service share.
@@ -24,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) models: Models,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) sampler: Sampler,
+    pub(crate) sampling_sessions: Mutex<SamplingSessions>,
     pub(crate) session_timeout: Duration,
     /// Becomes true when the service stops.
     pub(crate) stopping: watch::Sender<bool>,

@@ -21,6 +21,7 @@ use crate::http::{self, Guard};
 use crate::index::Index;
 use crate::models::Models;
 use crate::ops;
+use crate::sampler;
 use crate::trainer;
 
 /// How long a stop waits for requests that are being answered.
@@ -34,6 +35,7 @@ pub struct LocalService {
     server: Option<Task<()>>,
     upkeep: Option<Task<()>>,
     trainers: Vec<JoinHandle<()>>,
+    sampler: Option<JoinHandle<()>>,
 }
 
 impl LocalService {
@@ -64,6 +66,8 @@ impl LocalService {
         })?;
         let trainers = trainer::start(&core)
             .map_err(|e| StartError::Other(format!("a trainer's thread cannot be started ({e})")))?;
+        let sampler = sampler::start(&core)
+            .map_err(|e| StartError::Other(format!("the sampler's thread cannot be started ({e})")))?;
         let router = http::router(Arc::clone(&core), Guard::new(address, config.api_key.as_deref()));
         let mut stopping = core.stopping.subscribe();
         let server = tokio::spawn(async move {
@@ -88,7 +92,14 @@ impl LocalService {
             trainers = core.trainers(),
             "local service started"
         );
-        Ok(Self { address, core, server: Some(server), upkeep: Some(upkeep), trainers })
+        Ok(Self {
+            address,
+            core,
+            server: Some(server),
+            upkeep: Some(upkeep),
+            trainers,
+            sampler: Some(sampler),
+        })
     }
 
     /// Where it listens.
@@ -132,7 +143,11 @@ impl LocalService {
         }
         self.core.note_progress().await;
         let (core, trainers) = (Arc::clone(&self.core), std::mem::take(&mut self.trainers));
+        let sampler = self.sampler.take();
         let stopped = tokio::task::spawn_blocking(move || {
+            if let Some(sampler) = sampler {
+                sampler::stop(&core, sampler);
+            }
             trainer::stop(&core, trainers);
             core.db.close();
         });
@@ -148,6 +163,7 @@ impl Drop for LocalService {
         for inbox in &self.core.inboxes {
             inbox.stop();
         }
+        self.core.sampler.stop();
     }
 }
 
@@ -170,6 +186,8 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         layout,
         models: Models::builtin(),
         inboxes: (0..config.trainers.max(1)).map(|_| Arc::default()).collect(),
+        sampler: sampler::Sampler::default(),
+        sampling_sessions: Mutex::default(),
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),
         index: Mutex::new(index),

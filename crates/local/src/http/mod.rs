@@ -5,6 +5,7 @@ mod error;
 mod futures;
 mod guard;
 mod runs;
+mod sampling;
 mod service;
 mod sessions;
 mod training;
@@ -53,6 +54,10 @@ pub(crate) fn router(core: Arc<Core>, guard: Guard) -> Router {
         .route("/load_weights", post(weights::load))
         .route("/weights_info", post(weights::info))
         .route("/retrieve_future", post(futures::retrieve))
+        .route("/retrieve_futures", post(sampling::retrieve_futures))
+        .route("/cancel_future", post(sampling::cancel_future))
+        .route("/create_sampling_session", post(sampling::create_session))
+        .route("/asample", post(sampling::asample))
         .route("/training_runs", get(runs::list))
         .route("/training_runs/{run_id}", get(runs::get))
         .route("/training_runs/{run_id}/checkpoints", get(weights::list_of_run))

@@ -2,8 +2,10 @@
 
 mod checkpoints;
 mod runs;
+mod samplers;
 mod sessions;
 mod upkeep;
 
 pub(crate) use runs::{training_path, unknown_run};
+pub(crate) use samplers::SamplingSessions;
 pub(crate) use upkeep::keep_up;
