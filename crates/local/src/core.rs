@@ -14,6 +14,7 @@ use crate::http::Tokens;
 use crate::index::Index;
 use crate::models::Models;
 use crate::ops::Downloads;
+use crate::sampler::Sampler;
 use crate::trainer::Inbox;
 
 /// Whose everything is: the service has one user.
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) tokens: Arc<Tokens>,
     /// Whether callers need a certain key.
     pub(crate) requires_key: bool,
+    pub(crate) sampler: Sampler,
     pub(crate) session_timeout: Duration,
     /// Becomes true when the service stops.
     pub(crate) stopping: watch::Sender<bool>,

@@ -31,6 +31,7 @@ mod index;
 mod lora;
 mod models;
 mod ops;
+mod sampler;
 mod service;
 mod sync;
 mod time;

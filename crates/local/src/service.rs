@@ -21,6 +21,7 @@ use crate::http::{self, Guard, Origins, Tokens};
 use crate::index::Index;
 use crate::models::Models;
 use crate::ops;
+use crate::sampler;
 use crate::tokenizer;
 use crate::trainer;
 
@@ -35,6 +36,7 @@ pub struct LocalService {
     server: Option<Task<()>>,
     upkeep: Option<Task<()>>,
     trainers: Vec<JoinHandle<()>>,
+    sampler: Option<JoinHandle<()>>,
 }
 
 impl LocalService {
@@ -69,6 +71,8 @@ impl LocalService {
         let guard = Guard::new(address, config.api_key.as_deref(), Arc::clone(&core.tokens), origins);
         let router = http::router(Arc::clone(&core), guard);
         let (mut stopping, faults) = (core.stopping.subscribe(), config.faults);
+        let sampler = sampler::start(&core)
+            .map_err(|e| StartError::Other(format!("the sampler's thread cannot be started ({e})")))?;
         let server = tokio::spawn(async move {
             let listener = listener.tap_io(|stream| {
                 // Small answers would wait for the acknowledgement of the one before.
@@ -97,7 +101,14 @@ impl LocalService {
             trainers = core.trainers(),
             "local service started"
         );
-        Ok(Self { address, core, server: Some(server), upkeep: Some(upkeep), trainers })
+        Ok(Self {
+            address,
+            core,
+            server: Some(server),
+            upkeep: Some(upkeep),
+            trainers,
+            sampler: Some(sampler),
+        })
     }
 
     /// Where it listens.
@@ -141,7 +152,11 @@ impl LocalService {
         }
         self.core.note_progress().await;
         let (core, trainers) = (Arc::clone(&self.core), std::mem::take(&mut self.trainers));
+        let sampler = self.sampler.take();
         let stopped = tokio::task::spawn_blocking(move || {
+            if let Some(sampler) = sampler {
+                sampler::stop(&core, sampler);
+            }
             trainer::stop(&core, trainers);
             core.db.close();
         });
@@ -157,6 +172,7 @@ impl Drop for LocalService {
         for inbox in &self.core.inboxes {
             inbox.stop();
         }
+        self.core.sampler.stop();
     }
 }
 
@@ -192,6 +208,7 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         memory_share: config.memory_limit / trainers as u64,
         tokens: Arc::new(tokens),
         requires_key: config.api_key.is_some(),
+        sampler: sampler::Sampler::default(),
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),
         index: Mutex::new(index),

@@ -12,7 +12,7 @@ use prost::Message;
 use retinker_wire::future::{PROTOBUF, QueueState, RequestFailed, RetrieveFutureRequest, TryAgain};
 
 use super::body::Body;
-use super::{ApiError, Shared};
+use super::{ApiError, Shared, sampling};
 use crate::core::Core;
 use crate::futures::Outcome;
 
@@ -34,6 +34,7 @@ pub(crate) async fn retrieve(
     let Some(mut result) = core.futures.watch(&request_id) else {
         return match core.forgotten(&request_id) {
             Some(outcome) => answer(&outcome, protobuf),
+            None if core.is_sample(&request_id) => Err(sampling::lost(&request_id)),
             None => Err(ApiError::not_found(format!("request {request_id} does not exist"))),
         };
     };
@@ -78,6 +79,10 @@ fn answer(outcome: &Outcome, protobuf: bool) -> Result<Response, ApiError> {
             Ok(([(CONTENT_TYPE, PROTOBUF)], output.to_proto().encode_to_vec()).into_response())
         }
         Outcome::Forward(output) => Ok(Json(output).into_response()),
+        Outcome::Sample(response) if protobuf => {
+            Ok(([(CONTENT_TYPE, PROTOBUF)], response.to_proto().encode_to_vec()).into_response())
+        }
+        Outcome::Sample(response) => Ok(Json(response).into_response()),
         Outcome::Done(result) => Ok(Json(result).into_response()),
         Outcome::Failed { message, category } => {
             Ok(Json(RequestFailed { error: message.clone(), category: category.clone() }).into_response())

@@ -12,6 +12,7 @@ mod guard;
 mod inject;
 mod runs;
 mod samplers;
+mod sampling;
 mod service;
 mod sessions;
 mod training;
@@ -73,6 +74,9 @@ pub(crate) fn router(core: Arc<Core>, guard: Guard) -> Router {
         .route("/weights_info", post(weights::info))
         .route("/copy_weights", post(weights::copy))
         .route("/retrieve_future", post(futures::retrieve))
+        .route("/retrieve_futures", post(sampling::retrieve_futures))
+        .route("/cancel_future", post(sampling::cancel_future))
+        .route("/asample", post(sampling::asample))
         .route("/training_runs", get(runs::list))
         .route("/training_runs/{run_id}", get(runs::get))
         .route("/training_runs/{run_id}/checkpoints", get(weights::list_of_run))

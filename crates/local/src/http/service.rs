@@ -30,7 +30,7 @@ pub(crate) async fn client_config(headers: HeaderMap) -> Json<Value> {
 }
 
 pub(crate) async fn dynamic_config() -> Json<Value> {
-    Json(json!({}))
+    Json(json!({ "sample_cancel_enabled": true }))
 }
 
 pub(crate) async fn capabilities(State(core): Shared) -> Json<ServerCapabilities> {
@@ -38,7 +38,7 @@ pub(crate) async fn capabilities(State(core): Shared) -> Json<ServerCapabilities
         model_name: Some(config.name.clone()),
         max_context_length: Some(config.max_context as u64),
         trainable: Some(true),
-        sampleable: Some(false),
+        sampleable: Some(true),
     });
     Json(ServerCapabilities { supported_models: models.collect() })
 }
