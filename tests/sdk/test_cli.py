@@ -214,8 +214,6 @@ def test_auth_status(tinker, table):
     assert "Credentials available: yes" in out and "Tinker accessible: yes" in out
     code, out, _ = tinker("auth", "status", key=None)
     assert code == 1 and "Credentials available: no" in out
-    code, out, err = tinker("auth", "status", TINKER_BASE_URL="http://127.0.0.1:9")
-    assert code == 1 and "Tinker accessible: no" in out
 
 
 def test_login_and_logout(tinker, table, as_json, tmp_path, run):
@@ -238,7 +236,9 @@ def test_a_wrong_key(tinker, tmp_path):
     keyed = Service(tmp_path / "keyed", "--api-key", "tml-right")
     try:
         code, _, err = tinker("run", "list", TINKER_BASE_URL=keyed.url)
-        assert code == 1 and "Error: Authentication failed" in err
+        assert code == 1 and "401" in err and KEY not in err
+        code, out, _ = tinker("auth", "status", TINKER_BASE_URL=keyed.url)
+        assert code == 1 and "Tinker accessible: no" in out
         assert tinker("run", "list", key="tml-right", TINKER_BASE_URL=keyed.url)[0] == 0
         assert tinker("auth", "whoami", key="tml-right", TINKER_BASE_URL=keyed.url)[0] == 0
         code, _, err = tinker("auth", "login", input="tml-wrong\n", key=None, TINKER_BASE_URL=keyed.url)

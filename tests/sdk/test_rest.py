@@ -210,10 +210,20 @@ def test_copying_weights(rest, path, client):
     assert client.create_training_client_from_state(copy).result().get_info().lora_rank == 2
 
 
+DAY = ("2026-07-13T00:00:00Z", "2026-07-14T00:00:00Z")
+
+
+def admin(rest):
+    return tinker.AdminClient(rest.holder)
+
+
 NOT_OFFERED = {
     "audit": lambda rest: rest.get_audit_log(),
+    "audit, by an administrator": lambda rest: admin(rest).get_audit_log(),
+    "billing, for an administrator": lambda rest: admin(rest).get_billing_usage(*DAY),
+    "storage, for an administrator": lambda rest: admin(rest).get_current_checkpoint_storage_usage("a-project"),
     "audit of a day": lambda rest: rest.get_audit_log("checkpoints", date(2026, 1, 1)),
-    "billing": lambda rest: rest.get_billing_usage("2026-07-13T00:00:00Z", "2026-07-14T00:00:00Z"),
+    "billing": lambda rest: rest.get_billing_usage(*DAY),
     "storage": lambda rest: rest.get_current_checkpoint_storage_usage(),
     "trace": lambda rest: rest.export_session_trace(rest.list_sessions().result().sessions[0]),
 }
@@ -253,10 +263,32 @@ def test_async(rest, runs, path, client):
         own = client.holder.get_session_id()
         assert own in (await rest.list_sessions_async(limit=1000)).sessions
         assert run in (await rest.get_session_async(own)).training_run_ids
-        with pytest.raises(tinker.NotFoundError):
-            await rest.get_audit_log_async()
-        with pytest.raises(tinker.NotFoundError):
-            await rest.get_sampler_async("nobody:sample:0")
+        await rest.assign_session_project_async(own, "elsewhere")
+        for not_found in (
+            rest.get_sampler_async("nobody:sample:0"),
+            rest.get_external_weights_urls_async(f"tinker://{run}/external_weights/none"),
+            rest.get_audit_log_async(),
+            rest.get_billing_usage_async(*DAY),
+            rest.get_current_checkpoint_storage_usage_async(),
+            rest.export_session_trace_async(own),
+            rest.copy_weights_async(f"tinker://{run}/weights/none", "elsewhere"),
+        ):
+            with pytest.raises(tinker.NotFoundError):
+                await not_found
+
+    asyncio.run(story())
+
+
+def test_async_of_an_administrator(rest):
+    async def story():
+        client = tinker.AdminClient(rest.holder)
+        for not_found in (
+            client.get_audit_log_async(),
+            client.get_billing_usage_async(*DAY),
+            client.get_current_checkpoint_storage_usage_async(),
+        ):
+            with pytest.raises(tinker.NotFoundError):
+                await not_found
 
     asyncio.run(story())
 

@@ -29,7 +29,7 @@ def session(wire):
 
 
 def create(wire, session, model_seq_id):
-    lora = {"rank": 8, "seed": 7, "train_attn": True, "train_mlp": True, "train_unembed": True}
+    lora = {"rank": 8, "seed": 7 if model_seq_id == 0 else None, "train_attn": True, "train_mlp": True, "train_unembed": True}
     body = {
         "base_model": MODEL,
         "lora_config": lora,

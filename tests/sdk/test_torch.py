@@ -1,5 +1,7 @@
 """What the SDK does with PyTorch: losses worked out by the client, and sparse tensors."""
 
+import asyncio
+
 import numpy as np
 import pytest
 import tinker
@@ -26,6 +28,17 @@ def test_a_custom_loss_is_what_it_says(client):
         assert result.metrics["examples"] == 3.0
         assert len(result.loss_fn_outputs) == 3
     np.testing.assert_allclose(logprobs(custom), logprobs(own), rtol=1e-4)
+
+
+def test_async(run):
+    async def story():
+        future = await run.forward_backward_custom_async(BATCH, negative_log_likelihood)
+        stepped = run.optim_step(adam())
+        result = await future
+        await stepped
+        return result.metrics["loss:sum"]
+
+    assert asyncio.run(story()) > step(run)
 
 
 def test_a_loss_of_pairs_learns_to_prefer(run):
