@@ -1,8 +1,8 @@
 //! A checkpoint's files: how they are written so that they are whole or absent, and read so that damage is found.
 //!
 //! A directory holds `adapter_model.safetensors` and `adapter_config.json` as PEFT lays them out,
-//! `optimizer.safetensors` with AdamW's moments, and `manifest.json` with the checksums of the others. The manifest's own
-//! checksum is in the database.
+//! `optimizer.safetensors` with AdamW's moments (one that is not for training has `checkpoint_complete` instead), and
+//! `manifest.json` with the checksums of the others. The manifest's own checksum is in the database.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +22,8 @@ const ADAPTER: &str = "adapter_model.safetensors";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const MANIFEST: &str = "manifest.json";
+/// An empty file by which readers of downloaded weights know that they are whole.
+const COMPLETE: &str = "checkpoint_complete";
 /// The format that this version writes.
 const FORMAT: u32 = 1;
 
@@ -72,12 +74,13 @@ pub(crate) enum ReadError {
     Content { file: String, reason: String },
 }
 
-/// Writes a checkpoint so that the directory is either whole or not there, also after a power cut.
+/// Writes a checkpoint so that the directory is either whole or not there, also after a power cut. Without an optimizer
+/// it is one to sample from or to download.
 pub(crate) fn write(
     directory: &Path,
     origin: &Origin,
     adapter: &Adapter,
-    optimizer: &OptimizerState,
+    optimizer: Option<&OptimizerState>,
 ) -> io::Result<Written> {
     let Some(parent) = directory.parent() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a checkpoint needs a directory of its own"));
@@ -101,14 +104,17 @@ fn write_files(
     directory: &Path,
     origin: &Origin,
     adapter: &Adapter,
-    optimizer: &OptimizerState,
+    optimizer: Option<&OptimizerState>,
 ) -> io::Result<Written> {
     let weights: Vec<NamedTensor> = adapter.tensors().map(|tensor| tensor.to_owned()).collect();
-    let contents = [
+    let mut contents = vec![
         (ADAPTER, safetensors_bytes(&weights)?),
         (ADAPTER_CONFIG, serde_json::to_vec_pretty(&peft_config(origin, &weights))?),
-        (OPTIMIZER, safetensors_bytes(&optimizer.to_tensors())?),
     ];
+    contents.push(match optimizer {
+        Some(optimizer) => (OPTIMIZER, safetensors_bytes(&optimizer.to_tensors())?),
+        None => (COMPLETE, Vec::new()),
+    });
     let mut files = BTreeMap::new();
     let mut size_bytes = 0;
     for (name, bytes) in contents {
@@ -117,8 +123,8 @@ fn write_files(
         size_bytes += entry.bytes;
         files.insert(name.to_owned(), entry);
     }
-    let manifest =
-        Manifest { format: FORMAT, origin: origin.clone(), optimizer_step: optimizer.step(), files };
+    let optimizer_step = optimizer.map_or(0, OptimizerState::step);
+    let manifest = Manifest { format: FORMAT, origin: origin.clone(), optimizer_step, files };
     let bytes = serde_json::to_vec_pretty(&manifest)?;
     write_durably(&directory.join(MANIFEST), &bytes)?;
     Ok(Written { size_bytes: size_bytes + bytes.len() as u64, manifest_sha256: sha256(&bytes) })
@@ -130,7 +136,8 @@ pub(crate) struct Verified {
     pub(crate) origin: Origin,
     optimizer_step: u64,
     adapter: Vec<u8>,
-    optimizer: Vec<u8>,
+    /// `None` in one that only has weights.
+    optimizer: Option<Vec<u8>>,
 }
 
 /// Reads all files and compares their checksums.
@@ -152,9 +159,8 @@ pub(crate) fn read(directory: &Path, manifest_sha256: &str) -> Result<Verified, 
         }
         contents.insert(name, bytes);
     }
-    let mut take =
-        |name: &str| contents.remove(name).ok_or_else(|| ReadError::Missing { file: name.to_owned() });
-    let (adapter, optimizer) = (take(ADAPTER)?, take(OPTIMIZER)?);
+    let adapter = contents.remove(ADAPTER).ok_or_else(|| ReadError::Missing { file: ADAPTER.to_owned() })?;
+    let optimizer = contents.remove(OPTIMIZER);
     Ok(Verified { optimizer_step: manifest.optimizer_step, adapter, optimizer, origin: manifest.origin })
 }
 
@@ -167,7 +173,8 @@ impl Verified {
 
     /// The optimizer's state for these weights.
     pub(crate) fn optimizer(&self, adapter: &Adapter) -> Result<OptimizerState, ReadError> {
-        let tensors = tensors(OPTIMIZER, &self.optimizer)?;
+        let file = || ReadError::Missing { file: OPTIMIZER.to_owned() };
+        let tensors = tensors(OPTIMIZER, self.optimizer.as_ref().ok_or_else(file)?)?;
         OptimizerState::from_tensors(adapter.layout(), self.optimizer_step, tensors)
             .map_err(|e| misfit(OPTIMIZER, &e))
     }
@@ -314,6 +321,52 @@ fn temporary_beside(parent: &Path) -> PathBuf {
     parent.join(format!("{TEMPORARY}{}", uuid::Uuid::new_v4()))
 }
 
+/// The files that are handed out of a checkpoint: all but what the service keeps for itself.
+pub(crate) fn downloadable(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != MANIFEST {
+            files.push((name, entry.path()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Copies a checkpoint's files to a directory of its own, whole or not at all. What lies on the same disk is shared.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let Some(parent) = to.parent() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a checkpoint needs a directory of its own"));
+    };
+    make_durable_directory(parent)?;
+    let temporary = temporary_beside(parent);
+    private_builder().create(&temporary)?;
+    let copied = copy_files(from, &temporary).and_then(|()| {
+        sync_directory(&temporary)?;
+        fs::rename(&temporary, to)?;
+        sync_directory(parent)
+    });
+    if copied.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    copied
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        // The files of a checkpoint never change, so two directories can share them.
+        if fs::hard_link(entry.path(), &target).is_err() {
+            fs::copy(entry.path(), &target)?;
+            File::open(&target)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether users may give a checkpoint this name.
 pub(crate) fn valid_name(name: &str) -> bool {
     !name.is_empty()
@@ -353,7 +406,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run").join("weights").join("a");
         let (origin, adapter, optimizer, model) = example();
-        let written = write(&path, &origin, &adapter, &optimizer).unwrap();
+        let written = write(&path, &origin, &adapter, Some(&optimizer)).unwrap();
         let verified = read(&path, &written.manifest_sha256).unwrap();
         assert_eq!(verified.origin, origin);
         let back = verified.adapter(&model).unwrap();
@@ -377,7 +430,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run").join("weights").join("a");
         let (origin, adapter, optimizer, _) = example();
-        write(&path, &origin, &adapter, &optimizer).unwrap();
+        write(&path, &origin, &adapter, Some(&optimizer)).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!([mode(&path), mode(path.parent().unwrap()), mode(&dir.path().join("run"))], [0o700; 3]);
         assert_eq!(mode(&path.join(ADAPTER)), 0o600);
@@ -389,7 +442,7 @@ mod tests {
         for file in [ADAPTER, ADAPTER_CONFIG, OPTIMIZER, MANIFEST] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a");
-            let written = write(&path, &origin, &adapter, &optimizer).unwrap();
+            let written = write(&path, &origin, &adapter, Some(&optimizer)).unwrap();
             let mut bytes = fs::read(path.join(file)).unwrap();
             let last = bytes.len() - 3;
             bytes[last] ^= 1;
@@ -417,7 +470,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let (origin, adapter, optimizer, _) = example();
-        write(&path, &origin, &adapter, &optimizer).unwrap();
+        write(&path, &origin, &adapter, Some(&optimizer)).unwrap();
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

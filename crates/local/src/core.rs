@@ -1,5 +1,6 @@
 //! What all parts of a running service share.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,7 +11,11 @@ use crate::db::Db;
 use crate::futures::Futures;
 use crate::index::Index;
 use crate::models::Models;
+use crate::ops::Downloads;
 use crate::trainer::Inbox;
+
+/// Whose everything is: the service has one user.
+pub(crate) const OWNER: &str = "local";
 
 /// What all parts of a running service share.
 ///
@@ -22,6 +27,9 @@ pub(crate) struct Core {
     pub(crate) futures: Arc<Futures>,
     pub(crate) layout: Layout,
     pub(crate) models: Models,
+    pub(crate) downloads: Downloads,
+    /// The directory of the tokenizer.
+    pub(crate) tokenizer: PathBuf,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) session_timeout: Duration,

@@ -32,6 +32,11 @@ impl Fingerprint {
                 }
             }
             Op::Save(save) => hash.save(save),
+            Op::SaveForSampler(save) => {
+                hash.text("save_for_sampler");
+                hash.0.update(save.sampling_session_seq_id.to_le_bytes());
+                hash.0.update([u8::from(save.follows)]);
+            }
             Op::Load(load) => {
                 hash.text("load_weights");
                 hash.text(&load.path.to_string());
@@ -107,7 +112,7 @@ impl Hash {
     }
 
     fn save(&mut self, save: &Save) {
-        self.text("save_weights");
+        self.text(crate::trainer::folder(save.kind));
         self.text(&save.name);
         self.0.update([u8::from(save.overwrite)]);
         self.numbers(save.ttl_seconds.as_slice().iter().map(|seconds| seconds.to_le_bytes()));

@@ -11,7 +11,10 @@ use retinker_wire::path::TinkerPath;
 use retinker_wire::run::{Checkpoint, CheckpointType, TrainingRun};
 use retinker_wire::session::CreateSessionRequest;
 
-use crate::db::{CheckpointRow, CheckpointState, NewRun, Progress, Rows, RunRow, SessionRow};
+use crate::db::{
+    CheckpointKind, CheckpointRow, CheckpointState, NewRun, Progress, Rows, RunRow, SamplerRow, SessionEnd,
+    SessionRow,
+};
 use crate::time::time;
 
 /// How many refused request numbers are remembered for each run.
@@ -20,11 +23,21 @@ const REFUSED: usize = 1024;
 /// A session.
 #[derive(Debug)]
 pub(crate) struct Session {
+    pub(crate) created_at: i64,
     pub(crate) request: CreateSessionRequest,
     pub(crate) runs: Vec<Arc<str>>,
-    /// How it ended, for people; `None` while it lasts.
-    pub(crate) ended: Option<String>,
+    pub(crate) samplers: Vec<Arc<str>>,
+    /// How it ended; `None` while it lasts.
+    pub(crate) ended: Option<SessionEnd>,
     pub(crate) last_heartbeat: Instant,
+}
+
+/// A sampling session.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    pub(crate) row: SamplerRow,
+    /// The checkpoint that it samples from; `None` = the base model, or the checkpoint is gone.
+    pub(crate) checkpoint: Option<Arc<CheckpointRow>>,
 }
 
 /// A run.
@@ -36,6 +49,8 @@ pub(crate) struct Run {
     pub(crate) last_request_at: i64,
     /// Why its state is lost; `None` while it is not.
     pub(crate) corrupted: Option<String>,
+    /// Why it takes no more requests although its session lasts.
+    pub(crate) retired: Option<String>,
     /// What is in memory only.
     pub(crate) unsaved: Unsaved,
     /// The number of the last request carried out, as far as this process knows.
@@ -81,6 +96,7 @@ impl Run {
             ordinal: row.ordinal,
             last_request_at: row.last_request_at,
             corrupted: row.corrupted_reason,
+            retired: row.retired,
             unsaved: Unsaved { since: row.dirty_since, durable: true, requests: row.unsaved, highest_seq: 0 },
             executed_seq: 0,
             accepted_seq: row.accepted_seq,
@@ -106,7 +122,11 @@ impl Run {
 
     /// The newest training checkpoint that has not expired.
     pub(crate) fn newest_checkpoint(&self, now: i64) -> Option<&Arc<CheckpointRow>> {
-        self.newest_first(now).next()
+        self.newest_of(CheckpointKind::Training, now)
+    }
+
+    fn newest_of(&self, kind: CheckpointKind, now: i64) -> Option<&Arc<CheckpointRow>> {
+        self.newest_first(now).find(|checkpoint| checkpoint.new.kind == kind)
     }
 
     /// Its checkpoints that have not expired, newest first.
@@ -119,13 +139,15 @@ impl Run {
         TrainingRun {
             training_run_id: self.new.run_id.clone(),
             base_model: self.new.base_model.clone(),
-            model_owner: "local".to_owned(),
+            model_owner: crate::core::OWNER.to_owned(),
             is_lora: true,
             corrupted: Some(self.corrupted.is_some()),
             lora_rank: Some(self.new.lora.rank),
             last_request_time: time(self.last_request_at),
             last_checkpoint: self.newest_checkpoint(now).map(|checkpoint| checkpoint.to_wire()),
-            last_sampler_checkpoint: None,
+            last_sampler_checkpoint: self
+                .newest_of(CheckpointKind::Sampler, now)
+                .map(|checkpoint| checkpoint.to_wire()),
             user_metadata: self.new.user_metadata.clone(),
             corrupted_reason: self.corrupted.clone(),
         }
@@ -133,9 +155,13 @@ impl Run {
 }
 
 impl CheckpointRow {
-    /// Its address.
+    /// Its address. Those that users do not see have none; they are given that of a training checkpoint.
     pub(crate) fn path(&self) -> TinkerPath {
-        TinkerPath::training(self.new.run_id.clone(), self.new.name.clone())
+        TinkerPath {
+            training_run_id: self.new.run_id.clone(),
+            checkpoint_type: self.new.kind.listed_as().unwrap_or(CheckpointType::Training),
+            name: self.new.name.clone(),
+        }
     }
 
     /// The checkpoint as it is listed.
@@ -143,7 +169,7 @@ impl CheckpointRow {
         let path = self.path();
         Checkpoint {
             checkpoint_id: path.checkpoint_id(),
-            checkpoint_type: CheckpointType::Training,
+            checkpoint_type: path.checkpoint_type.clone(),
             time: time(self.new.saved_at),
             tinker_path: path.to_string(),
             size_bytes: Some(self.size_bytes),
@@ -155,7 +181,7 @@ impl CheckpointRow {
 
     /// Whether users see it.
     pub(crate) fn is_listed(&self) -> bool {
-        self.new.listed && self.state == CheckpointState::Live
+        self.new.kind.listed_as().is_some() && self.state == CheckpointState::Live
     }
 
     /// Whether its time has come.
@@ -175,6 +201,9 @@ pub(crate) struct Page {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     sessions: HashMap<String, Session>,
+    /// Sessions by what their creation was marked with.
+    session_keys: HashMap<String, String>,
+    samplers: HashMap<Arc<str>, Sampler>,
     /// By ordinal, oldest first.
     session_order: Vec<(u64, String)>,
     runs: HashMap<Arc<str>, Run>,
@@ -212,9 +241,18 @@ impl Index {
                 standing.insert(checkpoint, Arc::clone(id));
             }
         }
+        let mut sampled: HashMap<u64, Vec<Arc<str>>> = HashMap::new();
+        for row in rows.samplers {
+            let (id, checkpoint) = (Arc::from(row.new.sampler_id.as_str()), row.new.checkpoint);
+            if let Some(checkpoint) = checkpoint {
+                sampled.entry(checkpoint).or_default().push(id);
+            }
+            index.insert_sampler(row, None);
+        }
         let mut unlisted = Vec::new();
         for row in rows.checkpoints {
             let stander = standing.remove(&row.ordinal);
+            let samplers = sampled.remove(&row.ordinal).unwrap_or_default();
             let usable = matches!(row.state, CheckpointState::Live | CheckpointState::Retained);
             let shared = Arc::new(row);
             let run = stander.filter(|_| usable).and_then(|id| index.runs.get_mut(&*id));
@@ -222,9 +260,17 @@ impl Index {
             if let Some(run) = run {
                 run.standing = Some(Arc::clone(&shared));
             }
-            if shared.state == CheckpointState::Live && shared.new.listed {
+            let live = shared.state == CheckpointState::Live;
+            let mut sampled_from = false;
+            for sampler in samplers {
+                if let Some(sampler) = index.samplers.get_mut(&sampler).filter(|_| live) {
+                    sampled_from = true;
+                    sampler.checkpoint = Some(Arc::clone(&shared));
+                }
+            }
+            if shared.is_listed() {
                 index.insert_checkpoint(shared);
-            } else if !stood_on {
+            } else if !stood_on && !(sampled_from && index.lasts(&shared.new.run_id)) {
                 unlisted.push(Arc::unwrap_or_clone(shared));
             }
         }
@@ -234,8 +280,17 @@ impl Index {
     // Sessions.
 
     pub(crate) fn insert_session(&mut self, row: SessionRow, now: Instant) {
-        let session =
-            Session { request: row.request, runs: Vec::new(), ended: row.ended, last_heartbeat: now };
+        if let Some(key) = row.idempotency_key {
+            self.session_keys.insert(key, row.session_id.clone());
+        }
+        let session = Session {
+            created_at: row.created_at,
+            request: row.request,
+            runs: Vec::new(),
+            samplers: Vec::new(),
+            ended: row.ended,
+            last_heartbeat: now,
+        };
         let entry = (row.ordinal, row.session_id.clone());
         insert_ordered(&mut self.session_order, row.ordinal, entry, |entry| entry.0);
         self.sessions.insert(row.session_id, session);
@@ -249,6 +304,23 @@ impl Index {
         self.sessions.get_mut(id)
     }
 
+    /// The session whose creation was marked so.
+    pub(crate) fn session_of_key(&self, key: &str) -> Option<&String> {
+        self.session_keys.get(key)
+    }
+
+    /// All sessions, newest first.
+    pub(crate) fn sessions_newest_first(&self) -> impl Iterator<Item = (&str, &Session)> {
+        let newest_first = self.session_order.iter().rev();
+        newest_first.filter_map(|(_, id)| Some((id.as_str(), self.sessions.get(id)?)))
+    }
+
+    /// Whether the session of a run lasts.
+    fn lasts(&self, run_id: &str) -> bool {
+        let session = self.runs.get(run_id).and_then(|run| self.sessions.get(&run.new.session_id));
+        session.is_some_and(|session| session.ended.is_none())
+    }
+
     /// Sessions, newest first.
     pub(crate) fn sessions_page(&self, page: Page) -> Vec<String> {
         let newest_first = self.session_order.iter().rev().skip(page.offset).take(page.limit);
@@ -259,6 +331,43 @@ impl Index {
     pub(crate) fn silent_sessions(&self, before: Instant) -> Vec<String> {
         let silent = self.sessions.iter().filter(|(_, s)| s.ended.is_none() && s.last_heartbeat < before);
         silent.map(|(id, _)| id.clone()).collect()
+    }
+
+    // Samplers.
+
+    pub(crate) fn insert_sampler(&mut self, row: SamplerRow, checkpoint: Option<Arc<CheckpointRow>>) {
+        let id: Arc<str> = row.new.sampler_id.as_str().into();
+        if let Some(session) = self.sessions.get_mut(&row.new.session_id) {
+            session.samplers.push(Arc::clone(&id));
+        }
+        self.samplers.insert(id, Sampler { row, checkpoint });
+    }
+
+    pub(crate) fn sampler(&self, id: &str) -> Option<&Sampler> {
+        self.samplers.get(id)
+    }
+
+    pub(crate) fn sampler_mut(&mut self, id: &str) -> Option<&mut Sampler> {
+        self.samplers.get_mut(id)
+    }
+
+    /// Gives the samplers that follow a run its newest weights. Gives those that they had before.
+    pub(crate) fn feed_followers(
+        &mut self,
+        run_id: &str,
+        weights: &Arc<CheckpointRow>,
+    ) -> Option<Arc<CheckpointRow>> {
+        let run = self.runs.get(run_id)?;
+        let samplers = self.sessions.get(&run.new.session_id)?.samplers.clone();
+        let mut before = None;
+        for id in samplers {
+            let Some(sampler) = self.samplers.get_mut(&id) else { continue };
+            if sampler.row.new.follows.as_deref() == Some(run_id) {
+                sampler.row.new.checkpoint = Some(weights.ordinal);
+                before = sampler.checkpoint.replace(Arc::clone(weights)).or(before);
+            }
+        }
+        before
     }
 
     // Runs.
@@ -406,9 +515,21 @@ impl Index {
         }
     }
 
-    /// A listed checkpoint by run and name.
-    pub(crate) fn checkpoint(&self, run_id: &str, name: &str) -> Option<&Arc<CheckpointRow>> {
-        self.runs.get(run_id)?.checkpoints.iter().rev().find(|checkpoint| checkpoint.new.name == name)
+    /// A listed checkpoint by run, kind and name.
+    pub(crate) fn checkpoint(
+        &self,
+        run_id: &str,
+        kind: CheckpointKind,
+        name: &str,
+    ) -> Option<&Arc<CheckpointRow>> {
+        let mut newest_first = self.runs.get(run_id)?.checkpoints.iter().rev();
+        newest_first.find(|checkpoint| checkpoint.new.kind == kind && checkpoint.new.name == name)
+    }
+
+    /// A listed checkpoint by its number.
+    pub(crate) fn checkpoint_by_ordinal(&self, ordinal: u64) -> Option<&Arc<CheckpointRow>> {
+        let at = self.checkpoints.binary_search_by_key(&ordinal, |row| row.ordinal).ok()?;
+        self.checkpoints.get(at)
     }
 
     /// Listed checkpoints, newest first, and how many there are. Expired ones count no more, though they are deleted a
@@ -468,6 +589,7 @@ mod tests {
             unsaved: 0,
             accepted_seq: 0,
             corrupted_reason: None,
+            retired: None,
             standing: None,
         }
     }
@@ -514,7 +636,7 @@ mod tests {
                 ordinal,
                 new: crate::db::NewCheckpoint {
                     run_id: "s:train:1".into(),
-                    listed: true,
+                    kind: CheckpointKind::Training,
                     name: format!("c{ordinal}"),
                     directory: String::new(),
                     seq: ordinal,

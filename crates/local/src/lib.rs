@@ -34,6 +34,7 @@ mod ops;
 mod service;
 mod sync;
 mod time;
+mod tokenizer;
 mod trainer;
 
 pub use config::LocalConfig;

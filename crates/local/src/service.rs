@@ -21,6 +21,7 @@ use crate::http::{self, Guard};
 use crate::index::Index;
 use crate::models::Models;
 use crate::ops;
+use crate::tokenizer;
 use crate::trainer;
 
 /// How long a stop waits for requests that are being answered.
@@ -163,12 +164,17 @@ struct Found {
 fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
     let (layout, lock) = datadir::open(&config.data_dir)?;
     let (db, rows) = Db::open(layout.root(), &layout.database(), lock)?;
+    let tokenizer = tokenizer::provide(layout.root()).map_err(|e| {
+        StartError::Other(format!("the tokenizer cannot be written to {} ({e})", layout.root().display()))
+    })?;
     let (index, unlisted) = Index::new(rows, Instant::now());
     let core = Arc::new(Core {
         db,
         futures: Arc::new(Futures::default()),
         layout,
         models: Models::builtin(),
+        downloads: ops::Downloads::default(),
+        tokenizer,
         inboxes: (0..config.trainers.max(1)).map(|_| Arc::default()).collect(),
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),
@@ -230,7 +236,7 @@ mod tests {
             created_at: 1_700_000_000_000,
         };
         let written = core.db.write(move |c| {
-            sql::insert_session(c, session, now_millis(), &CreateSessionRequest::default())?;
+            sql::insert_session(c, session, now_millis(), &CreateSessionRequest::default(), None)?;
             (0..runs).try_for_each(|n| sql::insert_run(c, &new(n), None).map(|_| ()))
         });
         written.wait().unwrap();

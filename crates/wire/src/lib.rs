@@ -11,6 +11,7 @@ pub mod model;
 pub mod path;
 pub mod proto;
 pub mod run;
+pub mod sampler;
 pub mod session;
 pub mod tensor;
 pub mod time;

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::UserMetadata;
 use crate::model::OptimizerConfig;
+use crate::open_enum::open_enum;
+use crate::time::Time;
 
 /// `POST /api/v1/save_weights`; a future.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,4 +80,97 @@ pub struct WeightsInfoResponse {
 pub struct SetTtlRequest {
     /// Seconds from now; `None` = never expire.
     pub ttl_seconds: Option<u64>,
+}
+
+open_enum! {
+    /// Whether weights saved for a sampler are fixed.
+    SamplerKind {
+        /// They are.
+        Snapshot = "snapshot",
+        /// Later saves of this kind replace them, also for samplers made before.
+        Inflight = "inflight",
+    }
+}
+
+/// `POST /api/v1/save_weights_for_sampler`; a future. With a `path` it makes a named checkpoint, with a
+/// `sampling_session_seq_id` a sampler.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SaveWeightsForSamplerRequest {
+    /// The run to save.
+    pub model_id: String,
+    /// The checkpoint's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The sampler's number in its session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_session_seq_id: Option<u64>,
+    /// Whether the sampler's weights are fixed.
+    #[serde(default = "snapshot")]
+    pub kind: SamplerKind,
+    /// The request's number.
+    #[serde(default)]
+    pub seq_id: Option<u64>,
+    /// Seconds until the server deletes it; absent = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// The checkpoint's labels.
+    #[serde(default, deserialize_with = "crate::lenient_metadata", skip_serializing_if = "Option::is_none")]
+    pub user_metadata: Option<UserMetadata>,
+}
+
+fn snapshot() -> SamplerKind {
+    SamplerKind::Snapshot
+}
+
+/// `POST /api/v1/save_weights_external`; a future.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SaveWeightsExternalRequest {
+    /// The run to save.
+    pub model_id: String,
+    /// The checkpoint's name.
+    pub path: String,
+    /// The request's number.
+    #[serde(default)]
+    pub seq_id: Option<u64>,
+    /// Seconds until the server deletes it; absent = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// Who can read the files; absent = they are not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_encryption_recipients: Option<Vec<String>>,
+}
+
+/// Where the files of an external checkpoint can be had for a while.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExternalWeightsUrls {
+    /// Addresses by the files' names. Secret: whoever has one can read the file.
+    pub urls: std::collections::BTreeMap<String, String>,
+    /// Until when.
+    pub expires: Time,
+}
+
+/// `POST /api/v1/copy_weights`: into a place in a session, or into a project.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CopyWeightsRequest {
+    /// What to copy.
+    pub source_path: String,
+    /// The session that gets the copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// The number of the new run in that session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_seq_id: Option<u64>,
+    /// The project that gets the copy, when no session is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_project_id: Option<String>,
+    /// Seconds until the copy is deleted; absent = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+}
+
+/// The answer of `copy_weights`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CopyWeightsResponse {
+    /// The copy.
+    pub tinker_path: String,
 }

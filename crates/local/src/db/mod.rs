@@ -19,7 +19,8 @@ use crate::error::StartError;
 
 use place::Place;
 pub(crate) use tables::{
-    CheckpointRow, CheckpointState, NewCheckpoint, NewRun, Progress, Rows, RunRow, SessionRow, sql,
+    CheckpointKind, CheckpointRow, CheckpointState, NewCheckpoint, NewRun, NewSampler, Progress, Rows,
+    RunRow, SamplerRow, SessionEnd, SessionRow, sql,
 };
 
 /// How many changes share a commit at most.

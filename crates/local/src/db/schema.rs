@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The format that this version writes; kept in `user_version`.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE sessions (
@@ -51,6 +51,29 @@ CREATE UNIQUE INDEX checkpoints_by_name ON checkpoints (run_id, kind, name) WHER
 PRAGMA user_version = 1;
 ";
 
+/// What version 2 added: how a session ended in the protocol's words, creation that can be repeated, samplers, and runs
+/// that are retired before their session ends. Checkpoints have more kinds since: 'sampler', 'external', and 'session',
+/// which is the weights of one sampler.
+const SECOND: &str = "
+ALTER TABLE sessions ADD COLUMN end_status TEXT;
+ALTER TABLE sessions ADD COLUMN idempotency_key TEXT;
+CREATE UNIQUE INDEX sessions_by_key ON sessions (idempotency_key);
+ALTER TABLE runs ADD COLUMN retired TEXT;
+CREATE TABLE samplers (
+    ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+    sampler_id TEXT NOT NULL UNIQUE,
+    session_id TEXT NOT NULL REFERENCES sessions (session_id),
+    base_model TEXT NOT NULL,
+    model_path TEXT,
+    checkpoint INTEGER,         -- null = the base model; may be gone
+    follows TEXT,               -- the run whose newest weights it takes
+    created_at INTEGER NOT NULL,
+    clients INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX samplers_by_run ON samplers (follows) WHERE follows IS NOT NULL;
+PRAGMA user_version = 2;
+";
+
 /// Sets the file up and gives the format found, which may be newer than [`VERSION`].
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
     // In WAL mode only FULL makes every commit reach the disk.
@@ -58,9 +81,51 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == 0 {
-        connection.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
-        return Ok(VERSION);
+    let steps = match version {
+        0 => [TABLES, SECOND].concat(),
+        1 => SECOND.to_owned(),
+        _ => return Ok(version),
+    };
+    connection.execute_batch(&format!("BEGIN; {steps} COMMIT;"))?;
+    Ok(VERSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::tables::read_all;
+
+    #[test]
+    fn what_the_first_version_wrote_is_read() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        let rows = "
+            INSERT INTO sessions (session_id, created_at, request, ended_at, end_reason)
+                VALUES ('s', 5, '{}', 9, 'no heartbeat');
+            INSERT INTO runs (run_id, session_id, model_seq_id, base_model, lora, optimizer_config, created_at,
+                    last_request_at)
+                VALUES ('s:train:0', 's', 0, 'm', '{\"rank\":4,\"alpha\":32.0,\"seed\":1,\"train_attn\":true,
+                    \"train_mlp\":true,\"train_unembed\":true}', '{}', 5, 6);
+            INSERT INTO checkpoints (run_id, kind, name, directory, state, seq, saved_at)
+                VALUES ('s:train:0', 'training', 'a', 'd', 'live', 3, 7);";
+        connection.execute_batch(rows).unwrap();
+        assert_eq!(prepare(&connection).unwrap(), VERSION);
+        let read = read_all(&connection).unwrap();
+        let end = read.sessions[0].ended.clone().unwrap();
+        assert_eq!(end.reason, "no heartbeat");
+        assert_eq!(end.status, retinker_wire::session::SessionStatus::cancelled("no heartbeat"));
+        assert_eq!((read.sessions[0].created_at, read.runs.len(), read.checkpoints.len()), (5, 1, 1));
+        assert_eq!(read.runs[0].retired, None);
+        assert!(read.samplers.is_empty());
+        // Once is enough.
+        assert_eq!(prepare(&connection).unwrap(), VERSION);
     }
-    Ok(version)
+
+    #[test]
+    fn a_newer_format_is_left_alone() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        assert_eq!(prepare(&connection).unwrap(), VERSION + 1);
+        assert!(read_all(&connection).is_err(), "nothing was made in it");
+    }
 }

@@ -1,7 +1,8 @@
 //! Rows, and the statements that change them.
 
 use retinker_wire::UserMetadata;
-use retinker_wire::session::CreateSessionRequest;
+use retinker_wire::run::CheckpointType;
+use retinker_wire::session::{CreateSessionRequest, SessionStatus};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 use serde::Serialize;
@@ -14,8 +15,44 @@ use crate::lora::LoraShape;
 pub(crate) struct SessionRow {
     pub(crate) ordinal: u64,
     pub(crate) session_id: String,
+    pub(crate) created_at: i64,
     pub(crate) request: CreateSessionRequest,
-    pub(crate) ended: Option<String>,
+    /// What the client marked the request with, so that it makes one session however often it is sent.
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) ended: Option<SessionEnd>,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SessionEnd {
+    /// For people.
+    pub(crate) reason: String,
+    /// As the protocol says it.
+    pub(crate) status: SessionStatus,
+}
+
+/// A sampling session.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SamplerRow {
+    pub(crate) ordinal: u64,
+    pub(crate) new: NewSampler,
+    /// How many clients were given a number of their own.
+    pub(crate) clients: u64,
+}
+
+/// What a sampling session samples from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NewSampler {
+    pub(crate) sampler_id: String,
+    pub(crate) session_id: String,
+    pub(crate) base_model: String,
+    /// The checkpoint's path; `None` for the base model and for weights that were saved for this sampler alone.
+    pub(crate) model_path: Option<String>,
+    /// The checkpoint by ordinal; `None` = the base model.
+    pub(crate) checkpoint: Option<u64>,
+    /// The run whose newest weights it follows; `None` = its weights are fixed.
+    pub(crate) follows: Option<String>,
+    pub(crate) created_at: i64,
 }
 
 /// A run.
@@ -28,6 +65,8 @@ pub(crate) struct RunRow {
     pub(crate) unsaved: u64,
     pub(crate) accepted_seq: u64,
     pub(crate) corrupted_reason: Option<String>,
+    /// Why it takes no more requests although its session lasts.
+    pub(crate) retired: Option<String>,
     pub(crate) standing: Option<u64>,
 }
 
@@ -69,6 +108,65 @@ impl CheckpointState {
     }
 }
 
+/// What a checkpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckpointKind {
+    /// Weights and optimizer, to train on.
+    Training,
+    /// Weights to sample from.
+    Sampler,
+    /// Weights to download.
+    External,
+    /// A run's own starting point; never listed.
+    State,
+    /// Weights saved for one sampling session; never listed, gone with the session.
+    Session,
+}
+
+impl CheckpointKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Training => "training",
+            Self::Sampler => "sampler",
+            Self::External => "external",
+            Self::State => "state",
+            Self::Session => "session",
+        }
+    }
+
+    fn of(text: &str) -> Self {
+        match text {
+            "training" => Self::Training,
+            "sampler" => Self::Sampler,
+            "external" => Self::External,
+            "session" => Self::Session,
+            _ => Self::State,
+        }
+    }
+
+    /// The protocol's word for it; `None` for those that users do not see.
+    pub(crate) fn listed_as(self) -> Option<CheckpointType> {
+        match self {
+            Self::Training => Some(CheckpointType::Training),
+            Self::Sampler => Some(CheckpointType::Sampler),
+            Self::External => Some(CheckpointType::External),
+            Self::State | Self::Session => None,
+        }
+    }
+
+    /// Which of the listed kinds a word of the protocol means.
+    pub(crate) fn of_type(kind: &CheckpointType) -> Option<Self> {
+        [Self::Training, Self::Sampler, Self::External]
+            .into_iter()
+            .find(|known| known.listed_as().as_ref() == Some(kind))
+    }
+
+    /// Whether it holds the optimizer too, so that a run can stand on it.
+    pub(crate) fn trains(self) -> bool {
+        matches!(self, Self::Training | Self::State)
+    }
+}
+
 /// A checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckpointRow {
@@ -85,8 +183,7 @@ pub(crate) struct CheckpointRow {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NewCheckpoint {
     pub(crate) run_id: String,
-    /// Whether users see it; otherwise it is a run's own starting point.
-    pub(crate) listed: bool,
+    pub(crate) kind: CheckpointKind,
     pub(crate) name: String,
     /// Below the directory of checkpoints.
     pub(crate) directory: String,
@@ -102,6 +199,7 @@ pub(crate) struct Rows {
     pub(crate) sessions: Vec<SessionRow>,
     pub(crate) runs: Vec<RunRow>,
     pub(crate) checkpoints: Vec<CheckpointRow>,
+    pub(crate) samplers: Vec<SamplerRow>,
 }
 
 /// What of a run's progress is written now and then, for people and for a reload.
@@ -134,20 +232,29 @@ pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
     Ok(Rows {
         sessions: collect(
             connection,
-            "SELECT ordinal, session_id, request, end_reason FROM sessions ORDER BY ordinal",
+            "SELECT ordinal, session_id, created_at, request, idempotency_key, end_reason, end_status
+             FROM sessions ORDER BY ordinal",
             |row| {
+                let reason: Option<String> = row.get(5)?;
+                let status = optional_json(row, 6)?;
                 Ok(SessionRow {
                     ordinal: row.get(0)?,
                     session_id: row.get(1)?,
-                    request: from_json(row, 2)?,
-                    ended: row.get(3)?,
+                    created_at: row.get(2)?,
+                    request: from_json(row, 3)?,
+                    idempotency_key: row.get(4)?,
+                    ended: reason.map(|reason| SessionEnd {
+                        status: status.unwrap_or_else(|| SessionStatus::cancelled(reason.clone())),
+                        reason,
+                    }),
                 })
             },
         )?,
         runs: collect(
             connection,
             "SELECT ordinal, run_id, session_id, model_seq_id, base_model, lora, optimizer_config, user_metadata,
-                origin_path, created_at, last_request_at, dirty_since, unsaved, accepted_seq, corrupted_reason, standing
+                origin_path, created_at, last_request_at, dirty_since, unsaved, accepted_seq, corrupted_reason, standing,
+                retired
              FROM runs ORDER BY ordinal",
             |row| {
                 Ok(RunRow {
@@ -169,6 +276,7 @@ pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
                     accepted_seq: row.get(13)?,
                     corrupted_reason: row.get(14)?,
                     standing: row.get(15)?,
+                    retired: row.get(16)?,
                 })
             },
         )?,
@@ -182,7 +290,7 @@ pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
                     ordinal: row.get(0)?,
                     new: NewCheckpoint {
                         run_id: row.get(1)?,
-                        listed: row.get::<_, String>(2)? == "training",
+                        kind: CheckpointKind::of(&row.get::<_, String>(2)?),
                         name: row.get(3)?,
                         directory: row.get(4)?,
                         seq: row.get(6)?,
@@ -202,6 +310,26 @@ pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
                 })
             },
         )?,
+        samplers: collect(
+            connection,
+            "SELECT ordinal, sampler_id, session_id, base_model, model_path, checkpoint, follows, created_at, clients
+             FROM samplers ORDER BY ordinal",
+            |row| {
+                Ok(SamplerRow {
+                    ordinal: row.get(0)?,
+                    new: NewSampler {
+                        sampler_id: row.get(1)?,
+                        session_id: row.get(2)?,
+                        base_model: row.get(3)?,
+                        model_path: row.get(4)?,
+                        checkpoint: row.get(5)?,
+                        follows: row.get(6)?,
+                        created_at: row.get(7)?,
+                    },
+                    clients: row.get(8)?,
+                })
+            },
+        )?,
     })
 }
 
@@ -218,7 +346,7 @@ pub(crate) mod sql {
     use retinker_wire::session::CreateSessionRequest;
     use rusqlite::{Connection, params};
 
-    use super::{CheckpointState, NewCheckpoint, NewRun, Progress, json};
+    use super::{CheckpointState, NewCheckpoint, NewRun, NewSampler, Progress, SessionEnd, json};
 
     type Done = rusqlite::Result<()>;
 
@@ -235,21 +363,72 @@ pub(crate) mod sql {
         session_id: &str,
         created_at: i64,
         request: &CreateSessionRequest,
+        idempotency_key: Option<&str>,
     ) -> rusqlite::Result<u64> {
         let request = json(request)?;
         change(
             c,
-            "INSERT INTO sessions (session_id, created_at, request) VALUES (?1, ?2, ?3)",
-            params![session_id, created_at, request],
+            "INSERT INTO sessions (session_id, created_at, request, idempotency_key) VALUES (?1, ?2, ?3, ?4)",
+            params![session_id, created_at, request, idempotency_key],
         )?;
         Ok(inserted(c))
     }
 
-    pub(crate) fn end_session(c: &Connection, session_id: &str, at: i64, reason: &str) -> Done {
+    pub(crate) fn end_session(c: &Connection, session_id: &str, at: i64, end: &SessionEnd) -> Done {
         change(
             c,
-            "UPDATE sessions SET ended_at = ?2, end_reason = ?3 WHERE session_id = ?1 AND ended_at IS NULL",
-            params![session_id, at, reason],
+            "UPDATE sessions SET ended_at = ?2, end_reason = ?3, end_status = ?4
+             WHERE session_id = ?1 AND ended_at IS NULL",
+            params![session_id, at, end.reason, json(&end.status)?],
+        )
+    }
+
+    /// Replaces what a session was created with: its project can change.
+    pub(crate) fn set_session(c: &Connection, session_id: &str, request: &CreateSessionRequest) -> Done {
+        change(
+            c,
+            "UPDATE sessions SET request = ?2 WHERE session_id = ?1",
+            params![session_id, json(request)?],
+        )
+    }
+
+    pub(crate) fn insert_sampler(c: &Connection, sampler: &NewSampler) -> rusqlite::Result<u64> {
+        change(
+            c,
+            "INSERT INTO samplers (sampler_id, session_id, base_model, model_path, checkpoint, follows, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                sampler.sampler_id,
+                sampler.session_id,
+                sampler.base_model,
+                sampler.model_path,
+                sampler.checkpoint,
+                sampler.follows,
+                sampler.created_at
+            ],
+        )?;
+        Ok(inserted(c))
+    }
+
+    /// Gives the samplers that follow a run its newest weights.
+    pub(crate) fn set_followers(c: &Connection, run_id: &str, checkpoint: u64) -> Done {
+        change(c, "UPDATE samplers SET checkpoint = ?2 WHERE follows = ?1", params![run_id, checkpoint])
+    }
+
+    pub(crate) fn set_sampler_clients(c: &Connection, sampler_id: &str, clients: u64) -> Done {
+        change(
+            c,
+            "UPDATE samplers SET clients = max(clients, ?2) WHERE sampler_id = ?1",
+            params![sampler_id, clients],
+        )
+    }
+
+    /// Takes a run out of training for good.
+    pub(crate) fn set_retired(c: &Connection, run_id: &str, reason: &str) -> Done {
+        change(
+            c,
+            "UPDATE runs SET retired = coalesce(retired, ?2) WHERE run_id = ?1",
+            params![run_id, reason],
         )
     }
 
@@ -334,7 +513,7 @@ pub(crate) mod sql {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
                 checkpoint.run_id,
-                if checkpoint.listed { "training" } else { "state" },
+                checkpoint.kind.as_str(),
                 checkpoint.name,
                 checkpoint.directory,
                 CheckpointState::Pending.as_str(),

@@ -1,6 +1,7 @@
 //! Reading what clients send.
 
 use std::future::Future;
+use std::io::Read;
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -12,6 +13,7 @@ use retinker_wire::future::PROTOBUF;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::BODY_LIMIT;
 use super::error::ApiError;
 use super::words;
 use crate::core::Core;
@@ -28,22 +30,19 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let protobuf = is_protobuf(request.headers())?;
+        let compressed = is_compressed(request.headers())?;
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection: BytesRejection| {
             ApiError { status: rejection.status(), detail: rejection.body_text() }
         })?;
+        let bytes = if compressed { decompress(bytes).await? } else { bytes };
         Ok(Self { protobuf, bytes })
     }
 }
 
 /// Whether a body is protobuf; otherwise it is JSON. Refuses other kinds.
 fn is_protobuf(headers: &HeaderMap) -> Result<bool, ApiError> {
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-        return Err(ApiError::unsupported_media(format!(
-            "bodies with Content-Encoding {encoding} are not read here; send them as they are"
-        )));
-    }
-    let kind = header(CONTENT_TYPE).and_then(|kind| kind.split(';').next()).map(str::trim);
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
     match kind {
         Some(PROTOBUF) => Ok(true),
         Some("application/json") => Ok(false),
@@ -52,6 +51,36 @@ fn is_protobuf(headers: &HeaderMap) -> Result<bool, ApiError> {
             other.unwrap_or("(none)")
         ))),
     }
+}
+
+/// Whether a body is compressed with zstd. Refuses other codings.
+fn is_compressed(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match headers.get(CONTENT_ENCODING).map(|encoding| encoding.to_str().unwrap_or("(unreadable)")) {
+        None | Some("identity") => Ok(false),
+        Some("zstd") => Ok(true),
+        Some(encoding) => Err(ApiError::unsupported_media(format!(
+            "bodies with Content-Encoding {encoding} are not read here; send them with zstd, or as they are"
+        ))),
+    }
+}
+
+/// Reads a zstd frame, up to the size that a body may have.
+async fn decompress(bytes: Bytes) -> Result<Bytes, ApiError> {
+    let read = tokio::task::spawn_blocking(move || {
+        let unreadable = |e: String| ApiError::unprocessable(format!("the body is not a zstd frame: {e}"));
+        let frame =
+            ruzstd::decoding::StreamingDecoder::new(&*bytes).map_err(|e| unreadable(e.to_string()))?;
+        let mut plain = Vec::new();
+        let limit = BODY_LIMIT as u64 + 1;
+        frame.take(limit).read_to_end(&mut plain).map_err(|e| unreadable(e.to_string()))?;
+        if plain.len() > BODY_LIMIT {
+            return Err(ApiError::unprocessable(format!(
+                "the body decompresses to more than {BODY_LIMIT} bytes: send a smaller batch"
+            )));
+        }
+        Ok(Bytes::from(plain))
+    });
+    read.await.unwrap_or_else(|_| Err(ApiError::internal("the body could not be decompressed".to_owned())))
 }
 
 impl Body {
@@ -104,6 +133,18 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
                 parts.uri.path()
             ))),
         }
+    }
+}
+
+/// What a client marks a request with, the same however often it sends it.
+pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let key = parts.headers.get("x-idempotency-key").and_then(|key| key.to_str().ok());
+        Ok(Self(key.filter(|key| !key.is_empty() && key.len() <= 256).map(str::to_owned)))
     }
 }
 

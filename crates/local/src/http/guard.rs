@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use super::downloads::FILES;
 use super::error::ApiError;
 
 /// What asks whether the service is alive, which needs no key.
@@ -50,7 +51,7 @@ impl Guard {
             }
         }
         if let Some(key) = &self.key
-            && !(method == Method::GET && uri.path() == HEALTH)
+            && !(method == Method::GET && (uri.path() == HEALTH || is_file(uri.path())))
         {
             let given = headers.get("x-api-key").map(|given| given.as_bytes());
             return match given {
@@ -65,6 +66,11 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// Whether a path is that of a file that is handed out to whoever knows its address.
+fn is_file(path: &str) -> bool {
+    path.strip_prefix(FILES).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Lets a request pass, or refuses it.

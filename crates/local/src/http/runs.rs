@@ -44,7 +44,7 @@ pub(crate) async fn get_info(State(core): Shared, body: Body) -> Result<Json<Get
         model_data: ModelData {
             arch: Some("llama".to_owned()),
             model_name: Some(run.base_model.clone()),
-            tokenizer_id: None,
+            tokenizer_id: core.tokenizer.to_str().map(str::to_owned),
         },
         optimizer_config: Some(run.optimizer_config.clone()),
         is_lora: Some(true),

@@ -4,16 +4,22 @@ use axum::Json;
 use axum::extract::State;
 use retinker_wire::session::{
     CreateSessionRequest, CreateSessionResponse, FinishReason, FinishReasonBody, FinishSessionRequest,
-    GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest,
+    GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest, SessionSearchRequest,
+    SessionSearchResponse, SetProjectRequest,
 };
 use serde_json::{Value, json};
 
-use super::body::{Body, PageQuery, Path, to_the_end};
+use super::body::{Body, IdempotencyKey, PageQuery, Path, to_the_end};
 use super::{ApiError, Shared};
+use crate::ops::{labels, unknown_session};
 
-pub(crate) async fn create(State(core): Shared, body: Body) -> Result<Json<CreateSessionResponse>, ApiError> {
+pub(crate) async fn create(
+    State(core): Shared,
+    key: IdempotencyKey,
+    body: Body,
+) -> Result<Json<CreateSessionResponse>, ApiError> {
     let request: CreateSessionRequest = body.json()?;
-    let session_id = to_the_end(async move { core.create_session(request).await }).await?;
+    let session_id = to_the_end(async move { core.create_session(request, key.0).await }).await?;
     Ok(Json(CreateSessionResponse {
         session_id,
         info_message: None,
@@ -47,15 +53,11 @@ pub(crate) async fn get(
     Path(session_id): Path<String>,
 ) -> Result<Json<GetSessionResponse>, ApiError> {
     let index = core.index();
-    let session = index
-        .session(&session_id)
-        .ok_or_else(|| ApiError::not_found(format!("session {session_id} does not exist")))?;
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let labels = session.request.user_metadata.iter().map(|(key, value)| (key.clone(), text(value)));
+    let session = index.session(&session_id).ok_or_else(|| unknown_session(&session_id))?;
     Ok(Json(GetSessionResponse {
         training_run_ids: session.runs.iter().map(|run| run.to_string()).collect(),
-        sampler_ids: Vec::new(),
-        user_metadata: Some(labels.collect()),
+        sampler_ids: session.samplers.iter().map(|sampler| sampler.to_string()).collect(),
+        user_metadata: Some(labels(session)),
         display_name: session.request.display_name.clone(),
     }))
 }
@@ -66,4 +68,19 @@ pub(crate) async fn list(
 ) -> Result<Json<ListSessionsResponse>, ApiError> {
     let page = page.page(20);
     Ok(Json(ListSessionsResponse { sessions: core.index().sessions_page(page) }))
+}
+
+pub(crate) async fn search(State(core): Shared, body: Body) -> Result<Json<SessionSearchResponse>, ApiError> {
+    let request: SessionSearchRequest = body.json()?;
+    core.search_sessions(&request).map(Json)
+}
+
+pub(crate) async fn set_project(
+    State(core): Shared,
+    Path(session_id): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let SetProjectRequest { project_id } = body.json()?;
+    to_the_end(async move { core.set_project(&session_id, project_id).await }).await?;
+    Ok(Json(json!({})))
 }

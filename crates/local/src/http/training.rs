@@ -37,6 +37,12 @@ pub(crate) async fn create_model(State(core): Shared, body: Body) -> Submitted {
     Ok(submitted(request_id))
 }
 
+pub(crate) async fn unload_model(State(core): Shared, body: Body) -> Submitted {
+    let request: UnloadModel = body.json()?;
+    let request_id = to_the_end(async move { core.unload_model(&request.model_id).await }).await?;
+    Ok(submitted(request_id))
+}
+
 pub(crate) async fn forward_backward(State(core): Shared, body: Body) -> Submitted {
     if !body.protobuf {
         let request: ForwardBackwardJson = body.numbered(&core)?;
@@ -49,6 +55,12 @@ pub(crate) async fn forward_backward(State(core): Shared, body: Body) -> Submitt
         .map_err(|_| ApiError::unprocessable(format!("seq_id {} is negative", request.seq_id)))?;
     let run_id = request.model_id.clone();
     submit(core, run_id, seq, proto_pass(request)).await
+}
+
+/// How older clients end a run.
+#[derive(Deserialize)]
+struct UnloadModel {
+    model_id: String,
 }
 
 /// The forward pass of older clients.

@@ -8,7 +8,7 @@ use retinker_wire::weights::WeightsInfoResponse;
 use super::runs::unknown_run;
 use crate::checkpoint::{self, Verified};
 use crate::core::Core;
-use crate::db::{CheckpointRow, CheckpointState, DbError, sql};
+use crate::db::{CheckpointKind, CheckpointRow, CheckpointState, DbError, sql};
 use crate::futures::Outcome;
 use crate::http::ApiError;
 use crate::time::{now_millis, time};
@@ -22,26 +22,31 @@ pub(crate) enum Unreadable {
 }
 
 impl Core {
-    /// A training checkpoint and its checked files. Blocks.
+    /// A listed checkpoint that has not expired, or why there is none.
+    pub(crate) fn find_checkpoint(&self, path: &TinkerPath) -> Result<Arc<CheckpointRow>, String> {
+        let index = self.index();
+        if index.run(&path.training_run_id).is_none() {
+            return Err(format!(
+                "checkpoint {path} does not exist: there is no training run {}",
+                path.training_run_id
+            ));
+        }
+        let kind = CheckpointKind::of_type(&path.checkpoint_type);
+        let row = kind.and_then(|kind| index.checkpoint(&path.training_run_id, kind, &path.name));
+        let row = row.ok_or_else(|| format!("checkpoint {path} does not exist"))?;
+        if row.expired(now_millis()) {
+            let when = row.expires_at.map_or_else(String::new, |at| format!(" at {}", time(at)));
+            return Err(format!("checkpoint {path} expired{when}"));
+        }
+        Ok(Arc::clone(row))
+    }
+
+    /// A checkpoint and its checked files. Blocks.
     pub(crate) fn open_checkpoint(
         &self,
         path: &TinkerPath,
     ) -> Result<(Arc<CheckpointRow>, Verified), Unreadable> {
-        let row = {
-            let index = self.index();
-            if index.run(&path.training_run_id).is_none() {
-                return Err(Unreadable::Absent(format!(
-                    "checkpoint {path} does not exist: there is no training run {}",
-                    path.training_run_id
-                )));
-            }
-            let row = index.checkpoint(&path.training_run_id, &path.name).cloned();
-            row.ok_or_else(|| Unreadable::Absent(format!("checkpoint {path} does not exist")))?
-        };
-        if row.expired(now_millis()) {
-            let when = row.expires_at.map_or_else(String::new, |at| format!(" at {}", time(at)));
-            return Err(Unreadable::Absent(format!("checkpoint {path} expired{when}")));
-        }
+        let row = self.find_checkpoint(path).map_err(Unreadable::Absent)?;
         let verified = self.read_checkpoint(&row).map_err(Unreadable::Damaged)?;
         Ok((row, verified))
     }
@@ -72,24 +77,17 @@ impl Core {
         })
     }
 
-    fn listed_checkpoint(&self, run_id: &str, name: &str) -> Result<Arc<CheckpointRow>, ApiError> {
-        let index = self.index();
-        if index.run(run_id).is_none() {
-            return Err(unknown_run(run_id));
+    /// The same for a call that names it by its address.
+    pub(crate) fn listed_checkpoint(&self, path: &TinkerPath) -> Result<Arc<CheckpointRow>, ApiError> {
+        if self.index().run(&path.training_run_id).is_none() {
+            return Err(unknown_run(&path.training_run_id));
         }
-        let row = index.checkpoint(run_id, name).filter(|row| !row.expired(now_millis()));
-        row.cloned().ok_or_else(|| {
-            ApiError::not_found(format!("checkpoint {} does not exist", TinkerPath::training(run_id, name)))
-        })
+        self.find_checkpoint(path).map_err(ApiError::not_found)
     }
 
     /// Deletes a checkpoint. A run that stands on it keeps its files, unseen, until it stands on something else.
-    pub(crate) async fn delete_checkpoint(
-        self: &Arc<Self>,
-        run_id: &str,
-        name: &str,
-    ) -> Result<(), ApiError> {
-        let row = self.listed_checkpoint(run_id, name)?;
+    pub(crate) async fn delete_checkpoint(self: &Arc<Self>, path: &TinkerPath) -> Result<(), ApiError> {
+        let row = self.listed_checkpoint(path)?;
         Ok(self.take_away(row).await?)
     }
 
@@ -136,13 +134,8 @@ impl Core {
     }
 
     /// Sets when a checkpoint expires, counted from now; `None` = never.
-    pub(crate) async fn set_ttl(
-        &self,
-        run_id: &str,
-        name: &str,
-        ttl_seconds: Option<u64>,
-    ) -> Result<(), ApiError> {
-        let row = self.listed_checkpoint(run_id, name)?;
+    pub(crate) async fn set_ttl(&self, path: &TinkerPath, ttl_seconds: Option<u64>) -> Result<(), ApiError> {
+        let row = self.listed_checkpoint(path)?;
         let expires_at = ttl_seconds.map(|seconds| crate::trainer::expiry(now_millis(), seconds));
         let ordinal = row.ordinal;
         self.db.write(move |c| sql::set_expiry(c, ordinal, expires_at)).done().await?;
@@ -152,8 +145,8 @@ impl Core {
     }
 
     /// Publishes a checkpoint, or takes that back. Doing it twice is no error: official clients repeat requests.
-    pub(crate) async fn set_public(&self, run_id: &str, name: &str, public: bool) -> Result<(), ApiError> {
-        let row = self.listed_checkpoint(run_id, name)?;
+    pub(crate) async fn set_public(&self, path: &TinkerPath, public: bool) -> Result<(), ApiError> {
+        let row = self.listed_checkpoint(path)?;
         let ordinal = row.ordinal;
         self.db.write(move |c| sql::set_public(c, ordinal, public)).done().await?;
         let new = CheckpointRow { public, ..CheckpointRow::clone(&row) };

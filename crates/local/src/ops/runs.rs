@@ -8,7 +8,7 @@ use retinker_wire::path::TinkerPath;
 use retinker_wire::run::CheckpointType;
 
 use crate::core::Core;
-use crate::db::{DbError, NewRun, RunRow, Ticket, sql};
+use crate::db::{CheckpointKind, DbError, NewRun, RunRow, Ticket, sql};
 use crate::fingerprint::Fingerprint;
 use crate::futures::{Accepted, Completer, Outcome};
 use crate::http::ApiError;
@@ -84,6 +84,7 @@ impl Core {
             unsaved: 0,
             accepted_seq: 0,
             corrupted_reason: None,
+            retired: None,
             standing: None,
         });
         Ok(result)
@@ -221,10 +222,12 @@ impl Core {
             return false;
         };
         match op {
-            Op::Save(save) if stored.new.listed => {
-                save.name != stored.new.name || save.user_metadata != stored.new.user_metadata
+            Op::Save(save) => {
+                save.kind != stored.new.kind
+                    || save.name != stored.new.name
+                    || save.user_metadata != stored.new.user_metadata
             }
-            Op::Load(_) => stored.new.listed,
+            Op::Load(_) => stored.new.kind != CheckpointKind::State,
             _ => true,
         }
     }
@@ -309,8 +312,14 @@ impl Core {
                 run.new.run_id
             )));
         }
+        if let Some(reason) = &run.retired {
+            return Some(Outcome::user(format!(
+                "training run {} takes no requests: {reason}",
+                run.new.run_id
+            )));
+        }
         let ended = index.session(&run.new.session_id).and_then(|session| session.ended.as_ref());
-        ended.map(|reason| Outcome::user(format!("session {} is over: {reason}", run.new.session_id)))
+        ended.map(|end| Outcome::user(format!("session {} is over: {}", run.new.session_id, end.reason)))
     }
 
     /// What would be lost with a run's memory, for people.
@@ -407,6 +416,17 @@ impl Core {
         if let Some(saved) = run.checkpoints.iter().find(|checkpoint| checkpoint.new.seq == seq) {
             return Some(Outcome::Done(serde_json::json!({ "path": saved.path().to_string() })));
         }
+        let session = index.session(&run.new.session_id);
+        let samplers = session.iter().flat_map(|session| &session.samplers);
+        for sampler in samplers.filter_map(|id| index.sampler(id)) {
+            let saved =
+                sampler.checkpoint.as_ref().filter(|weights| weights.new.kind == CheckpointKind::Session);
+            if saved.is_some_and(|weights| weights.new.run_id == run_id && weights.new.seq == seq) {
+                return Some(Outcome::Done(
+                    serde_json::json!({ "path": null, "sampling_session_id": sampler.row.new.sampler_id }),
+                ));
+            }
+        }
         Some(Self::unusable(&index, run).unwrap_or_else(|| {
             Outcome::Gone(format!(
                 "the result of request {request_id} is no longer kept; if the service was restarted since, the request \
@@ -449,7 +469,7 @@ fn reused(run: &Run, seq: u64) -> ApiError {
 const NUMBER_LIMIT: u64 = i64::MAX as u64;
 
 /// Refuses numbers that cannot be stored.
-fn check_number(member: &str, number: u64) -> Result<(), ApiError> {
+pub(super) fn check_number(member: &str, number: u64) -> Result<(), ApiError> {
     if number > NUMBER_LIMIT {
         return Err(ApiError::unprocessable(format!(
             "{member} must be at most {NUMBER_LIMIT}, not {number}"
@@ -470,12 +490,22 @@ pub(crate) fn training_path(text: &str) -> Result<TinkerPath, ApiError> {
             "Invalid checkpoint tinker path {text}: {reason}; expected tinker://<run id>/weights/<name>"
         ))
     };
-    let path: TinkerPath =
-        text.parse().map_err(|e: retinker_wire::path::PathError| invalid(e.reason.to_owned()))?;
+    let path = checkpoint_path(text)?;
     if path.checkpoint_type != CheckpointType::Training {
         return Err(invalid(format!("it is not a training checkpoint but {}", path.checkpoint_type)));
     }
     Ok(path)
+}
+
+/// Reads the path of a checkpoint of any kind.
+pub(crate) fn checkpoint_path(text: &str) -> Result<TinkerPath, ApiError> {
+    text.parse().map_err(|e: retinker_wire::path::PathError| {
+        ApiError::bad_request(format!(
+            "Invalid checkpoint tinker path {text}: {}; expected tinker://<run id>/<kind>/<name> with the kind weights, \
+             sampler_weights or external_weights",
+            e.reason
+        ))
+    })
 }
 
 fn check_optimizer(config: &serde_json::Value) -> Result<(), String> {
@@ -486,7 +516,7 @@ fn check_optimizer(config: &serde_json::Value) -> Result<(), String> {
 }
 
 /// Labels as they are listed: a value that is not text becomes its JSON text.
-fn text_labels(labels: serde_json::Map<String, serde_json::Value>) -> UserMetadata {
+pub(crate) fn text_labels(labels: serde_json::Map<String, serde_json::Value>) -> UserMetadata {
     let text = |value| match value {
         serde_json::Value::String(text) => text,
         other => other.to_string(),

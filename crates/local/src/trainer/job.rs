@@ -7,7 +7,7 @@ use retinker_wire::UserMetadata;
 use retinker_wire::path::TinkerPath;
 use retinker_wire::training::{AdamParams, Datum};
 
-use crate::db::NewRun;
+use crate::db::{CheckpointKind, NewRun};
 use crate::futures::Completer;
 
 /// A numbered request of one run.
@@ -28,6 +28,7 @@ pub(crate) enum Op {
     ForwardBackward(ForwardBackward),
     OptimStep(AdamParams),
     Save(Save),
+    SaveForSampler(SaveForSampler),
     Load(Load),
     /// A request that was understood but cannot be done; it fails in its turn.
     Refuse(Refusal),
@@ -39,7 +40,7 @@ impl Op {
         match self {
             Self::ForwardBackward(pass) => !pass.forward_only,
             Self::OptimStep(_) | Self::Load(_) => true,
-            Self::Save(_) | Self::Refuse(_) => false,
+            Self::Save(_) | Self::SaveForSampler(_) | Self::Refuse(_) => false,
         }
     }
 }
@@ -57,10 +58,21 @@ pub(crate) struct ForwardBackward {
 /// Saving under a name.
 #[derive(Debug)]
 pub(crate) struct Save {
+    /// One of the kinds that users see.
+    pub(crate) kind: CheckpointKind,
     pub(crate) name: String,
     pub(crate) overwrite: bool,
     pub(crate) ttl_seconds: Option<u64>,
     pub(crate) user_metadata: Option<UserMetadata>,
+}
+
+/// Saving the weights for a sampler that the same request makes.
+#[derive(Debug)]
+pub(crate) struct SaveForSampler {
+    /// The sampler's number in the run's session.
+    pub(crate) sampling_session_seq_id: u64,
+    /// Whether later saves of this sort replace its weights.
+    pub(crate) follows: bool,
 }
 
 /// Loading into a fresh model.

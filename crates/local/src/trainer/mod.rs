@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub(crate) use inbox::{Command, Exit, Inbox, Lost};
-pub(crate) use job::{CreateFrom, ForwardBackward, Job, Load, Op, Refusal, Save};
+pub(crate) use job::{CreateFrom, ForwardBackward, Job, Load, Op, Refusal, Save, SaveForSampler};
 
-pub(crate) use storage::expiry;
+pub(crate) use storage::{expiry, folder};
 
 use crate::core::Core;
 

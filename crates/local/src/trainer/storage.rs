@@ -3,17 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::job::{CreateFrom, Load, Save};
+use super::job::{CreateFrom, Load, Save, SaveForSampler};
 use super::queue::Queue;
 use super::run_state::RunState;
 use super::worker::Held;
 use crate::checkpoint::{self, Origin};
 use crate::core::Core;
 use crate::datadir::file_name;
-use crate::db::{CheckpointRow, CheckpointState, NewCheckpoint, RunRow, sql};
+use crate::db::{
+    CheckpointKind, CheckpointRow, CheckpointState, NewCheckpoint, NewSampler, RunRow, SamplerRow, sql,
+};
 use crate::futures::Outcome;
 use crate::index::Unsaved;
 use crate::time::now_millis;
+use retinker_wire::sampler::sampler_id_of;
 
 impl Core {
     /// Brings a run into memory: from what it stands on, else from its seed. A run that cannot be brought back to where
@@ -63,33 +66,32 @@ impl Core {
             ));
         }
         let now = now_millis();
-        if !state.is_finite() {
-            let newest = {
-                let index = self.index();
-                index.run(run_id).and_then(|run| run.newest_checkpoint(now)).map(|newest| newest.path())
-            };
-            let way_out = match newest {
-                Some(path) => format!("go back to its newest checkpoint, {path}"),
-                None => "it has no checkpoint to go back to".to_owned(),
-            };
-            return Outcome::user(format!(
-                "'{}' was not saved: the weights of training run {run_id} are not finite; {way_out}",
-                save.name
-            ));
+        if let Some(refusal) = self.not_finite(state, run_id, &format!("'{}'", save.name)) {
+            return refusal;
         }
         let existing = {
             let index = self.index();
-            let listed = index.checkpoint(run_id, &save.name).filter(|checkpoint| !checkpoint.expired(now));
-            listed.map(|checkpoint| checkpoint.path())
+            let listed = index.checkpoint(run_id, save.kind, &save.name);
+            listed.filter(|checkpoint| !checkpoint.expired(now)).cloned()
         };
-        if let (Some(path), false) = (existing, save.overwrite) {
-            return Outcome::user(format!(
-                "{path} exists already: choose another name, or save with overwrite"
-            ));
+        match existing {
+            // Sent again after a restart.
+            Some(existing) if existing.new.seq == seq => {
+                return Outcome::Done(serde_json::json!({ "path": existing.path().to_string() }));
+            }
+            Some(existing) if !save.overwrite => {
+                let way_out =
+                    if save.kind == CheckpointKind::Training { ", or save with overwrite" } else { "" };
+                return Outcome::user(format!(
+                    "{} exists already: choose another name{way_out}",
+                    existing.path()
+                ));
+            }
+            _ => {}
         }
         let new = NewCheckpoint {
             run_id: run_id.to_string(),
-            listed: true,
+            kind: save.kind,
             name: save.name.clone(),
             directory: String::new(),
             seq,
@@ -97,8 +99,16 @@ impl Core {
             user_metadata: save.user_metadata.clone(),
         };
         let expires_at = save.ttl_seconds.map(|seconds| expiry(now, seconds));
-        match self.store(state, run_id, new, expires_at) {
-            Ok(row) => Outcome::Done(serde_json::json!({ "path": row.path().to_string() })),
+        let stored = if save.kind.trains() {
+            self.store(state, run_id, new, expires_at)
+        } else {
+            self.store_weights(state, run_id, new, expires_at)
+        };
+        match stored {
+            Ok(row) => {
+                let (path, size_bytes) = (row.path().to_string(), row.size_bytes);
+                Outcome::Done(serde_json::json!({ "path": path, "size_bytes": size_bytes }))
+            }
             Err(reason) => {
                 tracing::error!(run = %run_id, name = save.name, %reason, "a checkpoint could not be saved");
                 let way_out = if self.db.is_there() {
@@ -112,6 +122,111 @@ impl Core {
                 ))
             }
         }
+    }
+
+    /// The refusal to save weights that nobody could use.
+    fn not_finite(&self, state: &RunState, run_id: &Arc<str>, what: &str) -> Option<Outcome> {
+        if state.is_finite() {
+            return None;
+        }
+        let newest = {
+            let index = self.index();
+            let run = index.run(run_id);
+            run.and_then(|run| run.newest_checkpoint(now_millis())).map(|newest| newest.path())
+        };
+        let way_out = match newest {
+            Some(path) => format!("go back to its newest checkpoint, {path}"),
+            None => "it has no checkpoint to go back to".to_owned(),
+        };
+        Some(Outcome::user(format!(
+            "{what} was not saved: the weights of training run {run_id} are not finite; {way_out}"
+        )))
+    }
+
+    /// Saves a run's weights for a sampler, which this makes. The run does not stand on them.
+    pub(super) fn save_for_sampler(
+        &self,
+        state: &RunState,
+        run_id: &Arc<str>,
+        seq: u64,
+        save: &SaveForSampler,
+    ) -> Outcome {
+        if let Some(refusal) = self.not_finite(state, run_id, "a sampler's copy") {
+            return refusal;
+        }
+        let Some(run) = self.index().run(run_id).map(|run| run.new.clone()) else {
+            return Outcome::server(format!("training run {run_id} does not exist"));
+        };
+        let sampler_id = sampler_id_of(&run.session_id, save.sampling_session_seq_id);
+        let done = Outcome::Done(serde_json::json!({ "path": null, "sampling_session_id": sampler_id }));
+        if let Some(sampler) = self.index().sampler(&sampler_id) {
+            let of_this_run = sampler.row.new.follows.as_deref() == Some(&**run_id)
+                || sampler.checkpoint.as_ref().is_some_and(|weights| {
+                    weights.new.kind == CheckpointKind::Session && weights.new.seq == seq
+                });
+            return if of_this_run {
+                done
+            } else {
+                Outcome::user(format!("{sampler_id} exists already: its number is taken in the session"))
+            };
+        }
+        let new = NewCheckpoint {
+            run_id: run_id.to_string(),
+            kind: CheckpointKind::Session,
+            name: save.sampling_session_seq_id.to_string(),
+            directory: String::new(),
+            seq,
+            saved_at: now_millis(),
+            user_metadata: None,
+        };
+        let failed = |reason: String| {
+            tracing::error!(run = %run_id, %reason, "weights could not be saved for a sampler");
+            Outcome::server(format!("the weights of {run_id} could not be saved for a sampler: {reason}"))
+        };
+        let row = match self.write_pending(state, new, &new_run_origin(&run, seq)) {
+            Ok(row) => Arc::new(row),
+            Err(reason) => return failed(reason),
+        };
+        let sampler = NewSampler {
+            sampler_id,
+            session_id: run.session_id,
+            base_model: run.base_model,
+            model_path: None,
+            checkpoint: Some(row.ordinal),
+            follows: save.follows.then(|| run_id.to_string()),
+            created_at: row.new.saved_at,
+        };
+        let (finished, stored, follows) = (Arc::clone(&row), sampler.clone(), save.follows);
+        let ticket = self.db.write(move |c| {
+            sql::finish_checkpoint(
+                c,
+                finished.ordinal,
+                finished.size_bytes,
+                &finished.manifest_sha256,
+                None,
+            )?;
+            if follows {
+                sql::set_followers(c, &finished.new.run_id, finished.ordinal)?;
+            }
+            sql::insert_sampler(c, &stored)
+        });
+        let ordinal = match ticket.wait() {
+            Ok(ordinal) => ordinal,
+            Err(error) => {
+                self.discard(&row);
+                return failed(error.to_string());
+            }
+        };
+        let before = {
+            let mut index = self.index();
+            let before = if save.follows { index.feed_followers(run_id, &row) } else { None };
+            index.insert_sampler(SamplerRow { ordinal, new: sampler, clients: 0 }, Some(row));
+            before
+        };
+        if let Some(before) = before {
+            self.discard(&before);
+        }
+        done
     }
 
     /// Loads a checkpoint into a fresh run.
@@ -213,6 +328,7 @@ impl Core {
             unsaved: 0,
             accepted_seq: 0,
             corrupted_reason: None,
+            retired: None,
             standing: Some(ordinal),
         });
         if let Some(run) = index.run_mut(&run_id) {
@@ -226,7 +342,7 @@ impl Core {
     fn starting_point(&self, run_id: &str, seq: u64) -> NewCheckpoint {
         NewCheckpoint {
             run_id: run_id.to_owned(),
-            listed: false,
+            kind: CheckpointKind::State,
             name: "start".to_owned(),
             directory: String::new(),
             seq,
@@ -244,8 +360,7 @@ impl Core {
     ) -> Result<CheckpointRow, String> {
         let ticket = {
             let _guard = crate::sync::lock(&self.directories);
-            let kind = if new.listed { "weights" } else { "state" };
-            new.directory = self.free_directory(&new.run_id, kind, &new.name);
+            new.directory = self.free_directory(&new.run_id, folder(new.kind), &new.name);
             let pending = new.clone();
             self.db.write(move |c| sql::insert_checkpoint(c, &pending))
         };
@@ -260,7 +375,8 @@ impl Core {
             expires_at: None,
         };
         let directory = self.layout.checkpoints().join(&row.new.directory);
-        match checkpoint::write(&directory, origin, &state.adapter, &state.optimizer) {
+        let optimizer = row.new.kind.trains().then_some(&state.optimizer);
+        match checkpoint::write(&directory, origin, &state.adapter, optimizer) {
             Ok(written) => {
                 row.state = CheckpointState::Live;
                 row.size_bytes = written.size_bytes;
@@ -290,8 +406,7 @@ impl Core {
 
         let (ticket, replaced, released) = {
             let mut index = self.index();
-            let replaced =
-                if row.new.listed { index.checkpoint(run_id, &row.new.name).cloned() } else { None };
+            let replaced = index.checkpoint(run_id, row.new.kind, &row.new.name).cloned();
             let Some(run) = index.run_mut(run_id) else { return Err("the run is gone".to_owned()) };
             // Work that was accepted after this save, or gradients that it does not hold, would still be lost.
             let clean = !state.gradients_pending && run.unsaved.highest_seq <= seq;
@@ -336,7 +451,7 @@ impl Core {
         if let Some(replaced) = &replaced {
             index.remove_checkpoint(replaced);
         }
-        if row.new.listed {
+        if row.is_listed() {
             index.insert_checkpoint(Arc::clone(&row));
         }
         if let Some(run) = index.run_mut(run_id) {
@@ -349,9 +464,49 @@ impl Core {
         Ok(row)
     }
 
+    /// Saves a run's weights under a name, to sample from or to download. The run does not stand on them: its work is as
+    /// unsaved as before.
+    fn store_weights(
+        &self,
+        state: &RunState,
+        run_id: &Arc<str>,
+        new: NewCheckpoint,
+        expires_at: Option<i64>,
+    ) -> Result<Arc<CheckpointRow>, String> {
+        let origin = self.index().run(run_id).map(|run| new_run_origin(&run.new, new.seq));
+        let origin = origin.ok_or_else(|| format!("training run {run_id} does not exist"))?;
+        let mut row = self.write_pending(state, new, &origin)?;
+        row.expires_at = expires_at;
+        let row = Arc::new(row);
+        let replaced = self.index().checkpoint(run_id, row.new.kind, &row.new.name).cloned();
+        let (finished, gone) = (Arc::clone(&row), replaced.as_ref().map(|gone| gone.ordinal));
+        let ticket = self.db.write(move |c| {
+            if let Some(gone) = gone {
+                sql::set_checkpoint_state(c, gone, CheckpointState::Removing)?;
+            }
+            let (ordinal, expires_at) = (finished.ordinal, finished.expires_at);
+            sql::finish_checkpoint(c, ordinal, finished.size_bytes, &finished.manifest_sha256, expires_at)
+        });
+        if let Err(error) = ticket.wait() {
+            self.discard(&row);
+            return Err(error.to_string());
+        }
+        {
+            let mut index = self.index();
+            if let Some(replaced) = &replaced {
+                index.remove_checkpoint(replaced);
+            }
+            index.insert_checkpoint(Arc::clone(&row));
+        }
+        if let Some(replaced) = replaced {
+            self.discard(&replaced);
+        }
+        Ok(row)
+    }
+
     /// A directory below that of the checkpoints, where nothing lies yet. It usually bears the checkpoint's name; names
     /// can differ in case only, be replaced, or be as long as a file name can be.
-    fn free_directory(&self, run_id: &str, kind: &str, name: &str) -> String {
+    pub(crate) fn free_directory(&self, run_id: &str, kind: &str, name: &str) -> String {
         let parent = PathBuf::from(file_name(run_id)).join(kind);
         let base = match name.get(..200) {
             Some(start) if name.len() > 200 => {
@@ -371,12 +526,23 @@ impl Core {
 }
 
 fn damaged(row: &CheckpointRow, error: &checkpoint::ReadError) -> String {
-    let what = if row.new.listed {
-        format!("checkpoint {}", row.path())
-    } else {
-        format!("the starting point of {}", row.new.run_id)
+    let what = match row.new.kind {
+        CheckpointKind::State => format!("the starting point of {}", row.new.run_id),
+        CheckpointKind::Session => format!("a sampler's copy of {}", row.new.run_id),
+        _ => format!("checkpoint {}", row.path()),
     };
     format!("{what} is damaged: {error}")
+}
+
+/// Where checkpoints of a kind lie below their run's directory.
+pub(crate) fn folder(kind: CheckpointKind) -> &'static str {
+    match kind {
+        CheckpointKind::Training => "weights",
+        CheckpointKind::Sampler => "sampler_weights",
+        CheckpointKind::External => "external_weights",
+        CheckpointKind::State => "state",
+        CheckpointKind::Session => "session",
+    }
 }
 
 fn new_run_origin(run: &crate::db::NewRun, last_seq: u64) -> Origin {
@@ -410,7 +576,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let service = crate::LocalService::start(LocalConfig::new(dir.path())).await.unwrap();
         let core = service.core();
-        let session = core.create_session(Default::default()).await.unwrap();
+        let session = core.create_session(Default::default(), None).await.unwrap();
         let request = serde_json::json!({"session_id": session, "base_model": "retinker/nano-llama"});
         core.create_model(serde_json::from_value(request).unwrap()).await.unwrap();
         let run_id: Arc<str> = format!("{session}:train:0").into();
@@ -418,6 +584,7 @@ mod tests {
         let (good, refused, untouched) = tokio::task::spawn_blocking(move || {
             let mut state = saves.load_run(&run_id).unwrap().state;
             let save = |name: &str| Save {
+                kind: CheckpointKind::Training,
                 name: name.into(),
                 overwrite: false,
                 ttl_seconds: None,
@@ -429,7 +596,7 @@ mod tests {
             let layout = state.adapter.layout();
             state.adapter = Adapter::from_tensors(layout.model(), layout.lora(), tensors).unwrap();
             let refused = saves.save(&mut state, &run_id, 2, &save("bad"));
-            let untouched = saves.index().checkpoint(&run_id, "bad").is_none();
+            let untouched = saves.index().checkpoint(&run_id, CheckpointKind::Training, "bad").is_none();
             (good, refused, untouched)
         })
         .await

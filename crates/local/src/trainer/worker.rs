@@ -178,6 +178,7 @@ fn execute(core: &Core, held: &mut Held, workspace: &mut Workspace, job: &Job, s
             Err(reason) => Outcome::user(reason),
         },
         Op::Save(save) => core.save(state, &job.run_id, seq, save),
+        Op::SaveForSampler(save) => core.save_for_sampler(state, &job.run_id, seq, save),
         Op::Load(load) => core.load_into(state, &job.run_id, seq, load),
         Op::Refuse(refusal) => Outcome::user(refusal.reason.clone()),
     }

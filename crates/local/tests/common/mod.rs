@@ -56,6 +56,12 @@ impl Client {
         answer
     }
 
+    /// Puts what has to be accepted.
+    pub(crate) async fn ok_put(&self, path: &str, body: Value) {
+        let (status, answer) = answer(self.http.put(self.url(path)).json(&body).send().await.unwrap()).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+
     pub(crate) async fn session(&self) -> String {
         let answer =
             self.ok("create_session", json!({"tags": [], "user_metadata": {}, "sdk_version": "t"})).await;
