@@ -4,16 +4,19 @@ import logging
 import os
 
 import pytest
+
 from service import KEY, Service
 
 # Everything is here: the SDK may reach this machine and nothing else.
-os.environ.update({
-    "TINKER_API_KEY": KEY,
-    "TINKER_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "NO_PROXY": "127.0.0.1,localhost",
-})
+os.environ.update(
+    {
+        "TINKER_API_KEY": KEY,
+        "TINKER_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+)
 for name in ("TINKER_BASE_URL", "TINKER_TAGS", "TINKER_PROJECT_ID", "TINKER_CREDENTIAL_CMD"):
     os.environ.pop(name, None)
 

@@ -48,21 +48,27 @@ for name, sampler in {
 logprobs = sampler.compute_logprobs(types.ModelInput.from_ints(TEXT)).result()
 
 rest = service.create_rest_client()
-print(json.dumps({
-    "version": tinker.__version__,
-    "models": models,
-    "rank": info.lora_rank,
-    "before": before,
-    "forward": forward.metrics["loss:sum"],
-    "after": after,
-    "warm": [step(warm) for _ in range(3)],
-    "cold": [step(cold) for _ in range(3)],
-    "path": path,
-    "saved": saved,
-    "sampled": sampled,
-    "logprobs": logprobs,
-    "tokenizer": list(run.get_tokenizer().encode("hi", add_special_tokens=False)),
-    "runs": [one.training_run_id for one in rest.list_training_runs().result().training_runs],
-    "checkpoints": [one.tinker_path for one in rest.list_checkpoints(run.model_id).result().checkpoints],
-    "run": run.model_id,
-}))
+print(
+    json.dumps(
+        {
+            "version": tinker.__version__,
+            "models": models,
+            "rank": info.lora_rank,
+            "before": before,
+            "forward": forward.metrics["loss:sum"],
+            "after": after,
+            "warm": [step(warm) for _ in range(3)],
+            "cold": [step(cold) for _ in range(3)],
+            "path": path,
+            "saved": saved,
+            "sampled": sampled,
+            "logprobs": logprobs,
+            "tokenizer": list(run.get_tokenizer().encode("hi", add_special_tokens=False)),
+            "runs": [one.training_run_id for one in rest.list_training_runs().result().training_runs],
+            "checkpoints": [
+                one.tinker_path for one in rest.list_checkpoints(run.model_id).result().checkpoints
+            ],
+            "run": run.model_id,
+        }
+    )
+)

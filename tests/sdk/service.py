@@ -25,7 +25,14 @@ class Service:
     def start(self) -> None:
         assert self.process is None, "it runs already"
         binary = os.environ["RETINKER_BIN"]
-        arguments = ["local", "--port", str(self.port), "--data-dir", str(self.directory / "data"), *self.options]
+        arguments = [
+            "local",
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(self.directory / "data"),
+            *self.options,
+        ]
         said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([binary, *arguments], stdout=log, stderr=log)

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 import tinker
-from data import MODEL, logprobs, step
 from safetensors.numpy import load
+
+from data import MODEL, logprobs, step
 from service import KEY
 
 CHECKPOINT = {"adapter_config.json", "adapter_model.safetensors"}
@@ -34,7 +35,9 @@ def check_adapter(config: bytes, weights: bytes, rank: int = 8):
     assert config["peft_type"] == "LORA" and config["r"] == rank and config["lora_alpha"] > 0
     tensors = load(weights)
     for name in tensors:
-        assert name.startswith("base_model.model.") and name.endswith((".lora_A.weight", ".lora_B.weight")), name
+        assert name.startswith("base_model.model.") and name.endswith((".lora_A.weight", ".lora_B.weight")), (
+            name
+        )
     narrow = {name: tensor for name, tensor in tensors.items() if name.endswith(".lora_A.weight")}
     assert len(tensors) == 2 * len(narrow) > 0
     for name, a in narrow.items():
@@ -80,7 +83,10 @@ def test_overwritten_weights_are_loaded(client, trained):
     trained.save_state("best").result()
     step(trained)
     path = trained.save_state("best", overwrite=True).result().path
-    assert logprobs(client.create_training_client_from_state(path).result()).tolist() == logprobs(trained).tolist()
+    assert (
+        logprobs(client.create_training_client_from_state(path).result()).tolist()
+        == logprobs(trained).tolist()
+    )
 
 
 @pytest.mark.parametrize("optimizer", [False, True])
@@ -162,9 +168,12 @@ def test_external_weights(trained, rest):
 def test_urls_of_files_cannot_be_guessed(trained, rest):
     path = trained.save_weights_external("out").result().path
     url = rest.get_external_weights_urls(path).result().urls["adapter_config.json"]
-    bare = url.split("?")[0]
-    for forged in {bare + "?signature=x", url[:-4] + "0000"} - {url}:
-        assert httpx.get(forged).status_code in (400, 401, 403, 404), forged
+    before, secret, name = url.rsplit("/", 2)
+    assert len(secret) >= 32
+    for forged in (secret[:-1] + ("0" if secret[-1] != "0" else "1"), "0" * len(secret), "..", "%2e%2e"):
+        assert httpx.get(f"{before}/{forged}/{name}").status_code in (400, 403, 404), forged
+    for other in ("..%2f..%2fdatabase.sqlite", "%2fetc%2fpasswd", "nothing"):
+        assert httpx.get(f"{before}/{secret}/{other}").status_code in (400, 403, 404), other
 
 
 def test_external_weights_are_those_of_their_moment(trained, rest):
@@ -200,7 +209,11 @@ def test_archive(service, trained):
     location = answer.headers["location"] if answer.status_code == 302 else answer.json()["url"]
     body = httpx.get(httpx.URL(url).join(location)).content
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:
-        files = {member.name.removeprefix("./"): tar.extractfile(member).read() for member in tar if member.isfile()}
+        files = {
+            member.name.removeprefix("./"): tar.extractfile(member).read()
+            for member in tar
+            if member.isfile()
+        }
     assert CHECKPOINT <= set(files), path
     check_adapter(files["adapter_config.json"], files["adapter_model.safetensors"])
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from data import MODEL, step
 from safetensors.numpy import load_file
+
+from data import MODEL, step
 from service import KEY
 
 
@@ -27,13 +28,24 @@ def tinker(service, tmp_path):
     """Runs the command in a home of its own; gives its exit code, output and errors."""
 
     def call(*arguments, input="", key=KEY, **environment):
-        variables = {**os.environ, "HOME": str(tmp_path), "TINKER_BASE_URL": service.url, "COLUMNS": "250", **environment}
+        variables = {
+            **os.environ,
+            "HOME": str(tmp_path),
+            "TINKER_BASE_URL": service.url,
+            "COLUMNS": "250",
+            **environment,
+        }
         variables.pop("TINKER_API_KEY", None)
         if key is not None:
             variables["TINKER_API_KEY"] = key
         done = subprocess.run(
             [sys.executable, "-m", "tinker.cli", *arguments],
-            env=variables, input=input, capture_output=True, text=True, timeout=60, cwd=tmp_path,
+            env=variables,
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -159,7 +171,9 @@ def test_download(tinker, tmp_path, run, rest, segment, name, format):
     directory = tmp_path / "out" / path.removeprefix("tinker://").replace("/", "_")
     tensors = load_file(directory / "adapter_model.safetensors")
     assert json.loads((directory / "adapter_config.json").read_bytes())["r"] == 4
-    assert all(tensor.shape[0 if name.endswith("lora_A.weight") else 1] == 4 for name, tensor in tensors.items())
+    assert all(
+        tensor.shape[0 if name.endswith("lora_A.weight") else 1] == 4 for name, tensor in tensors.items()
+    )
     if format == "json":
         answer = json.loads(out)
         assert answer["checkpoint_path"] == path
@@ -176,9 +190,17 @@ def test_download_of_sampler_weights_is_refused(tinker, run):
 
 
 def test_download_of_nothing(tinker, tmp_path, run):
-    code, _, err = tinker("checkpoint", "download", f"tinker://{run.model_id}/external_weights/none", "-o", str(tmp_path / "out"))
+    code, _, err = tinker(
+        "checkpoint",
+        "download",
+        f"tinker://{run.model_id}/external_weights/none",
+        "-o",
+        str(tmp_path / "out"),
+    )
     assert code == 1 and "Error: Resource not found" in err
-    code, _, err = tinker("checkpoint", "download", f"tinker://{run.model_id}/weights/none", "-o", str(tmp_path / "out"))
+    code, _, err = tinker(
+        "checkpoint", "download", f"tinker://{run.model_id}/weights/none", "-o", str(tmp_path / "out")
+    )
     assert code == 1 and "weights/none" in err
     assert not list((tmp_path / "out").glob("*"))
 
@@ -249,8 +271,14 @@ def test_a_wrong_key(tinker, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nonsense",), ("run",), ("run", "info"), ("session", "list"), ("-f", "xml", "run", "list"), ("run", "list", "--nonsense")],
+    [
+        ("nonsense",),
+        ("run",),
+        ("run", "info"),
+        ("session", "list"),
+        ("-f", "xml", "run", "list"),
+        ("run", "list", "--nonsense"),
+    ],
 )
 def test_misuse_is_exit_code_2(tinker, arguments):
     assert tinker(*arguments)[0] == 2
-

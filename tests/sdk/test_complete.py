@@ -1,4 +1,4 @@
-"""Nothing that the SDK offers is forgotten here: each public method, and each command, is used by some test."""
+"""Nothing that the SDK offers is forgotten: each public method, and each command, is used by some test."""
 
 import inspect
 import re

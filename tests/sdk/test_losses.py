@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tinker
-from data import MODEL, adam, datum, logprobs
 from tinker import types
+
+from data import MODEL, adam, datum, logprobs
 
 TEXT = "the quick brown fox"
 ADVANTAGES = np.linspace(-1.0, 2.0, len(TEXT) - 1).astype(np.float32)
@@ -57,15 +58,22 @@ def test_value(run, name):
     run.optim_step(adam()).result()
 
 
-@pytest.mark.parametrize("loss, settings", [("importance_sampling", None), ("ppo", None), ("cispo", None), ("dro", {"beta": 0.1})])
+@pytest.mark.parametrize(
+    "loss, settings", [("importance_sampling", None), ("ppo", None), ("cispo", None), ("dro", {"beta": 0.1})]
+)
 def test_gradient_at_the_sampler_s_own_weights(client, loss, settings):
     """There all of them push as cross-entropy does when its weights are the advantages."""
-    by_loss, by_weights = (client.create_lora_training_client(MODEL, rank=8, seed=3).result() for _ in range(2))
+    by_loss, by_weights = (
+        client.create_lora_training_client(MODEL, rank=8, seed=3).result() for _ in range(2)
+    )
     by_loss.forward_backward([example(now(by_loss))], loss, settings)
     by_weights.forward_backward([datum(TEXT, weights=ADVANTAGES)], "cross_entropy")
     for run in (by_loss, by_weights):
         run.optim_step(adam(1e-2, eps=1e-2)).result()
-    assert np.abs(now(by_loss) - now(client.create_lora_training_client(MODEL, rank=8, seed=3).result())).max() > 1e-2
+    assert (
+        np.abs(now(by_loss) - now(client.create_lora_training_client(MODEL, rank=8, seed=3).result())).max()
+        > 1e-2
+    )
     np.testing.assert_allclose(now(by_loss), now(by_weights), rtol=1e-3, atol=1e-4)
 
 
@@ -98,7 +106,11 @@ def test_policy_gradient_learns(run):
         ("ppo", {"logprobs": SHIFT, "advantages": ADVANTAGES[:-1]}, None),
         ("ppo", {"logprobs": SHIFT, "advantages": ADVANTAGES}, {"epsilon": 0.2}),
         ("cispo", {"logprobs": SHIFT, "advantages": ADVANTAGES}, {"clip_low_threshold": "low"}),
-        ("ppo", {"logprobs": SHIFT, "advantages": ADVANTAGES}, {"clip_low_threshold": 2.0, "clip_high_threshold": 1.0}),
+        (
+            "ppo",
+            {"logprobs": SHIFT, "advantages": ADVANTAGES},
+            {"clip_low_threshold": 2.0, "clip_high_threshold": 1.0},
+        ),
     ],
     ids=["no logprobs", "no advantages", "lengths", "unknown setting", "text", "bounds"],
 )

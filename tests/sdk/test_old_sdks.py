@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from data import MODEL
 
 #: The last that sent JSON, the first of protobuf, and one between that and today's.
@@ -14,12 +15,14 @@ VERSIONS = ["0.24.1", "0.25.0", "0.33.1"]
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def seen(request, service):
-    """What that version saw. Its Python is named by `RETINKER_OLD_SDKS`, as `version=path` after `version=path`."""
+    """What that version saw. `RETINKER_OLD_SDKS` names their Pythons: `version=path:version=path`."""
     pythons = dict(pair.split("=", 1) for pair in os.environ["RETINKER_OLD_SDKS"].split(os.pathsep))
     done = subprocess.run(
         [pythons[request.param], Path(__file__).with_name("old_sdk.py"), MODEL],
         env={**os.environ, "TINKER_BASE_URL": service.url},
-        capture_output=True, text=True, timeout=85,
+        capture_output=True,
+        text=True,
+        timeout=85,
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])

@@ -4,8 +4,9 @@ import time
 
 import pytest
 import tinker
-from data import BATCH, LARGER, MODEL, datum, step
 from tinker import types
+
+from data import BATCH, LARGER, MODEL, datum, step
 
 
 def restart(service):

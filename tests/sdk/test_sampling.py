@@ -9,9 +9,10 @@ import httpx
 import numpy as np
 import pytest
 import tinker
+from tinker import SamplingParams, types
+
 from data import EOS, LARGER, MODEL, adam, datum, dense, logprobs, sparse, step, tokens
 from service import KEY
-from tinker import SamplingParams, types
 
 PROMPT, ANSWER = "the quick ", "brown fox jumps"
 WHOLE = tokens(PROMPT + ANSWER) + [EOS]
@@ -25,7 +26,9 @@ def taught(client):
         run.forward_backward([datum(WHOLE)], "cross_entropy")
         stepped = run.optim_step(adam(2e-2))
     stepped.result()
-    assert logprobs(run, [datum(WHOLE)])[len(PROMPT) :].min() > np.log(0.8), "it has not learned enough for the tests"
+    assert logprobs(run, [datum(WHOLE)])[len(PROMPT) :].min() > np.log(0.8), (
+        "it has not learned enough for the tests"
+    )
     return run
 
 
@@ -58,6 +61,7 @@ def text_of(sequence) -> str:
 
 # What is drawn
 
+
 def test_it_says_what_it_was_taught(sampler):
     (one,) = sample(sampler, SamplingParams(max_tokens=len(ANSWER), temperature=0)).sequences
     assert text_of(one) == ANSWER
@@ -85,12 +89,18 @@ def test_stop_strings(sampler, stop):
     assert one.stop_reason == "stop"
     said = text_of(one)
     assert ANSWER.startswith(said)
-    first = min(ANSWER.index(word) + len(word) for word in ([stop] if isinstance(stop, str) else stop) if word in ANSWER)
+    first = min(
+        ANSWER.index(word) + len(word)
+        for word in ([stop] if isinstance(stop, str) else stop)
+        if word in ANSWER
+    )
     assert said == ANSWER[:first], "the token that completes the first match is the last"
 
 
 def test_stop_tokens(sampler):
-    (one,) = sample(sampler, SamplingParams(max_tokens=40, temperature=0, stop=[ord("x"), ord("w")])).sequences
+    (one,) = sample(
+        sampler, SamplingParams(max_tokens=40, temperature=0, stop=[ord("x"), ord("w")])
+    ).sequences
     assert (text_of(one), one.stop_reason) == ("brow", "stop")
 
 
@@ -100,7 +110,9 @@ def test_greedy_is_the_likeliest(base):
         assert token == best[0][0]
         assert logprob == pytest.approx(best[0][1], abs=1e-5)
     assert drawn(base, max_tokens=12, temperature=0) == [one.tokens]
-    assert drawn(base, max_tokens=12, temperature=1.0, top_k=1) == [one.tokens], "top_k of one leaves no choice"
+    assert drawn(base, max_tokens=12, temperature=1.0, top_k=1) == [one.tokens], (
+        "top_k of one leaves no choice"
+    )
     assert drawn(base, max_tokens=12, temperature=1.0, top_p=1e-6) == [one.tokens], "nor does a tiny top_p"
 
 
@@ -147,7 +159,11 @@ def test_temperature(base):
 def test_frequencies_follow_the_probabilities(base):
     """A thousand first tokens against the probabilities that the model itself states."""
     n = 1024
-    top = sample(base, SamplingParams(max_tokens=1, temperature=0), topk_sample_logprobs=5).sequences[0].topk_logprobs[0]
+    top = (
+        sample(base, SamplingParams(max_tokens=1, temperature=0), topk_sample_logprobs=5)
+        .sequences[0]
+        .topk_logprobs[0]
+    )
     seen = np.bincount(np.concatenate(drawn(base, n, max_tokens=1, seed=1)), minlength=260)
     assert seen.sum() == n
     for token, logprob in top:
@@ -156,6 +172,7 @@ def test_frequencies_follow_the_probabilities(base):
 
 
 # What is reported
+
 
 def score(client, before, after):
     """The logprobs of the tokens after a prompt, by scoring the whole as a prompt."""
@@ -179,7 +196,11 @@ def test_prompt_logprobs_are_those_of_training(taught, sampler):
 
 def test_topk_of_the_prompt(sampler):
     result = sample(
-        sampler, SamplingParams(max_tokens=1), text=WHOLE, include_prompt_logprobs=True, topk_prompt_logprobs=4
+        sampler,
+        SamplingParams(max_tokens=1),
+        text=WHOLE,
+        include_prompt_logprobs=True,
+        topk_prompt_logprobs=4,
     )
     found = result.topk_prompt_logprobs
     assert len(found) == len(WHOLE) and found[0] is None
@@ -259,7 +280,19 @@ def test_sequence_ids_are_distinct(base):
         {"prompt_logprobs_last_n": 99, "include_prompt_logprobs": True},
         {"target_prompt_logprobs": dense([[1]], "int64")},
     ],
-    ids=["empty", "token", "too long", "max_tokens", "temperature", "top_p 0", "top_p", "stop", "n", "last_n", "targets"],
+    ids=[
+        "empty",
+        "token",
+        "too long",
+        "max_tokens",
+        "temperature",
+        "top_p 0",
+        "top_p",
+        "stop",
+        "n",
+        "last_n",
+        "targets",
+    ],
 )
 def test_what_makes_no_sense_is_the_users_error(base, wrong):
     params = wrong.pop("params", SamplingParams(max_tokens=1)) if (wrong := dict(wrong)) else None
@@ -274,13 +307,16 @@ def test_what_makes_no_sense_is_the_users_error(base, wrong):
 
 def test_no_limit_is_the_context(base, rest):
     """`max_tokens` left out, and little context left."""
-    context = {m.model_name: m.max_context_length for m in rest.get_server_capabilities().result().supported_models}
+    context = {
+        m.model_name: m.max_context_length for m in rest.get_server_capabilities().result().supported_models
+    }
     text = [65] * (context[MODEL] - 5)
     (one,) = sample(base, SamplingParams(temperature=0, stop=[]), text=text).sequences
     assert len(one.tokens) == 5 and one.stop_reason == "length"
 
 
 # Who draws
+
 
 def test_from_a_base_model(client, rest):
     base = client.create_sampling_client(base_model=LARGER).result()
@@ -386,7 +422,9 @@ def test_async(client, taught):
 def test_64_at_once(base):
     async def story():
         params = [SamplingParams(max_tokens=16, seed=i) for i in range(64)]
-        return await asyncio.gather(*[base.sample(prompt(f"number {i}: "), 2, p) for i, p in enumerate(params)])
+        return await asyncio.gather(
+            *[base.sample(prompt(f"number {i}: "), 2, p) for i, p in enumerate(params)]
+        )
 
     results = asyncio.run(story())
     assert all(len(one.tokens) <= 16 for result in results for one in result.sequences)
@@ -414,6 +452,7 @@ def test_cancelling(client, service):
 
     client.holder._send_cancel_request = send
     try:
+
         async def story():
             long = SamplingParams(max_tokens=1900, stop=[])
             futures = [larger.sample(prompt(), 4, long) for _ in range(4)]
@@ -430,14 +469,21 @@ def test_cancelling(client, service):
     headers = {"X-API-Key": KEY}
     for request_id in asked:
         answer = httpx.post(
-            f"{service.url}/api/v1/retrieve_future", json={"request_id": request_id}, headers=headers, timeout=40
+            f"{service.url}/api/v1/retrieve_future",
+            json={"request_id": request_id},
+            headers=headers,
+            timeout=40,
         )
         assert answer.status_code in (200, 404, 410)
         assert "try_again" not in answer.text, "it is over"
         # It may be asked for twice, and too late.
-        again = httpx.post(f"{service.url}/api/v1/cancel_future", json={"request_id": request_id}, headers=headers)
+        again = httpx.post(
+            f"{service.url}/api/v1/cancel_future", json={"request_id": request_id}, headers=headers
+        )
         assert again.is_success
-    unknown = httpx.post(f"{service.url}/api/v1/cancel_future", json={"request_id": "nobody's"}, headers=headers)
+    unknown = httpx.post(
+        f"{service.url}/api/v1/cancel_future", json={"request_id": "nobody's"}, headers=headers
+    )
     assert unknown.is_success
     assert len(drawn(larger, max_tokens=3)[0]) == 3
 
@@ -495,4 +541,3 @@ def test_retry_config(client):
     config = RetryConfig(max_connections=2)
     sampler = client.create_sampling_client(base_model=MODEL, retry_config=config).result()
     assert len(drawn(sampler, max_tokens=3)[0]) <= 3
-

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 import tinker
-from data import LARGER, MODEL, logprobs, step
 from tinker import types
+
+from data import LARGER, MODEL, logprobs, step
 
 
 def finished(rest, session_id):
@@ -161,7 +162,9 @@ def test_close(service, rest, status):
     assert rest.get_training_run(run.model_id).result().training_run_id == run.model_id
 
 
-@pytest.mark.parametrize("error, status", [(None, "success"), (ValueError, "errored"), (KeyboardInterrupt, "interrupted")])
+@pytest.mark.parametrize(
+    "error, status", [(None, "success"), (ValueError, "errored"), (KeyboardInterrupt, "interrupted")]
+)
 def test_leaving_the_context(service, rest, error, status):
     session_id = None
     try:
@@ -177,6 +180,7 @@ def test_leaving_the_context(service, rest, error, status):
 def test_a_finished_session_takes_no_more_work(service):
     """Another client of the same session, whose heartbeat learns that it is over."""
     import httpx
+
     from service import KEY
 
     client = tinker.ServiceClient(base_url=service.url)
@@ -207,7 +211,9 @@ def test_a_key_is_refused(tmp_path):
     keyed = Service(tmp_path / "keyed", "--api-key", "tml-right")
     try:
         with pytest.raises(tinker.AuthenticationError):
-            tinker.ServiceClient(base_url=keyed.url, api_key="tml-wrong").create_lora_training_client(MODEL).result()
+            tinker.ServiceClient(base_url=keyed.url, api_key="tml-wrong").create_lora_training_client(
+                MODEL
+            ).result()
         right = tinker.ServiceClient(base_url=keyed.url, api_key="tml-right")
         assert right.create_lora_training_client(MODEL, rank=2).result().model_id
     finally:

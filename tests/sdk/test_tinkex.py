@@ -7,6 +7,7 @@ import urllib.parse
 
 import httpx
 import pytest
+
 from data import MODEL
 from wire import Wire
 
@@ -22,14 +23,26 @@ def wire(service):
 
 @pytest.fixture(scope="module")
 def session(wire):
-    body = {"project_id": None, "sdk_version": "0.4.0", "tags": ["tinkex"], "type": "create_session", "user_metadata": None}
+    body = {
+        "project_id": None,
+        "sdk_version": "0.4.0",
+        "tags": ["tinkex"],
+        "type": "create_session",
+        "user_metadata": None,
+    }
     session_id = wire.ok("create_session", body)["session_id"]
     assert wire.ok("session_heartbeat", {"session_id": session_id, "type": "session_heartbeat"}) is not None
     return session_id
 
 
 def create(wire, session, model_seq_id):
-    lora = {"rank": 8, "seed": 7 if model_seq_id == 0 else None, "train_attn": True, "train_mlp": True, "train_unembed": True}
+    lora = {
+        "rank": 8,
+        "seed": 7 if model_seq_id == 0 else None,
+        "train_attn": True,
+        "train_mlp": True,
+        "train_unembed": True,
+    }
     body = {
         "base_model": MODEL,
         "lora_config": lora,
@@ -113,7 +126,7 @@ def test_forward(wire, trained, seq):
 
 
 def test_resuming(wire, session, trained, saved, seq):
-    """`create_model`, then `load_weights` into it; with the optimizer or, by older ones, without a word of it."""
+    """`create_model`, then `load_weights` into it: with the optimizer, without, and without a word of it."""
     there = forward(wire, trained, next(seq))["loss_fn_outputs"]
     for number, optimizer in enumerate([{}, {"optimizer": False}, {"optimizer": True}], 1):
         model = create(wire, session, number)

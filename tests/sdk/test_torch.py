@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tinker
 import torch
-from data import BATCH, MODEL, adam, datum, logprobs, step, tokens
 from tinker import types
+
+from data import BATCH, MODEL, adam, datum, logprobs, step, tokens
 
 pytestmark = pytest.mark.torch
 

@@ -5,8 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 import tinker
-from data import BATCH, LARGER, MODEL, TEXTS, adam, datum, dense, logprobs, sparse, step, tokens
 from tinker import types
+
+from data import BATCH, LARGER, MODEL, TEXTS, adam, datum, dense, logprobs, sparse, step, tokens
 
 
 def outputs(result, key="logprobs"):
@@ -250,11 +251,17 @@ def test_larger_model(client):
         lambda: datum([1, -5, 3]),
         lambda: datum("abc", weights=[1.0]),
         lambda: datum("abc", weights=[float("nan"), 1.0]),
-        lambda: tinker.Datum(model_input=types.ModelInput.from_ints([1, 2]), loss_fn_inputs={"weights": [1.0, 1.0]}),
-        lambda: tinker.Datum(model_input=types.ModelInput.from_ints([]), loss_fn_inputs={"target_tokens": []}),
+        lambda: tinker.Datum(
+            model_input=types.ModelInput.from_ints([1, 2]), loss_fn_inputs={"weights": [1.0, 1.0]}
+        ),
+        lambda: tinker.Datum(
+            model_input=types.ModelInput.from_ints([]), loss_fn_inputs={"target_tokens": []}
+        ),
         lambda: datum([65] * 5000),
         lambda: tinker.Datum(
-            model_input=types.ModelInput(chunks=[types.ImageChunk(data=b"png", format="png", expected_tokens=3)]),
+            model_input=types.ModelInput(
+                chunks=[types.ImageChunk(data=b"png", format="png", expected_tokens=3)]
+            ),
             loss_fn_inputs={"target_tokens": [1, 2, 3], "weights": [1.0, 1.0, 1.0]},
         ),
     ],
@@ -301,7 +308,16 @@ def test_an_unknown_setting_is_the_users_error(run):
         lambda run: run.load_state("nonsense"),
         lambda run: run.load_state("tinker://nobody:train:0/weights/x"),
     ],
-    ids=["name", "empty name", "ttl 0", "negative ttl", "sampler name", "external name", "load", "load unknown"],
+    ids=[
+        "name",
+        "empty name",
+        "ttl 0",
+        "negative ttl",
+        "sampler name",
+        "external name",
+        "load",
+        "load unknown",
+    ],
 )
 def test_a_refused_submission_leaves_no_gap(run, refused):
     """Its number is used up; what is queued behind must not wait for it."""
@@ -332,4 +348,3 @@ def test_tokenizer_works_offline(run):
 
 def test_console_url(run):
     assert run.model_id in run.get_console_url()
-

@@ -7,9 +7,10 @@ import httpx
 import pytest
 import tinker
 import zstandard
+from tinker.proto.response_conv import deserialize_proto_response
+
 from data import BATCH, LARGER, MODEL, TEXTS
 from service import KEY
-from tinker.proto.response_conv import deserialize_proto_response
 from wire import PROTOBUF, Wire, protobuf_pass
 
 
@@ -103,7 +104,9 @@ def test_results_in_both_forms(wire, model):
     as_protobuf = decode(wire.result(submission, Accept=PROTOBUF))
     assert as_json["metrics"] == as_protobuf.metrics
     assert as_json["loss_fn_output_type"] == as_protobuf.loss_fn_output_type
-    for plain, packed, text in zip(as_json["loss_fn_outputs"], as_protobuf.loss_fn_outputs, TEXTS, strict=True):
+    for plain, packed, text in zip(
+        as_json["loss_fn_outputs"], as_protobuf.loss_fn_outputs, TEXTS, strict=True
+    ):
         assert plain["logprobs"]["data"] == pytest.approx(packed["logprobs"].data)
         assert len(plain["logprobs"]["data"]) == len(text) - 1
     assert "error" not in as_json
@@ -147,7 +150,12 @@ def test_a_number_is_not_used_twice(wire, model):
 
 
 def test_a_repeated_sample_is_the_same_request(wire, session):
-    body = {"session_id": session, "sampling_session_seq_id": 50, "base_model": MODEL, "type": "create_sampling_session"}
+    body = {
+        "session_id": session,
+        "sampling_session_seq_id": 50,
+        "base_model": MODEL,
+        "type": "create_sampling_session",
+    }
     first, again = wire.ok("create_sampling_session", body), wire.ok("create_sampling_session", body)
     assert first == again
     sample = {
@@ -178,7 +186,12 @@ def test_sampling_by_model_without_a_session(wire):
 
 
 def test_retrieve_futures(wire, session):
-    body = {"session_id": session, "sampling_session_seq_id": 60, "base_model": MODEL, "type": "create_sampling_session"}
+    body = {
+        "session_id": session,
+        "sampling_session_seq_id": 60,
+        "base_model": MODEL,
+        "type": "create_sampling_session",
+    }
     sampler = wire.ok("create_sampling_session", body)["sampling_session_id"]
     target = {"type": "sampling_session", "sampling_session_id": sampler, "cloned_sampler_id": 0}
 
@@ -260,7 +273,10 @@ def test_no_key_is_refused(service):
 
 
 def test_heartbeats_of_nobody(wire):
-    assert wire.post("session_heartbeat", {"session_id": "nobody", "type": "session_heartbeat"}).status_code == 404
+    assert (
+        wire.post("session_heartbeat", {"session_id": "nobody", "type": "session_heartbeat"}).status_code
+        == 404
+    )
 
 
 def test_large_results_may_announce_themselves(wire, service):

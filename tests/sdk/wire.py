@@ -3,10 +3,11 @@
 import time
 
 import httpx
-from data import MODEL
-from service import KEY
 from tinker import types
 from tinker.proto.request_conv import forward_backward_request_to_proto
+
+from data import MODEL
+from service import KEY
 
 PROTOBUF = "application/x-protobuf"
 
@@ -44,14 +45,22 @@ class Wire:
             "session_id": session_id,
             "model_seq_id": model_seq_id,
             "base_model": MODEL,
-            "lora_config": {"rank": 8, "seed": 7, "train_unembed": True, "train_mlp": True, "train_attn": True},
+            "lora_config": {
+                "rank": 8,
+                "seed": 7,
+                "train_unembed": True,
+                "train_mlp": True,
+                "train_attn": True,
+            },
             "type": "create_model",
             **options,
         }
         return self.result(self.ok("create_model", body)).json()["model_id"]
 
     def pass_of(self, content: bytes, **headers) -> httpx.Response:
-        return self.http.post("forward_backward", content=content, headers={"Content-Type": PROTOBUF, **headers})
+        return self.http.post(
+            "forward_backward", content=content, headers={"Content-Type": PROTOBUF, **headers}
+        )
 
 
 def protobuf_pass(model_id: str, seq_id: int, data, loss: str = "cross_entropy") -> bytes:
