@@ -5,6 +5,7 @@ mod browser;
 mod checks;
 mod console;
 mod python;
+mod sdk;
 mod shell;
 mod soak;
 mod test;
