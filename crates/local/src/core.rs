@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::changes::Changes;
 use crate::datadir::Layout;
 use crate::db::Db;
 use crate::futures::Futures;
@@ -20,6 +21,8 @@ use crate::trainer::Inbox;
 pub(crate) struct Core {
     pub(crate) db: Db,
     pub(crate) futures: Arc<Futures>,
+    /// What happens to runs, for those who watch.
+    pub(crate) changes: Arc<Changes>,
     pub(crate) layout: Layout,
     pub(crate) models: Models,
     /// One for each trainer.

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
+use crate::changes::Changes;
 use crate::config::LocalConfig;
 use crate::core::Core;
 use crate::datadir;
@@ -163,10 +164,13 @@ struct Found {
 fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
     let (layout, lock) = datadir::open(&config.data_dir)?;
     let (db, rows) = Db::open(layout.root(), &layout.database(), lock)?;
-    let (index, unlisted) = Index::new(rows, Instant::now());
+    let (mut index, unlisted) = Index::new(rows, Instant::now());
+    let changes = Arc::<Changes>::default();
+    index.tell_changes_to(Arc::clone(&changes));
     let core = Arc::new(Core {
         db,
         futures: Arc::new(Futures::default()),
+        changes,
         layout,
         models: Models::builtin(),
         inboxes: (0..config.trainers.max(1)).map(|_| Arc::default()).collect(),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use retinker_wire::session::{CreateSessionRequest, FinishSessionRequest};
 
+use crate::changes::Change;
 use crate::core::Core;
 use crate::db::{CheckpointRow, CheckpointState, DbError, SessionRow, sql};
 use crate::http::ApiError;
@@ -94,6 +95,8 @@ impl Core {
             }
             session.ended = Some(reason.to_owned());
             let runs = session.runs.clone();
+            self.changes
+                .tell(Change::SessionEnded { session_id: session_id.to_owned(), reason: reason.to_owned() });
             let (id, why) = (session_id.to_owned(), reason.to_owned());
             tickets.push(self.db.write(move |c| sql::end_session(c, &id, now_millis(), &why)));
             for run_id in runs {

@@ -13,13 +13,14 @@ use crate::datadir::file_name;
 use crate::db::{CheckpointRow, CheckpointState, NewCheckpoint, RunRow, sql};
 use crate::futures::Outcome;
 use crate::index::Unsaved;
+use crate::metrics;
 use crate::time::now_millis;
 
 impl Core {
     /// Brings a run into memory: from what it stands on, else from its seed. A run that cannot be brought back to where
     /// it was is corrupted, never silently set back.
     pub(super) fn load_run(&self, run_id: &Arc<str>) -> Result<Held, Outcome> {
-        let (new, standing, executed_seq, expendable_seq) = {
+        let (ordinal, new, standing, executed_seq, expendable_seq) = {
             let index = self.index();
             let Some(run) = index.run(run_id) else {
                 return Err(Outcome::server(format!("training run {run_id} does not exist")));
@@ -27,7 +28,7 @@ impl Core {
             if let Some(refusal) = Self::unusable(&index, run) {
                 return Err(refusal);
             }
-            (run.new.clone(), run.standing.clone(), run.executed_seq, run.expendable_seq)
+            (run.ordinal, run.new.clone(), run.standing.clone(), run.executed_seq, run.expendable_seq)
         };
         let state = self.models.base(&new.base_model).and_then(|base| match &standing {
             Some(standing) => self.read_checkpoint(standing).and_then(|verified| {
@@ -45,7 +46,10 @@ impl Core {
             unusable.unwrap_or_else(|| Outcome::server(reason))
         })?;
         let saved_seq = standing.as_ref().map_or(0, |standing| standing.new.seq);
-        Ok(Held::new(state, Queue::new(executed_seq.max(saved_seq) + 1, expendable_seq)))
+        let last_seq = executed_seq.max(saved_seq);
+        // Nothing comes after what the run is; nobody waits, for reading comes in the same order.
+        drop(self.db.write(move |c| metrics::truncate(c, ordinal, last_seq)));
+        Ok(Held::new(state, Queue::new(last_seq + 1, expendable_seq)))
     }
 
     /// Reads a checkpoint's files, all of them checked. The error is a sentence that names checkpoint and file.
@@ -300,6 +304,7 @@ impl Core {
                 run.unsaved = Unsaved::default();
             }
             let accepted = run.accepted_seq;
+            let (run_ordinal, points) = (run.ordinal, run.take_points());
             let (id, finished) = (run.new.run_id.clone(), row.clone());
             let gone: Vec<u64> = replaced.iter().chain(&released).map(|gone| gone.ordinal).collect();
             let ticket = self.db.write(move |c| {
@@ -314,6 +319,7 @@ impl Core {
                     finished.expires_at,
                 )?;
                 sql::set_standing(c, &id, Some(finished.ordinal))?;
+                metrics::append(c, run_ordinal, &points)?;
                 if clean { sql::mark_clean(c, &id, accepted) } else { Ok(()) }
             });
             (ticket, replaced, released)

@@ -10,7 +10,9 @@ use super::queue::{Late, Queue};
 use super::run_state::RunState;
 use crate::core::Core;
 use crate::futures::Outcome;
+use crate::metrics::Tally;
 use crate::nn::Workspace;
+use crate::time::now_millis;
 
 /// What a trainer has in memory.
 #[derive(Default)]
@@ -25,13 +27,15 @@ struct Worker {
 pub(super) struct Held {
     pub(super) state: RunState,
     pub(super) queue: Queue<Job>,
+    /// The passes since the last optimizer step.
+    tally: Tally,
     /// Whether it stands among those that are ready.
     listed: bool,
 }
 
 impl Held {
     pub(super) fn new(state: RunState, queue: Queue<Job>) -> Self {
-        Self { state, queue, listed: false }
+        Self { state, queue, tally: Tally::default(), listed: false }
     }
 }
 
@@ -165,17 +169,28 @@ fn execute(core: &Core, held: &mut Held, workspace: &mut Workspace, job: &Job, s
             Ok(output) => {
                 let loss = output.metrics.get("loss:sum").copied().unwrap_or_default();
                 tracing::debug!(run = %job.run_id, seq, loss, forward_only = pass.forward_only, "pass");
+                if !pass.forward_only {
+                    held.tally.add(pass, &output.metrics);
+                }
                 Outcome::Forward(output)
             }
             Err(reason) => Outcome::user(reason),
         },
         Op::OptimStep(params) => match state.step(params) {
             Ok(metrics) => {
-                tracing::debug!(run = %job.run_id, seq, step = state.optimizer.step(), "optimizer step");
+                let step = state.optimizer.step();
+                tracing::debug!(run = %job.run_id, seq, step, "optimizer step");
+                let tally = std::mem::take(&mut held.tally);
+                let point = tally.point((step, seq), now_millis(), params.learning_rate, &metrics);
+                core.note_step(&job.run_id, point);
                 // JSON has no NaN, and a step with one is refused above.
                 Outcome::Done(serde_json::json!({ "metrics": metrics }))
             }
-            Err(reason) => Outcome::user(reason),
+            Err(reason) => {
+                // The gradients of the passes were dropped.
+                held.tally = Tally::default();
+                Outcome::user(reason)
+            }
         },
         Op::Save(save) => core.save(state, &job.run_id, seq, save),
         Op::Load(load) => core.load_into(state, &job.run_id, seq, load),
