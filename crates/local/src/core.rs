@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::changes::Changes;
 use crate::datadir::Layout;
 use crate::db::Db;
 use crate::faults::Rules;
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) futures: Arc<Futures>,
     /// What is to go wrong.
     pub(crate) faults: Rules,
+    /// What happens to runs, for those who watch.
+    pub(crate) changes: Arc<Changes>,
     pub(crate) layout: Layout,
     pub(crate) models: Models,
     pub(crate) downloads: Downloads,

@@ -17,6 +17,7 @@
 
 pub mod nn;
 
+mod changes;
 mod checkpoint;
 mod config;
 mod core;
@@ -29,6 +30,7 @@ mod futures;
 mod http;
 mod index;
 mod lora;
+mod metrics;
 mod models;
 mod ops;
 mod sampler;

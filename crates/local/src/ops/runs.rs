@@ -7,6 +7,7 @@ use retinker_wire::model::{CreateModelRequest, LoadWeightsRequest, adamw, model_
 use retinker_wire::path::TinkerPath;
 use retinker_wire::run::CheckpointType;
 
+use crate::changes::Change;
 use crate::core::Core;
 use crate::db::{CheckpointKind, DbError, NewRun, RunRow, Ticket, sql};
 use crate::fingerprint::Fingerprint;
@@ -14,6 +15,7 @@ use crate::futures::{Accepted, Completer, Outcome};
 use crate::http::ApiError;
 use crate::index::{Index, Run, Unsaved};
 use crate::lora::LoraShape;
+use crate::metrics;
 use crate::nn::Layout;
 use crate::time::{now_millis, time};
 use crate::trainer::{Command, CreateFrom, Job, Load, Lost, Op};
@@ -342,9 +344,18 @@ impl Core {
 
     /// Marks a run as corrupted, in memory at once.
     pub(crate) fn mark_corrupted(&self, run: &mut Run, reason: String) -> Ticket<()> {
-        let id = run.new.run_id.clone();
+        let (id, ordinal, now) = (run.new.run_id.clone(), run.ordinal, now_millis());
         run.corrupted = Some(reason.clone());
-        self.db.write(move |c| sql::mark_corrupted(c, &id, &reason))
+        self.changes.tell(Change::RunCorrupted { run_id: id.clone(), reason: reason.clone() });
+        // What is left of the run is what it stands on; its series must not show more.
+        let saved_seq = run.standing.as_ref().map_or(0, |standing| standing.new.seq);
+        run.unwritten.clear();
+        run.last_point = None;
+        self.db.write(move |c| {
+            sql::mark_corrupted(c, &id, &reason)?;
+            metrics::note_corrupted(c, ordinal, now)?;
+            metrics::truncate(c, ordinal, saved_seq)
+        })
     }
 
     /// Marks runs as corrupted, each for its reason. Blocks until that is durable.
