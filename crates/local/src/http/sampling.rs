@@ -56,8 +56,8 @@ pub(crate) async fn asample(State(core): Shared, body: Body) -> Result<Json<Samp
     match core.futures.accept_sample(&request_id, fingerprint, listener) {
         Accepted::New(completer) => match Spec::read(request) {
             Ok(spec) => {
-                if let Err((job, reason)) = core.sampler.submit(Job { source, spec, completer }) {
-                    job.completer.withdraw();
+                if let Err((completer, reason)) = core.sampler.submit(Job { source, spec, completer }) {
+                    completer.withdraw();
                     return Err(ApiError::too_many(reason));
                 }
             }
