@@ -269,7 +269,8 @@ async fn what_cannot_be_accepted_is_refused_with_a_sentence() {
             "training",
         ),
         ("load_weights", json!({"path": "tinker://r/weights/a"}), 422, "session_id"),
-        ("asample", json!({}), 404, "Not Found"),
+        ("asample", json!({}), 422, "prompt is missing"),
+        ("no_such_endpoint", json!({}), 404, "Not Found"),
         ("sessions/no-session/finish", json!({}), 404, "no-session"),
     ] {
         let (found, answer) = client.post(path, body.clone()).await;
