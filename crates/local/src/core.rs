@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::backlog::Backlog;
 use crate::datadir::Layout;
 use crate::db::Db;
 use crate::futures::Futures;
@@ -24,6 +25,7 @@ pub(crate) struct Core {
     pub(crate) models: Models,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) backlog: Arc<Backlog>,
     /// How many bytes of run states each trainer may keep in memory.
     pub(crate) memory_share: u64,
     pub(crate) session_timeout: Duration,

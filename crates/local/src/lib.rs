@@ -17,6 +17,7 @@
 
 pub mod nn;
 
+mod backlog;
 mod checkpoint;
 mod config;
 mod core;

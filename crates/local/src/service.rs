@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
+use crate::backlog::Backlog;
 use crate::config::LocalConfig;
 use crate::core::Core;
 use crate::datadir;
@@ -172,6 +173,7 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         layout,
         models: Models::builtin(),
         inboxes: (0..trainers).map(|_| Arc::default()).collect(),
+        backlog: Arc::new(Backlog::new(config.queue_limit)),
         memory_share: config.memory_limit / trainers as u64,
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::process::Process;
-use common::{Client, Run, at, batch, eventually, start};
+use common::{Client, at, batch, eventually, start};
 use retinker_local::{LocalConfig, LocalService, StartError};
 use serde_json::{Value, json};
 

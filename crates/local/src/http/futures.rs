@@ -50,10 +50,14 @@ pub(crate) async fn retrieve(
 
 /// The answer for a request that is not carried out yet.
 pub(crate) fn not_yet(core: &Core, request_id: String) -> TryAgain {
+    let (queue_state, queue_state_reason) = match (core.waits_for(&request_id), core.backlog.full()) {
+        (None, Some(full)) => (QueueState::PausedCapacity, Some(full)),
+        (waits_for, _) => (QueueState::Active, waits_for),
+    };
     TryAgain {
         kind: Some("try_again".to_owned()),
-        queue_state: Some(QueueState::Active),
-        queue_state_reason: core.waits_for(&request_id),
+        queue_state: Some(queue_state),
+        queue_state_reason,
         request_id: Some(request_id),
         ..TryAgain::default()
     }
