@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::backlog::Backlog;
 use crate::changes::Changes;
 use crate::datadir::Layout;
 use crate::db::Db;
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     pub(crate) tokenizer: PathBuf,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) backlog: Arc<Backlog>,
     /// How many bytes of run states each trainer may keep in memory.
     pub(crate) memory_share: u64,
     /// What clients get for their key.

@@ -17,6 +17,7 @@
 
 pub mod nn;
 
+mod backlog;
 mod changes;
 mod checkpoint;
 mod config;

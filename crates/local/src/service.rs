@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
+use crate::backlog::Backlog;
 use crate::changes::Changes;
 use crate::config::LocalConfig;
 use crate::core::Core;
@@ -209,6 +210,7 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         downloads: ops::Downloads::default(),
         tokenizer,
         inboxes: (0..trainers).map(|_| Arc::default()).collect(),
+        backlog: Arc::new(Backlog::new(config.queue_limit)),
         memory_share: config.memory_limit / trainers as u64,
         tokens: Arc::new(tokens),
         requires_key: config.api_key.is_some(),

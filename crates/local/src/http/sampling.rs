@@ -48,7 +48,8 @@ pub(crate) async fn asample(State(core): Shared, body: Body) -> Result<Json<Samp
             Ok(spec) => {
                 if let Some(outcome) = core.faults.of_operation("sample", &request_id) {
                     completer.complete(outcome);
-                } else if let Err((completer, reason)) = core.sampler.submit(Job { source, spec, completer }) {
+                } else if let Err((completer, reason)) = core.sampler.submit(Job { source, spec, completer })
+                {
                     completer.withdraw();
                     return Err(ApiError::too_many(reason));
                 }

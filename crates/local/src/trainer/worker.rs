@@ -208,7 +208,7 @@ impl Worker {
             let outcome = execute(core, state, (&mut self.workspace, &mut run.tally), &job, seq);
             core.note_executed(&run_id, seq, trained && !state.modified);
             // Before the client hears of it, so that a count of what waits is never too high.
-            drop(job.permit);
+            drop((job.permit, job.waiting));
             job.completer.complete(outcome);
         }
         self.list_if_ready(core, &run_id);
