@@ -12,6 +12,7 @@ mod attention;
 mod base;
 mod config;
 mod error;
+mod export;
 mod layout;
 mod linear;
 mod lora;
@@ -30,9 +31,14 @@ pub use adamw::{OptimizerState, StepMetrics, optim_step};
 pub use base::BaseModel;
 pub use config::{BOS_TOKEN, EOS_TOKEN, LoraConfig, ModelConfig, PAD_TOKEN, VOCAB_SIZE};
 pub use error::NnError;
+pub use export::BaseTensor;
 pub use layout::{Layout, TensorSpec};
 pub use lora::{Adapter, Gradients, NamedTensor, TensorView};
-pub use loss::{Example, LossTerms, cross_entropy};
-pub use model::{ExampleOutput, forward, forward_backward, forward_backward_with, next_token_logits};
+pub use loss::{
+    Clip, Example, LossTerms, PolicyLoss, RatioStats, Rollout, cross_entropy, cross_entropy_terms,
+};
+pub use model::{
+    ExampleOutput, forward, forward_backward, forward_backward_with, forward_with, next_token_logits,
+};
 pub use rng::Rng;
 pub use workspace::Workspace;

@@ -3,6 +3,7 @@
 //! A run belongs to one trainer. What a trainer holds lives on its thread and dies with it; a supervisor then notes
 //! which runs lost work, and starts a trainer with an empty memory.
 
+mod batch;
 mod inbox;
 mod job;
 mod queue;
