@@ -5,6 +5,7 @@ mod browser;
 mod checks;
 mod console;
 mod python;
+mod schema;
 mod shell;
 mod soak;
 mod test;

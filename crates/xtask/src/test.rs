@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, cargo, run, step, target_dir};
-use crate::{browser, checks, console, python, tools, up};
+use crate::{browser, checks, console, python, schema, tools, up};
 
 /// A stage's name, what it is, and how it runs.
 type Stage = (&'static str, &'static str, fn() -> Result<()>);
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     ("needs", "What the tests need", needs),
     ("lint", "Formatting and lints", checks::lint),
     ("invariants", "What ARCHITECTURE.md promises", checks::invariants),
@@ -18,6 +18,7 @@ const STAGES: [Stage; 10] = [
     ("wasm-node", "The core's tests under wasm, in Node", wasm_node),
     ("wasm-browser", "The core's tests under wasm, in Chromium", wasm_browser),
     ("console", "The console, within its size budget", console::check),
+    ("schema", "Requests made up from the service's own description", schema::test),
     ("browser", "The story in the browser, on the release binary", story),
 ];
 
@@ -46,6 +47,7 @@ fn needs() -> Result<()> {
     browser::chromium()?;
     browser::chromedriver()?;
     python::sdk()?;
+    schema::schemathesis()?;
     tools::report()
 }
 
