@@ -9,6 +9,7 @@ how many optimizer steps it took and in what time. The first answer describes wh
 
 import json
 import math
+import os
 import sys
 import time
 
@@ -105,6 +106,15 @@ class Llama(nn.Module):
         return self.head(self.norm(x))
 
 
+def blas():
+    """The file of the library that multiplies matrices, or nothing where that cannot be told."""
+    with open("/proc/self/maps") as maps:
+        files = {os.path.basename(line.split()[-1]) for line in maps if "/" in line}
+    names = [name for name in sorted(files) if "mkl_core" in name or "blas" in name]
+    # libblas.so.3 is what others stand behind.
+    return next((name for name in names if not name.startswith("libblas")), names[0] if names else "")
+
+
 def main():
     size = json.loads(sys.stdin.readline())
     torch.set_num_threads(size["threads"])
@@ -127,7 +137,7 @@ def main():
         step()
     print(json.dumps({
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "blas": blas(),
         "trained": sum(p.numel() for p in trained),
     }), flush=True)
     for line in sys.stdin:

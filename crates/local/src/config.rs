@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ pub struct LocalConfig {
     pub data_dir: PathBuf,
     /// How many runs train at the same time, each on a thread of its own; at least 1, by default 2.
     pub trainers: usize,
+    /// How many threads the trainers compute with, all together; every pass has at least one. By default one for each
+    /// core. Results do not depend on it.
+    pub threads: usize,
     /// How long a session lives without a heartbeat; 300 s by default.
     pub session_timeout: Duration,
     /// The key that callers must send in `X-API-Key`. `None`, the default, takes any or none.
@@ -29,6 +33,7 @@ impl LocalConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data_dir: data_dir.into(),
             trainers: 2,
+            threads: std::thread::available_parallelism().map_or(1, NonZero::get),
             session_timeout: Duration::from_secs(300),
             api_key: None,
             port_option: "--port",
@@ -42,6 +47,7 @@ impl fmt::Debug for LocalConfig {
             .field("listen", &self.listen)
             .field("data_dir", &self.data_dir)
             .field("trainers", &self.trainers)
+            .field("threads", &self.threads)
             .field("session_timeout", &self.session_timeout)
             .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
             .field("port_option", &self.port_option)

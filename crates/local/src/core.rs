@@ -10,6 +10,7 @@ use crate::db::Db;
 use crate::futures::Futures;
 use crate::index::Index;
 use crate::models::Models;
+use crate::nn::Threads;
 use crate::trainer::Inbox;
 
 /// What all parts of a running service share.
@@ -22,6 +23,8 @@ pub(crate) struct Core {
     pub(crate) futures: Arc<Futures>,
     pub(crate) layout: Layout,
     pub(crate) models: Models,
+    /// What the trainers compute with.
+    pub(crate) threads: Arc<Threads>,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) session_timeout: Duration,

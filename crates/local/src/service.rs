@@ -20,6 +20,7 @@ use crate::futures::Futures;
 use crate::http::{self, Guard};
 use crate::index::Index;
 use crate::models::Models;
+use crate::nn::Threads;
 use crate::ops;
 use crate::trainer;
 
@@ -169,6 +170,7 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         futures: Arc::new(Futures::default()),
         layout,
         models: Models::builtin(),
+        threads: Arc::new(Threads::new(config.threads)),
         inboxes: (0..config.trainers.max(1)).map(|_| Arc::default()).collect(),
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),

@@ -13,7 +13,6 @@ use crate::futures::Outcome;
 use crate::nn::Workspace;
 
 /// What a trainer has in memory.
-#[derive(Default)]
 struct Worker {
     runs: HashMap<Arc<str>, Held>,
     /// Runs whose next request is here, in turn.
@@ -37,7 +36,8 @@ impl Held {
 
 /// A trainer's life. Everything it holds is dropped when this returns.
 pub(super) fn run(core: &Core, inbox: &Inbox, trainer: usize) -> Exit {
-    let mut worker = Worker::default();
+    let workspace = Workspace::with_threads(Arc::clone(&core.threads));
+    let mut worker = Worker { runs: HashMap::new(), ready: VecDeque::new(), workspace };
     loop {
         let commands = match inbox.take(worker.patience()) {
             Ok(commands) => commands,
