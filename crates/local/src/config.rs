@@ -14,10 +14,18 @@ pub struct LocalConfig {
     pub data_dir: PathBuf,
     /// How many runs train at the same time, each on a thread of its own; at least 1, by default 2.
     pub trainers: usize,
+    /// How many bytes of weights, gradients and optimizer states the trainers keep in memory, shared evenly between them; 1 GiB
+    /// by default. What goes beyond is put aside in the data directory until it is asked for. Each trainer keeps at least
+    /// the run that it works on.
+    pub memory_limit: u64,
     /// How long a session lives without a heartbeat; 300 s by default.
     pub session_timeout: Duration,
     /// The key that callers must send in `X-API-Key`. `None`, the default, takes any or none.
     pub api_key: Option<String>,
+    /// The origins whose web pages may call the protocol's endpoints, such as `http://localhost:3000`; by default none.
+    pub cors_origins: Vec<String>,
+    /// Whether failures can be asked for, over HTTP and by rules for what is still to come; by default not.
+    pub faults: bool,
     /// The option that sets the port, for what is said of a busy one; `--port` by default.
     pub port_option: &'static str,
 }
@@ -29,8 +37,11 @@ impl LocalConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data_dir: data_dir.into(),
             trainers: 2,
+            memory_limit: 1 << 30,
             session_timeout: Duration::from_secs(300),
             api_key: None,
+            cors_origins: Vec::new(),
+            faults: false,
             port_option: "--port",
         }
     }
@@ -42,8 +53,11 @@ impl fmt::Debug for LocalConfig {
             .field("listen", &self.listen)
             .field("data_dir", &self.data_dir)
             .field("trainers", &self.trainers)
+            .field("memory_limit", &self.memory_limit)
             .field("session_timeout", &self.session_timeout)
             .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
+            .field("cors_origins", &self.cors_origins)
+            .field("faults", &self.faults)
             .field("port_option", &self.port_option)
             .finish()
     }

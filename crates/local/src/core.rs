@@ -8,10 +8,13 @@ use tokio::sync::watch;
 
 use crate::datadir::Layout;
 use crate::db::Db;
+use crate::faults::Rules;
 use crate::futures::Futures;
+use crate::http::Tokens;
 use crate::index::Index;
 use crate::models::Models;
 use crate::ops::Downloads;
+use crate::sampler::Sampler;
 use crate::trainer::Inbox;
 
 /// Whose everything is: the service has one user.
@@ -25,6 +28,8 @@ pub(crate) const OWNER: &str = "local";
 pub(crate) struct Core {
     pub(crate) db: Db,
     pub(crate) futures: Arc<Futures>,
+    /// What is to go wrong.
+    pub(crate) faults: Rules,
     pub(crate) layout: Layout,
     pub(crate) models: Models,
     pub(crate) downloads: Downloads,
@@ -32,6 +37,13 @@ pub(crate) struct Core {
     pub(crate) tokenizer: PathBuf,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    /// How many bytes of run states each trainer may keep in memory.
+    pub(crate) memory_share: u64,
+    /// What clients get for their key.
+    pub(crate) tokens: Arc<Tokens>,
+    /// Whether callers need a certain key.
+    pub(crate) requires_key: bool,
+    pub(crate) sampler: Sampler,
     pub(crate) session_timeout: Duration,
     /// Becomes true when the service stops.
     pub(crate) stopping: watch::Sender<bool>,

@@ -26,6 +26,11 @@ impl Layout {
         self.root.join("checkpoints")
     }
 
+    /// Where trainers put runs aside that do not fit into memory.
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.root.join("aside")
+    }
+
     /// The directory itself.
     pub(crate) fn root(&self) -> &Path {
         &self.root

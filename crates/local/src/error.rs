@@ -120,6 +120,9 @@ pub enum StartError {
         /// Where it was to listen.
         address: SocketAddr,
     },
+    /// What was to be an origin of web pages is none.
+    #[error("{0} (--cors-origin)")]
+    Origin(String),
     /// The settings make no sense, or a thread could not be started.
     #[error("the local service cannot start: {0}")]
     Other(String),

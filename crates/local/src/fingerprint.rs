@@ -50,6 +50,14 @@ impl Fingerprint {
         }
         Self(hash.0.finalize().into())
     }
+
+    /// The fingerprint of a body in JSON.
+    pub(crate) fn of_body(operation: &str, body: &Value) -> Self {
+        let mut hash = Hash(Sha256::new());
+        hash.text(operation);
+        hash.json(body);
+        Self(hash.0.finalize().into())
+    }
 }
 
 /// Everything of variable length is preceded by its length, so that no two requests run together to the same bytes.

@@ -4,11 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use retinker_wire::future::RequestErrorCategory;
+use retinker_wire::sampling::{FutureCompletion, SampleResponse};
 use retinker_wire::training::ForwardBackwardOutput;
 use tokio::sync::watch;
 
 use crate::fingerprint::Fingerprint;
 use crate::sync::lock;
+use crate::time::now_millis;
 
 /// How many bytes of results are kept for clients that have not read them, or read them again.
 const KEPT_BYTES: usize = 256 << 20;
@@ -20,6 +22,8 @@ const KEPT_RESULTS: usize = 200_000;
 pub(crate) enum Outcome {
     /// A forward pass, with or without gradients.
     Forward(ForwardBackwardOutput),
+    /// Samples.
+    Sample(SampleResponse),
     /// Anything else that worked.
     Done(serde_json::Value),
     /// It failed.
@@ -52,6 +56,7 @@ impl Outcome {
                 let tensors = output.loss_fn_outputs.iter().flat_map(|fields| fields.values());
                 SMALL + tensors.map(|tensor| tensor.estimated_bytes() + 128).sum::<usize>()
             }
+            Self::Sample(response) => SMALL + response.estimated_bytes(),
             _ => SMALL,
         }
     }
@@ -61,14 +66,34 @@ impl Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Futures {
     table: Mutex<Table>,
+    /// The newest cursor of all listeners' news.
+    news: watch::Sender<u64>,
+}
+
+/// Who may ask for the news of several requests at once: one client of a sampling session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Listener {
+    pub(crate) sampling_session_id: String,
+    pub(crate) clone: u64,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     entries: HashMap<String, Entry>,
-    /// Resolved ones, oldest first, with their sizes.
-    resolved: VecDeque<(String, usize)>,
+    /// Resolved ones, oldest first; some may have been forgotten since.
+    resolved: VecDeque<String>,
     bytes: usize,
+    /// What was resolved for each listener and not yet acknowledged, oldest first.
+    news: HashMap<Listener, VecDeque<News>>,
+    /// The newest cursor. It never goes back, not even when the service is started anew.
+    cursor: u64,
+}
+
+#[derive(Debug)]
+struct News {
+    cursor: u64,
+    request_id: String,
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +101,9 @@ struct Entry {
     outcome: watch::Sender<Option<Arc<Outcome>>>,
     /// What was asked for; `None` for the creation of a model.
     fingerprint: Option<Fingerprint>,
+    listener: Option<Listener>,
+    /// How much memory the outcome takes.
+    bytes: usize,
 }
 
 /// Whether a request is new.
@@ -91,18 +119,39 @@ pub(crate) enum Accepted {
 impl Futures {
     /// Takes a request in, once.
     pub(crate) fn accept(self: &Arc<Self>, request_id: &str, fingerprint: Option<Fingerprint>) -> Accepted {
+        self.take_in(request_id, fingerprint, None, "the trainer that was to carry it out lost its memory")
+    }
+
+    /// Takes a sampling request in, once. Its listener will hear when it is done.
+    pub(crate) fn accept_sample(
+        self: &Arc<Self>,
+        request_id: &str,
+        fingerprint: Option<Fingerprint>,
+        listener: Option<Listener>,
+    ) -> Accepted {
+        self.take_in(
+            request_id,
+            fingerprint,
+            listener,
+            "the sampler that was to carry it out failed or was stopped",
+        )
+    }
+
+    fn take_in(
+        self: &Arc<Self>,
+        request_id: &str,
+        fingerprint: Option<Fingerprint>,
+        listener: Option<Listener>,
+        lost: &'static str,
+    ) -> Accepted {
         let mut table = lock(&self.table);
         if let Some(entry) = table.entries.get(request_id) {
             return if entry.fingerprint == fingerprint { Accepted::Before } else { Accepted::Reused };
         }
-        let entry = Entry { outcome: watch::Sender::new(None), fingerprint };
+        let entry = Entry { outcome: watch::Sender::new(None), fingerprint, listener, bytes: 0 };
         table.entries.insert(request_id.to_owned(), entry);
-        Accepted::New(Completer {
-            futures: Arc::clone(self),
-            request_id: request_id.to_owned(),
-            lost: "the trainer that was to carry it out lost its memory",
-            open: true,
-        })
+        let (futures, request_id) = (Arc::clone(self), request_id.to_owned());
+        Accepted::New(Completer { futures, request_id, lost, open: true })
     }
 
     /// Something to wait on; `None` for a request that is not known, or whose result is no longer kept.
@@ -112,20 +161,87 @@ impl Futures {
 
     fn resolve(&self, request_id: &str, outcome: Outcome) {
         let bytes = outcome.bytes();
-        let mut table = lock(&self.table);
-        let Some(entry) = table.entries.get(request_id) else { return };
+        let failed = matches!(outcome, Outcome::Failed { .. } | Outcome::Gone(_));
+        let mut guard = lock(&self.table);
+        let table = &mut *guard;
+        let Some(entry) = table.entries.get_mut(request_id) else { return };
+        entry.bytes = bytes;
         entry.outcome.send_replace(Some(Arc::new(outcome)));
-        table.resolved.push_back((request_id.to_owned(), bytes));
+        if let Some(listener) = entry.listener.clone() {
+            let now = u64::try_from(now_millis()).unwrap_or_default() * 1000;
+            table.cursor = now.max(table.cursor + 1);
+            let news = News { cursor: table.cursor, request_id: request_id.to_owned(), failed };
+            table.news.entry(listener).or_default().push_back(news);
+            self.news.send_replace(table.cursor);
+        }
+        table.resolved.push_back(request_id.to_owned());
         table.bytes += bytes;
         while table.bytes > KEPT_BYTES || table.resolved.len() > KEPT_RESULTS {
-            let Some((oldest, bytes)) = table.resolved.pop_front() else { break };
-            table.entries.remove(&oldest);
-            table.bytes -= bytes;
+            let Some(oldest) = table.resolved.pop_front() else { break };
+            table.forget_resolved(&oldest);
         }
+    }
+
+    /// Changes whenever there are news for some listener.
+    pub(crate) fn listen(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// What was resolved for a listener after the cursor, and the cursor for the next call. All up to the cursor is known
+    /// to the listener, and the results of the requests in `read` are not needed any more.
+    pub(crate) fn news(
+        &self,
+        listener: &Listener,
+        cursor: u64,
+        read: &[String],
+    ) -> (Vec<FutureCompletion>, u64) {
+        let mut table = lock(&self.table);
+        for request_id in read {
+            if table.entries.get(request_id).is_some_and(|entry| entry.listener.as_ref() == Some(listener)) {
+                table.forget_resolved(request_id);
+            }
+        }
+        let Some(news) = table.news.get_mut(listener) else { return (Vec::new(), cursor) };
+        while news.front().is_some_and(|first| first.cursor <= cursor) {
+            news.pop_front();
+        }
+        let completion = |news: &News| {
+            let request_id = news.request_id.clone();
+            if news.failed {
+                FutureCompletion::Failed { request_id }
+            } else {
+                FutureCompletion::Finished { request_id }
+            }
+        };
+        let next = news.back().map_or(cursor, |last| last.cursor);
+        let completions: Vec<FutureCompletion> = news.iter().map(completion).collect();
+        if completions.is_empty() {
+            table.news.remove(listener);
+        }
+        (completions, next)
     }
 
     fn forget(&self, request_id: &str) {
         lock(&self.table).entries.remove(request_id);
+    }
+}
+
+impl Table {
+    /// Lets go of a result, if it is still there.
+    fn forget_resolved(&mut self, request_id: &str) {
+        if self.entries.get(request_id).is_none_or(|entry| entry.outcome.borrow().is_none()) {
+            return;
+        }
+        let Some(entry) = self.entries.remove(request_id) else { return };
+        self.bytes -= entry.bytes;
+        if let Some(listener) = entry.listener
+            && let Some(news) = self.news.get_mut(&listener)
+        {
+            news.retain(|news| news.request_id != request_id);
+            if news.is_empty() {
+                self.news.remove(&listener);
+            }
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod index;
 mod lora;
 mod models;
 mod ops;
+mod sampler;
 mod service;
 mod sync;
 mod time;
@@ -39,5 +40,8 @@ mod trainer;
 
 pub use config::LocalConfig;
 pub use error::StartError;
-pub use faults::{FaultError, Faults, StoppedTrainer};
+pub use faults::{
+    ActiveFaults, Damage, Damaged, DropWhen, FaultError, Faults, OperationRule, Pause, RequestFault,
+    RequestRule, StoppedTrainer,
+};
 pub use service::LocalService;

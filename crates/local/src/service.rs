@@ -15,12 +15,13 @@ use crate::core::Core;
 use crate::datadir;
 use crate::db::{Db, DbError};
 use crate::error::StartError;
-use crate::faults::Faults;
+use crate::faults::{Faults, Line, Lines, Rules};
 use crate::futures::Futures;
-use crate::http::{self, Guard};
+use crate::http::{self, Guard, Origins, Tokens};
 use crate::index::Index;
 use crate::models::Models;
 use crate::ops;
+use crate::sampler;
 use crate::tokenizer;
 use crate::trainer;
 
@@ -35,6 +36,7 @@ pub struct LocalService {
     server: Option<Task<()>>,
     upkeep: Option<Task<()>>,
     trainers: Vec<JoinHandle<()>>,
+    sampler: Option<JoinHandle<()>>,
 }
 
 impl LocalService {
@@ -45,6 +47,7 @@ impl LocalService {
         if !config.listen.ip().is_loopback() && config.api_key.as_ref().is_none_or(String::is_empty) {
             return Err(StartError::KeyRequired { address: config.listen });
         }
+        let origins = Origins::new(&config.cors_origins).map_err(StartError::Origin)?;
         let (core, rows) = {
             let config = config.clone();
             tokio::task::spawn_blocking(move || open(&config))
@@ -65,17 +68,26 @@ impl LocalService {
         })?;
         let trainers = trainer::start(&core)
             .map_err(|e| StartError::Other(format!("a trainer's thread cannot be started ({e})")))?;
-        let router = http::router(Arc::clone(&core), Guard::new(address, config.api_key.as_deref()));
-        let mut stopping = core.stopping.subscribe();
+        let guard = Guard::new(address, config.api_key.as_deref(), Arc::clone(&core.tokens), origins);
+        let router = http::router(Arc::clone(&core), guard);
+        let (mut stopping, faults) = (core.stopping.subscribe(), config.faults);
+        let sampler = sampler::start(&core)
+            .map_err(|e| StartError::Other(format!("the sampler's thread cannot be started ({e})")))?;
         let server = tokio::spawn(async move {
             let listener = listener.tap_io(|stream| {
                 // Small answers would wait for the acknowledgement of the one before.
                 let _ = stream.set_nodelay(true);
             });
-            let served = axum::serve(listener, router).with_graceful_shutdown(async move {
+            let stop = async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
-            });
-            if let Err(error) = served.await {
+            };
+            let served = if faults {
+                let router = router.into_make_service_with_connect_info::<Line>();
+                axum::serve(Lines(listener), router).with_graceful_shutdown(stop).await
+            } else {
+                axum::serve(listener, router).with_graceful_shutdown(stop).await
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "the local service stopped listening");
             }
         });
@@ -89,7 +101,14 @@ impl LocalService {
             trainers = core.trainers(),
             "local service started"
         );
-        Ok(Self { address, core, server: Some(server), upkeep: Some(upkeep), trainers })
+        Ok(Self {
+            address,
+            core,
+            server: Some(server),
+            upkeep: Some(upkeep),
+            trainers,
+            sampler: Some(sampler),
+        })
     }
 
     /// Where it listens.
@@ -133,7 +152,11 @@ impl LocalService {
         }
         self.core.note_progress().await;
         let (core, trainers) = (Arc::clone(&self.core), std::mem::take(&mut self.trainers));
+        let sampler = self.sampler.take();
         let stopped = tokio::task::spawn_blocking(move || {
+            if let Some(sampler) = sampler {
+                sampler::stop(&core, sampler);
+            }
             trainer::stop(&core, trainers);
             core.db.close();
         });
@@ -149,6 +172,7 @@ impl Drop for LocalService {
         for inbox in &self.core.inboxes {
             inbox.stop();
         }
+        self.core.sampler.stop();
     }
 }
 
@@ -167,15 +191,24 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
     let tokenizer = tokenizer::provide(layout.root()).map_err(|e| {
         StartError::Other(format!("the tokenizer cannot be written to {} ({e})", layout.root().display()))
     })?;
+    let tokens = Tokens::new()
+        .map_err(|e| StartError::Other(format!("the system gives no random numbers for tokens ({e})")))?;
     let (index, unlisted) = Index::new(rows, Instant::now());
+    trainer::remove_leftovers(&layout.aside());
+    let trainers = config.trainers.max(1);
     let core = Arc::new(Core {
         db,
         futures: Arc::new(Futures::default()),
+        faults: Rules::new(config.faults),
         layout,
         models: Models::builtin(),
         downloads: ops::Downloads::default(),
         tokenizer,
-        inboxes: (0..config.trainers.max(1)).map(|_| Arc::default()).collect(),
+        inboxes: (0..trainers).map(|_| Arc::default()).collect(),
+        memory_share: config.memory_limit / trainers as u64,
+        tokens: Arc::new(tokens),
+        requires_key: config.api_key.is_some(),
+        sampler: sampler::Sampler::default(),
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),
         index: Mutex::new(index),

@@ -3,84 +3,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Once;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use common::{Client, Run, batch, eventually, start};
+use common::process::Process;
+use common::{Client, at, batch, eventually, start};
 use retinker_local::{LocalConfig, LocalService, StartError};
 use serde_json::{Value, json};
-
-/// A service in a process of its own, which can be killed.
-struct Process {
-    child: Child,
-    base: String,
-}
-
-impl Process {
-    fn start(data_dir: &Path) -> Self {
-        let mut child = Command::new(serve_program())
-            .arg(data_dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut base = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut base).unwrap();
-        assert!(base.starts_with("http://"), "the service did not start: {base}");
-        Self { child, base: base.trim().to_owned() }
-    }
-
-    /// SIGKILL: nothing of the process runs after this.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The example `serve`, which lies beside the tests. `cargo test --test durability` alone does not build it.
-fn serve_program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let target = test.parent().and_then(Path::parent).unwrap();
-    let program = target.join("examples").join(format!("serve{}", std::env::consts::EXE_SUFFIX));
-    static BUILT: Once = Once::new();
-    BUILT.call_once(|| {
-        let built = std::fs::metadata(&program).and_then(|file| file.modified());
-        let source = newest(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
-        if built.is_ok_and(|built| built >= source) {
-            return;
-        }
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "retinker-local", "--example", "serve"]);
-        build.env("CARGO_TARGET_DIR", target.parent().unwrap());
-        if target.file_name().is_some_and(|name| name == "release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "the example serve could not be built");
-    });
-    program
-}
-
-/// When anything below a directory was last changed.
-fn newest(directory: &Path) -> SystemTime {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let times = entries
-        .map(|path| if path.is_dir() { newest(&path) } else { path.metadata().unwrap().modified().unwrap() });
-    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-fn at(client: &Client, run: &Run) -> Run {
-    Run { client: client.clone(), ..run.clone() }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_the_dirty_are_flagged_the_clean_go_on_and_all_saved_is_there() {

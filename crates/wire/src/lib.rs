@@ -12,6 +12,7 @@ pub mod path;
 pub mod proto;
 pub mod run;
 pub mod sampler;
+pub mod sampling;
 pub mod session;
 pub mod tensor;
 pub mod time;

@@ -218,3 +218,80 @@ pub struct BatchedTensor {
     #[prost(int64, repeated, tag = "4")]
     pub trailing_shape: Vec<i64>,
 }
+
+/// Why a sample ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+#[allow(missing_docs)]
+pub enum StopReason {
+    Stop = 0,
+    Length = 1,
+}
+
+/// The result of sampling.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SampleResponse {
+    /// One per sample, in the order of the submission's `sample_sequence_ids`.
+    #[prost(message, repeated, tag = "1")]
+    pub sequences: Vec<SampledSequence>,
+    /// One per prompt token: float32, NaN where there is none.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub prompt_logprobs: Option<Bytes>,
+    /// One row per prompt token.
+    #[prost(message, optional, tag = "3")]
+    pub topk_prompt_logprobs: Option<TopkLogprobs>,
+    /// How many prompt tokens were in the cache already.
+    #[prost(int32, tag = "4")]
+    pub prompt_cache_hit_tokens: i32,
+    /// In the shape and layout of the request's tokens.
+    #[prost(message, optional, tag = "5")]
+    pub target_prompt_logprobs: Option<Tensor>,
+    /// Other tokens drawn for the prompt's positions.
+    #[prost(message, optional, tag = "6")]
+    pub prompt_alt_tokens: Option<PromptAltTokens>,
+}
+
+/// One sample.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SampledSequence {
+    /// Why it ended, a [`StopReason`].
+    #[prost(enumeration = "StopReason", tag = "1")]
+    pub stop_reason: i32,
+    /// Token ids: int32.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub tokens: Bytes,
+    /// One per token: float32.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub logprobs: Option<Bytes>,
+    /// One row per token.
+    #[prost(message, optional, tag = "4")]
+    pub topk_sampled_logprobs: Option<TopkLogprobs>,
+}
+
+/// The most probable tokens of several positions: two matrices of `length` rows and `k` columns.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TopkLogprobs {
+    /// Token ids: int32; 0 in cells that are empty.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub token_ids: Bytes,
+    /// Log-probabilities: float32; -99999 in cells that are empty.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub logprobs: Bytes,
+    /// Columns.
+    #[prost(uint32, tag = "3")]
+    pub k: u32,
+    /// Rows.
+    #[prost(uint32, tag = "4")]
+    pub length: u32,
+}
+
+/// Tokens drawn for each prompt position after the first: two matrices of one shape.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PromptAltTokens {
+    /// Token ids: int64.
+    #[prost(message, optional, tag = "1")]
+    pub tokens: Option<Tensor>,
+    /// Their log-probabilities: float32.
+    #[prost(message, optional, tag = "2")]
+    pub logprobs: Option<Tensor>,
+}

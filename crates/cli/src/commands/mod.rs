@@ -1,5 +1,6 @@
 //! One file per command.
 
 pub(crate) mod console;
+pub(crate) mod fault;
 pub(crate) mod local;
 pub(crate) mod up;

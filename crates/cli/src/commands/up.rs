@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Where everything is kept. Default: the user's data directory.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Let the service be made to fail: see 'retinker local fault --help'.
+    #[arg(long)]
+    faults: bool,
     /// Leave an empty data directory empty.
     #[arg(long)]
     no_demo: bool,
@@ -37,6 +40,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let service = LocalService::start(LocalConfig {
         listen: local(args.service_port),
+        faults: args.faults,
         port_option: "--service-port",
         ..LocalConfig::new(data_dir.join("service"))
     })

@@ -12,12 +12,14 @@ use prost::Message;
 use retinker_wire::future::{PROTOBUF, QueueState, RequestFailed, RetrieveFutureRequest, TryAgain};
 
 use super::body::Body;
-use super::{ApiError, Shared};
+use super::{ApiError, Shared, sampling};
 use crate::core::Core;
 use crate::futures::Outcome;
 
 /// How long a question is held before the answer is "try again". Clients give up after 45 s.
 const HOLD: Duration = Duration::from_secs(20);
+/// How long while work is paused.
+const PAUSED_HOLD: Duration = Duration::from_secs(1);
 
 pub(crate) async fn retrieve(
     State(core): Shared,
@@ -32,6 +34,7 @@ pub(crate) async fn retrieve(
     let Some(mut result) = core.futures.watch(&request_id) else {
         return match core.forgotten(&request_id) {
             Some(outcome) => answer(&outcome, protobuf),
+            None if core.is_sample(&request_id) => Err(sampling::lost(&request_id)),
             None => Err(ApiError::not_found(format!("request {request_id} does not exist"))),
         };
     };
@@ -39,6 +42,7 @@ pub(crate) async fn retrieve(
     let outcome: Option<Arc<Outcome>> = tokio::select! {
         resolved = result.wait_for(Option::is_some) => resolved.ok().and_then(|outcome| outcome.clone()),
         () = tokio::time::sleep(HOLD) => None,
+        () = told_of_pause(&core) => None,
         _ = stopping.wait_for(|stopping| *stopping) => None,
     };
     match outcome {
@@ -48,12 +52,22 @@ pub(crate) async fn retrieve(
     }
 }
 
+/// Resolves a while after work was paused: clients hear of it soon, yet do not ask over and over.
+async fn told_of_pause(core: &Core) {
+    core.faults.wait_for_pause().await;
+    tokio::time::sleep(PAUSED_HOLD).await;
+}
+
 /// The answer for a request that is not carried out yet.
 pub(crate) fn not_yet(core: &Core, request_id: String) -> TryAgain {
+    let (queue_state, queue_state_reason) = match core.faults.paused() {
+        Some(pause) => (pause.queue_state, pause.reason),
+        None => (QueueState::Active, core.waits_for(&request_id)),
+    };
     TryAgain {
         kind: Some("try_again".to_owned()),
-        queue_state: Some(QueueState::Active),
-        queue_state_reason: core.waits_for(&request_id),
+        queue_state: Some(queue_state),
+        queue_state_reason,
         request_id: Some(request_id),
         ..TryAgain::default()
     }
@@ -65,6 +79,10 @@ fn answer(outcome: &Outcome, protobuf: bool) -> Result<Response, ApiError> {
             Ok(([(CONTENT_TYPE, PROTOBUF)], output.to_proto().encode_to_vec()).into_response())
         }
         Outcome::Forward(output) => Ok(Json(output).into_response()),
+        Outcome::Sample(response) if protobuf => {
+            Ok(([(CONTENT_TYPE, PROTOBUF)], response.to_proto().encode_to_vec()).into_response())
+        }
+        Outcome::Sample(response) => Ok(Json(response).into_response()),
         Outcome::Done(result) => Ok(Json(result).into_response()),
         Outcome::Failed { message, category } => {
             Ok(Json(RequestFailed { error: message.clone(), category: category.clone() }).into_response())

@@ -1,12 +1,18 @@
-//! The protocol's endpoints, under `/api/v1`. They check, ask the core, and answer; nothing here blocks or computes.
+//! The protocol's endpoints, under `/api/v1`, and the service's own, under `/retinker/local/v1`. They check, ask the core,
+//! and answer; nothing here blocks or computes.
 
+mod auth;
 mod body;
+mod cors;
 mod downloads;
 mod error;
+mod faults;
 mod futures;
 mod guard;
+mod inject;
 mod runs;
 mod samplers;
+mod sampling;
 mod service;
 mod sessions;
 mod training;
@@ -20,6 +26,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post, put};
 
+pub(crate) use auth::Tokens;
+pub(crate) use cors::Origins;
 pub(crate) use error::ApiError;
 #[cfg(test)]
 pub(crate) use futures::not_yet;
@@ -39,6 +47,8 @@ pub(crate) fn router(core: Arc<Core>, guard: Guard) -> Router {
         .route("/healthz", get(service::healthz))
         .route("/client/config", post(service::client_config))
         .route("/client/dynamic_config", post(service::dynamic_config))
+        .route("/auth/token", post(auth::token))
+        .route("/auth/apikey/me", get(auth::describe_key).delete(auth::delete_key))
         .route("/get_server_capabilities", get(service::capabilities))
         .route("/telemetry", post(service::telemetry))
         .route("/create_session", post(sessions::create))
@@ -64,6 +74,9 @@ pub(crate) fn router(core: Arc<Core>, guard: Guard) -> Router {
         .route("/weights_info", post(weights::info))
         .route("/copy_weights", post(weights::copy))
         .route("/retrieve_future", post(futures::retrieve))
+        .route("/retrieve_futures", post(sampling::retrieve_futures))
+        .route("/cancel_future", post(sampling::cancel_future))
+        .route("/asample", post(sampling::asample))
         .route("/training_runs", get(runs::list))
         .route("/training_runs/{run_id}", get(runs::get))
         .route("/training_runs/{run_id}/checkpoints", get(weights::list_of_run))
@@ -72,12 +85,14 @@ pub(crate) fn router(core: Arc<Core>, guard: Guard) -> Router {
         .route("/checkpoints", get(weights::list))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(Arc::clone(&core));
-    let own = Router::new()
+    let mut router = Router::new().nest("/api/v1", api);
+    if core.faults.enabled() {
+        router = router.layer(from_fn_with_state(Arc::clone(&core), inject::inject));
+    }
+    router
         .route(&format!("{}/{{secret}}/{{name}}", downloads::FILES), get(downloads::file))
-        .with_state(core);
-    Router::new()
-        .nest("/api/v1", api)
-        .merge(own)
+        .with_state(Arc::clone(&core))
+        .nest(faults::PREFIX, faults::router(core))
         .fallback(async || ApiError::not_offered())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(Arc::new(guard), guard::guard))

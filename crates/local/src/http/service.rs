@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::USER_AGENT;
+use axum::http::{HeaderMap, HeaderValue};
 use retinker_wire::capabilities::{ServerCapabilities, SupportedModel};
 use serde_json::{Value, json};
 
@@ -12,9 +14,13 @@ pub(crate) async fn healthz() -> Json<Value> {
 }
 
 /// How clients should talk to it. Compression on a local link would only cost time.
-pub(crate) async fn client_config() -> Json<Value> {
+///
+/// The official SDK is told to exchange its key for a token, by which alone it knows who it is (`tinker auth whoami`). Other
+/// clients need not be able to: their keys do as they are.
+pub(crate) async fn client_config(headers: HeaderMap) -> Json<Value> {
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
     Json(json!({
-        "pjwt_auth_enabled": false,
+        "pjwt_auth_enabled": agent.starts_with(b"AsyncTinker/Python"),
         "parallel_fwdbwd_chunks": true,
         "proto_compress_fwdbwd": false,
         "sample_use_retrieve_futures": false,
@@ -24,7 +30,7 @@ pub(crate) async fn client_config() -> Json<Value> {
 }
 
 pub(crate) async fn dynamic_config() -> Json<Value> {
-    Json(json!({}))
+    Json(json!({ "sample_cancel_enabled": true }))
 }
 
 pub(crate) async fn capabilities(State(core): Shared) -> Json<ServerCapabilities> {
@@ -32,7 +38,7 @@ pub(crate) async fn capabilities(State(core): Shared) -> Json<ServerCapabilities
         model_name: Some(config.name.clone()),
         max_context_length: Some(config.max_context as u64),
         trainable: Some(true),
-        sampleable: Some(false),
+        sampleable: Some(true),
     });
     Json(ServerCapabilities { supported_models: models.collect() })
 }

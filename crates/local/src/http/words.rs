@@ -25,10 +25,19 @@ fn explain(path: &str, error: &serde_json::Error) -> String {
         let dot = if path.is_empty() { "" } else { "." };
         return format!("{path}{dot}{} is missing", field.trim_matches('`'));
     }
+    if let Some((found, known)) = text.strip_prefix("unknown field ").and_then(|text| text.split_once(", ")) {
+        let known = known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "");
+        return format!("{} is not known here; known: {known}", found.trim_matches('`'));
+    }
     let member = if path.is_empty() { "the body" } else { path };
     let mismatch = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
     if let Some((found, expected)) = mismatch.and_then(|mismatch| mismatch.rsplit_once(", expected ")) {
         return format!("{member} must be {}, not {}", expectation(expected), finding(found));
+    }
+    if let Some((found, known)) = text.strip_prefix("unknown variant ").and_then(|text| text.split_once(", "))
+    {
+        let known = known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "");
+        return format!("{member} must be one of {known}, not '{}'", found.trim_matches('`'));
     }
     if text.starts_with("data did not match any variant") {
         return format!("{member} has none of the forms that are known here");

@@ -75,6 +75,17 @@ impl OptimizerState {
         m.chain(views(&self.layout, &self.v).map(named(V_PREFIX))).collect()
     }
 
+    /// A state of moments as [`Self::moments`] gives them.
+    pub fn from_moments(layout: &Arc<Layout>, step: u64, moments: [Vec<f32>; 2]) -> Result<Self, NnError> {
+        let [m, v] = moments;
+        Ok(Self { layout: Arc::clone(layout), step, m: layout.fitting(m)?, v: layout.fitting(v)? })
+    }
+
+    /// The running means of gradients and of squared gradients, in the layout's order.
+    pub fn moments(&self) -> [&[f32]; 2] {
+        [&self.m, &self.v]
+    }
+
     /// How many steps were taken.
     pub fn step(&self) -> u64 {
         self.step

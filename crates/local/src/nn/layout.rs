@@ -164,6 +164,11 @@ impl Layout {
         &self.tensors
     }
 
+    /// Values that are as many as all tensors have together.
+    pub(super) fn fitting(&self, values: Vec<f32>) -> Result<Vec<f32>, NnError> {
+        if values.len() == self.parameter_count() { Ok(values) } else { Err(NnError::LayoutMismatch) }
+    }
+
     /// How many values all tensors have together.
     pub fn parameter_count(&self) -> usize {
         self.groups.lora_len

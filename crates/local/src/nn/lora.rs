@@ -125,6 +125,16 @@ impl Adapter {
         Ok(Self { layout: Arc::new(layout), data })
     }
 
+    /// An adapter of values as [`Self::values`] gives them.
+    pub fn from_values(layout: &Arc<Layout>, values: Vec<f32>) -> Result<Self, NnError> {
+        Ok(Self { layout: Arc::clone(layout), data: layout.fitting(values)? })
+    }
+
+    /// All values, in the layout's order.
+    pub fn values(&self) -> &[f32] {
+        &self.data
+    }
+
     /// What tensors it has; gradients and optimizer states are made from it.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
@@ -157,6 +167,16 @@ impl Gradients {
     /// Zero gradients.
     pub fn zeros(layout: &Arc<Layout>) -> Self {
         Self { layout: Arc::clone(layout), data: vec![0.0; layout.parameter_count()] }
+    }
+
+    /// Gradients of values as [`Self::values`] gives them.
+    pub fn from_values(layout: &Arc<Layout>, values: Vec<f32>) -> Result<Self, NnError> {
+        Ok(Self { layout: Arc::clone(layout), data: layout.fitting(values)? })
+    }
+
+    /// All values, in the layout's order.
+    pub fn values(&self) -> &[f32] {
+        &self.data
     }
 
     /// Forgets what was accumulated.

@@ -12,6 +12,7 @@ mod attention;
 mod base;
 mod config;
 mod error;
+mod generate;
 mod layout;
 mod linear;
 mod lora;
@@ -21,6 +22,7 @@ mod matmul;
 mod model;
 mod ops;
 mod rng;
+mod sampling;
 mod workspace;
 
 #[cfg(test)]
@@ -30,9 +32,11 @@ pub use adamw::{OptimizerState, StepMetrics, optim_step};
 pub use base::BaseModel;
 pub use config::{BOS_TOKEN, EOS_TOKEN, LoraConfig, ModelConfig, PAD_TOKEN, VOCAB_SIZE};
 pub use error::NnError;
+pub use generate::{DecodeScratch, MergedModel, Prompt, Sequence};
 pub use layout::{Layout, TensorSpec};
 pub use lora::{Adapter, Gradients, NamedTensor, TensorView};
 pub use loss::{Example, LossTerms, cross_entropy};
 pub use model::{ExampleOutput, forward, forward_backward, forward_backward_with, next_token_logits};
 pub use rng::Rng;
+pub use sampling::{Choice, Distribution};
 pub use workspace::Workspace;

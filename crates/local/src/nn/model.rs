@@ -130,7 +130,7 @@ fn check_terms(terms: &LossTerms, index: usize, len: usize) -> Result<(), NnErro
 }
 
 /// Runs the layers and the final norm; the activations stay in `s`.
-fn layers_forward(base: &BaseModel, merged: &[f32], tokens: &[u32], s: &mut SequenceBuffers) {
+pub(super) fn layers_forward(base: &BaseModel, merged: &[f32], tokens: &[u32], s: &mut SequenceBuffers) {
     let config = &base.config;
     let (len, d, half) = (tokens.len(), config.d_model, config.head_width() / 2);
     let (narrow, qkv_len, ff_len) = (len * d, len * config.qkv_width(), len * config.d_ff);

@@ -11,7 +11,6 @@ mod upkeep;
 
 pub(crate) use downloads::{Downloads, VALID as DOWNLOAD_VALID};
 pub(crate) use runs::{checkpoint_path, training_path, unknown_run};
-pub(crate) use samplers::Source;
 pub(crate) use search::labels;
 pub(crate) use sessions::unknown_session;
 pub(crate) use upkeep::keep_up;

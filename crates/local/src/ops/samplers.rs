@@ -8,16 +8,8 @@ use super::runs::{check_number, checkpoint_path};
 use crate::core::Core;
 use crate::db::{CheckpointKind, CheckpointRow, NewSampler, SamplerRow, sql};
 use crate::http::ApiError;
+use crate::sampler::Source;
 use crate::time::now_millis;
-
-/// Weights to sample from.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// A base model, by name.
-    Base(String),
-    /// A base model with the adapter of a checkpoint.
-    Checkpoint(Arc<CheckpointRow>),
-}
 
 impl Core {
     /// Makes a sampling session. Asked for again it is found.
@@ -124,6 +116,19 @@ impl Core {
                 "sampler {sampler_id} has nothing to sample from: {path} was deleted, or has expired"
             ))
         })
+    }
+
+    /// What took the place of weights that samplers followed.
+    pub(crate) fn newer_copy(&self, weights: &CheckpointRow) -> Option<Arc<CheckpointRow>> {
+        let index = self.index();
+        let run = index.run(&weights.new.run_id)?;
+        let samplers = &index.session(&run.new.session_id)?.samplers;
+        let followers = samplers
+            .iter()
+            .filter_map(|id| index.sampler(id))
+            .filter(|sampler| sampler.row.new.follows.as_deref() == Some(weights.new.run_id.as_str()));
+        let newer = followers.filter_map(|sampler| sampler.checkpoint.as_ref());
+        newer.max_by_key(|row| row.ordinal).filter(|row| row.ordinal > weights.ordinal).cloned()
     }
 
     /// Gives a client of a sampler a number that no other client of it has.

@@ -171,7 +171,7 @@ impl Core {
                 }
                 if let Some(inbox) = run.trainer.and_then(|trainer| self.inbox(trainer)) {
                     let why = format!("session {session_id} is over: {reason}");
-                    inbox.push(Command::Unload(run_id, why));
+                    inbox.push(Command::Unload(run_id, Outcome::user(why)));
                 }
             }
         }
@@ -225,7 +225,7 @@ impl Core {
             }
             if let Some(inbox) = run.trainer.and_then(|trainer| self.inbox(trainer)) {
                 let why = format!("training run {run_id} takes no requests: {REASON}");
-                inbox.push(Command::Unload(Arc::clone(&run.id), why));
+                inbox.push(Command::Unload(Arc::clone(&run.id), Outcome::user(why)));
             }
             released
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::job::{CreateFrom, Job};
+use crate::futures::Outcome;
 use crate::sync::lock;
 
 /// What a trainer is told.
@@ -16,8 +17,8 @@ pub(crate) enum Command {
     Job(Box<Job>),
     /// Make a run from a checkpoint.
     Create(Box<CreateFrom>),
-    /// Forget a run, for this reason; what waits for it fails.
-    Unload(Arc<str>, String),
+    /// Forget a run; what waits for it fails like this.
+    Unload(Arc<str>, Outcome),
     /// Look again whether a run still has to wait for a missing request.
     Recheck(Arc<str>),
 }
@@ -49,6 +50,8 @@ pub(crate) struct Inbox {
 struct State {
     commands: VecDeque<Command>,
     stop: bool,
+    /// Whether the trainer is to look around although nothing came.
+    woken: bool,
     /// Who asked the trainer to lose its memory.
     lose: Vec<oneshot::Sender<Lost>>,
 }
@@ -57,6 +60,12 @@ impl Inbox {
     /// Puts a command last.
     pub(crate) fn push(&self, command: Command) {
         lock(&self.state).commands.push_back(command);
+        self.arrived.notify_one();
+    }
+
+    /// Makes the trainer look around.
+    pub(crate) fn wake(&self) {
+        lock(&self.state).woken = true;
         self.arrived.notify_one();
     }
 
@@ -92,7 +101,7 @@ impl Inbox {
             if !state.lose.is_empty() {
                 return Err(Exit::MemoryLost);
             }
-            if !state.commands.is_empty() {
+            if !state.commands.is_empty() || std::mem::take(&mut state.woken) {
                 return Ok(std::mem::take(&mut state.commands));
             }
             state = match patience {
@@ -100,8 +109,8 @@ impl Inbox {
                 Some(patience) => {
                     let (state, waited) =
                         self.arrived.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
-                    if waited.timed_out() && state.commands.is_empty() && !state.stop && state.lose.is_empty()
-                    {
+                    let nothing = state.commands.is_empty() && !state.woken;
+                    if waited.timed_out() && nothing && !state.stop && state.lose.is_empty() {
                         return Ok(VecDeque::new());
                     }
                     state

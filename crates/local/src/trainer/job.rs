@@ -35,6 +35,21 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// The protocol's name of what is asked for.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::ForwardBackward(pass) if pass.forward_only => "forward",
+            Self::ForwardBackward(_) => "forward_backward",
+            Self::OptimStep(_) => "optim_step",
+            Self::Save(save) if save.kind == CheckpointKind::Sampler => "save_weights_for_sampler",
+            Self::Save(save) if save.kind == CheckpointKind::External => "save_weights_external",
+            Self::Save(_) => "save_weights",
+            Self::SaveForSampler(_) => "save_weights_for_sampler",
+            Self::Load(_) => "load_weights",
+            Self::Refuse(refusal) => refusal.operation,
+        }
+    }
+
     /// Whether it can leave something in memory that is not on the disk.
     pub(crate) fn trains(&self) -> bool {
         match self {

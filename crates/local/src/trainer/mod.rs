@@ -3,16 +3,19 @@
 //! A run belongs to one trainer. What a trainer holds lives on its thread and dies with it; a supervisor then notes
 //! which runs lost work, and starts a trainer with an empty memory.
 
+mod aside;
 mod inbox;
 mod job;
 mod queue;
 mod run_state;
+mod states;
 mod storage;
 mod worker;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+pub(crate) use aside::remove_leftovers;
 pub(crate) use inbox::{Command, Exit, Inbox, Lost};
 pub(crate) use job::{CreateFrom, ForwardBackward, Job, Load, Op, Refusal, Save, SaveForSampler};
 

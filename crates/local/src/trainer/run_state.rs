@@ -1,6 +1,7 @@
 //! What a trainer holds of one run, and the arithmetic on it.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use retinker_wire::metrics::Metrics;
@@ -10,7 +11,7 @@ use retinker_wire::training::{AdamParams, Datum, ForwardBackwardOutput};
 use super::job::ForwardBackward;
 use crate::checkpoint::{ReadError, Verified};
 use crate::lora::LoraShape;
-use crate::nn::{self, Adapter, BaseModel, Example, Gradients, NnError, OptimizerState, Workspace};
+use crate::nn::{self, Adapter, BaseModel, Example, Gradients, Layout, NnError, OptimizerState, Workspace};
 
 /// The losses that can be trained with.
 const LOSSES: &str = "cross_entropy";
@@ -51,6 +52,49 @@ impl RunState {
     fn new(base: Arc<BaseModel>, adapter: Adapter, optimizer: OptimizerState) -> Self {
         let gradients = Gradients::zeros(adapter.layout());
         Self { base, adapter, gradients, optimizer, gradients_pending: false, modified: false }
+    }
+
+    /// How many bytes a state of this layout takes: weights, gradients and two moments.
+    pub(super) fn bytes_of(layout: &Layout) -> u64 {
+        4 * size_of::<f32>() as u64 * layout.parameter_count() as u64
+    }
+
+    /// How many bytes it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        Self::bytes_of(self.adapter.layout())
+    }
+
+    /// Writes all of it, but for what the run is made of.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.optimizer.step().to_le_bytes())?;
+        out.write_all(&[u8::from(self.gradients_pending), u8::from(self.modified)])?;
+        write_values(out, self.adapter.values())?;
+        for moment in self.optimizer.moments() {
+            write_values(out, moment)?;
+        }
+        // They are zero unless they wait for a step.
+        if self.gradients_pending { write_values(out, self.gradients.values()) } else { Ok(()) }
+    }
+
+    /// Reads what [`Self::write`] wrote, bit for bit.
+    pub(super) fn read(base: Arc<BaseModel>, layout: Layout, input: &mut impl Read) -> io::Result<Self> {
+        let (mut step, mut flags) = ([0; 8], [0; 2]);
+        input.read_exact(&mut step)?;
+        input.read_exact(&mut flags)?;
+        let [gradients_pending, modified] = flags.map(|flag| flag != 0);
+        let layout = Arc::new(layout);
+        let mut values = || read_values(input, layout.parameter_count());
+        let misfit = io::Error::other::<NnError>;
+        let adapter = Adapter::from_values(&layout, values()?).map_err(misfit)?;
+        let moments = [values()?, values()?];
+        let optimizer =
+            OptimizerState::from_moments(&layout, u64::from_le_bytes(step), moments).map_err(misfit)?;
+        let gradients = if gradients_pending {
+            Gradients::from_values(&layout, values()?).map_err(misfit)?
+        } else {
+            Gradients::zeros(&layout)
+        };
+        Ok(Self { base, adapter, gradients, optimizer, gradients_pending, modified })
     }
 
     /// Scores a batch; adds its gradients unless it is a forward pass only. An error is the batch's fault.
@@ -137,6 +181,23 @@ impl RunState {
         self.modified = true;
         Ok(Metrics::from([("unclipped_grad_l2:mean".to_owned(), metrics.grad_norm)]))
     }
+}
+
+/// How many values are converted at a time: a copy of all of them would double what is in memory.
+const VALUES: usize = 16 << 10;
+
+fn write_values(out: &mut impl Write, values: &[f32]) -> io::Result<()> {
+    values.chunks(VALUES).try_for_each(|chunk| out.write_all(&retinker_wire::tensor::f32_bytes(chunk)))
+}
+
+fn read_values(input: &mut impl Read, count: usize) -> io::Result<Vec<f32>> {
+    let mut values = Vec::with_capacity(count);
+    while values.len() < count {
+        let mut bytes = vec![0; VALUES.min(count - values.len()) * size_of::<f32>()];
+        input.read_exact(&mut bytes)?;
+        values.extend(retinker_wire::tensor::f32_values(&bytes).map_err(io::Error::other)?);
+    }
+    Ok(values)
 }
 
 fn explain(error: NnError) -> String {

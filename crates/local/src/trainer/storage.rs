@@ -3,34 +3,57 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use retinker_wire::sampler::sampler_id_of;
+
+use super::aside::Aside;
 use super::job::{CreateFrom, Load, Save, SaveForSampler};
 use super::queue::Queue;
 use super::run_state::RunState;
-use super::worker::Held;
 use crate::checkpoint::{self, Origin};
 use crate::core::Core;
 use crate::datadir::file_name;
 use crate::db::{
-    CheckpointKind, CheckpointRow, CheckpointState, NewCheckpoint, NewSampler, RunRow, SamplerRow, sql,
+    CheckpointKind, CheckpointRow, CheckpointState, NewCheckpoint, NewRun, NewSampler, RunRow, SamplerRow,
+    sql,
 };
 use crate::futures::Outcome;
 use crate::index::Unsaved;
+use crate::nn::Layout;
 use crate::time::now_millis;
-use retinker_wire::sampler::sampler_id_of;
 
 impl Core {
+    /// The order of a run's requests, from where it is.
+    pub(super) fn queue_of<T>(&self, run_id: &str) -> Result<Queue<T>, Outcome> {
+        let index = self.index();
+        let run = index.run(run_id).ok_or_else(|| gone(run_id))?;
+        if let Some(refusal) = Self::unusable(&index, run) {
+            return Err(refusal);
+        }
+        let saved_seq = run.standing.as_ref().map_or(0, |standing| standing.new.seq);
+        Ok(Queue::new(run.executed_seq.max(saved_seq) + 1, run.expendable_seq))
+    }
+
+    /// How many bytes a run's state takes in memory; 0 if there is no such run.
+    pub(super) fn state_bytes(&self, run_id: &str) -> u64 {
+        let Some(new) = self.index().run(run_id).map(|run| run.new.clone()) else { return 0 };
+        self.layout_of(&new).map_or(0, |layout| RunState::bytes_of(&layout))
+    }
+
+    fn layout_of(&self, new: &NewRun) -> Result<Layout, String> {
+        let model = self.models.config(&new.base_model)?;
+        Layout::new(model, &new.lora.to_nn()).map_err(|e| e.to_string())
+    }
+
     /// Brings a run into memory: from what it stands on, else from its seed. A run that cannot be brought back to where
     /// it was is corrupted, never silently set back.
-    pub(super) fn load_run(&self, run_id: &Arc<str>) -> Result<Held, Outcome> {
-        let (new, standing, executed_seq, expendable_seq) = {
+    pub(super) fn load_run(&self, run_id: &Arc<str>) -> Result<RunState, Outcome> {
+        let (new, standing) = {
             let index = self.index();
-            let Some(run) = index.run(run_id) else {
-                return Err(Outcome::server(format!("training run {run_id} does not exist")));
-            };
+            let run = index.run(run_id).ok_or_else(|| gone(run_id))?;
             if let Some(refusal) = Self::unusable(&index, run) {
                 return Err(refusal);
             }
-            (run.new.clone(), run.standing.clone(), run.executed_seq, run.expendable_seq)
+            (run.new.clone(), run.standing.clone())
         };
         let state = self.models.base(&new.base_model).and_then(|base| match &standing {
             Some(standing) => self.read_checkpoint(standing).and_then(|verified| {
@@ -38,17 +61,32 @@ impl Core {
             }),
             None => RunState::fresh(base, &new.lora).map_err(|e| e.to_string()),
         });
-        let state = state.map_err(|reason| {
-            let reason = format!("its saved state could not be read back: {reason}");
-            if let Err(error) = self.corrupt(&[(Arc::clone(run_id), reason.clone())]) {
-                tracing::error!(run = %run_id, %error, "a corrupted run could not be marked");
-            }
-            let index = self.index();
-            let unusable = index.run(run_id).and_then(|run| Self::unusable(&index, run));
-            unusable.unwrap_or_else(|| Outcome::server(reason))
-        })?;
-        let saved_seq = standing.as_ref().map_or(0, |standing| standing.new.seq);
-        Ok(Held::new(state, Queue::new(executed_seq.max(saved_seq) + 1, expendable_seq)))
+        state.map_err(|reason| {
+            self.unreadable(run_id, format!("its saved state could not be read back: {reason}"))
+        })
+    }
+
+    /// Brings a run back into memory that was put aside. One that cannot be brought back is corrupted.
+    pub(super) fn take_back(&self, run_id: &Arc<str>, aside: Aside) -> Result<RunState, Outcome> {
+        let new = self.index().run(run_id).map(|run| run.new.clone()).ok_or_else(|| gone(run_id))?;
+        let state = self.models.base(&new.base_model).and_then(|base| {
+            let layout = self.layout_of(&new)?;
+            aside.read(base, layout).map_err(|e| e.to_string())
+        });
+        state.map_err(|reason| {
+            let aside = "its unsaved work was put aside on the disk for want of memory";
+            self.unreadable(run_id, format!("{aside} and could not be read back: {reason}"))
+        })
+    }
+
+    /// Corrupts a run that cannot be brought into memory. Gives what its requests are answered.
+    fn unreadable(&self, run_id: &Arc<str>, reason: String) -> Outcome {
+        if let Err(error) = self.corrupt(&[(Arc::clone(run_id), reason.clone())]) {
+            tracing::error!(run = %run_id, %error, "a corrupted run could not be marked");
+        }
+        let index = self.index();
+        let unusable = index.run(run_id).and_then(|run| Self::unusable(&index, run));
+        unusable.unwrap_or_else(|| Outcome::server(reason))
     }
 
     /// Reads a checkpoint's files, all of them checked. The error is a sentence that names checkpoint and file.
@@ -238,7 +276,7 @@ impl Core {
         load: &Load,
     ) -> Outcome {
         let Some(new) = self.index().run(run_id).map(|run| run.new.clone()) else {
-            return Outcome::server(format!("training run {run_id} does not exist"));
+            return gone(run_id);
         };
         let verified = match self.loadable(&load.path) {
             Ok((_, verified)) => verified,
@@ -272,13 +310,13 @@ impl Core {
     }
 
     /// Makes a run from a checkpoint. Resolves the request; gives the run when it worked.
-    pub(super) fn create_from(&self, create: CreateFrom, trainer: usize) -> Option<(Arc<str>, Held)> {
+    pub(super) fn create_from(&self, create: CreateFrom, trainer: usize) -> Option<(Arc<str>, RunState)> {
         match self.try_create_from(&create, trainer) {
             Ok((run_id, state)) => {
                 let result =
                     serde_json::json!({ "path": create.load.path.to_string(), "model_id": create.run_id });
                 create.completer.complete(Outcome::Done(result));
-                Some((run_id, Held::new(state, Queue::new(1, 0))))
+                Some((run_id, state))
             }
             Err(outcome) => {
                 create.completer.complete(outcome);
@@ -525,6 +563,10 @@ impl Core {
     }
 }
 
+fn gone(run_id: &str) -> Outcome {
+    Outcome::server(format!("training run {run_id} does not exist"))
+}
+
 fn damaged(row: &CheckpointRow, error: &checkpoint::ReadError) -> String {
     let what = match row.new.kind {
         CheckpointKind::State => format!("the starting point of {}", row.new.run_id),
@@ -545,7 +587,7 @@ pub(crate) fn folder(kind: CheckpointKind) -> &'static str {
     }
 }
 
-fn new_run_origin(run: &crate::db::NewRun, last_seq: u64) -> Origin {
+fn new_run_origin(run: &NewRun, last_seq: u64) -> Origin {
     Origin {
         run_id: run.run_id.clone(),
         base_model: run.base_model.clone(),
@@ -582,7 +624,7 @@ mod tests {
         let run_id: Arc<str> = format!("{session}:train:0").into();
         let saves = Arc::clone(core);
         let (good, refused, untouched) = tokio::task::spawn_blocking(move || {
-            let mut state = saves.load_run(&run_id).unwrap().state;
+            let mut state = saves.load_run(&run_id).unwrap();
             let save = |name: &str| Save {
                 kind: CheckpointKind::Training,
                 name: name.into(),

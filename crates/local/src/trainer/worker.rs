@@ -1,99 +1,134 @@
 //! One trainer: takes turns between its runs, one request at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inbox::{Command, Exit, Inbox};
-use super::job::{Job, Op};
+use super::job::{CreateFrom, Job, Op};
 use super::queue::{Late, Queue};
 use super::run_state::RunState;
+use super::states::States;
 use crate::core::Core;
 use crate::futures::Outcome;
 use crate::nn::Workspace;
 
 /// What a trainer has in memory.
-#[derive(Default)]
 struct Worker {
-    runs: HashMap<Arc<str>, Held>,
+    states: States,
+    runs: HashMap<Arc<str>, Requests>,
     /// Runs whose next request is here, in turn.
     ready: VecDeque<Arc<str>>,
+    /// Runs whose next request is missing while later ones are here.
+    waiting: BTreeSet<Arc<str>>,
     workspace: Workspace,
+    /// Runs to be made from checkpoints.
+    creations: Vec<CreateFrom>,
 }
 
-/// One run in memory.
-pub(super) struct Held {
-    pub(super) state: RunState,
-    pub(super) queue: Queue<Job>,
+/// What one run is asked for.
+struct Requests {
+    queue: Queue<Job>,
     /// Whether it stands among those that are ready.
     listed: bool,
 }
 
-impl Held {
-    pub(super) fn new(state: RunState, queue: Queue<Job>) -> Self {
-        Self { state, queue, listed: false }
+impl Requests {
+    fn new(queue: Queue<Job>) -> Self {
+        Self { queue, listed: false }
     }
 }
 
 /// A trainer's life. Everything it holds is dropped when this returns.
 pub(super) fn run(core: &Core, inbox: &Inbox, trainer: usize) -> Exit {
-    let mut worker = Worker::default();
+    let mut worker = Worker::new(core);
     loop {
-        let commands = match inbox.take(worker.patience()) {
+        let patience = core.faults.rest().or_else(|| worker.patience());
+        let commands = match inbox.take(patience) {
             Ok(commands) => commands,
             Err(exit) => return exit,
         };
         for command in commands {
-            worker.handle(core, command, trainer);
+            worker.handle(core, command);
         }
+        if core.faults.rest().is_some() {
+            continue;
+        }
+        worker.create(core, trainer);
         worker.give_up_waiting(core);
         worker.step(core);
     }
 }
 
 impl Worker {
+    fn new(core: &Core) -> Self {
+        Self {
+            states: States::new(core.memory_share, core.layout.aside()),
+            runs: HashMap::new(),
+            ready: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            workspace: Workspace::default(),
+            creations: Vec::new(),
+        }
+    }
+
     /// How long to wait for commands: not at all while there is work.
     fn patience(&self) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.creations.is_empty() {
             return Some(Duration::ZERO);
         }
-        let first = self.runs.values().filter_map(|held| held.queue.deadline()).min();
+        let waiting = self.waiting.iter().filter_map(|run_id| self.runs.get(run_id));
+        let first = waiting.filter_map(|run| run.queue.deadline()).min();
         first.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn handle(&mut self, core: &Core, command: Command, trainer: usize) {
+    fn handle(&mut self, core: &Core, command: Command) {
         match command {
             Command::Job(job) => self.take_in(core, *job),
-            Command::Create(create) => {
-                if let Some((run_id, held)) = core.create_from(*create, trainer) {
-                    self.runs.insert(run_id, held);
-                }
-            }
-            Command::Unload(run_id, reason) => {
-                core.note_awaited(&run_id, None);
-                if let Some(mut held) = self.runs.remove(&run_id) {
-                    for job in held.queue.drain() {
-                        job.completer.complete(Outcome::user(reason.clone()));
-                    }
-                }
-                self.ready.retain(|ready| *ready != run_id);
-            }
+            Command::Create(create) => self.creations.push(*create),
+            Command::Unload(run_id, outcome) => self.unload(core, &run_id, &outcome),
             Command::Recheck(run_id) => self.list_if_ready(core, &run_id),
+        }
+    }
+
+    /// Forgets a run; what waits for it comes to this.
+    fn unload(&mut self, core: &Core, run_id: &Arc<str>, outcome: &Outcome) {
+        core.note_awaited(run_id, None);
+        self.states.forget(run_id);
+        self.waiting.remove(run_id);
+        let Some(mut run) = self.runs.remove(run_id) else { return };
+        for job in run.queue.drain() {
+            job.completer.complete(outcome.clone());
+        }
+        if run.listed {
+            self.ready.retain(|ready| ready != run_id);
+        }
+    }
+
+    /// Makes the runs that were asked for.
+    fn create(&mut self, core: &Core, trainer: usize) {
+        for create in std::mem::take(&mut self.creations) {
+            if let Some(outcome) = core.faults.of_operation("load_weights", &create.run_id) {
+                create.completer.complete(outcome);
+            } else if let Some((run_id, state)) = core.create_from(create, trainer) {
+                self.states.insert(&run_id, state);
+                self.runs.insert(run_id, Requests::new(Queue::new(1, 0)));
+            }
         }
     }
 
     fn take_in(&mut self, core: &Core, job: Job) {
         let run_id = Arc::clone(&job.run_id);
         if !self.runs.contains_key(&run_id) {
-            match core.load_run(&run_id) {
-                Ok(held) => {
-                    self.runs.insert(Arc::clone(&run_id), held);
+            match core.queue_of(&run_id) {
+                Ok(queue) => {
+                    self.runs.insert(Arc::clone(&run_id), Requests::new(queue));
                 }
                 Err(outcome) => return job.completer.complete(outcome),
             }
         }
-        let Some(held) = self.runs.get_mut(&run_id) else { return };
-        if let Err((late, job)) = held.queue.push(job.seq, job) {
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
+        if let Err((late, job)) = run.queue.push(job.seq, job) {
             let outcome = match late {
                 Late::Executed => core.forgotten(job.completer.request_id()).unwrap_or_else(|| {
                     Outcome::Gone(format!("request {} was carried out before", job.completer.request_id()))
@@ -109,15 +144,24 @@ impl Worker {
     }
 
     fn list_if_ready(&mut self, core: &Core, run_id: &Arc<str>) {
-        let Some(held) = self.runs.get_mut(run_id) else { return };
-        let refused = core.index().run(run_id).map(|run| run.refused.clone()).unwrap_or_default();
-        let before = held.queue.missing();
-        if held.queue.ready(&refused, Instant::now()) && !held.listed {
-            held.listed = true;
+        let Some(run) = self.runs.get_mut(run_id) else { return };
+        let before = run.queue.missing();
+        let ready = {
+            let index = core.index();
+            let nothing = BTreeSet::new();
+            let refused = index.run(run_id).map_or(&nothing, |run| &run.refused);
+            run.queue.ready(refused, Instant::now())
+        };
+        if ready && !run.listed {
+            run.listed = true;
             self.ready.push_back(Arc::clone(run_id));
         }
-        let missing = held.queue.missing();
+        let missing = run.queue.missing();
         if missing != before {
+            match missing {
+                Some(_) => self.waiting.insert(Arc::clone(run_id)),
+                None => self.waiting.remove(run_id),
+            };
             core.note_awaited(run_id, missing);
         }
     }
@@ -126,17 +170,19 @@ impl Worker {
     fn give_up_waiting(&mut self, core: &Core) {
         let now = Instant::now();
         let mut freed = Vec::new();
-        for (run_id, held) in &mut self.runs {
-            if let Some(missing) = held.queue.mention(now) {
+        for run_id in &self.waiting {
+            let Some(run) = self.runs.get_mut(run_id) else { continue };
+            if let Some(missing) = run.queue.mention(now) {
                 tracing::warn!(run = %run_id, missing, "later requests wait for one that has not come");
             }
-            if let Some((from, to)) = held.queue.give_up(now) {
+            if let Some((from, to)) = run.queue.give_up(now) {
                 core.note_awaited(run_id, None);
                 tracing::warn!(run = %run_id, from, to, "requests from..to never came; going on without them");
                 freed.push(Arc::clone(run_id));
             }
         }
         for run_id in freed {
+            self.waiting.remove(&run_id);
             self.list_if_ready(core, &run_id);
         }
     }
@@ -144,12 +190,19 @@ impl Worker {
     /// Carries out one request.
     fn step(&mut self, core: &Core) {
         let Some(run_id) = self.ready.pop_front() else { return };
-        let Some(held) = self.runs.get_mut(&run_id) else { return };
-        held.listed = false;
-        if let Some((seq, job)) = held.queue.pop() {
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
+        run.listed = false;
+        if let Some((seq, job)) = run.queue.pop() {
+            let state = match self.states.get(core, &run_id) {
+                Ok(state) => state,
+                Err(outcome) => {
+                    job.completer.complete(outcome.clone());
+                    return self.unload(core, &run_id, &outcome);
+                }
+            };
             let trained = job.op.trains();
-            let outcome = execute(core, held, &mut self.workspace, &job, seq);
-            core.note_executed(&run_id, seq, trained && !held.state.modified);
+            let outcome = execute(core, state, &mut self.workspace, &job, seq);
+            core.note_executed(&run_id, seq, trained && !state.modified);
             // Before the client hears of it, so that a count of what waits is never too high.
             drop(job.permit);
             job.completer.complete(outcome);
@@ -158,8 +211,10 @@ impl Worker {
     }
 }
 
-fn execute(core: &Core, held: &mut Held, workspace: &mut Workspace, job: &Job, seq: u64) -> Outcome {
-    let state = &mut held.state;
+fn execute(core: &Core, state: &mut RunState, workspace: &mut Workspace, job: &Job, seq: u64) -> Outcome {
+    if let Some(outcome) = core.faults.of_operation(job.op.name(), &job.run_id) {
+        return outcome;
+    }
     match &job.op {
         Op::ForwardBackward(pass) => match state.pass(pass, workspace) {
             Ok(output) => {

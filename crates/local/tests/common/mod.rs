@@ -2,6 +2,8 @@
 #![allow(dead_code)] // Each test program uses a part of it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test that fails, panics.
 
+pub(crate) mod process;
+
 use std::path::Path;
 use std::sync::Once;
 use std::time::{Duration, Instant};
@@ -137,6 +139,11 @@ async fn answer(response: reqwest::Response) -> (u16, Value) {
         return (status, detail);
     }
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+/// The same run, asked for through this client.
+pub(crate) fn at(client: &Client, run: &Run) -> Run {
+    Run { client: client.clone(), ..run.clone() }
 }
 
 /// One run, as its owner sees it.

@@ -1,0 +1,157 @@
+//! Asking for failures, under the service's own prefix.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::middleware::from_fn;
+use axum::routing::{any, get, post};
+use retinker_wire::path::{PathError, TinkerPath};
+use serde::Deserialize;
+
+use super::body::{Body, to_the_end};
+use super::guard;
+use super::{ApiError, Shared};
+use crate::core::Core;
+use crate::faults::{
+    ActiveFaults, Damage, Damaged, FaultError, Faults, OperationRule, Pause, RequestRule, StoppedTrainer,
+};
+
+/// Where failures are asked for.
+pub(crate) const PREFIX: &str = "/retinker/local/v1/faults";
+
+/// All of it, or the advice to start the service with faults.
+pub(crate) fn router(core: Arc<Core>) -> Router {
+    let on = core.faults.enabled();
+    let router = if on {
+        Router::new()
+            .route("/", get(list).delete(clear))
+            .route("/requests", post(add_request_rule))
+            .route("/operations", post(add_operation_rule))
+            .route("/pause", post(pause).delete(resume))
+            .route("/poison", post(poison))
+            .route("/stop_trainer", post(stop_trainer))
+            .route("/expire", post(expire))
+            .route("/damage", post(damage))
+            .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+            .with_state(core)
+    } else {
+        let off = async || ApiError::from(FaultError::Off);
+        Router::new().route("/", any(off)).route("/{*rest}", any(off))
+    };
+    router.layer(from_fn(guard::no_pages))
+}
+
+impl From<FaultError> for ApiError {
+    fn from(error: FaultError) -> Self {
+        let detail = error.to_string();
+        match error {
+            FaultError::Off | FaultError::UnknownRun(_) | FaultError::UnknownCheckpoint(_) => {
+                Self::not_found(detail)
+            }
+            FaultError::Invalid(_) => Self::unprocessable(detail),
+            FaultError::NotHeld(_) | FaultError::Corrupted { .. } => Self::conflict(detail),
+            FaultError::Storage(_) | FaultError::Stopping => Self::unavailable(detail),
+        }
+    }
+}
+
+type Active = Result<Json<ActiveFaults>, ApiError>;
+
+async fn list(State(core): Shared) -> Json<ActiveFaults> {
+    Json(Faults::new(core).active())
+}
+
+async fn clear(State(core): Shared) -> Json<ActiveFaults> {
+    let faults = Faults::new(core);
+    faults.clear();
+    Json(faults.active())
+}
+
+async fn add_request_rule(State(core): Shared, body: Body) -> Active {
+    let rule: RequestRule = body.json()?;
+    let faults = Faults::new(core);
+    faults.add_request_rule(rule)?;
+    Ok(Json(faults.active()))
+}
+
+async fn add_operation_rule(State(core): Shared, body: Body) -> Active {
+    let rule: OperationRule = body.json()?;
+    let faults = Faults::new(core);
+    faults.add_operation_rule(rule)?;
+    Ok(Json(faults.active()))
+}
+
+async fn pause(State(core): Shared, body: Body) -> Active {
+    let pause: Pause = body.json()?;
+    let faults = Faults::new(core);
+    faults.pause(pause)?;
+    Ok(Json(faults.active()))
+}
+
+async fn resume(State(core): Shared) -> Json<ActiveFaults> {
+    let faults = Faults::new(core);
+    faults.resume();
+    Json(faults.active())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Poison {
+    run_id: String,
+    reason: Option<String>,
+}
+
+async fn poison(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
+    let Poison { run_id, reason } = body.json()?;
+    let reason = reason.unwrap_or_else(|| "poisoned on purpose".to_owned());
+    let answer = serde_json::json!({ "run_id": run_id, "reason": reason });
+    to_the_end(async move { Ok(Faults::new(core).poison(&run_id, &reason).await?) }).await?;
+    Ok(Json(answer))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StopTrainer {
+    run_id: String,
+}
+
+async fn stop_trainer(State(core): Shared, body: Body) -> Result<Json<StoppedTrainer>, ApiError> {
+    let StopTrainer { run_id } = body.json()?;
+    Ok(Json(Faults::new(core).stop_trainer_of(&run_id).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expire {
+    path: String,
+}
+
+async fn expire(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
+    let Expire { path } = body.json()?;
+    let path = checkpoint_path(&path)?;
+    let answer = serde_json::json!({ "path": path.to_string() });
+    to_the_end(async move { Ok(Faults::new(core).expire(&path).await?) }).await?;
+    Ok(Json(answer))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DamageFile {
+    path: String,
+    file: Option<String>,
+    #[serde(default)]
+    damage: Damage,
+}
+
+async fn damage(State(core): Shared, body: Body) -> Result<Json<Damaged>, ApiError> {
+    let DamageFile { path, file, damage } = body.json()?;
+    let path = checkpoint_path(&path)?;
+    let done = async move { Ok(Faults::new(core).damage(&path, file.as_deref(), damage).await?) };
+    Ok(Json(to_the_end(done).await?))
+}
+
+fn checkpoint_path(text: &str) -> Result<TinkerPath, ApiError> {
+    text.parse().map_err(|e: PathError| ApiError::unprocessable(format!("path: {e}")))
+}

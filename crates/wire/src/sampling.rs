@@ -1,0 +1,499 @@
+//! Sampling: requests, results in both encodings, and the poller of many results at once.
+
+use bytes::Bytes;
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::proto::{self, tensor::Encoding};
+use crate::tensor::{TensorData, f32_bytes, i32_bytes, i64_bytes};
+
+/// Log-probability in the empty cells of [`TopkLogprobs`].
+pub const EMPTY_LOGPROB: f32 = -99999.0;
+
+/// Sampling requests of one client are numbered within a block of so many; the block tells which clone of the client
+/// sent them.
+pub const CLONE_BLOCK: u64 = 1_000_000_000;
+
+/// What ends a sample beside its length.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Stop {
+    /// A text.
+    Text(String),
+    /// Tokens. An empty list is one of these: nothing ends the sample.
+    Tokens(Vec<i64>),
+    /// Texts.
+    Texts(Vec<String>),
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SamplingParams {
+    /// The most tokens; absent = up to the model's context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<i64>,
+    /// The same seed draws the same tokens; absent = any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i128>,
+    /// What ends a sample; absent = the model's own end token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+    /// What logits are divided by; 0 = the most probable token.
+    pub temperature: f64,
+    /// Only so many of the most probable tokens; -1 = all.
+    pub top_k: i64,
+    /// Only the most probable tokens with this share together; 1 = all.
+    pub top_p: f64,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        Self { max_tokens: None, seed: None, stop: None, temperature: 1.0, top_k: -1, top_p: 1.0 }
+    }
+}
+
+/// A piece of a prompt. All kinds are read, so that a request with one that a server does not know is a bad request and
+/// not a malformed one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromptChunk {
+    /// `encoded_text`, `image` and so on; older clients leave it away.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Token ids, of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Vec<i64>>,
+}
+
+/// What the model reads first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The pieces, in order.
+    pub chunks: Vec<PromptChunk>,
+}
+
+/// Tokens to score at each prompt position after the first: a matrix, with -1 in cells that are of no interest; or only
+/// the cells of interest, in compressed rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetTokens {
+    /// Row by row.
+    pub data: Vec<i64>,
+    /// Always `int64`.
+    pub dtype: String,
+    /// Rows and columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Vec<u64>>,
+    /// Where each row starts, in compressed rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse_crow_indices: Option<Vec<i64>>,
+    /// Each cell's column, in compressed rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse_col_indices: Option<Vec<i64>>,
+}
+
+fn one() -> i64 {
+    1
+}
+
+/// `POST /api/v1/asample`; a future. Addressed by sampling session and number, by older clients by model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AsampleRequest {
+    /// How many samples.
+    #[serde(default = "one")]
+    pub num_samples: i64,
+    /// What the model reads first.
+    pub prompt: Prompt,
+    /// How tokens are chosen.
+    #[serde(default)]
+    pub sampling_params: SamplingParams,
+    /// The base model to sample from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<String>,
+    /// The weights to sample from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_path: Option<String>,
+    /// The sampling session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_session_id: Option<String>,
+    /// The request's number within it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq_id: Option<u64>,
+    /// Score the prompt's tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs: Option<bool>,
+    /// So many of the most probable tokens at each prompt position.
+    #[serde(default)]
+    pub topk_prompt_logprobs: i64,
+    /// So many of the most probable tokens at each sampled position.
+    #[serde(default)]
+    pub topk_sample_logprobs: i64,
+    /// Score these tokens at the prompt's positions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_prompt_logprobs: Option<TargetTokens>,
+    /// Draw so many tokens at each prompt position.
+    #[serde(default)]
+    pub prompt_alt_tokens_k: i64,
+    /// Score only so many of the prompt's last tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs_last_n: Option<i64>,
+}
+
+/// The answer of `asample`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleFuture {
+    /// What to ask `retrieve_future` for.
+    pub request_id: String,
+    /// One name per sample.
+    pub sample_sequence_ids: Vec<String>,
+}
+
+/// Why a sample ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopReason {
+    /// Something that was to end it came.
+    Stop,
+    /// It is as long as it may be.
+    Length,
+}
+
+/// The most probable tokens of several positions. A row with nothing in it was not computed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopkLogprobs {
+    /// How many were asked for.
+    pub k: usize,
+    /// By position, the most probable first; at most `k` each.
+    pub rows: Vec<Vec<(u32, f32)>>,
+}
+
+impl TopkLogprobs {
+    /// The protobuf form.
+    pub fn to_proto(&self) -> proto::TopkLogprobs {
+        let cells = || {
+            let row = |row: &'_ Vec<(u32, f32)>| {
+                let empty = std::iter::repeat_n((0, EMPTY_LOGPROB), self.k.saturating_sub(row.len()));
+                row.iter().copied().chain(empty).collect::<Vec<_>>()
+            };
+            self.rows.iter().flat_map(row)
+        };
+        let tokens: Vec<i32> = cells().map(|(token, _)| token as i32).collect();
+        let logprobs: Vec<f32> = cells().map(|(_, logprob)| logprob).collect();
+        proto::TopkLogprobs {
+            token_ids: i32_bytes(&tokens).into(),
+            logprobs: f32_bytes(&logprobs).into(),
+            k: self.k as u32,
+            length: self.rows.len() as u32,
+        }
+    }
+
+    fn cells(&self) -> usize {
+        self.rows.len() * self.k
+    }
+}
+
+/// `[[token, logprob], ..]` by position, `null` where nothing was computed.
+impl Serialize for TopkLogprobs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut rows = serializer.serialize_seq(Some(self.rows.len()))?;
+        for row in &self.rows {
+            rows.serialize_element(&(!row.is_empty()).then_some(row))?;
+        }
+        rows.end()
+    }
+}
+
+/// One sample.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SampledSequence {
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Its tokens; what ended it is among them.
+    pub tokens: Vec<u32>,
+    /// Natural logarithms of the tokens' probabilities, at temperature 1 and with nothing left out.
+    pub logprobs: Vec<f32>,
+    /// The most probable tokens at each position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topk_logprobs: Option<TopkLogprobs>,
+}
+
+/// Log-probabilities of [`TargetTokens`], in the same shape and layout; 0 where there was -1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TargetLogprobs {
+    /// Row by row.
+    pub data: Vec<f32>,
+    /// Always `float32`.
+    pub dtype: &'static str,
+    /// Rows and columns.
+    pub shape: Vec<u64>,
+    /// Where each row starts, in compressed rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparse_crow_indices: Option<Vec<i64>>,
+    /// Each cell's column, in compressed rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparse_col_indices: Option<Vec<i64>>,
+}
+
+impl TargetLogprobs {
+    /// The protobuf form.
+    pub fn to_proto(&self) -> proto::Tensor {
+        let values: Bytes = f32_bytes(&self.data).into();
+        let encoding = match (&self.sparse_crow_indices, &self.sparse_col_indices) {
+            (Some(crow), Some(col)) => Encoding::SparseCsr(proto::SparseCsr {
+                values,
+                crow_indices: i64_bytes(crow).into(),
+                col_indices: i64_bytes(col).into(),
+            }),
+            _ => Encoding::Dense(values),
+        };
+        proto::Tensor {
+            encoding: Some(encoding),
+            dtype: proto::DType::Float32 as i32,
+            shape: self.shape.iter().map(|&side| side as i64).collect(),
+        }
+    }
+}
+
+/// Tokens drawn for each prompt position after the first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PromptAltTokens {
+    /// Token ids.
+    pub tokens: TensorData,
+    /// Their log-probabilities.
+    pub logprobs: TensorData,
+}
+
+/// The result of sampling. As JSON it is what SDKs up to 0.24 read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SampleResponse {
+    /// One per sample, in order.
+    pub sequences: Vec<SampledSequence>,
+    /// One per prompt token; NaN, as JSON null, where there is none.
+    #[serde(serialize_with = "nan_as_null", skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs: Option<Vec<f32>>,
+    /// One row per prompt token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topk_prompt_logprobs: Option<TopkLogprobs>,
+    /// Scores of the tokens that were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_prompt_logprobs: Option<TargetLogprobs>,
+    /// Other tokens drawn for the prompt's positions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_alt_tokens: Option<PromptAltTokens>,
+    /// Always `sample`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+fn nan_as_null<S: Serializer>(values: &Option<Vec<f32>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let values = values.as_deref().unwrap_or_default();
+    serializer.collect_seq(values.iter().map(|value| (!value.is_nan()).then_some(*value)))
+}
+
+impl SampleResponse {
+    /// The protobuf form.
+    pub fn to_proto(&self) -> proto::SampleResponse {
+        let sequences = self.sequences.iter().map(|sequence| {
+            let tokens: Vec<i32> = sequence.tokens.iter().map(|&token| token as i32).collect();
+            let stop_reason = match sequence.stop_reason {
+                StopReason::Stop => proto::StopReason::Stop,
+                StopReason::Length => proto::StopReason::Length,
+            };
+            proto::SampledSequence {
+                stop_reason: stop_reason as i32,
+                tokens: i32_bytes(&tokens).into(),
+                logprobs: Some(f32_bytes(&sequence.logprobs).into()),
+                topk_sampled_logprobs: sequence.topk_logprobs.as_ref().map(TopkLogprobs::to_proto),
+            }
+        });
+        proto::SampleResponse {
+            sequences: sequences.collect(),
+            prompt_logprobs: self.prompt_logprobs.as_ref().map(|values| f32_bytes(values).into()),
+            topk_prompt_logprobs: self.topk_prompt_logprobs.as_ref().map(TopkLogprobs::to_proto),
+            prompt_cache_hit_tokens: 0,
+            target_prompt_logprobs: self.target_prompt_logprobs.as_ref().map(TargetLogprobs::to_proto),
+            prompt_alt_tokens: self.prompt_alt_tokens.as_ref().map(|drawn| proto::PromptAltTokens {
+                tokens: Some(drawn.tokens.to_proto()),
+                logprobs: Some(drawn.logprobs.to_proto()),
+            }),
+        }
+    }
+
+    /// About how much memory it takes.
+    pub fn estimated_bytes(&self) -> usize {
+        let topk = |topk: &Option<TopkLogprobs>| topk.as_ref().map_or(0, |topk| 8 * topk.cells());
+        let sequences = self.sequences.iter();
+        sequences
+            .map(|sequence| 128 + 8 * sequence.tokens.len() + topk(&sequence.topk_logprobs))
+            .sum::<usize>()
+            + self.prompt_logprobs.as_ref().map_or(0, |values| 4 * values.len())
+            + topk(&self.topk_prompt_logprobs)
+            + self.target_prompt_logprobs.as_ref().map_or(0, |target| {
+                let indices = [&target.sparse_crow_indices, &target.sparse_col_indices];
+                4 * target.data.len() + indices.into_iter().flatten().map(|i| 8 * i.len()).sum::<usize>()
+            })
+            + self.prompt_alt_tokens.as_ref().map_or(0, |drawn| 12 * drawn.tokens.len())
+    }
+}
+
+/// `POST /api/v1/cancel_future`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CancelFutureRequest {
+    /// The future that nobody waits for any more.
+    pub request_id: String,
+}
+
+/// Whose results a poller waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FuturesTarget {
+    /// Those of one client of a sampling session.
+    SamplingSession {
+        /// The sampling session.
+        sampling_session_id: String,
+        /// Which client: the request's number divided by [`CLONE_BLOCK`].
+        #[serde(default)]
+        cloned_sampler_id: u64,
+    },
+}
+
+/// `POST /api/v1/retrieve_futures`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RetrieveFuturesRequest {
+    /// Whose results.
+    pub target: FuturesTarget,
+    /// Where the last answer ended; 0 at first.
+    #[serde(default)]
+    pub prev_cursor: u64,
+    /// How many seconds to wait for news; absent = as the server likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<f64>,
+    /// Requests whose results were read.
+    #[serde(default)]
+    pub retrieved_request_ids: Vec<String>,
+}
+
+/// A request that is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum FutureCompletion {
+    /// It has a result.
+    Finished {
+        /// Which.
+        request_id: String,
+    },
+    /// It failed.
+    Failed {
+        /// Which.
+        request_id: String,
+    },
+}
+
+/// The answer of `retrieve_futures`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetrieveFuturesResponse {
+    /// What was done since the cursor.
+    pub completions: Vec<FutureCompletion>,
+    /// Where this answer ends.
+    pub cursor: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_sdks_request_is_read() {
+        let body = r#"{"num_samples":2,"prompt":{"chunks":[{"tokens":[1,2],"type":"encoded_text"}]},"sampling_params":{"max_tokens":4,"stop":["x"],"temperature":0.7,"top_k":-1,"top_p":1.0},"sampling_session_id":"S:sample:0","seq_id":1000000000000000005,"prompt_logprobs":false,"topk_prompt_logprobs":0,"topk_sample_logprobs":0,"prompt_alt_tokens_k":0,"record_stability_info":false,"type":"sample"}"#;
+        let request: AsampleRequest = serde_json::from_str(body).unwrap();
+        assert_eq!((request.num_samples, request.seq_id), (2, Some(1_000_000_000_000_000_005)));
+        assert_eq!(request.sampling_params.stop, Some(Stop::Texts(vec!["x".to_owned()])));
+        assert_eq!(request.prompt.chunks[0].tokens.as_deref(), Some(&[1, 2][..]));
+        let bare: AsampleRequest =
+            serde_json::from_value(json!({"prompt": {"chunks": []}, "base_model": "m"})).unwrap();
+        assert_eq!((bare.num_samples, bare.sampling_params), (1, SamplingParams::default()));
+    }
+
+    #[test]
+    fn every_form_of_stop_is_told_apart() {
+        let stop = |json: serde_json::Value| {
+            let params: Result<SamplingParams, _> = serde_json::from_value(json!({"stop": json}));
+            params.map(|params| params.stop)
+        };
+        assert_eq!(stop(json!(null)).unwrap(), None);
+        assert_eq!(stop(json!("ab")).unwrap(), Some(Stop::Text("ab".to_owned())));
+        assert_eq!(stop(json!(["a", "b"])).unwrap(), Some(Stop::Texts(vec!["a".into(), "b".into()])));
+        assert_eq!(stop(json!([1, 2])).unwrap(), Some(Stop::Tokens(vec![1, 2])));
+        assert_eq!(stop(json!([])).unwrap(), Some(Stop::Tokens(vec![])));
+        assert!(stop(json!(["a", 1])).is_err());
+        let seed = |text: &str| serde_json::from_str::<SamplingParams>(text).map(|params| params.seed);
+        assert_eq!(seed(r#"{"seed":18446744073709551615}"#).unwrap(), Some(u64::MAX.into()));
+        assert_eq!(seed(r#"{"seed":-3}"#).unwrap(), Some(-3));
+    }
+
+    fn response() -> SampleResponse {
+        SampleResponse {
+            sequences: vec![SampledSequence {
+                stop_reason: StopReason::Length,
+                tokens: vec![7, 257],
+                logprobs: vec![-0.5, -1.25],
+                topk_logprobs: None,
+            }],
+            prompt_logprobs: Some(vec![f32::NAN, -2.0]),
+            topk_prompt_logprobs: Some(TopkLogprobs { k: 2, rows: vec![vec![], vec![(9, -0.25)]] }),
+            target_prompt_logprobs: Some(TargetLogprobs {
+                data: vec![-3.0],
+                dtype: "float32",
+                shape: vec![1, 4],
+                sparse_crow_indices: Some(vec![0, 1]),
+                sparse_col_indices: Some(vec![3]),
+            }),
+            prompt_alt_tokens: None,
+            kind: "sample",
+        }
+    }
+
+    #[test]
+    fn older_clients_read_the_result_as_json() {
+        let json = serde_json::to_value(response()).unwrap();
+        assert_eq!(
+            json,
+            json!({
+                "type": "sample",
+                "sequences": [{"stop_reason": "length", "tokens": [7, 257], "logprobs": [-0.5, -1.25]}],
+                "prompt_logprobs": [null, -2.0],
+                "topk_prompt_logprobs": [null, [[9, -0.25]]],
+                "target_prompt_logprobs": {"data": [-3.0], "dtype": "float32", "shape": [1, 4],
+                    "sparse_crow_indices": [0, 1], "sparse_col_indices": [3]},
+            })
+        );
+    }
+
+    #[test]
+    fn the_protobuf_form_is_the_official_layout() {
+        let proto = response().to_proto();
+        assert_eq!(proto.sequences[0].stop_reason, 1);
+        assert_eq!(proto.sequences[0].tokens, [7, 0, 0, 0, 1, 1, 0, 0][..]);
+        let topk = proto.topk_prompt_logprobs.unwrap();
+        assert_eq!((topk.k, topk.length), (2, 2));
+        assert_eq!(crate::tensor::i32_values(&topk.token_ids).unwrap(), [0, 0, 9, 0]);
+        let empty = EMPTY_LOGPROB;
+        assert_eq!(crate::tensor::f32_values(&topk.logprobs).unwrap(), [empty, empty, -0.25, empty]);
+        let prompt = crate::tensor::f32_values(&proto.prompt_logprobs.unwrap()).unwrap();
+        assert!(prompt[0].is_nan() && prompt[1] == -2.0);
+        assert!(matches!(proto.target_prompt_logprobs.unwrap().encoding, Some(Encoding::SparseCsr(_))));
+    }
+
+    #[test]
+    fn the_pollers_request_and_answer_are_the_sdks() {
+        let request: RetrieveFuturesRequest = serde_json::from_value(json!({
+            "target": {"type": "sampling_session", "sampling_session_id": "s", "cloned_sampler_id": 3},
+            "prev_cursor": 5, "retrieved_request_ids": ["s:1"],
+        }))
+        .unwrap();
+        let FuturesTarget::SamplingSession { sampling_session_id, cloned_sampler_id } = request.target;
+        assert_eq!((sampling_session_id.as_str(), cloned_sampler_id), ("s", 3));
+        let done = FutureCompletion::Finished { request_id: "s:1".into() };
+        assert_eq!(serde_json::to_value(done).unwrap(), json!({"state": "finished", "request_id": "s:1"}));
+    }
+}
