@@ -18,6 +18,9 @@ pub struct LocalConfig {
     /// by default. What goes beyond is put aside in the data directory until it is asked for. Each trainer keeps at least
     /// the run that it works on.
     pub memory_limit: u64,
+    /// How many bytes of training requests may wait for the trainers; 512 MiB by default. Requests beyond it are answered 429,
+    /// but for those that others wait for.
+    pub queue_limit: u64,
     /// How long a session lives without a heartbeat; 300 s by default.
     pub session_timeout: Duration,
     /// The key that callers must send in `X-API-Key`. `None`, the default, takes any or none.
@@ -38,6 +41,7 @@ impl LocalConfig {
             data_dir: data_dir.into(),
             trainers: 2,
             memory_limit: 1 << 30,
+            queue_limit: 512 << 20,
             session_timeout: Duration::from_secs(300),
             api_key: None,
             cors_origins: Vec::new(),
@@ -54,6 +58,7 @@ impl fmt::Debug for LocalConfig {
             .field("data_dir", &self.data_dir)
             .field("trainers", &self.trainers)
             .field("memory_limit", &self.memory_limit)
+            .field("queue_limit", &self.queue_limit)
             .field("session_timeout", &self.session_timeout)
             .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
             .field("cors_origins", &self.cors_origins)

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::backlog::Backlog;
+use crate::changes::Changes;
 use crate::datadir::Layout;
 use crate::db::Db;
 use crate::faults::Rules;
@@ -30,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) futures: Arc<Futures>,
     /// What is to go wrong.
     pub(crate) faults: Rules,
+    /// What happens to runs, for those who watch.
+    pub(crate) changes: Arc<Changes>,
     pub(crate) layout: Layout,
     pub(crate) models: Models,
     pub(crate) downloads: Downloads,
@@ -37,6 +41,7 @@ pub(crate) struct Core {
     pub(crate) tokenizer: PathBuf,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) backlog: Arc<Backlog>,
     /// How many bytes of run states each trainer may keep in memory.
     pub(crate) memory_share: u64,
     /// What clients get for their key.

@@ -23,7 +23,7 @@ pub(crate) enum Outcome {
     /// A forward pass, with or without gradients.
     Forward(ForwardBackwardOutput),
     /// Samples.
-    Sample(SampleResponse),
+    Sample(Box<SampleResponse>),
     /// Anything else that worked.
     Done(serde_json::Value),
     /// It failed.

@@ -11,10 +11,12 @@ use retinker_wire::path::TinkerPath;
 use retinker_wire::run::{Checkpoint, CheckpointType, TrainingRun};
 use retinker_wire::session::CreateSessionRequest;
 
+use crate::changes::{Change, Changes};
 use crate::db::{
     CheckpointKind, CheckpointRow, CheckpointState, NewRun, Progress, Rows, RunRow, SamplerRow, SessionEnd,
     SessionRow,
 };
+use crate::metrics::Point;
 use crate::time::time;
 
 /// How many refused request numbers are remembered for each run.
@@ -72,6 +74,10 @@ pub(crate) struct Run {
     pub(crate) permit: Arc<()>,
     /// Its listed checkpoints, oldest first.
     pub(crate) checkpoints: Vec<Arc<CheckpointRow>>,
+    /// Points of its metric series that are not written yet.
+    pub(crate) unwritten: Vec<Point>,
+    /// The last point, if it was made since the service started.
+    pub(crate) last_point: Option<Box<Point>>,
     /// Whether its progress has to be written.
     touched: bool,
 }
@@ -107,6 +113,8 @@ impl Run {
             refused: BTreeSet::new(),
             permit: Arc::new(()),
             checkpoints: Vec::new(),
+            unwritten: Vec::new(),
+            last_point: None,
             touched: false,
             new: row.new,
         }
@@ -216,6 +224,8 @@ pub(crate) struct Index {
     /// Runs whose progress has to be written.
     touched: Vec<Arc<str>>,
     next_trainer: usize,
+    /// Who is told of changes; nobody while the database is being read.
+    changes: Option<Arc<Changes>>,
 }
 
 /// Puts an entry where its ordinal belongs, which is nearly always the end.
@@ -275,6 +285,17 @@ impl Index {
             }
         }
         (index, unlisted)
+    }
+
+    /// From now on changes are told.
+    pub(crate) fn tell_changes_to(&mut self, changes: Arc<Changes>) {
+        self.changes = Some(changes);
+    }
+
+    fn tell(&self, change: impl FnOnce() -> Change) {
+        if let Some(changes) = &self.changes {
+            changes.tell(change());
+        }
     }
 
     // Sessions.
@@ -379,6 +400,12 @@ impl Index {
         }
         let entry = (run.ordinal, Arc::clone(&run.id));
         insert_ordered(&mut self.run_order, run.ordinal, entry, |entry| entry.0);
+        self.tell(|| Change::RunCreated {
+            run_id: run.new.run_id.clone(),
+            session_id: run.new.session_id.clone(),
+            base_model: run.new.base_model.clone(),
+            origin_path: run.new.origin_path.clone(),
+        });
         self.runs.insert(Arc::clone(&run.id), run);
     }
 
@@ -459,10 +486,21 @@ impl Index {
             let Some(run) = self.runs.get_mut(&*id) else { continue };
             run.touched = false;
             progress.push(Progress {
+                ordinal: run.ordinal,
                 run_id: run.new.run_id.clone(),
                 last_request_at: run.last_request_at,
                 unsaved: run.unsaved.requests,
+                points: run.take_points(),
             });
+            if let Some(changes) = &self.changes {
+                changes.tell(Change::RunProgress {
+                    run_id: run.new.run_id.clone(),
+                    executed_seq: run.executed_seq,
+                    unsaved_requests: run.unsaved.requests,
+                    step: run.last_point.as_ref().map(|point| point.step),
+                    loss: run.last_point.as_ref().and_then(|point| point.loss),
+                });
+            }
         }
         progress
     }
@@ -470,6 +508,10 @@ impl Index {
     // Checkpoints.
 
     pub(crate) fn insert_checkpoint(&mut self, checkpoint: Arc<CheckpointRow>) {
+        self.tell(|| Change::CheckpointSaved {
+            run_id: checkpoint.new.run_id.clone(),
+            tinker_path: checkpoint.path().to_string(),
+        });
         if let Some(run) = self.runs.get_mut(checkpoint.new.run_id.as_str()) {
             let entry = Arc::clone(&checkpoint);
             insert_ordered(&mut run.checkpoints, checkpoint.ordinal, entry, |other| other.ordinal);
@@ -482,6 +524,10 @@ impl Index {
 
     /// Takes a checkpoint off the lists.
     pub(crate) fn remove_checkpoint(&mut self, checkpoint: &CheckpointRow) {
+        self.tell(|| Change::CheckpointDeleted {
+            run_id: checkpoint.new.run_id.clone(),
+            tinker_path: checkpoint.path().to_string(),
+        });
         let remove = |list: &mut Vec<Arc<CheckpointRow>>| {
             if let Ok(at) = list.binary_search_by_key(&checkpoint.ordinal, |other| other.ordinal) {
                 list.remove(at);
@@ -495,6 +541,10 @@ impl Index {
 
     /// Puts a changed checkpoint in the place of the old one.
     pub(crate) fn replace_checkpoint(&mut self, new: CheckpointRow) {
+        self.tell(|| Change::CheckpointChanged {
+            run_id: new.new.run_id.clone(),
+            tinker_path: new.path().to_string(),
+        });
         let new = Arc::new(new);
         let replace = |list: &mut Vec<Arc<CheckpointRow>>| {
             if let Ok(at) = list.binary_search_by_key(&new.ordinal, |other| other.ordinal)

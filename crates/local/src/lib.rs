@@ -17,6 +17,8 @@
 
 pub mod nn;
 
+mod backlog;
+mod changes;
 mod checkpoint;
 mod config;
 mod core;
@@ -29,6 +31,7 @@ mod futures;
 mod http;
 mod index;
 mod lora;
+mod metrics;
 mod models;
 mod ops;
 mod sampler;

@@ -10,6 +10,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
+use crate::backlog::Backlog;
+use crate::changes::Changes;
 use crate::config::LocalConfig;
 use crate::core::Core;
 use crate::datadir;
@@ -193,18 +195,22 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
     })?;
     let tokens = Tokens::new()
         .map_err(|e| StartError::Other(format!("the system gives no random numbers for tokens ({e})")))?;
-    let (index, unlisted) = Index::new(rows, Instant::now());
+    let (mut index, unlisted) = Index::new(rows, Instant::now());
+    let changes = Arc::<Changes>::default();
+    index.tell_changes_to(Arc::clone(&changes));
     trainer::remove_leftovers(&layout.aside());
     let trainers = config.trainers.max(1);
     let core = Arc::new(Core {
         db,
         futures: Arc::new(Futures::default()),
+        changes,
         faults: Rules::new(config.faults),
         layout,
         models: Models::builtin(),
         downloads: ops::Downloads::default(),
         tokenizer,
         inboxes: (0..trainers).map(|_| Arc::default()).collect(),
+        backlog: Arc::new(Backlog::new(config.queue_limit)),
         memory_share: config.memory_limit / trainers as u64,
         tokens: Arc::new(tokens),
         requires_key: config.api_key.is_some(),

@@ -212,3 +212,62 @@ async fn a_run_that_cannot_be_taken_back_is_corrupted_and_says_why() {
     runs[3].train(1).await;
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_turns_requests_away_but_for_those_that_others_wait_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LocalConfig { queue_limit: 20_000, ..LocalConfig::new(dir.path()) };
+    let service = LocalService::start(config).await.unwrap();
+    let client = Client::new(service.base_url());
+    let session = client.session().await;
+    let mut alone = client.run(&session, 0).await;
+    let expected = alone.losses(0..4).await;
+    let (run, mut other) = (client.run(&session, 1).await, client.run(&session, 2).await);
+
+    // Nothing is carried out while the first is missing.
+    let send = |seq: u64| {
+        let step = (seq as usize - 1) / 2;
+        let (path, body) = match seq % 2 {
+            1 => ("forward_backward", run.pass_body(seq, batch(step))),
+            _ => ("optim_step", run.step_body(seq)),
+        };
+        client.http.post(client.url(path)).json(&body).send()
+    };
+    let mut last = 1;
+    let refused = loop {
+        let response = send(last + 1).await.unwrap();
+        if response.status() == 429 {
+            break response;
+        }
+        assert_eq!(response.status(), 200);
+        last += 1;
+        assert!(last < 100, "nothing is ever full");
+    };
+    assert!(last > 5);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let refused: serde_json::Value = refused.json().await.unwrap();
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("the service is full: ") && detail.contains("then send this one again"),
+        "{detail}"
+    );
+    // Full for all; what was taken in already is still known.
+    let other_pass = other.pass_body(1, batch(0));
+    assert_eq!(client.post("forward_backward", other_pass).await.0, 429);
+    assert_eq!(send(2).await.unwrap().status(), 200);
+
+    // The one that all wait for is let in, and with it the rest goes through.
+    assert_eq!(send(1).await.unwrap().status(), 200);
+    for seq in 1..=8 {
+        while send(seq).await.unwrap().status() == 429 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let (_, result) = client.result_of(&format!("{}:{seq}", run.id)).await;
+        if seq % 2 == 1 {
+            let loss = result["metrics"]["loss:sum"].as_f64();
+            assert_eq!(loss, Some(expected[(seq as usize - 1) / 2]), "{result}");
+        }
+    }
+    assert_eq!(other.train(0).await, expected[0]);
+    service.stop().await;
+}

@@ -155,7 +155,8 @@ async fn a_checkpoint_says_of_a_prompt_what_its_run_said_of_it() {
     let scored = floats(&again["prompt_logprobs"]);
     assert!(scored[..tokens.len()].iter().all(|logprob| logprob.is_nan()));
     for (scored, sampled) in scored[tokens.len()..].iter().zip(floats(&result["sequences"][0]["logprobs"])) {
-        assert!(close(*scored, sampled), "{scored} {sampled}");
+        // In one pass or token by token: the same up to the rounding of logits in the tens.
+        assert!((scored - sampled).abs() < 1e-4, "{scored} {sampled}");
     }
     assert_eq!(again["topk_prompt_logprobs"][tokens.len() - 1], Value::Null);
     assert_ne!(again["topk_prompt_logprobs"][tokens.len()], Value::Null);
@@ -375,35 +376,25 @@ async fn what_is_sampled_does_not_depend_on_who_else_samples() {
     let path = run.save("s").await;
     let base = Sampling::of_base(&client).await;
     let trained = Sampling::begin(&client, 1, json!({"model_path": path})).await;
-    let ask = async |i: usize| {
+    let body = |i: usize| {
         let sampler = if i.is_multiple_of(2) { &base } else { &trained };
         let params = json!({"max_tokens": 10 + 7 * i, "seed": i, "stop": [], "temperature": 0.8});
         let text = &"A prompt of one of many lengths, as they come."[..5 + 3 * i];
-        sampler.sample(text, params, json!({"num_samples": 1 + i % 3, "topk_sample_logprobs": 1})).await
+        sampler.body(text, params, json!({"num_samples": 1 + i % 3, "topk_sample_logprobs": 1}))
     };
     let mut alone = Vec::new();
     for i in 0..12 {
-        alone.push(ask(i).await);
+        alone.push(client.call("asample", body(i)).await);
     }
-    let all =
-        [ask(0), ask(1), ask(2), ask(3), ask(4), ask(5), ask(6), ask(7), ask(8), ask(9), ask(10), ask(11)];
-    let mut together = Vec::new();
-    let mut waiting = tokio::task::JoinSet::new();
-    drop(all);
     // Sent by clients of their own, all at once.
+    let mut waiting = tokio::task::JoinSet::new();
     for i in 0..12 {
-        let sampler = if i % 2 == 0 { &base } else { &trained };
-        let params = json!({"max_tokens": 10 + 7 * i, "seed": i, "stop": [], "temperature": 0.8});
-        let text = &"A prompt of one of many lengths, as they come."[..5 + 3 * i];
-        let body = sampler.body(text, params, json!({"num_samples": 1 + i % 3, "topk_sample_logprobs": 1}));
-        let client = Client::new(service.base_url());
+        let (client, body) = (Client::new(service.base_url()), body(i));
         waiting.spawn(async move { (i, client.call("asample", body).await) });
     }
     while let Some(result) = waiting.join_next().await {
-        together.push(result.unwrap());
-    }
-    for (i, result) in together {
-        assert_eq!(result, alone[i], "request {i}");
+        let (i, together) = result.unwrap();
+        assert_eq!(together, alone[i], "request {i}");
     }
     service.stop().await;
 }

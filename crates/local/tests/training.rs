@@ -189,7 +189,7 @@ async fn a_bad_request_fails_alone() {
     };
     let batch_of = |loss: &str, config: Value| json!({"forward_backward_input": {"data": [datum(0, 4)], "loss_fn": loss, "loss_fn_config": config}});
     for (path, body, reason) in [
-        ("forward_backward", batch_of("ppo", json!({})), "cross_entropy"),
+        ("forward_backward", batch_of("gspo", json!({})), "cross_entropy"),
         ("forward_backward", batch_of("cross_entropy", json!({"x": 1.0})), "'x'"),
         ("optim_step", json!({"adam_params": {"learning_rate": -1.0}}), "learning_rate"),
         ("optim_step", json!({"optimizer_params": {"type": "dimuon", "learning_rate": 0.1}}), "dimuon"),
@@ -269,7 +269,8 @@ async fn what_cannot_be_accepted_is_refused_with_a_sentence() {
             "training",
         ),
         ("load_weights", json!({"path": "tinker://r/weights/a"}), 422, "session_id"),
-        ("asample", json!({}), 404, "Not Found"),
+        ("asample", json!({}), 422, "prompt is missing"),
+        ("no_such_endpoint", json!({}), 404, "Not Found"),
         ("sessions/no-session/finish", json!({}), 404, "no-session"),
     ] {
         let (found, answer) = client.post(path, body.clone()).await;

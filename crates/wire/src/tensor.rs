@@ -14,8 +14,9 @@ pub enum TensorValues {
     Int64(Vec<i64>),
 }
 
-/// A dense tensor.
+/// A dense tensor. One that arrives sparse is made dense, with 0 in the cells that it does not list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "JsonTensor")]
 pub struct TensorData {
     /// The values, row-major.
     #[serde(flatten)]
@@ -23,6 +24,39 @@ pub struct TensorData {
     /// The shape; absent = one dimension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Vec<u64>>,
+}
+
+/// What JSON may say of a tensor.
+#[derive(Deserialize)]
+struct JsonTensor {
+    #[serde(flatten)]
+    values: TensorValues,
+    #[serde(default)]
+    shape: Option<Vec<u64>>,
+    /// Where each row's values begin, and where the last one's end.
+    #[serde(default)]
+    sparse_crow_indices: Option<Vec<i64>>,
+    /// The column of each value.
+    #[serde(default)]
+    sparse_col_indices: Option<Vec<i64>>,
+}
+
+impl TryFrom<JsonTensor> for TensorData {
+    type Error = TensorError;
+
+    fn try_from(tensor: JsonTensor) -> Result<Self, TensorError> {
+        let JsonTensor { values, shape, sparse_crow_indices, sparse_col_indices } = tensor;
+        let values = match (sparse_crow_indices, sparse_col_indices) {
+            (None, None) => values,
+            (Some(crow), Some(col)) => {
+                let sizes: Vec<i64> =
+                    shape.iter().flatten().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
+                densify(values, &crow, &col, &sizes)?
+            }
+            _ => return Err(TensorError::Sparse("the row bounds or the columns are missing")),
+        };
+        Ok(Self { values, shape })
+    }
 }
 
 /// Why bytes are not a tensor.
@@ -263,6 +297,36 @@ mod tests {
         };
         let dense = TensorData::from_proto(&tensor).unwrap();
         assert_eq!(dense.values, TensorValues::Float32(vec![0.0, 0.0, 1.0, 2.0, 3.0, 0.0]));
+    }
+
+    #[test]
+    fn sparse_json_becomes_dense() {
+        let read = |json: serde_json::Value| serde_json::from_value::<TensorData>(json);
+        let mut tensor = serde_json::json!({
+            "data": [1, 2, 3], "dtype": "int64", "shape": [2, 3],
+            "sparse_crow_indices": [0, 1, 3], "sparse_col_indices": [2, 0, 1],
+        });
+        let dense = TensorData { shape: Some(vec![2, 3]), ..TensorData::int64(vec![0, 0, 1, 2, 3, 0]) };
+        assert_eq!(read(tensor.clone()).unwrap(), dense);
+        // What the SDK sends for a dense one.
+        let plain = serde_json::json!({
+            "data": [0.5], "dtype": "float32", "shape": null,
+            "sparse_crow_indices": null, "sparse_col_indices": null,
+        });
+        assert_eq!(read(plain).unwrap(), TensorData::float32(vec![0.5]));
+        for (member, value, said) in [
+            ("sparse_col_indices", serde_json::json!(null), "the row bounds or the columns are missing"),
+            ("sparse_col_indices", serde_json::json!([2, 0, 3]), "a column is out of range"),
+            ("shape", serde_json::json!(null), "the shape is not two-dimensional"),
+            ("shape", serde_json::json!([1u64 << 40, 1u64 << 40]), "the shape is too large"),
+        ] {
+            let mut bad = tensor.clone();
+            bad[member] = value;
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.ends_with(said), "{member}: {error}");
+        }
+        tensor["data"] = serde_json::json!([1, 2]);
+        assert!(read(tensor).is_err());
     }
 
     #[test]

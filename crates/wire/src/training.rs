@@ -233,36 +233,14 @@ pub struct ForwardBackwardOutput {
 }
 
 impl ForwardBackwardOutput {
-    /// The protobuf form: one record, all datums. Every datum has the fields of the first; float32 only.
+    /// The protobuf form: one record for each stretch of datums whose outputs have the same trailing shapes. Every datum
+    /// has the fields of the first; float32 only.
     pub fn to_proto(&self) -> proto::ForwardBackwardOutput {
-        let mut fields = std::collections::HashMap::new();
-        if let Some(first) = self.loss_fn_outputs.first() {
-            for name in first.keys() {
-                let (mut data, mut offsets) = (Vec::new(), vec![0i64]);
-                for output in &self.loss_fn_outputs {
-                    if let Some(tensor) = output.get(name) {
-                        data.extend(tensor::f32_bytes(&tensor.to_f32()));
-                    }
-                    offsets.push(data.len() as i64);
-                }
-                fields.insert(
-                    name.clone(),
-                    proto::BatchedTensor {
-                        data: data.into(),
-                        offsets: tensor::i64_bytes(&offsets).into(),
-                        dtype: proto::DType::Float32 as i32,
-                        trailing_shape: Vec::new(),
-                    },
-                );
-            }
-        }
+        let alike =
+            |a: &LossFnOutput, b: &LossFnOutput| a.values().map(trailing).eq(b.values().map(trailing));
         proto::ForwardBackwardOutput {
             loss_fn_output_type: self.loss_fn_output_type.clone(),
-            loss_fn_outputs: vec![proto::ArrayRecord {
-                type_tag: String::new(),
-                fields,
-                num_datums: self.loss_fn_outputs.len() as i64,
-            }],
+            loss_fn_outputs: self.loss_fn_outputs.chunk_by(alike).map(record).collect(),
             metrics: self.metrics.iter().map(|(k, v)| (k.clone(), *v)).collect(),
         }
     }
@@ -305,6 +283,35 @@ impl ForwardBackwardOutput {
             metrics: message.metrics.iter().map(|(k, v)| (k.clone(), *v)).collect(),
         })
     }
+}
+
+/// A tensor's dimensions but the first.
+fn trailing(tensor: &TensorData) -> &[u64] {
+    tensor.shape.as_deref().and_then(|shape| shape.get(1..)).unwrap_or_default()
+}
+
+/// One record of outputs that are shaped alike.
+fn record(outputs: &[LossFnOutput]) -> proto::ArrayRecord {
+    let mut fields = std::collections::HashMap::new();
+    for (name, first) in outputs.first().into_iter().flatten() {
+        let (mut data, mut offsets) = (Vec::new(), vec![0i64]);
+        for output in outputs {
+            if let Some(tensor) = output.get(name) {
+                data.extend(tensor::f32_bytes(&tensor.to_f32()));
+            }
+            offsets.push(data.len() as i64);
+        }
+        fields.insert(
+            name.clone(),
+            proto::BatchedTensor {
+                data: data.into(),
+                offsets: tensor::i64_bytes(&offsets).into(),
+                dtype: proto::DType::Float32 as i32,
+                trailing_shape: trailing(first).iter().map(|&size| size as i64).collect(),
+            },
+        );
+    }
+    proto::ArrayRecord { type_tag: String::new(), fields, num_datums: outputs.len() as i64 }
 }
 
 fn batched_values(field: &proto::BatchedTensor, bytes: &[u8]) -> Result<TensorData, TensorError> {
@@ -352,6 +359,23 @@ mod tests {
             metrics: Metrics::from([("loss:sum".to_owned(), 6.0)]),
         };
         assert_eq!(ForwardBackwardOutput::from_proto(&output.to_proto()).unwrap(), output);
+    }
+
+    #[test]
+    fn outputs_of_several_widths_keep_their_shapes() {
+        let wide = |rows: u64, width: u64| TensorData {
+            shape: Some(vec![rows, width]),
+            ..TensorData::float32((0..rows * width).map(|i| i as f32).collect())
+        };
+        let outputs = [wide(2, 3), wide(4, 3), wide(2, 2), TensorData::float32(vec![1.0])];
+        let output = ForwardBackwardOutput {
+            loss_fn_outputs: outputs.map(|t| BTreeMap::from([("logprobs".to_owned(), t)])).into(),
+            ..Default::default()
+        };
+        let message = output.to_proto();
+        let counts: Vec<i64> = message.loss_fn_outputs.iter().map(|record| record.num_datums).collect();
+        assert_eq!(counts, [2, 1, 1]);
+        assert_eq!(ForwardBackwardOutput::from_proto(&message).unwrap(), output);
     }
 
     #[test]

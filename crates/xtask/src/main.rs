@@ -6,6 +6,7 @@ mod checks;
 mod console;
 mod python;
 mod sdk;
+mod schema;
 mod shell;
 mod soak;
 mod test;

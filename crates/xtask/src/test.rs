@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, cargo, run, step, target_dir};
-use crate::{browser, checks, console, python, sdk, tools, up};
+use crate::{browser, checks, console, python, schema, sdk, tools, up};
 
 /// A stage's name, what it is, and how it runs.
 type Stage = (&'static str, &'static str, fn() -> Result<()>);
 
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     ("needs", "What the tests need", needs),
     ("lint", "Formatting and lints", checks::lint),
     ("invariants", "What ARCHITECTURE.md promises", checks::invariants),
@@ -19,6 +19,7 @@ const STAGES: [Stage; 11] = [
     ("wasm-browser", "The core's tests under wasm, in Chromium", wasm_browser),
     ("console", "The console, within its size budget", console::check),
     ("sdk", "The official Python SDK drives the embedded service", official_sdk),
+    ("schema", "Requests made up from the service's own description", schema::test),
     ("browser", "The story in the browser, on the release binary", story),
 ];
 
@@ -47,6 +48,7 @@ fn needs() -> Result<()> {
     browser::chromium()?;
     browser::chromedriver()?;
     sdk::needs()?;
+    schema::schemathesis()?;
     tools::report()
 }
 

@@ -125,6 +125,7 @@ impl Db {
         if found > schema::VERSION {
             return Err(StartError::NewerFormat { path: root.to_owned(), found, known: schema::VERSION });
         }
+        connection.execute_batch(crate::metrics::TABLES).map_err(fail)?;
         let rows = tables::read_all(&connection).map_err(fail)?;
         let (queue, messages) = mpsc::channel();
         let written = place.clone();

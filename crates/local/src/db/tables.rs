@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::lora::LoraShape;
+use crate::metrics::Point;
 
 /// A session.
 #[derive(Debug, Clone)]
@@ -205,9 +206,11 @@ pub(crate) struct Rows {
 /// What of a run's progress is written now and then, for people and for a reload.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
+    pub(crate) ordinal: u64,
     pub(crate) run_id: String,
     pub(crate) last_request_at: i64,
     pub(crate) unsaved: u64,
+    pub(crate) points: Vec<Point>,
 }
 
 fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
@@ -347,6 +350,7 @@ pub(crate) mod sql {
     use rusqlite::{Connection, params};
 
     use super::{CheckpointState, NewCheckpoint, NewRun, NewSampler, Progress, SessionEnd, json};
+    use crate::metrics;
 
     type Done = rusqlite::Result<()>;
 
@@ -503,7 +507,8 @@ pub(crate) mod sql {
             c,
             "UPDATE runs SET last_request_at = ?2, unsaved = ?3 WHERE run_id = ?1",
             params![progress.run_id, progress.last_request_at, progress.unsaved],
-        )
+        )?;
+        metrics::append(c, progress.ordinal, &progress.points)
     }
 
     pub(crate) fn insert_checkpoint(c: &Connection, checkpoint: &NewCheckpoint) -> rusqlite::Result<u64> {

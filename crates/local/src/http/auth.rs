@@ -144,7 +144,7 @@ mod tests {
         }
         let claims: Value = serde_json::from_slice(&claims).unwrap();
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), LIFETIME);
-        assert_eq!(Tokens::new().unwrap().check_at(token.as_bytes(), now).is_err(), true);
+        assert!(Tokens::new().unwrap().check_at(token.as_bytes(), now).is_err());
         let header = URL_SAFE_NO_PAD.decode(HEADER).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&header).unwrap(), json!({"alg": "HS256", "typ": "JWT"}));
     }

@@ -148,6 +148,33 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
+/// Numbers given in a query, each by its name.
+#[derive(Debug, Default)]
+pub(crate) struct NumberQuery(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for NumberQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        let pairs = pairs.map_err(|_| ApiError::unprocessable("the query cannot be read".to_owned()))?;
+        Ok(Self(pairs.0))
+    }
+}
+
+impl NumberQuery {
+    /// A number between two others, if it is given.
+    pub(crate) fn get(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, ApiError> {
+        let Some((_, text)) = self.0.iter().rev().find(|(member, _)| member == name) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(ApiError::unprocessable(format!(
+                "{name} must be a whole number from {least} to {most}, not '{text}'"
+            ))),
+        }
+    }
+}
+
 /// `?limit=&offset=`; other members are of no meaning here.
 #[derive(Debug, Default)]
 pub(crate) struct PageQuery {

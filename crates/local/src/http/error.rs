@@ -1,11 +1,15 @@
 //! Refusals, as clients of the protocol read them: `{"detail": sentence}`.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use retinker_wire::ErrorBody;
 
 use crate::db::DbError;
+
+/// When to send again what there was no room for: a trainer takes that long for a large batch.
+const RETRY_SECONDS: &str = "1";
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +85,10 @@ impl From<DbError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(ErrorBody::new(self.detail))).into_response()
+        let mut response = (self.status, Json(ErrorBody::new(self.detail))).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+        }
+        response
     }
 }

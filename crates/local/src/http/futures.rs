@@ -60,9 +60,13 @@ async fn told_of_pause(core: &Core) {
 
 /// The answer for a request that is not carried out yet.
 pub(crate) fn not_yet(core: &Core, request_id: String) -> TryAgain {
-    let (queue_state, queue_state_reason) = match core.faults.paused() {
-        Some(pause) => (pause.queue_state, pause.reason),
-        None => (QueueState::Active, core.waits_for(&request_id)),
+    let (queue_state, queue_state_reason) = match (core.faults.paused(), core.waits_for(&request_id)) {
+        (Some(pause), _) => (pause.queue_state, pause.reason),
+        (None, Some(waits_for)) => (QueueState::Active, Some(waits_for)),
+        (None, None) => match core.backlog.full() {
+            Some(full) => (QueueState::PausedCapacity, Some(full)),
+            None => (QueueState::Active, None),
+        },
     };
     TryAgain {
         kind: Some("try_again".to_owned()),

@@ -48,8 +48,9 @@ pub(crate) async fn asample(State(core): Shared, body: Body) -> Result<Json<Samp
             Ok(spec) => {
                 if let Some(outcome) = core.faults.of_operation("sample", &request_id) {
                     completer.complete(outcome);
-                } else if let Err((job, reason)) = core.sampler.submit(Job { source, spec, completer }) {
-                    job.completer.withdraw();
+                } else if let Err((completer, reason)) = core.sampler.submit(Job { source, spec, completer })
+                {
+                    completer.withdraw();
                     return Err(ApiError::too_many(reason));
                 }
             }

@@ -25,24 +25,28 @@ fn explain(path: &str, error: &serde_json::Error) -> String {
         let dot = if path.is_empty() { "" } else { "." };
         return format!("{path}{dot}{} is missing", field.trim_matches('`'));
     }
-    if let Some((found, known)) = text.strip_prefix("unknown field ").and_then(|text| text.split_once(", ")) {
-        let known = known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "");
-        return format!("{} is not known here; known: {known}", found.trim_matches('`'));
+    if let Some((found, known)) = unknown(text, "unknown field ") {
+        return format!("{found} is not known here; known: {known}");
     }
     let member = if path.is_empty() { "the body" } else { path };
     let mismatch = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
     if let Some((found, expected)) = mismatch.and_then(|mismatch| mismatch.rsplit_once(", expected ")) {
         return format!("{member} must be {}, not {}", expectation(expected), finding(found));
     }
-    if let Some((found, known)) = text.strip_prefix("unknown variant ").and_then(|text| text.split_once(", "))
-    {
-        let known = known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "");
-        return format!("{member} must be one of {known}, not '{}'", found.trim_matches('`'));
+    if let Some((found, known)) = unknown(text, "unknown variant ") {
+        return format!("{member} must be one of {known}, not '{found}'");
     }
     if text.starts_with("data did not match any variant") {
         return format!("{member} has none of the forms that are known here");
     }
     format!("{member}: {text}")
+}
+
+/// What was found where only certain names are known, and which are.
+fn unknown(text: &str, what: &str) -> Option<(String, String)> {
+    let (found, known) = text.strip_prefix(what)?.split_once(", expected ")?;
+    let known = known.trim_start_matches("one of ").replace("` or `", "`, `");
+    Some((found.replace('`', ""), known.replace('`', "")))
 }
 
 fn expectation(expected: &str) -> String {

@@ -20,6 +20,8 @@ pub enum NnError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The gradients of a batch, added to those before, are not finite.
+    GradientsNotFinite,
     /// The adapter, gradients or optimizer state belong to another model or LoRA configuration.
     LayoutMismatch,
     /// A tensor that the layout requires was not given.
@@ -37,7 +39,7 @@ pub enum NnError {
         /// How many values were given.
         values: usize,
     },
-    /// A loss answered with a wrong number of derivatives, or with one that is not finite.
+    /// A loss answered with a wrong number of derivatives, or with something that is not finite.
     InvalidLoss {
         /// The example's place in the batch, from 0.
         index: usize,
@@ -56,6 +58,7 @@ impl fmt::Display for NnError {
                 write!(f, "the step would leave weights or an optimizer state that are not finite")
             }
             Self::InvalidExample { index, reason } => write!(f, "example {index}: {reason}"),
+            Self::GradientsNotFinite => write!(f, "the gradients would not be finite"),
             Self::LayoutMismatch => {
                 write!(
                     f,

@@ -79,6 +79,25 @@ pub(super) fn exp(x: f32) -> f32 {
     p * power
 }
 
+/// e^x in `f64` with a relative error near 1e-15; infinite where the result is too large, zero where it is too small
+/// for a normal number.
+pub(super) fn exp_f64(x: f64) -> f64 {
+    if x > 709.0 {
+        return f64::INFINITY;
+    }
+    if x < -708.0 {
+        return 0.0;
+    }
+    let n = (x * std::f64::consts::LOG2_E).round();
+    // ln 2 in two parts, the first with trailing zeros so that its product with n is exact.
+    let r = x - n * 0.693_147_180_369_123_8 - n * 1.908_214_929_270_587_7e-10;
+    let mut sum = 1.0;
+    for k in (1..14).rev() {
+        sum = 1.0 + sum * r / k as f64;
+    }
+    sum * f64::from_bits(((1023 + n as i64) as u64) << 52)
+}
+
 /// Sum with eight running totals: vector code, in an order that depends on the length only.
 #[inline(always)]
 pub(super) fn sum_by(len: usize, term: impl Fn(usize) -> f32) -> f32 {
@@ -116,6 +135,11 @@ mod tests {
             let exact = f64::from(y).exp();
             assert!((f64::from(exp(y)) - exact).abs() <= 3e-7 * exact, "{y}");
         }
+        for i in -700..=700 {
+            let x = f64::from(i) * 1.01;
+            assert!((exp_f64(x) - x.exp()).abs() <= 1e-14 * x.exp(), "{x}");
+        }
+        assert_eq!([exp_f64(0.0), exp_f64(-1e300), exp_f64(1e300)], [1.0, 0.0, f64::INFINITY]);
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
     }

@@ -12,6 +12,7 @@ mod attention;
 mod base;
 mod config;
 mod error;
+mod export;
 mod generate;
 mod layout;
 mod linear;
@@ -32,11 +33,16 @@ pub use adamw::{OptimizerState, StepMetrics, optim_step};
 pub use base::BaseModel;
 pub use config::{BOS_TOKEN, EOS_TOKEN, LoraConfig, ModelConfig, PAD_TOKEN, VOCAB_SIZE};
 pub use error::NnError;
+pub use export::BaseTensor;
 pub use generate::{DecodeScratch, MergedModel, Prompt, Sequence};
 pub use layout::{Layout, TensorSpec};
 pub use lora::{Adapter, Gradients, NamedTensor, TensorView};
-pub use loss::{Example, LossTerms, cross_entropy};
-pub use model::{ExampleOutput, forward, forward_backward, forward_backward_with, next_token_logits};
+pub use loss::{
+    Clip, Example, LossTerms, PolicyLoss, RatioStats, Rollout, cross_entropy, cross_entropy_terms,
+};
+pub use model::{
+    ExampleOutput, forward, forward_backward, forward_backward_with, forward_with, next_token_logits,
+};
 pub use rng::Rng;
 pub use sampling::{Choice, Distribution};
 pub use workspace::Workspace;

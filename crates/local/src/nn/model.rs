@@ -6,7 +6,7 @@ use super::base::BaseModel;
 use super::error::NnError;
 use super::linear::{add_lora_gradients, merge, project, project_backward};
 use super::lora::{Adapter, Gradients, same_layout};
-use super::loss::{Example, LossTerms, check_tokens, cross_entropy, cross_entropy_sum};
+use super::loss::{Example, LossTerms, check_tokens, cross_entropy};
 use super::math;
 use super::ops::{rms_norm, rms_norm_backward, rope, softmax, swiglu, swiglu_backward};
 use super::workspace::{SequenceBuffers, Workspace};
@@ -14,7 +14,7 @@ use super::workspace::{SequenceBuffers, Workspace};
 /// What the model says about one example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExampleOutput {
-    /// Natural logarithm of the probability of each position's target.
+    /// Natural logarithm of the probability of each target, in the order of the example's targets.
     pub logprobs: Vec<f32>,
     /// The loss, summed over the positions; cross entropy unless another loss was given.
     pub loss_sum: f64,
@@ -27,12 +27,25 @@ pub fn forward(
     examples: &[Example],
     workspace: &mut Workspace,
 ) -> Result<Vec<ExampleOutput>, NnError> {
+    forward_with(base, adapter, examples, workspace, |i, logprobs| cross_entropy(&examples[i], logprobs))
+}
+
+/// Scores examples with any loss that is a function of the targets' log-probabilities, without gradients.
+pub fn forward_with(
+    base: &BaseModel,
+    adapter: &Adapter,
+    examples: &[Example],
+    workspace: &mut Workspace,
+    loss: impl Fn(usize, &[f32]) -> LossTerms + Sync,
+) -> Result<Vec<ExampleOutput>, NnError> {
     prepare(base, adapter, examples, workspace)?;
     let mut outputs = Vec::with_capacity(examples.len());
-    let Workspace { merged, sequence } = workspace;
-    for example in examples {
+    let Workspace { merged, sequence, .. } = workspace;
+    for (index, example) in examples.iter().enumerate() {
         let logprobs = sequence_forward(base, merged, example, None, sequence);
-        outputs.push(ExampleOutput { loss_sum: cross_entropy_sum(example, &logprobs), logprobs });
+        let terms = loss(index, &logprobs);
+        check_terms(&terms, index, example)?;
+        outputs.push(ExampleOutput { logprobs, loss_sum: terms.loss_sum });
     }
     Ok(outputs)
 }
@@ -53,29 +66,50 @@ pub fn forward_backward(
 
 /// Scores examples and adds the gradients of any loss that is a function of the targets' log-probabilities.
 ///
-/// `loss` is called once per example, in order, with its index and log-probabilities. All examples are validated before
-/// anything is computed; should `loss` answer wrongly, the gradients of the examples before stay added.
+/// `loss` is called once per example with its index and log-probabilities. All examples are validated before anything is
+/// computed. Should the loss or the gradients not be finite, the gradients stay as they were.
 pub fn forward_backward_with(
     base: &BaseModel,
     adapter: &Adapter,
     examples: &[Example],
     workspace: &mut Workspace,
     gradients: &mut Gradients,
-    mut loss: impl FnMut(usize, &[f32]) -> LossTerms,
+    loss: impl Fn(usize, &[f32]) -> LossTerms + Sync,
 ) -> Result<Vec<ExampleOutput>, NnError> {
     if !same_layout(&adapter.layout, &gradients.layout) {
         return Err(NnError::LayoutMismatch);
     }
     prepare(base, adapter, examples, workspace)?;
+    // A copy costs next to nothing beside the pass, and undoing sums of floats is not exact.
+    workspace.before.clone_from(&gradients.data);
+    let outputs = add_gradients(base, adapter, examples, workspace, &mut gradients.data, loss);
+    if outputs.is_err() {
+        gradients.data.copy_from_slice(&workspace.before);
+    }
+    outputs
+}
+
+/// The work of [`forward_backward_with`]; after an error the gradients are undefined.
+fn add_gradients(
+    base: &BaseModel,
+    adapter: &Adapter,
+    examples: &[Example],
+    workspace: &mut Workspace,
+    gradients: &mut [f32],
+    loss: impl Fn(usize, &[f32]) -> LossTerms + Sync,
+) -> Result<Vec<ExampleOutput>, NnError> {
     let mut outputs = Vec::with_capacity(examples.len());
-    let Workspace { merged, sequence } = workspace;
+    let Workspace { merged, sequence, .. } = workspace;
     for (index, example) in examples.iter().enumerate() {
         let rank = adapter.layout.lora.rank;
         let logprobs = sequence_forward(base, merged, example, Some(rank), sequence);
         let terms = loss(index, &logprobs);
-        check_terms(&terms, index, logprobs.len())?;
-        sequence_backward(base, adapter, merged, example, &terms.d_logprobs, sequence, &mut gradients.data);
+        check_terms(&terms, index, example)?;
+        sequence_backward(base, adapter, merged, example, &terms.d_logprobs, sequence, gradients);
         outputs.push(ExampleOutput { logprobs, loss_sum: terms.loss_sum });
+    }
+    if !gradients.iter().all(|g| g.is_finite()) {
+        return Err(NnError::GradientsNotFinite);
     }
     Ok(outputs)
 }
@@ -89,7 +123,7 @@ pub fn next_token_logits(
 ) -> Result<Vec<f32>, NnError> {
     check_tokens(&base.config, 0, "token", tokens)?;
     prepare(base, adapter, &[], workspace)?;
-    let Workspace { merged, sequence } = workspace;
+    let Workspace { merged, sequence, .. } = workspace;
     let len = tokens.len();
     sequence.size(&base.config, len, None);
     layers_forward(base, merged, tokens, sequence);
@@ -118,15 +152,18 @@ fn prepare(
 }
 
 /// Checks what a loss answered.
-fn check_terms(terms: &LossTerms, index: usize, len: usize) -> Result<(), NnError> {
+fn check_terms(terms: &LossTerms, index: usize, example: &Example) -> Result<(), NnError> {
     let fail = |reason: String| Err(NnError::InvalidLoss { index, reason });
-    if terms.d_logprobs.len() != len {
-        return fail(format!("{} derivatives for {len} positions", terms.d_logprobs.len()));
+    if terms.d_logprobs.len() != example.targets.len() {
+        return fail(format!("{} derivatives for {} targets", terms.d_logprobs.len(), example.targets.len()));
     }
-    match terms.d_logprobs.iter().position(|d| !d.is_finite()) {
-        Some(at) => fail(format!("the derivative at position {at} is not finite")),
-        None => Ok(()),
+    if let Some(at) = terms.d_logprobs.iter().position(|d| !d.is_finite()) {
+        return fail(format!("the derivative at position {} is not finite", at / example.width()));
     }
+    if !terms.loss_sum.is_finite() {
+        return fail("its sum is not finite".to_owned());
+    }
+    Ok(())
 }
 
 /// Runs the layers and the final norm; the activations stay in `s`.
@@ -172,13 +209,18 @@ fn sequence_forward(
     s.size(&base.config, len, rank);
     layers_forward(base, merged, &example.tokens, s);
     project(&base.groups.head, merged, len, &s.normed, &mut s.logits, false);
-    let rows = s.logits.chunks_exact_mut(vocab).zip(&example.targets);
-    rows.map(|(row, target)| {
-        let logit = row[*target as usize];
+    let mut logprobs = Vec::with_capacity(example.targets.len());
+    let rows = s.logits.chunks_exact_mut(vocab).zip(example.targets.chunks_exact(example.width()));
+    for (row, targets) in rows {
+        let start = logprobs.len();
+        logprobs.extend(targets.iter().map(|target| row[*target as usize]));
         let (max, sum) = softmax(row, vocab);
-        logit - max - math::ln(f64::from(sum)) as f32
-    })
-    .collect()
+        let log_sum = math::ln(f64::from(sum)) as f32;
+        for logprob in &mut logprobs[start..] {
+            *logprob = *logprob - max - log_sum;
+        }
+    }
+    logprobs
 }
 
 /// Adds the gradients of one example, whose forward pass has just run in `s`.
@@ -198,12 +240,16 @@ fn sequence_backward(
     let angles = (&base.rope_cos[..len * half], &base.rope_sin[..len * half]);
 
     // d logp(target) / d logits = onehot(target) - probabilities.
-    let rows = s.logits.chunks_exact_mut(vocab).zip(example.targets.iter().zip(d_logprobs));
-    for (row, (target, d)) in rows {
+    let width = example.width();
+    let targets = example.targets.chunks_exact(width).zip(d_logprobs.chunks_exact(width));
+    for (row, (targets, ds)) in s.logits.chunks_exact_mut(vocab).zip(targets) {
+        let total: f32 = ds.iter().sum();
         for p in row.iter_mut() {
-            *p *= -d;
+            *p *= -total;
         }
-        row[*target as usize] += d;
+        for (target, d) in targets.iter().zip(ds) {
+            row[*target as usize] += d;
+        }
     }
     add_lora_gradients(&groups.head, adapter, len, (&s.normed, &s.logits), gradients, &mut s.low_rank);
     if !(lora.train_attn || lora.train_mlp) {

@@ -216,24 +216,88 @@ fn any_loss_of_the_logprobs_can_be_given() {
     let mut workspace = Workspace::new();
     let (mut plain, mut given) = (Gradients::zeros(adapter.layout()), Gradients::zeros(adapter.layout()));
     let outputs = forward_backward(&base, &adapter, &examples, &mut workspace, &mut plain).unwrap();
-    let mut seen = Vec::new();
+    let seen = std::sync::Mutex::new(vec![Vec::new(); 2]);
     let with =
         forward_backward_with(&base, &adapter, &examples, &mut workspace, &mut given, |i, logprobs| {
-            seen.push(logprobs.to_vec());
+            seen.lock().unwrap()[i] = logprobs.to_vec();
             LossTerms { loss_sum: i as f64, d_logprobs: examples[i].weights.iter().map(|w| -w).collect() }
         })
         .unwrap();
     assert_eq!(plain, given);
+    let seen = seen.into_inner().unwrap();
     for (i, (output, with)) in outputs.iter().zip(&with).enumerate() {
         assert_eq!((&output.logprobs, &seen[i]), (&with.logprobs, &output.logprobs));
         assert_eq!(with.loss_sum, i as f64);
     }
-    for d_logprobs in [vec![0.0], vec![f32::NAN; examples[0].tokens.len()]] {
-        let terms = LossTerms { loss_sum: 0.0, d_logprobs };
-        let error = forward_backward_with(&base, &adapter, &examples, &mut workspace, &mut given, |_, _| {
-            terms.clone()
-        });
-        assert!(matches!(error, Err(NnError::InvalidLoss { index: 0, .. })));
+}
+
+#[test]
+fn a_pass_that_fails_adds_nothing() {
+    let base = nano();
+    let adapter = stirred(&base, &lora(4));
+    let examples = two_examples();
+    let mut workspace = Workspace::new();
+    let mut gradients = Gradients::zeros(adapter.layout());
+    forward_backward(&base, &adapter, &examples, &mut workspace, &mut gradients).unwrap();
+    let before = bits(&gradients);
+    let right = |i: usize| vec![1.0; examples[i].targets.len()];
+    let mut nan = right(1);
+    nan[3] = f32::NAN;
+    for (d_logprobs, loss_sum, reason) in [
+        (vec![0.0], 0.0, "1 derivatives for 23 targets"),
+        (nan, 0.0, "the derivative at position 3 is not finite"),
+        (right(1), f64::INFINITY, "its sum is not finite"),
+    ] {
+        let terms = |i: usize, _: &[f32]| match i {
+            0 => LossTerms { loss_sum: 0.0, d_logprobs: right(0) },
+            _ => LossTerms { loss_sum, d_logprobs: d_logprobs.clone() },
+        };
+        let error = forward_backward_with(&base, &adapter, &examples, &mut workspace, &mut gradients, terms);
+        let expected = NnError::InvalidLoss { index: 1, reason: reason.to_owned() };
+        assert_eq!(error, Err(expected.clone()));
+        assert_eq!(forward_with(&base, &adapter, &examples, &mut workspace, terms), Err(expected));
+        assert_eq!(bits(&gradients), before);
+    }
+    let huge = |i: usize, _: &[f32]| LossTerms { loss_sum: 0.0, d_logprobs: vec![3e38; right(i).len()] };
+    let error = forward_backward_with(&base, &adapter, &examples, &mut workspace, &mut gradients, huge);
+    assert_eq!(error, Err(NnError::GradientsNotFinite));
+    assert_eq!(bits(&gradients), before);
+}
+
+#[test]
+fn several_targets_for_a_token_are_the_sum_of_each() {
+    let base = nano();
+    let adapter = stirred(&base, &lora(4));
+    let [one, _] = two_examples();
+    let other = Example {
+        targets: one.targets.iter().map(|t| (t + 7) % 260).collect(),
+        weights: one.weights.iter().map(|w| 0.3 - w).collect(),
+        ..one.clone()
+    };
+    let side_by_side = |a: &[u32], b: &[u32]| a.iter().zip(b).flat_map(|(a, b)| [*a, *b]).collect();
+    let both = Example {
+        tokens: one.tokens.clone(),
+        targets: side_by_side(&one.targets, &other.targets),
+        weights: one.weights.iter().zip(&other.weights).flat_map(|(a, b)| [*a, *b]).collect(),
+    };
+    assert_eq!((one.width(), both.width()), (1, 2));
+    let run = |batch: &[Example]| {
+        let mut gradients = Gradients::zeros(adapter.layout());
+        let outputs =
+            forward_backward(&base, &adapter, batch, &mut Workspace::new(), &mut gradients).unwrap();
+        (outputs, gradients)
+    };
+    let (apart, expected) = run(&[one, other]);
+    let (together, found) = run(&[both]);
+    for (i, logprob) in together[0].logprobs.iter().enumerate() {
+        assert_eq!(*logprob, apart[i % 2].logprobs[i / 2]);
+    }
+    let sum: f64 = apart.iter().map(|output| output.loss_sum).sum();
+    assert!((together[0].loss_sum - sum).abs() < 1e-9);
+    for (found, expected) in found.tensors().zip(expected.tensors()) {
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+        let difference = norm(&mut found.data.iter().zip(expected.data).map(|(a, b)| a - b));
+        assert!(difference < 1e-5 * norm(&mut expected.data.iter().copied()), "{}", found.name);
     }
 }
 

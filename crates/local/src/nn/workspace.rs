@@ -9,6 +9,8 @@ use super::config::ModelConfig;
 pub struct Workspace {
     /// Effective weights; see [`super::linear::merge`].
     pub(super) merged: Vec<f32>,
+    /// The gradients before a pass, should it fail.
+    pub(super) before: Vec<f32>,
     pub(super) sequence: SequenceBuffers,
 }
 

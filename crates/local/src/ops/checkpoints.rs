@@ -139,8 +139,7 @@ impl Core {
         let expires_at = ttl_seconds.map(|seconds| crate::trainer::expiry(now_millis(), seconds));
         let ordinal = row.ordinal;
         self.db.write(move |c| sql::set_expiry(c, ordinal, expires_at)).done().await?;
-        let new = CheckpointRow { expires_at, ..CheckpointRow::clone(&row) };
-        self.index().replace_checkpoint(new);
+        self.change_checkpoint(&row, |row| row.expires_at = expires_at);
         Ok(())
     }
 
@@ -149,9 +148,20 @@ impl Core {
         let row = self.listed_checkpoint(path)?;
         let ordinal = row.ordinal;
         self.db.write(move |c| sql::set_public(c, ordinal, public)).done().await?;
-        let new = CheckpointRow { public, ..CheckpointRow::clone(&row) };
-        self.index().replace_checkpoint(new);
+        self.change_checkpoint(&row, |row| row.public = public);
         Ok(())
+    }
+
+    /// Changes a listed checkpoint as it is now, which may not be as it was found: something else of it may have been changed
+    /// since.
+    fn change_checkpoint(&self, found: &CheckpointRow, change: impl FnOnce(&mut CheckpointRow)) {
+        let mut index = self.index();
+        let now = index.checkpoint(&found.new.run_id, &found.new.name);
+        if let Some(now) = now.filter(|now| now.ordinal == found.ordinal) {
+            let mut new = CheckpointRow::clone(now);
+            change(&mut new);
+            index.replace_checkpoint(new);
+        }
     }
 
     /// Removes a checkpoint's files and its row, whose state already says so. What fails is tried again at the next start.

@@ -7,6 +7,8 @@ use retinker_wire::model::{CreateModelRequest, LoadWeightsRequest, adamw, model_
 use retinker_wire::path::TinkerPath;
 use retinker_wire::run::CheckpointType;
 
+use crate::backlog::Waiting;
+use crate::changes::Change;
 use crate::core::Core;
 use crate::db::{CheckpointKind, DbError, NewRun, RunRow, Ticket, sql};
 use crate::fingerprint::Fingerprint;
@@ -14,6 +16,7 @@ use crate::futures::{Accepted, Completer, Outcome};
 use crate::http::ApiError;
 use crate::index::{Index, Run, Unsaved};
 use crate::lora::LoraShape;
+use crate::metrics;
 use crate::nn::Layout;
 use crate::time::{now_millis, time};
 use crate::trainer::{Command, CreateFrom, Job, Load, Lost, Op};
@@ -148,7 +151,7 @@ impl Core {
         }
         check_number("seq_id", seq)?;
         let request_id = format!("{run_id}:{seq}");
-        let Admitted { run, trainer, permit, completer, durable } =
+        let Admitted { run, trainer, permit, completer, waiting, durable } =
             self.admit(run_id, seq, &request_id, &op)?;
         if let Some(Durable { ticket, marked }) = durable {
             if let Err(error) = ticket.done().await {
@@ -164,8 +167,8 @@ impl Core {
                 run.unsaved.durable = true;
             }
         }
-        if let (Some(completer), Some(inbox)) = (completer, self.inbox(trainer)) {
-            inbox.push(Command::Job(Box::new(Job { run_id: run, seq, op, completer, permit })));
+        if let (Some(completer), Some(waiting), Some(inbox)) = (completer, waiting, self.inbox(trainer)) {
+            inbox.push(Command::Job(Box::new(Job { run_id: run, seq, op, completer, permit, waiting })));
         }
         Ok(request_id)
     }
@@ -174,23 +177,27 @@ impl Core {
     /// either comes before and leaves the run clean, or sees that there is more to come.
     fn admit(&self, run_id: &str, seq: u64, request_id: &str, op: &Op) -> Result<Admitted, ApiError> {
         // Before the lock: a large batch takes a while.
-        let fingerprint = Fingerprint::of(op);
+        let (fingerprint, bytes) = (Fingerprint::of(op), op.bytes());
         let now = now_millis();
         let mut index = self.index();
         let run = index.run(run_id).ok_or_else(|| unknown_run(run_id))?;
         Self::check_session(&index, &run.new.session_id)?;
-        // The one that the others may be waiting for is always let in.
-        if Arc::strong_count(&run.permit) > QUEUE_LIMIT && seq != run.executed_seq + 1 {
-            return Err(ApiError::too_many(format!(
-                "{QUEUE_LIMIT} requests of {run_id} are waiting: wait for some of them"
-            )));
-        }
+        let mut waiting = None;
         let mut completer = match self.futures.accept(request_id, Some(fingerprint)) {
             Accepted::New(completer) if Self::was_another(run, seq, op) => {
                 completer.withdraw();
                 return Err(reused(run, seq));
             }
-            Accepted::New(completer) => Some(completer),
+            Accepted::New(completer) => match self.room_for(run, seq, bytes) {
+                Ok(room) => {
+                    waiting = Some(room);
+                    Some(completer)
+                }
+                Err(full) => {
+                    completer.withdraw();
+                    return Err(ApiError::too_many(full));
+                }
+            },
             Accepted::Before => None,
             Accepted::Reused => return Err(reused(run, seq)),
         };
@@ -215,12 +222,29 @@ impl Core {
             trainer,
             permit: Arc::clone(&run.permit),
             completer,
+            waiting,
             durable,
         })
     }
 
+    /// Room among what waits for one more request of a run, or why there is none.
+    fn room_for(&self, run: &Run, seq: u64, bytes: u64) -> Result<Waiting, String> {
+        let waiting = Arc::strong_count(&run.permit) - 1;
+        let others_wait_for = waiting > 0 && (seq == run.executed_seq + 1 || run.awaited_seq == Some(seq));
+        let way_out = "wait until some of them were carried out, then send this one again";
+        if waiting >= QUEUE_LIMIT && !others_wait_for {
+            let id = &run.new.run_id;
+            return Err(format!("{waiting} requests of {id} wait, and at most {QUEUE_LIMIT} may: {way_out}"));
+        }
+        self.backlog.admit(bytes, others_wait_for).map_err(|full| format!("{full}: {way_out}"))
+    }
+
     /// Whether a checkpoint shows that a number belonged to another request, of which nothing else is known since a restart.
     fn was_another(run: &Run, seq: u64, op: &Op) -> bool {
+        // Nearly always; and a run may have a great many checkpoints.
+        if seq > run.accepted_seq {
+            return false;
+        }
         let standing = run.standing.iter().filter(|standing| !standing.is_listed());
         let Some(stored) = run.checkpoints.iter().chain(standing).find(|stored| stored.new.seq == seq) else {
             return false;
@@ -342,9 +366,18 @@ impl Core {
 
     /// Marks a run as corrupted, in memory at once.
     pub(crate) fn mark_corrupted(&self, run: &mut Run, reason: String) -> Ticket<()> {
-        let id = run.new.run_id.clone();
+        let (id, ordinal, now) = (run.new.run_id.clone(), run.ordinal, now_millis());
         run.corrupted = Some(reason.clone());
-        self.db.write(move |c| sql::mark_corrupted(c, &id, &reason))
+        self.changes.tell(Change::RunCorrupted { run_id: id.clone(), reason: reason.clone() });
+        // What is left of the run is what it stands on; its series must not show more.
+        let saved_seq = run.standing.as_ref().map_or(0, |standing| standing.new.seq);
+        run.unwritten.clear();
+        run.last_point = None;
+        self.db.write(move |c| {
+            sql::mark_corrupted(c, &id, &reason)?;
+            metrics::note_corrupted(c, ordinal, now)?;
+            metrics::truncate(c, ordinal, saved_seq)
+        })
     }
 
     /// Marks runs as corrupted, each for its reason. Blocks until that is durable.
@@ -409,7 +442,16 @@ impl Core {
         let (run_id, seq) = request_id.rsplit_once(':')?;
         let seq: u64 = seq.parse().ok()?;
         let index = self.index();
-        let run = index.run(run_id)?;
+        let Some(run) = index.run(run_id) else {
+            // The number of a creation, which is all that a run without a trace can have been asked for.
+            let (session_id, _) = run_id.split_once(":train:").filter(|_| seq == 0)?;
+            return index.session(session_id).map(|_| {
+                Outcome::server(format!(
+                    "training run {run_id} was not made: if it was asked for, the service was restarted before it was \
+                     there; ask for it again"
+                ))
+            });
+        };
         if seq == 0 {
             let mut result = serde_json::json!({ "model_id": run_id });
             if let (Some(result), Some(path)) = (result.as_object_mut(), &run.new.origin_path) {
@@ -447,6 +489,7 @@ struct Admitted {
     permit: Arc<()>,
     /// `None` when there is nothing to do: it was taken in before, or has failed already.
     completer: Option<Completer>,
+    waiting: Option<Waiting>,
     durable: Option<Durable>,
 }
 

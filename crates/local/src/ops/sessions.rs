@@ -6,6 +6,7 @@ use std::time::Instant;
 use retinker_wire::session::{CreateSessionRequest, FinishSessionRequest, SessionStatus};
 
 use super::runs::unknown_run;
+use crate::changes::Change;
 use crate::core::Core;
 use crate::db::{CheckpointKind, CheckpointRow, CheckpointState, DbError, SessionEnd, SessionRow, sql};
 use crate::futures::{Accepted, Outcome};
@@ -139,6 +140,7 @@ impl Core {
             session.ended = Some(end.clone());
             let (runs, samplers) = (session.runs.clone(), session.samplers.clone());
             let (id, reason) = (session_id.to_owned(), end.reason.clone());
+            self.changes.tell(Change::SessionEnded { session_id: id.clone(), reason: reason.clone() });
             tickets.push(self.db.write(move |c| sql::end_session(c, &id, now_millis(), &end)));
             for id in samplers {
                 let Some(sampler) = index.sampler_mut(&id) else { continue };

@@ -221,7 +221,7 @@ impl Engine {
                     if open.begun == open.samples.len() && open.growing == 0 {
                         let sequences = open.samples.drain(..).flatten().collect();
                         let response = SampleResponse { sequences, ..open.response.clone() };
-                        self.close(row.request, Outcome::Sample(response));
+                        self.close(row.request, Outcome::Sample(Box::new(response)));
                     }
                 }
                 Some(Err(error)) => self.close(row.request, not_finite(error)),

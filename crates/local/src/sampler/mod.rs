@@ -60,3 +60,6 @@ fn supervise(core: &Arc<Core>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

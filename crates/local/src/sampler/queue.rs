@@ -38,8 +38,8 @@ struct State {
 }
 
 impl Sampler {
-    /// Puts a request last, or gives it back with a sentence when too many wait.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), (Job, String)> {
+    /// Puts a request last, or gives its completer back, with a sentence, when too many wait.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), (Completer, String)> {
         let bytes = job.spec.bytes();
         {
             let mut state = lock(&self.state);
@@ -47,7 +47,7 @@ impl Sampler {
             if waiting >= MAX_WAITING || (waiting > 0 && state.bytes + bytes > MAX_WAITING_BYTES) {
                 let reason =
                     format!("{waiting} sampling requests are waiting already; try again in a moment");
-                return Err((job, reason));
+                return Err((job.completer, reason));
             }
             state.bytes += bytes;
             state.waiting.push_back(job);

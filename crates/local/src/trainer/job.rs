@@ -7,6 +7,7 @@ use retinker_wire::UserMetadata;
 use retinker_wire::path::TinkerPath;
 use retinker_wire::training::{AdamParams, Datum};
 
+use crate::backlog::Waiting;
 use crate::db::{CheckpointKind, NewRun};
 use crate::futures::Completer;
 
@@ -20,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) completer: Completer,
     /// Counts it among the run's waiting requests.
     pub(crate) permit: Arc<()>,
+    /// Counts its bytes among those of all that wait.
+    pub(crate) waiting: Waiting,
 }
 
 /// What a numbered request asks for.
@@ -48,6 +51,25 @@ impl Op {
             Self::Load(_) => "load_weights",
             Self::Refuse(refusal) => refusal.operation,
         }
+    }
+
+    /// About how many bytes it takes while it waits.
+    pub(crate) fn bytes(&self) -> u64 {
+        // What every request takes, whatever is in it, and every datum.
+        const REQUEST: usize = 1024;
+        const DATUM: usize = 256;
+        let content: usize = match self {
+            Self::ForwardBackward(pass) => {
+                pass.data.iter().map(|datum| DATUM + datum.estimated_bytes()).sum()
+            }
+            Self::Save(save) => {
+                let labels = save.user_metadata.iter().flatten();
+                save.name.len() + labels.map(|(name, label)| name.len() + label.len()).sum::<usize>()
+            }
+            Self::Refuse(refusal) => refusal.request.to_string().len(),
+            Self::OptimStep(_) | Self::SaveForSampler(_) | Self::Load(_) => 0,
+        };
+        (REQUEST + content) as u64
     }
 
     /// Whether it can leave something in memory that is not on the disk.

@@ -4,6 +4,7 @@
 //! which runs lost work, and starts a trainer with an empty memory.
 
 mod aside;
+mod batch;
 mod inbox;
 mod job;
 mod queue;

@@ -1,20 +1,16 @@
 //! What a trainer holds of one run, and the arithmetic on it.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use retinker_wire::metrics::Metrics;
-use retinker_wire::tensor::TensorData;
-use retinker_wire::training::{AdamParams, Datum, ForwardBackwardOutput};
+use retinker_wire::training::{AdamParams, ForwardBackwardOutput};
 
+use super::batch::Batch;
 use super::job::ForwardBackward;
 use crate::checkpoint::{ReadError, Verified};
 use crate::lora::LoraShape;
-use crate::nn::{self, Adapter, BaseModel, Example, Gradients, Layout, NnError, OptimizerState, Workspace};
-
-/// The losses that can be trained with.
-const LOSSES: &str = "cross_entropy";
+use crate::nn::{self, Adapter, BaseModel, Gradients, Layout, NnError, OptimizerState, Workspace};
 
 /// What a trainer holds of one run.
 #[derive(Debug)]
@@ -97,57 +93,27 @@ impl RunState {
         Ok(Self { base, adapter, gradients, optimizer, gradients_pending, modified })
     }
 
-    /// Scores a batch; adds its gradients unless it is a forward pass only. An error is the batch's fault.
+    /// Scores a batch; adds its gradients unless it is a forward pass only. An error is the batch's fault and leaves
+    /// everything as it was.
     pub(super) fn pass(
         &mut self,
         pass: &ForwardBackward,
         workspace: &mut Workspace,
     ) -> Result<ForwardBackwardOutput, String> {
-        if pass.loss_fn != "cross_entropy" {
-            return Err(format!("loss function '{}' is not offered here; offered: {LOSSES}", pass.loss_fn));
-        }
-        if let Some(setting) = pass.settings.keys().next() {
-            return Err(format!("loss function cross_entropy has no setting '{setting}'"));
-        }
-        if pass.data.is_empty() {
-            return Err("the batch has no data".to_owned());
-        }
-        let examples = pass
-            .data
-            .iter()
-            .enumerate()
-            .map(|(i, datum)| example(datum).map_err(|reason| format!("datum {i}: {reason}")))
-            .collect::<Result<Vec<_>, _>>()?;
+        let batch = Batch::new(pass)?;
+        let loss = |index: usize, logprobs: &[f32]| batch.loss(index, logprobs);
+        let (base, adapter, examples) = (&self.base, &self.adapter, &batch.examples);
         let outputs = if pass.forward_only {
-            nn::forward(&self.base, &self.adapter, &examples, workspace)
+            nn::forward_with(base, adapter, examples, workspace, loss)
         } else {
-            nn::forward_backward(&self.base, &self.adapter, &examples, workspace, &mut self.gradients)
+            nn::forward_backward_with(base, adapter, examples, workspace, &mut self.gradients, loss)
         }
         .map_err(explain)?;
         if !pass.forward_only {
             self.gradients_pending = true;
             self.modified = true;
         }
-        let loss: f64 = outputs.iter().map(|output| output.loss_sum).sum();
-        let tokens: usize = examples.iter().map(|example| example.tokens.len()).sum();
-        let loss_fn_outputs = outputs
-            .into_iter()
-            .zip(&examples)
-            .map(|(output, example)| {
-                let losses = example.weights.iter().zip(&output.logprobs);
-                // A position that does not count has loss 0, also where its log-probability is -inf.
-                let losses = losses.map(|(w, p)| if *w == 0.0 { 0.0 } else { -w * p }).collect();
-                BTreeMap::from([
-                    ("logprobs".to_owned(), vector(output.logprobs)),
-                    ("elementwise_loss".to_owned(), vector(losses)),
-                ])
-            })
-            .collect();
-        Ok(ForwardBackwardOutput {
-            loss_fn_output_type: "CrossEntropyLossReturn".to_owned(),
-            loss_fn_outputs,
-            metrics: Metrics::from([("loss:sum".to_owned(), loss), ("tokens:sum".to_owned(), tokens as f64)]),
-        })
+        Ok(batch.output(outputs))
     }
 
     /// Whether weights and optimizer state can be trained on.
@@ -163,12 +129,6 @@ impl RunState {
     /// Takes an optimizer step with the gradients added up since the last. An error is the caller's fault; it leaves the
     /// weights as they are and drops the gradients.
     pub(super) fn step(&mut self, params: &AdamParams) -> Result<Metrics, String> {
-        if self.gradients.tensors().any(|tensor| tensor.data.iter().any(|g| !g.is_finite())) {
-            self.drop_gradients();
-            return Err("the gradients are not finite: the step was not taken and they were dropped; \
-                look for weights that are too large, or lower the learning rate"
-                .to_owned());
-        }
         let metrics = nn::optim_step(&mut self.adapter, &mut self.gradients, &mut self.optimizer, params)
             .map_err(|error| {
                 self.drop_gradients();
@@ -204,46 +164,15 @@ fn explain(error: NnError) -> String {
     match error {
         // The protocol calls an example a datum.
         NnError::InvalidExample { index, reason } => format!("datum {index}: {reason}"),
+        NnError::InvalidLoss { index, reason } => format!(
+            "datum {index}: the loss: {reason}; nothing was added to the gradients; look for logprobs that are not \
+             those of the targets, or numbers that are too large"
+        ),
+        NnError::GradientsNotFinite => {
+            "the gradients of the batch are not finite: nothing was added to those before; \
+             look for weights or advantages that are too large"
+                .to_owned()
+        }
         other => other.to_string(),
     }
-}
-
-fn vector(values: Vec<f32>) -> TensorData {
-    TensorData { shape: Some(vec![values.len() as u64]), ..TensorData::float32(values) }
-}
-
-/// A datum as the model takes it.
-fn example(datum: &Datum) -> Result<Example, String> {
-    let inputs = &datum.loss_fn_inputs;
-    if let Some(name) = inputs.keys().find(|name| !matches!(name.as_str(), "target_tokens" | "weights")) {
-        return Err(format!("cross_entropy takes target_tokens and weights, not '{name}'"));
-    }
-    let one_dimensional = |name: &str, tensor: &TensorData| match &tensor.shape {
-        Some(shape) if shape.len() > 1 => {
-            Err(format!("{name} has shape {shape:?}; only one dimension is supported here"))
-        }
-        _ => Ok(()),
-    };
-    let tokens = datum.model_input.to_ints().into_iter();
-    let tokens = tokens
-        .map(|token| u32::try_from(token).map_err(|_| format!("token {token} is negative")))
-        .collect::<Result<Vec<_>, _>>()?;
-    let Some(targets) = inputs.get("target_tokens") else {
-        return Err("cross_entropy needs target_tokens, which are missing".to_owned());
-    };
-    one_dimensional("target_tokens", targets)?;
-    let targets = targets
-        .as_i64()
-        .ok_or("target_tokens are float32; int64 is required")?
-        .iter()
-        .map(|&token| u32::try_from(token).map_err(|_| format!("target {token} is not a token")))
-        .collect::<Result<Vec<_>, _>>()?;
-    let weights = match inputs.get("weights") {
-        Some(weights) => {
-            one_dimensional("weights", weights)?;
-            weights.to_f32()
-        }
-        None => vec![1.0; targets.len()],
-    };
-    Ok(Example { tokens, targets, weights })
 }

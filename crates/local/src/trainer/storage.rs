@@ -18,6 +18,7 @@ use crate::db::{
 };
 use crate::futures::Outcome;
 use crate::index::Unsaved;
+use crate::metrics;
 use crate::nn::Layout;
 use crate::time::now_millis;
 
@@ -47,13 +48,15 @@ impl Core {
     /// Brings a run into memory: from what it stands on, else from its seed. A run that cannot be brought back to where
     /// it was is corrupted, never silently set back.
     pub(super) fn load_run(&self, run_id: &Arc<str>) -> Result<RunState, Outcome> {
-        let (new, standing) = {
+        let (ordinal, last_seq, new, standing) = {
             let index = self.index();
             let run = index.run(run_id).ok_or_else(|| gone(run_id))?;
             if let Some(refusal) = Self::unusable(&index, run) {
                 return Err(refusal);
             }
-            (run.new.clone(), run.standing.clone())
+            let saved_seq = run.standing.as_ref().map_or(0, |standing| standing.new.seq);
+            let last_seq = run.executed_seq.max(saved_seq);
+            (run.ordinal, last_seq, run.new.clone(), run.standing.clone())
         };
         let state = self.models.base(&new.base_model).and_then(|base| match &standing {
             Some(standing) => self.read_checkpoint(standing).and_then(|verified| {
@@ -61,9 +64,12 @@ impl Core {
             }),
             None => RunState::fresh(base, &new.lora).map_err(|e| e.to_string()),
         });
-        state.map_err(|reason| {
+        let state = state.map_err(|reason| {
             self.unreadable(run_id, format!("its saved state could not be read back: {reason}"))
-        })
+        })?;
+        // Nothing comes after what the run is; nobody waits, for reading comes in the same order.
+        drop(self.db.write(move |c| metrics::truncate(c, ordinal, last_seq)));
+        Ok(state)
     }
 
     /// Brings a run back into memory that was put aside. One that cannot be brought back is corrupted.
@@ -453,6 +459,7 @@ impl Core {
                 run.unsaved = Unsaved::default();
             }
             let accepted = run.accepted_seq;
+            let (run_ordinal, points) = (run.ordinal, run.take_points());
             let (id, finished) = (run.new.run_id.clone(), row.clone());
             let gone: Vec<u64> = replaced.iter().chain(&released).map(|gone| gone.ordinal).collect();
             let ticket = self.db.write(move |c| {
@@ -467,6 +474,7 @@ impl Core {
                     finished.expires_at,
                 )?;
                 sql::set_standing(c, &id, Some(finished.ordinal))?;
+                metrics::append(c, run_ordinal, &points)?;
                 if clean { sql::mark_clean(c, &id, accepted) } else { Ok(()) }
             });
             (ticket, replaced, released)

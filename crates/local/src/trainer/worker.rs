@@ -11,7 +11,9 @@ use super::run_state::RunState;
 use super::states::States;
 use crate::core::Core;
 use crate::futures::Outcome;
+use crate::metrics::Tally;
 use crate::nn::Workspace;
+use crate::time::now_millis;
 
 /// What a trainer has in memory.
 struct Worker {
@@ -29,13 +31,15 @@ struct Worker {
 /// What one run is asked for.
 struct Requests {
     queue: Queue<Job>,
+    /// The passes since the last optimizer step.
+    tally: Tally,
     /// Whether it stands among those that are ready.
     listed: bool,
 }
 
 impl Requests {
     fn new(queue: Queue<Job>) -> Self {
-        Self { queue, listed: false }
+        Self { queue, tally: Tally::default(), listed: false }
     }
 }
 
@@ -201,17 +205,23 @@ impl Worker {
                 }
             };
             let trained = job.op.trains();
-            let outcome = execute(core, state, &mut self.workspace, &job, seq);
+            let outcome = execute(core, state, (&mut self.workspace, &mut run.tally), &job, seq);
             core.note_executed(&run_id, seq, trained && !state.modified);
             // Before the client hears of it, so that a count of what waits is never too high.
-            drop(job.permit);
+            drop((job.permit, job.waiting));
             job.completer.complete(outcome);
         }
         self.list_if_ready(core, &run_id);
     }
 }
 
-fn execute(core: &Core, state: &mut RunState, workspace: &mut Workspace, job: &Job, seq: u64) -> Outcome {
+fn execute(
+    core: &Core,
+    state: &mut RunState,
+    (workspace, tally): (&mut Workspace, &mut Tally),
+    job: &Job,
+    seq: u64,
+) -> Outcome {
     if let Some(outcome) = core.faults.of_operation(job.op.name(), &job.run_id) {
         return outcome;
     }
@@ -220,17 +230,28 @@ fn execute(core: &Core, state: &mut RunState, workspace: &mut Workspace, job: &J
             Ok(output) => {
                 let loss = output.metrics.get("loss:sum").copied().unwrap_or_default();
                 tracing::debug!(run = %job.run_id, seq, loss, forward_only = pass.forward_only, "pass");
+                if !pass.forward_only {
+                    tally.add(pass, &output.metrics);
+                }
                 Outcome::Forward(output)
             }
             Err(reason) => Outcome::user(reason),
         },
         Op::OptimStep(params) => match state.step(params) {
             Ok(metrics) => {
-                tracing::debug!(run = %job.run_id, seq, step = state.optimizer.step(), "optimizer step");
+                let step = state.optimizer.step();
+                tracing::debug!(run = %job.run_id, seq, step, "optimizer step");
+                let passes = std::mem::take(tally);
+                let point = passes.point((step, seq), now_millis(), params.learning_rate, &metrics);
+                core.note_step(&job.run_id, point);
                 // JSON has no NaN, and a step with one is refused above.
                 Outcome::Done(serde_json::json!({ "metrics": metrics }))
             }
-            Err(reason) => Outcome::user(reason),
+            Err(reason) => {
+                // The gradients of the passes were dropped.
+                *tally = Tally::default();
+                Outcome::user(reason)
+            }
         },
         Op::Save(save) => core.save(state, &job.run_id, seq, save),
         Op::SaveForSampler(save) => core.save_for_sampler(state, &job.run_id, seq, save),
