@@ -26,7 +26,7 @@ import tinker  # noqa: E402  (it reads the environment)
 def pytest_sessionfinish(session, exitstatus):
     """What is skipped is not proven."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter.stats.get("skipped") and exitstatus == 0:
+    if reporter and reporter.stats.get("skipped") and exitstatus == 0:
         reporter.write_line("tests were skipped: nothing here may be", red=True)
         session.exitstatus = 1
 

@@ -261,7 +261,7 @@ def test_async(rest, runs, path, client):
         assert (await rest.get_training_run_async(run)).training_run_id == run
         assert (await rest.get_training_run_by_tinker_path_async(path)).training_run_id == run
         assert (await rest.list_training_runs_async(limit=1)).cursor.limit == 1
-        assert (await rest.get_weights_info_by_tinker_path_async(path)).base_model == MODEL
+        assert (await rest.get_weights_info_by_tinker_path(path)).base_model == MODEL
         assert path in [one.tinker_path for one in (await rest.list_user_checkpoints_async()).checkpoints]
         await rest.publish_checkpoint_from_tinker_path_async(path)
         await rest.set_checkpoint_ttl_from_tinker_path_async(path, 3600)

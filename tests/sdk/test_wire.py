@@ -254,7 +254,6 @@ def test_unknown_requests(wire):
         ("cancel_future", b"null"),
         ("forward", b"{}"),
         ("save_weights_external", b"{}"),
-        ("auth/token", b"{"),
     ],
 )
 def test_nonsense_is_refused_in_words(wire, path, body):

@@ -12,6 +12,9 @@ use crate::shell::{command, root, run, step};
 /// today's.
 const OLDER: [&str; 3] = ["0.24.1", "0.25.0", "0.33.1"];
 
+/// Two processes with a service each, file by file: starting the command line takes most of the time.
+const PARALLEL: [&str; 4] = ["--numprocesses", "2", "--dist", "loadfile"];
+
 /// Installs every SDK that the tests need.
 pub fn needs() -> Result<()> {
     python::sdk()?;
