@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// How often the service is killed.
-const KILLS: u64 = 30;
+const KILLS: u64 = 24;
 /// Programs at work when it is.
 const PROGRAMS: u64 = 4;
 /// Steps of the undisturbed run that all others are held against.
@@ -60,7 +60,7 @@ async fn after_any_kill_all_that_was_acknowledged_is_there_and_what_is_lost_is_c
             })
             .collect();
         // By what was done, not by the clock, so that a slow machine meets as much as a fast one; then at any moment.
-        let answers = ANSWERS.load(Ordering::Relaxed) + 1 + random.next() % 150;
+        let answers = ANSWERS.load(Ordering::Relaxed) + 1 + random.next() % 100;
         eventually("the programs get answers", async || {
             (ANSWERS.load(Ordering::Relaxed) >= answers).then_some(())
         })
@@ -163,6 +163,7 @@ enum Asked {
 #[derive(Debug, Clone, PartialEq)]
 struct Version {
     label: String,
+    step: usize,
     public: bool,
     expires: bool,
 }
@@ -170,7 +171,6 @@ struct Version {
 /// What a checkpoint may be found as, the newest wish last; `None` = not there.
 #[derive(Debug)]
 struct Stored {
-    step: usize,
     versions: Vec<Option<Version>>,
 }
 
@@ -281,8 +281,8 @@ impl Program {
         let mut settled = Vec::new();
         for (position, run) in self.runs.iter().enumerate() {
             for (name, stored) in &run.checkpoints {
-                if stored.versions.len() == 1 && stored.newest().is_some() {
-                    settled.push((position, name.clone(), stored.step));
+                if let [Some(version)] = stored.versions.as_slice() {
+                    settled.push((position, name.clone(), version.step));
                 }
             }
         }
@@ -429,17 +429,17 @@ impl Program {
         if overwrite && let Some((old, _)) = run.checkpoints.iter().find(|(_, old)| old.versions.len() == 1) {
             name.clone_from(old);
         }
-        let version = Version { label: label.clone(), public: false, expires: false };
+        let version = Version { label: label.clone(), step: run.step, public: false, expires: false };
         let stored = run.checkpoints.entry(name.clone());
-        let stored = stored.or_insert_with(|| Stored { step: 0, versions: vec![None] });
-        stored.step = run.step;
+        let stored = stored.or_insert_with(|| Stored { versions: vec![None] });
         stored.versions.push(Some(version));
+        let step = run.step.to_string();
         // Gradients that wait are in no checkpoint.
         if run.unsaved == Asked::Yes && !run.gradients_pending {
             run.unsaved = Asked::Perhaps;
             run.saving = Some((name.clone(), label.clone()));
         }
-        let body = json!({"path": name, "overwrite": true, "user_metadata": {"label": label}});
+        let body = json!({"path": name, "overwrite": true, "user_metadata": {"label": label, "step": step}});
         let id = self.send(client, "save_weights", body).await?;
         self.saved(client, &id, &name).await
     }
@@ -534,7 +534,7 @@ impl Program {
             if path == "save_weights" {
                 let label = body["user_metadata"]["label"].as_str().unwrap().to_owned();
                 let name = body["path"].as_str().unwrap();
-                let wish = Version { label, public: false, expires: false };
+                let wish = Version { label, step: run.step, public: false, expires: false };
                 run.checkpoints.get_mut(name).unwrap().versions.push(Some(wish));
                 let id = self.send_again(client).await?;
                 self.saved(client, &id, name).await?;
@@ -560,6 +560,7 @@ async fn check_checkpoints(client: &Client, run: &mut Known, read: bool) -> BTre
         let name = checkpoint["checkpoint_id"].as_str().unwrap().strip_prefix("weights/").unwrap();
         let version = Version {
             label: checkpoint["user_metadata"]["label"].as_str().unwrap().to_owned(),
+            step: checkpoint["user_metadata"]["step"].as_str().unwrap().parse().unwrap(),
             public: checkpoint["public"].as_bool().unwrap(),
             expires: checkpoint["expires_at"].is_string(),
         };
