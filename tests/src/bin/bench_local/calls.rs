@@ -69,7 +69,8 @@ pub(crate) async fn measure(service: &ServiceProcess) -> Result<Calls> {
         training::train(&second, load, SPAN),
         calls_while_training(url, &heartbeat, SPAN)
     );
-    (one?, two?);
+    one?;
+    two?;
     let while_training = Latencies::new(took?);
     Ok(Calls { pages, page_rps, heartbeat_rps, retrieve_rps, while_training })
 }
