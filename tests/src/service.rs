@@ -70,13 +70,24 @@ pub struct ServiceProcess {
 impl ServiceProcess {
     /// Starts it on this data directory.
     pub async fn start(data_dir: &Path) -> Result<Self> {
-        let (process, addresses) = Process::start(&["local", "--port", "0"], data_dir, 1).await?;
+        Self::start_with(data_dir, &[]).await
+    }
+
+    /// Starts it on this data directory, with more options.
+    pub async fn start_with(data_dir: &Path, options: &[&str]) -> Result<Self> {
+        let arguments = [&["local", "--port", "0"], options].concat();
+        let (process, addresses) = Process::start(&arguments, data_dir, 1).await?;
         Ok(Self { process, base_url: addresses.into_iter().next().unwrap_or_default() })
     }
 
     /// A client of it.
     pub fn api(&self) -> Result<Api> {
         api(&self.base_url)
+    }
+
+    /// The process's number, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.child.id()
     }
 
     /// SIGKILL, and waits for the process to be gone.

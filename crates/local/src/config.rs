@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ pub struct LocalConfig {
     /// How many bytes of training requests may wait for the trainers; 512 MiB by default. Requests beyond it are answered 429,
     /// but for those that others wait for.
     pub queue_limit: u64,
+    /// How many threads the trainers compute with, all together; every pass has at least one. By default one for each
+    /// core. Results do not depend on it.
+    pub threads: usize,
     /// How long a session lives without a heartbeat; 300 s by default.
     pub session_timeout: Duration,
     /// The key that callers must send in `X-API-Key`. `None`, the default, takes any or none.
@@ -42,6 +46,7 @@ impl LocalConfig {
             trainers: 2,
             memory_limit: 1 << 30,
             queue_limit: 512 << 20,
+            threads: std::thread::available_parallelism().map_or(1, NonZero::get),
             session_timeout: Duration::from_secs(300),
             api_key: None,
             cors_origins: Vec::new(),
@@ -59,6 +64,7 @@ impl fmt::Debug for LocalConfig {
             .field("trainers", &self.trainers)
             .field("memory_limit", &self.memory_limit)
             .field("queue_limit", &self.queue_limit)
+            .field("threads", &self.threads)
             .field("session_timeout", &self.session_timeout)
             .field("api_key", &self.api_key.as_ref().map(|_| "(set)"))
             .field("cors_origins", &self.cors_origins)

@@ -15,6 +15,7 @@ use crate::futures::Futures;
 use crate::http::Tokens;
 use crate::index::Index;
 use crate::models::Models;
+use crate::nn::Threads;
 use crate::ops::Downloads;
 use crate::sampler::Sampler;
 use crate::trainer::Inbox;
@@ -39,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) downloads: Downloads,
     /// The directory of the tokenizer.
     pub(crate) tokenizer: PathBuf,
+    /// What the trainers compute with.
+    pub(crate) threads: Arc<Threads>,
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) backlog: Arc<Backlog>,

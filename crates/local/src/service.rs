@@ -22,6 +22,7 @@ use crate::futures::Futures;
 use crate::http::{self, Guard, Origins, Tokens};
 use crate::index::Index;
 use crate::models::Models;
+use crate::nn::Threads;
 use crate::ops;
 use crate::sampler;
 use crate::tokenizer;
@@ -215,6 +216,7 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         tokens: Arc::new(tokens),
         requires_key: config.api_key.is_some(),
         sampler: sampler::Sampler::default(),
+        threads: Arc::new(Threads::new(config.threads)),
         session_timeout: config.session_timeout,
         stopping: watch::Sender::new(false),
         index: Mutex::new(index),

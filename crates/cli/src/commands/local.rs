@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Where checkpoints and the database are kept. Default: the user's data directory.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// How many threads the training computes with. Default: one for each core.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Require this key of every request. Default: any key, or none, is taken on this machine.
     #[arg(long, env = "RETINKER_LOCAL_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
@@ -62,12 +65,14 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     }
     // A key that was chosen is not repeated on the screen.
     let key = if args.api_key.is_some() { "…the key given" } else { "tml-local" };
+    let defaults = LocalConfig::new(paths::data_dir(args.data_dir)?.join("service"));
     let config = LocalConfig {
         listen: SocketAddr::from((args.listen, args.port)),
         api_key: args.api_key,
         cors_origins: args.cors_origins,
         faults: args.faults,
-        ..LocalConfig::new(paths::data_dir(args.data_dir)?.join("service"))
+        threads: args.threads.map_or(defaults.threads, usize::from),
+        ..defaults
     };
     let service = LocalService::start(config).await?;
     say(format_args!("Tinker-compatible service: {}", service.base_url()));

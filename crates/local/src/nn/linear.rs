@@ -47,10 +47,10 @@ pub(super) fn project_backward(group: &Group, merged: &[f32], len: usize, dy: &[
     matmul(ViewMut::new(dx, len, group.input), View::new(dy, len, group.output), weight, 1.0, false);
 }
 
-/// Adds the gradients by the group's factors: `dB += scale * dy^T (x A^T)` and `dA += scale * (dy B)^T x`.
+/// Writes the gradients by the group's factors: `dB = scale * dy^T (x A^T)` and `dA = scale * (dy B)^T x`.
 ///
 /// `narrow` is scratch for `len x modules x rank` values, twice.
-pub(super) fn add_lora_gradients(
+pub(super) fn lora_gradients(
     group: &Group,
     adapter: &Adapter,
     len: usize,
@@ -71,10 +71,10 @@ pub(super) fn add_lora_gradients(
         let b_factor = View::new(&adapter.data[factor..], module.output, rank);
         matmul(ViewMut::strided(&mut dxa[i * rank..], len, rank, width), dy, b_factor, scale, false);
         let d_factor = ViewMut::new(&mut gradients[factor..], module.output, rank);
-        matmul(d_factor, dy.t(), View::strided(&xa[i * rank..], len, rank, width), scale, true);
+        matmul(d_factor, dy.t(), View::strided(&xa[i * rank..], len, rank, width), scale, false);
         column += module.output;
         factor += module.output * rank;
     }
     let d_factors = ViewMut::new(&mut gradients[a..], width, group.input);
-    matmul(d_factors, View::new(dxa, len, width).t(), x, 1.0, true);
+    matmul(d_factors, View::new(dxa, len, width).t(), x, 1.0, false);
 }

@@ -1,9 +1,9 @@
 //! The model and its training arithmetic: no I/O.
 //!
 //! A Llama-style decoder whose frozen weights come from a seed, LoRA adapters over it, their gradients, and AdamW.
-//! Everything is `f32` and runs on the calling thread. Each sequence is computed by itself and adds its gradients in
-//! the order given, so on one machine the results are the same bit for bit whatever is batched with what and however
-//! many trainers run beside each other.
+//! Everything is `f32`. Each sequence is computed by itself, on one thread, and its gradients are added in the order
+//! given, so on one machine the results are the same bit for bit whatever is batched with what, however many threads
+//! there are and however many trainers run beside each other.
 //!
 //! Matrices are row-major. A sequence of `T` tokens is a `T x width` matrix, a weight is `out x in`.
 
@@ -24,6 +24,7 @@ mod model;
 mod ops;
 mod rng;
 mod sampling;
+mod threads;
 mod workspace;
 
 #[cfg(test)]
@@ -45,4 +46,5 @@ pub use model::{
 };
 pub use rng::Rng;
 pub use sampling::{Choice, Distribution};
+pub use threads::Threads;
 pub use workspace::Workspace;

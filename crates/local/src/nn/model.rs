@@ -4,11 +4,12 @@
 use super::attention::{attention, attention_backward};
 use super::base::BaseModel;
 use super::error::NnError;
-use super::linear::{add_lora_gradients, merge, project, project_backward};
+use super::linear::{lora_gradients, merge, project, project_backward};
 use super::lora::{Adapter, Gradients, same_layout};
 use super::loss::{Example, LossTerms, check_tokens, cross_entropy};
 use super::math;
 use super::ops::{rms_norm, rms_norm_backward, rope, softmax, swiglu, swiglu_backward};
+use super::threads::in_order;
 use super::workspace::{SequenceBuffers, Workspace};
 
 /// What the model says about one example.
@@ -39,15 +40,12 @@ pub fn forward_with(
     loss: impl Fn(usize, &[f32]) -> LossTerms + Sync,
 ) -> Result<Vec<ExampleOutput>, NnError> {
     prepare(base, adapter, examples, workspace)?;
-    let mut outputs = Vec::with_capacity(examples.len());
-    let Workspace { merged, sequence, .. } = workspace;
-    for (index, example) in examples.iter().enumerate() {
+    each(workspace, examples, &mut [], |index, example, merged, sequence, _| {
         let logprobs = sequence_forward(base, merged, example, None, sequence);
         let terms = loss(index, &logprobs);
         check_terms(&terms, index, example)?;
-        outputs.push(ExampleOutput { logprobs, loss_sum: terms.loss_sum });
-    }
-    Ok(outputs)
+        Ok(ExampleOutput { logprobs, loss_sum: terms.loss_sum })
+    })
 }
 
 /// Scores examples and adds the gradients of their cross entropy to `gradients`.
@@ -66,8 +64,8 @@ pub fn forward_backward(
 
 /// Scores examples and adds the gradients of any loss that is a function of the targets' log-probabilities.
 ///
-/// `loss` is called once per example with its index and log-probabilities. All examples are validated before anything is
-/// computed. Should the loss or the gradients not be finite, the gradients stay as they were.
+/// `loss` is called once per example, in any order, with its index and log-probabilities. All examples are validated
+/// before anything is computed. Should the loss or the gradients not be finite, the gradients stay as they were.
 pub fn forward_backward_with(
     base: &BaseModel,
     adapter: &Adapter,
@@ -98,20 +96,36 @@ fn add_gradients(
     gradients: &mut [f32],
     loss: impl Fn(usize, &[f32]) -> LossTerms + Sync,
 ) -> Result<Vec<ExampleOutput>, NnError> {
-    let mut outputs = Vec::with_capacity(examples.len());
-    let Workspace { merged, sequence, .. } = workspace;
-    for (index, example) in examples.iter().enumerate() {
-        let rank = adapter.layout.lora.rank;
+    let rank = adapter.layout.lora.rank;
+    let outputs = each(workspace, examples, gradients, |index, example, merged, sequence, gradients| {
         let logprobs = sequence_forward(base, merged, example, Some(rank), sequence);
         let terms = loss(index, &logprobs);
         check_terms(&terms, index, example)?;
         sequence_backward(base, adapter, merged, example, &terms.d_logprobs, sequence, gradients);
-        outputs.push(ExampleOutput { logprobs, loss_sum: terms.loss_sum });
-    }
+        Ok(ExampleOutput { logprobs, loss_sum: terms.loss_sum })
+    })?;
     if !gradients.iter().all(|g| g.is_finite()) {
         return Err(NnError::GradientsNotFinite);
     }
     Ok(outputs)
+}
+
+/// Does `work` for each example on as many threads as are free: it gets the index, the example, the merged weights,
+/// buffers, and room for the example's gradients, which are added to `sum` in the examples' order.
+fn each(
+    workspace: &mut Workspace,
+    examples: &[Example],
+    sum: &mut [f32],
+    work: impl Fn(usize, &Example, &[f32], &mut SequenceBuffers, &mut [f32]) -> Result<ExampleOutput, NnError>
+    + Sync,
+) -> Result<Vec<ExampleOutput>, NnError> {
+    let Workspace { threads, merged, sequence, others, spare, .. } = workspace;
+    let taken = threads.take(examples.len());
+    others.resize_with(others.len().max(taken.count - 1), SequenceBuffers::default);
+    let buffers = (sequence, &mut others[..taken.count - 1]);
+    in_order(buffers, spare, examples.len(), sum, |index, sequence, gradients| {
+        work(index, &examples[index], merged, sequence, gradients)
+    })
 }
 
 /// The logits of what follows `tokens`: `vocab_size` values.
@@ -223,7 +237,7 @@ fn sequence_forward(
     logprobs
 }
 
-/// Adds the gradients of one example, whose forward pass has just run in `s`.
+/// Writes all gradients of one example, whose forward pass has just run in `s`.
 fn sequence_backward(
     base: &BaseModel,
     adapter: &Adapter,
@@ -251,7 +265,7 @@ fn sequence_backward(
             row[*target as usize] += d;
         }
     }
-    add_lora_gradients(&groups.head, adapter, len, (&s.normed, &s.logits), gradients, &mut s.low_rank);
+    lora_gradients(&groups.head, adapter, len, (&s.normed, &s.logits), gradients, &mut s.low_rank);
     if !(lora.train_attn || lora.train_mlp) {
         return;
     }
@@ -262,11 +276,11 @@ fn sequence_backward(
 
     for (i, g) in groups.layers.iter().enumerate().rev() {
         let c = &s.layers[i];
-        add_lora_gradients(&g.down, adapter, len, (&c.active, &s.dx), gradients, &mut s.low_rank);
+        lora_gradients(&g.down, adapter, len, (&c.active, &s.dx), gradients, &mut s.low_rank);
         project_backward(&g.down, merged, len, &s.dx, &mut s.d_active);
         swiglu_backward(&c.gate_up[..2 * ff_len], config.d_ff, &s.d_active, &mut s.d_wide);
         let (x, dy) = (&c.middle_normed, &s.d_wide);
-        add_lora_gradients(&g.gate_up, adapter, len, (x, dy), gradients, &mut s.low_rank);
+        lora_gradients(&g.gate_up, adapter, len, (x, dy), gradients, &mut s.low_rank);
         if i == 0 && !lora.train_attn {
             return;
         }
@@ -274,13 +288,13 @@ fn sequence_backward(
         let norm = base.norm(2 * i + 1);
         rms_norm_backward(&c.middle[..narrow], norm, &c.middle_rstd, &s.d_narrow, &mut s.dx);
 
-        add_lora_gradients(&g.o, adapter, len, (&c.heads, &s.dx), gradients, &mut s.low_rank);
+        lora_gradients(&g.o, adapter, len, (&c.heads, &s.dx), gradients, &mut s.low_rank);
         project_backward(&g.o, merged, len, &s.dx, &mut s.d_narrow);
         let scratch = (&mut s.scores[..], &mut s.d_scores[..]);
         attention_backward(config, len, &c.qkv, &s.d_narrow, &mut s.d_wide, scratch);
         let rotated = config.n_heads + config.n_kv_heads;
         rope(&mut s.d_wide[..qkv_len], config.qkv_width(), rotated, half, angles, true);
-        add_lora_gradients(&g.qkv, adapter, len, (&c.normed, &s.d_wide), gradients, &mut s.low_rank);
+        lora_gradients(&g.qkv, adapter, len, (&c.normed, &s.d_wide), gradients, &mut s.low_rank);
         if i == 0 {
             // Nothing below the first layer is trained.
             return;

@@ -1,5 +1,7 @@
 //! Tests of the parts together.
 
+use std::sync::Arc;
+
 use retinker_wire::training::AdamParams;
 
 use super::*;
@@ -216,7 +218,7 @@ fn any_loss_of_the_logprobs_can_be_given() {
     let mut workspace = Workspace::new();
     let (mut plain, mut given) = (Gradients::zeros(adapter.layout()), Gradients::zeros(adapter.layout()));
     let outputs = forward_backward(&base, &adapter, &examples, &mut workspace, &mut plain).unwrap();
-    let seen = std::sync::Mutex::new(vec![Vec::new(); 2]);
+    let seen = std::sync::Mutex::new(vec![Vec::new(); examples.len()]);
     let with =
         forward_backward_with(&base, &adapter, &examples, &mut workspace, &mut given, |i, logprobs| {
             seen.lock().unwrap()[i] = logprobs.to_vec();
@@ -369,6 +371,29 @@ impl Run {
             forward_backward(base, &self.adapter, batch, &mut Workspace::new(), &mut self.gradients).unwrap();
         optim_step(&mut self.adapter, &mut self.gradients, &mut self.optimizer, params).unwrap();
         mean_loss(&outputs)
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let base = nano();
+    let config = lora(8);
+    let mut batch = windows(TEXT, 31);
+    batch.push(Example::next_token(&bytes(TEXT)));
+    batch.extend(two_examples());
+    let pass = |threads: usize| {
+        let adapter = stirred(&base, &config);
+        let mut workspace = Workspace::with_threads(Arc::new(Threads::new(threads)));
+        let mut gradients = Gradients::zeros(adapter.layout());
+        let outputs: Vec<_> = [&batch[..], &batch[3..]]
+            .map(|batch| forward_backward(&base, &adapter, batch, &mut workspace, &mut gradients).unwrap())
+            .concat();
+        assert_eq!(outputs[..batch.len()], forward(&base, &adapter, &batch, &mut workspace).unwrap());
+        (outputs, bits(&gradients))
+    };
+    let alone = pass(1);
+    for threads in [2, 3, 8] {
+        assert!(pass(threads) == alone, "{threads} threads");
     }
 }
 

@@ -1,17 +1,33 @@
 //! Buffers that outlive a call.
 
+use std::sync::Arc;
+
 use super::base::BaseModel;
 use super::config::ModelConfig;
+use super::threads::Threads;
 
 /// Scratch memory of one trainer. It carries nothing from one call to the next but its allocations, may be used with
 /// any model and adapter, and grows to the longest sequence seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Workspace {
+    /// How many threads a pass may take.
+    pub(super) threads: Arc<Threads>,
     /// Effective weights; see [`super::linear::merge`].
     pub(super) merged: Vec<f32>,
     /// The gradients before a pass, should it fail.
     pub(super) before: Vec<f32>,
+    /// Of the calling thread.
     pub(super) sequence: SequenceBuffers,
+    /// Of the other threads of a pass.
+    pub(super) others: Vec<SequenceBuffers>,
+    /// Gradients of single examples.
+    pub(super) spare: Vec<Vec<f32>>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What the forward pass of one layer keeps for the backward pass.
@@ -70,9 +86,21 @@ fn grow(buffer: &mut Vec<f32>, len: usize) {
 }
 
 impl Workspace {
-    /// An empty one.
+    /// An empty one, for work on the calling thread.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_threads(Arc::new(Threads::new(1)))
+    }
+
+    /// An empty one, for work on several threads.
+    pub fn with_threads(threads: Arc<Threads>) -> Self {
+        Self {
+            threads,
+            merged: Vec::new(),
+            before: Vec::new(),
+            sequence: SequenceBuffers::default(),
+            others: Vec::new(),
+            spare: Vec::new(),
+        }
     }
 
     /// Makes room for the weights of `base`.

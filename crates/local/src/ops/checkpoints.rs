@@ -156,8 +156,8 @@ impl Core {
     /// since.
     fn change_checkpoint(&self, found: &CheckpointRow, change: impl FnOnce(&mut CheckpointRow)) {
         let mut index = self.index();
-        let now = index.checkpoint(&found.new.run_id, &found.new.name);
-        if let Some(now) = now.filter(|now| now.ordinal == found.ordinal) {
+        let now = index.checkpoint_by_ordinal(found.ordinal);
+        if let Some(now) = now {
             let mut new = CheckpointRow::clone(now);
             change(&mut new);
             index.replace_checkpoint(new);

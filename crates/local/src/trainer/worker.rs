@@ -71,7 +71,7 @@ impl Worker {
             runs: HashMap::new(),
             ready: VecDeque::new(),
             waiting: BTreeSet::new(),
-            workspace: Workspace::default(),
+            workspace: Workspace::with_threads(Arc::clone(&core.threads)),
             creations: Vec::new(),
         }
     }

@@ -1,0 +1,21 @@
+//! What the system says of a process, where it does: on Linux.
+
+use std::time::Duration;
+
+/// Memory that a process has in use, in bytes.
+pub(crate) fn resident(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
+}
+
+/// Processor time that a process has used, on all cores.
+pub(crate) fn cpu_time(id: u32) -> Option<Duration> {
+    /// Linux counts it in hundredths of a second for programs.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name before it may hold anything but ends with the last parenthesis.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_secs_f64((ticks()? + ticks()?) as f64 / TICKS))
+}
