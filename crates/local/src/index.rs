@@ -280,7 +280,7 @@ impl Index {
             }
             if shared.is_listed() {
                 index.insert_checkpoint(shared);
-            } else if !stood_on && !(sampled_from && index.lasts(&shared.new.run_id)) {
+            } else if !(stood_on || sampled_from && index.lasts(&shared.new.run_id)) {
                 unlisted.push(Arc::unwrap_or_clone(shared));
             }
         }
