@@ -210,11 +210,11 @@ async fn what_a_loss_does_not_take_fails_by_name_and_adds_nothing() {
             (with("advantages", float([1.0; 5])), "5 advantages for 4 target_tokens".to_owned()),
             (with("weights", float([1.0])), "1 weights for 4 target_tokens".to_owned()),
             (
-                with("advantages", json!({"data": [1.0; 4], "dtype": "float32", "shape": [2, 2]})),
+                with("advantages", json!({"data": vec![1.0; 4], "dtype": "float32", "shape": [2, 2]})),
                 "advantages have shape [2, 2]".to_owned(),
             ),
             (
-                with("logprobs", json!({"data": [1.0; 4], "dtype": "float32", "shape": [5]})),
+                with("logprobs", json!({"data": vec![1.0; 4], "dtype": "float32", "shape": [5]})),
                 "logprobs state shape [5] and hold 4 values".to_owned(),
             ),
             (with("target_tokens", wide.clone()), format!("{loss} takes one dimension")),
