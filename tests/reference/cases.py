@@ -19,7 +19,7 @@ def cycle(*values):
 
 
 WEIGHTS = cycle(1.0, 0.0, 0.5, -0.25, 2.0)
-# An adapter as it starts here leaves the model near to uniform, ln 1/260 = -5.56: the ratios lie on both sides of 1.
+# The adapter leaves the model near to uniform, ln 1/260 = -5.56: the ratios lie on both sides of 1, none at a bound.
 Q = cycle(-5.5, -5.0, -6.25, -4.5, -5.75, -5.625, -7.0)
 ADVANTAGES = cycle(1.0, -1.0, 0.5, 2.0, -0.75)
 
@@ -76,7 +76,7 @@ RANKS = {"nano-llama": 4, "tiny-llama-1m": 2}
 ALPHA = 32
 
 _STEP = {
-    "learning_rate": 0.01,
+    "learning_rate": 0.002,
     "beta1": 0.9,
     "beta2": 0.95,
     "eps": 1e-12,

@@ -18,14 +18,15 @@ import losses
 from llama import Base, logprobs, new_adapter
 
 
-def evaluate(base, adapter, scale, case):
+def evaluate(score, adapter, case):
     """The loss, the log-probabilities of each datum, and the gradients by the adapter."""
 
     def total(adapter):
         found, sum_ = [], 0.0
         for datum in case["data"]:
             inputs = dict(datum["loss_fn_inputs"])
-            p = logprobs(base, adapter, scale, datum["tokens"], inputs.pop("target_tokens"))
+            targets = np.asarray(inputs.pop("target_tokens"))
+            p = score(adapter, np.asarray(datum["tokens"]), targets)
             found.append(p)
             sum_ += losses.loss(case["loss_fn"], case["loss_fn_config"], p, inputs)
         return sum_, found
@@ -40,6 +41,7 @@ def generate(model, directory, out):
     rank = cases.RANKS[model]
     scale = cases.ALPHA / rank
     adapter = new_adapter(base, rank)
+    score = jax.jit(lambda adapter, tokens, targets: logprobs(base, adapter, scale, tokens, targets))
     tensors = {f"adapter/{name}": value for name, value in adapter.items()}
 
     def keep(prefix, values):
@@ -47,7 +49,7 @@ def generate(model, directory, out):
 
     recorded = []
     for case in cases.CASES[model]:
-        loss, found, gradients = evaluate(base, adapter, scale, case)
+        loss, found, gradients = evaluate(score, adapter, case)
         keep(f"gradients/{case['name']}", gradients)
         recorded.append({**case, "loss": loss, "logprobs": found})
     optimizers = {}
@@ -55,7 +57,7 @@ def generate(model, directory, out):
         optimizer = losses.AdamW(adapter, **settings)
         norms = []
         for _ in range(cases.STEPS):
-            _, _, gradients = evaluate(base, optimizer.parameters, scale, cases.CASES[model][0])
+            _, _, gradients = evaluate(score, optimizer.parameters, cases.CASES[model][0])
             norms.append(optimizer.step(gradients))
         keep(f"stepped/{name}", optimizer.parameters)
         optimizers[name] = {"settings": settings, "gradient_norms": norms}

@@ -34,11 +34,15 @@ class Base:
 
 
 def new_adapter(base, rank):
-    """Values that are the same everywhere: hashes of their numbers, spread about zero."""
+    """Values that are the same everywhere: hashes of their numbers, spread about zero.
+
+    Large enough for every factor to matter, small enough for the model to stay near to what it was.
+    """
     adapter, number = {}, 0
     for module in base.modules():
         out_width, in_width = base.weights[f"{module}.weight"].shape
-        for factor, shape, bound in (("A", (rank, in_width), in_width**-0.5), ("B", (out_width, rank), 0.09)):
+        b_bound = 0.004 if module == "lm_head" else 0.02
+        for factor, shape, bound in (("A", (rank, in_width), in_width**-0.5), ("B", (out_width, rank), b_bound)):
             count = shape[0] * shape[1]
             hashes = (np.arange(number, number + count, dtype=np.uint64) * 2654435761 + 12345) % 2**32
             number += count

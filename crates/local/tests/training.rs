@@ -156,14 +156,19 @@ async fn a_bad_request_fails_alone() {
     let inputs = "/loss_fn_inputs";
     let float = |data: Value| json!({"data": data, "dtype": "float32"});
     let int = |data: Value| json!({"data": data, "dtype": "int64"});
-    let mut long = with("/model_input/chunks/0/tokens", json!(vec![1; 5000]));
-    long["loss_fn_inputs"] = json!({"target_tokens": int(json!(vec![1; 5000]))});
     let bad_data = [
         (vec![], "no data"),
         (vec![with("/model_input/chunks/0/tokens", json!([]))], "no tokens"),
         (vec![with("/model_input/chunks/0/tokens", json!([1, 2, -3, 4]))], "token -3 is negative"),
         (vec![with("/model_input/chunks/0/tokens", json!([1, 2, 3000, 4]))], "3000"),
-        (vec![long], "context"),
+        (vec![with("/model_input/chunks/0/tokens", json!(vec![1; 5000]))], "5000 tokens and 4 targets"),
+        (
+            vec![json!({
+                "model_input": {"chunks": [{"type": "encoded_text", "tokens": vec![1; 5000]}]},
+                "loss_fn_inputs": {"target_tokens": int(json!(vec![1; 5000]))},
+            })],
+            "context",
+        ),
         (vec![with("/loss_fn_inputs/target_tokens", int(json!([1, 2])))], "2 targets"),
         (vec![with("/loss_fn_inputs/target_tokens", int(json!([1, 2, 3, 1u64 << 40])))], "not a token"),
         (vec![with("/loss_fn_inputs/target_tokens", float(json!([1.0, 2.0, 3.0, 4.0])))], "int64"),

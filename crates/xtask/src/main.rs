@@ -5,6 +5,7 @@ mod browser;
 mod checks;
 mod console;
 mod python;
+mod reference;
 mod schema;
 mod sdk;
 mod shell;
@@ -25,6 +26,9 @@ Usage: cargo xtask <command>
   soak [--kills N]
                kills, cut-off restores, network faults, fuzzing; writes docs/soak.md
   bench local  measure the embedded service; writes docs/bench.md
+  reference [--write]
+               compute losses, gradients and steps in JAX and compare them with the fixtures, or record
+               them; then have peft load a checkpoint of the service
   tools        install the pinned build tools and say where they are
 ";
 
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         "console" => console::build().map(|_| ()),
         "soak" => soak::run_soak(rest),
         "bench" => bench::run_bench(rest),
+        "reference" => reference::run_reference(rest),
         "tools" => tools::report(),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
