@@ -52,7 +52,13 @@ def map_body(context, body):
     if not isinstance(body, dict):
         return body
     body = dict(body)
-    real = {"session_id": SESSION, "request_id": RESULT, "base_model": MODEL, "tinker_path": CHECKPOINT, "source_path": CHECKPOINT}
+    real = {
+        "session_id": SESSION,
+        "request_id": RESULT,
+        "base_model": MODEL,
+        "tinker_path": CHECKPOINT,
+        "source_path": CHECKPOINT,
+    }
     if context.operation.path.endswith(("/load_weights", "/weights_info")):
         real["path"] = CHECKPOINT
     for member, value in real.items():
@@ -60,7 +66,7 @@ def map_body(context, body):
             body[member] = value
     if chosen(body.get("model_id")):
         body["model_id"] = RUN
-        if isinstance(body.get("seq_id"), int):
+        if isinstance(body.get("seq_id"), int | float):
             body["seq_id"] = next(numbers)
     return body
 
