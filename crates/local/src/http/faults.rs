@@ -6,13 +6,12 @@ use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::middleware::from_fn;
-use axum::routing::{any, get, post};
+use axum::routing::any;
 use retinker_wire::path::{PathError, TinkerPath};
 use serde::Deserialize;
 
 use super::body::{Body, to_the_end};
-use super::guard;
-use super::{ApiError, Shared};
+use super::{ApiError, Shared, guard, routes};
 use crate::core::Core;
 use crate::faults::{
     ActiveFaults, Damage, Damaged, FaultError, Faults, OperationRule, Pause, RequestRule, StoppedTrainer,
@@ -25,17 +24,7 @@ pub(crate) const PREFIX: &str = "/retinker/local/v1/faults";
 pub(crate) fn router(core: Arc<Core>) -> Router {
     let on = core.faults.enabled();
     let router = if on {
-        Router::new()
-            .route("/", get(list).delete(clear))
-            .route("/requests", post(add_request_rule))
-            .route("/operations", post(add_operation_rule))
-            .route("/pause", post(pause).delete(resume))
-            .route("/poison", post(poison))
-            .route("/stop_trainer", post(stop_trainer))
-            .route("/expire", post(expire))
-            .route("/damage", post(damage))
-            .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-            .with_state(core)
+        routes::faults().method_not_allowed_fallback(async || ApiError::method_not_allowed()).with_state(core)
     } else {
         let off = async || ApiError::from(FaultError::Off);
         Router::new().route("/", any(off)).route("/{*rest}", any(off))
@@ -59,38 +48,38 @@ impl From<FaultError> for ApiError {
 
 type Active = Result<Json<ActiveFaults>, ApiError>;
 
-async fn list(State(core): Shared) -> Json<ActiveFaults> {
+pub(super) async fn list(State(core): Shared) -> Json<ActiveFaults> {
     Json(Faults::new(core).active())
 }
 
-async fn clear(State(core): Shared) -> Json<ActiveFaults> {
+pub(super) async fn clear(State(core): Shared) -> Json<ActiveFaults> {
     let faults = Faults::new(core);
     faults.clear();
     Json(faults.active())
 }
 
-async fn add_request_rule(State(core): Shared, body: Body) -> Active {
+pub(super) async fn add_request_rule(State(core): Shared, body: Body) -> Active {
     let rule: RequestRule = body.json()?;
     let faults = Faults::new(core);
     faults.add_request_rule(rule)?;
     Ok(Json(faults.active()))
 }
 
-async fn add_operation_rule(State(core): Shared, body: Body) -> Active {
+pub(super) async fn add_operation_rule(State(core): Shared, body: Body) -> Active {
     let rule: OperationRule = body.json()?;
     let faults = Faults::new(core);
     faults.add_operation_rule(rule)?;
     Ok(Json(faults.active()))
 }
 
-async fn pause(State(core): Shared, body: Body) -> Active {
+pub(super) async fn pause(State(core): Shared, body: Body) -> Active {
     let pause: Pause = body.json()?;
     let faults = Faults::new(core);
     faults.pause(pause)?;
     Ok(Json(faults.active()))
 }
 
-async fn resume(State(core): Shared) -> Json<ActiveFaults> {
+pub(super) async fn resume(State(core): Shared) -> Json<ActiveFaults> {
     let faults = Faults::new(core);
     faults.resume();
     Json(faults.active())
@@ -103,7 +92,7 @@ struct Poison {
     reason: Option<String>,
 }
 
-async fn poison(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
+pub(super) async fn poison(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
     let Poison { run_id, reason } = body.json()?;
     let reason = reason.unwrap_or_else(|| "poisoned on purpose".to_owned());
     let answer = serde_json::json!({ "run_id": run_id, "reason": reason });
@@ -117,7 +106,7 @@ struct StopTrainer {
     run_id: String,
 }
 
-async fn stop_trainer(State(core): Shared, body: Body) -> Result<Json<StoppedTrainer>, ApiError> {
+pub(super) async fn stop_trainer(State(core): Shared, body: Body) -> Result<Json<StoppedTrainer>, ApiError> {
     let StopTrainer { run_id } = body.json()?;
     Ok(Json(Faults::new(core).stop_trainer_of(&run_id).await?))
 }
@@ -128,7 +117,7 @@ struct Expire {
     path: String,
 }
 
-async fn expire(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
+pub(super) async fn expire(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
     let Expire { path } = body.json()?;
     let path = checkpoint_path(&path)?;
     let answer = serde_json::json!({ "path": path.to_string() });
@@ -145,7 +134,7 @@ struct DamageFile {
     damage: Damage,
 }
 
-async fn damage(State(core): Shared, body: Body) -> Result<Json<Damaged>, ApiError> {
+pub(super) async fn damage(State(core): Shared, body: Body) -> Result<Json<Damaged>, ApiError> {
     let DamageFile { path, file, damage } = body.json()?;
     let path = checkpoint_path(&path)?;
     let done = async move { Ok(Faults::new(core).damage(&path, file.as_deref(), damage).await?) };

@@ -6,7 +6,8 @@ use axum::Router;
 use axum::routing::{any, delete, get, post, put};
 
 use super::{
-    auth, beyond, downloads, futures, openapi, runs, samplers, sampling, service, sessions, training, weights,
+    auth, beyond, downloads, faults, futures, openapi, runs, samplers, sampling, service, sessions, training,
+    weights,
 };
 use crate::core::Core;
 
@@ -92,4 +93,19 @@ routes! {
     /// The service's description of itself.
     root, ROOT:
     get "/openapi.json" => openapi::describe,
+}
+
+routes! {
+    /// Failures on purpose, where the service was started with them.
+    faults, FAULTS:
+    get "/" => faults::list,
+    delete "/" => faults::clear,
+    post "/requests" => faults::add_request_rule,
+    post "/operations" => faults::add_operation_rule,
+    post "/pause" => faults::pause,
+    delete "/pause" => faults::resume,
+    post "/poison" => faults::poison,
+    post "/stop_trainer" => faults::stop_trainer,
+    post "/expire" => faults::expire,
+    post "/damage" => faults::damage,
 }
