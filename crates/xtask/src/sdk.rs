@@ -38,6 +38,7 @@ pub fn test(binary: &Path) -> Result<()> {
     step("Everything else", || {
         run(pytest(&python::sdk()?, binary)
             .args(["--ignore", "test_torch.py"])
+            .args(PARALLEL)
             .env("RETINKER_OLD_SDKS", older))
     })
 }
