@@ -33,6 +33,8 @@ pub fn docs() -> Result<()> {
 /// Licences, bans and sources. Advisories need a database that is fetched, so they are left to `cargo deny check`.
 pub fn deny() -> Result<()> {
     let path = tools::path_with(&[tools::cargo_deny()?])?;
+    // It looks at the crates of every platform, and a build here fetches those of this one only.
+    run(cargo().args(["fetch", "--locked", "--quiet"]))?;
     run(command("cargo-deny").args(["--offline", "check", "licenses", "bans", "sources"]).env("PATH", path))
 }
 
