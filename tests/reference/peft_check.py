@@ -91,7 +91,7 @@ def main():
         base = LlamaForCausalLM.from_pretrained(Path(models) / MODEL, torch_dtype=torch.float32)
         model = PeftModel.from_pretrained(base, directory).eval()
         saved = load_file(directory / "adapter_model.safetensors")
-        loaded = get_peft_model_state_dict(model)
+        loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
         if saved.keys() != loaded.keys() or any(not torch.equal(saved[k], loaded[k]) for k in saved):
             sys.exit(f"{name}: peft holds other tensors than were saved")
         targets = torch.tensor(tokens[1:])[:, None]
@@ -105,7 +105,7 @@ def main():
         worst = float(torch.max(torch.abs(theirs - ours) / torch.abs(ours).clamp(min=1e-2)))
         with model.disable_adapter():
             moved = float(torch.max(torch.abs(logprobs() - theirs)))
-        if worst > TOLERANCE or moved < 0.5:
+        if worst > TOLERANCE or moved < 0.1:
             sys.exit(f"{name}: log-probabilities differ by {worst:.1e} relative (the adapter moves them by {moved:.2f})")
         print(f"peft, {name}: {len(saved)} tensors; log-probabilities agree to {worst:.1e} relative.")
 

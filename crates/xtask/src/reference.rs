@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -31,19 +31,19 @@ pub fn run_reference(args: &[String]) -> Result<()> {
         run(command(example("export_base")).arg(format!("retinker/{model}")).arg(models.join(model)))?;
     }
     step("Computing losses, gradients and steps in JAX", || {
-        run(command(&jax).arg(script("generate.py")).args([&models, &made]))
+        run(python(&jax, "generate.py").args([&models, &made]))
     })?;
     let recorded = root().join("crates/local/tests/fixtures/reference");
     if write {
         record(&made, &recorded)?;
     } else {
-        run(command(&jax).arg(script("compare.py")).args([&made, &recorded]))
+        run(python(&jax, "compare.py").args([&made, &recorded]))
             .context("the recorded fixtures are others; `cargo xtask reference --write` replaces them")?;
     }
     step("Loading the service's checkpoints with peft", || {
         let data_dir = work.join("data");
         let service = Service::start(&data_dir)?;
-        run(command(&torch).arg(script("peft_check.py")).arg(&service.url).args([&data_dir, &models]))
+        run(python(&torch, "peft_check.py").arg(&service.url).args([&data_dir, &models]))
     })
 }
 
@@ -51,8 +51,11 @@ fn example(name: &str) -> PathBuf {
     target_dir().join("debug/examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-fn script(name: &str) -> PathBuf {
-    root().join("tests/reference").join(name)
+/// A script of the reference; it leaves no byte code beside itself.
+fn python(interpreter: &Path, script: &str) -> Command {
+    let mut command = command(interpreter);
+    command.arg("-B").arg(root().join("tests/reference").join(script));
+    command
 }
 
 fn record(made: &Path, recorded: &Path) -> Result<()> {
