@@ -185,7 +185,6 @@ async fn a_dropped_connection_gives_no_byte_and_the_request_is_applied_or_not() 
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "{when:?}");
         let (status, _) =
             client.post("retrieve_future", json!({"request_id": format!("{}:{seq}", run.id)})).await;
-        // 410: the run is known, and of such a request there is nothing.
         assert_eq!(status, if applied { 200 } else { 410 }, "{when:?}");
         // Sent again it is done once: the same request under the same number.
         let again = run.optim_step().await;
