@@ -16,7 +16,7 @@ const CHECKS: &str =
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
 /// How many requests of a kind are made up for each operation; all of it takes about a minute.
-const EXAMPLES: &str = "50";
+const EXAMPLES: &str = "30";
 
 /// A stream that ends with the service only.
 const ENDLESS: &str = "changes";
