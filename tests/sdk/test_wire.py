@@ -264,10 +264,10 @@ def test_nonsense_is_refused_in_words(wire, path, body):
     assert int(answer.headers["content-length"]) > 0
 
 
-def test_no_key_is_refused(service):
-    """Any non-empty key will do here, but one there must be."""
+def test_no_key_is_needed_on_this_machine(service):
+    """Any key will do here, or none: the service listens on this machine only, and no key was set."""
     answer = httpx.post(f"{service.url}/api/v1/create_session", json={"tags": [], "user_metadata": {}})
-    assert answer.status_code == 401 and answer.json()["detail"]
+    assert answer.status_code == 200 and answer.json()["session_id"]
     assert httpx.get(f"{service.url}/api/v1/healthz").json() == {"status": "ok"}
 
 

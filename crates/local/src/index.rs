@@ -34,6 +34,16 @@ pub(crate) struct Session {
     pub(crate) last_heartbeat: Instant,
 }
 
+/// The project of sessions that were given none.
+const PROJECT: &str = "local";
+
+impl Session {
+    /// The project that it belongs to.
+    pub(crate) fn project(&self) -> &str {
+        self.request.project_id.as_deref().unwrap_or(PROJECT)
+    }
+}
+
 /// A sampling session.
 #[derive(Debug)]
 pub(crate) struct Sampler {
@@ -430,6 +440,19 @@ impl Index {
     pub(crate) fn runs_page(&self, page: Page, now: i64) -> Vec<TrainingRun> {
         let newest_first = self.run_order.iter().rev().skip(page.offset).take(page.limit);
         newest_first.filter_map(|(_, id)| self.runs.get(id)).map(|run| run.to_wire(now)).collect()
+    }
+
+    /// Runs of a project, newest first, and how many there are.
+    pub(crate) fn project_page(&self, project: &str, page: Page, now: i64) -> (Vec<TrainingRun>, usize) {
+        let newest_first = self.run_order.iter().rev().filter_map(|(_, id)| self.runs.get(id));
+        let of_project: Vec<&Run> = newest_first
+            .filter(|run| {
+                let session = self.sessions.get(&run.new.session_id);
+                session.is_some_and(|session| session.project() == project)
+            })
+            .collect();
+        let on_page = of_project.iter().skip(page.offset).take(page.limit);
+        (on_page.map(|run| run.to_wire(now)).collect(), of_project.len())
     }
 
     /// All runs, oldest first.

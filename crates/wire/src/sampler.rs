@@ -3,18 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 /// `POST /api/v1/create_sampling_session`. The pair (`session_id`, `sampling_session_seq_id`) is its identity.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CreateSamplingSessionRequest {
     /// The session that owns the sampler.
     pub session_id: String,
     /// The sampler's number in its session, from 0; unnamed saves for a sampler count with it.
     pub sampling_session_seq_id: u64,
     /// The base model.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_model: Option<String>,
     /// A checkpoint's `tinker://` path; absent = the base model itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_path: Option<String>,
 }
 

@@ -13,10 +13,10 @@ pub const HEARTBEAT_INTERVAL: std::time::Duration = std::time::Duration::from_se
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CreateSessionRequest {
     /// Labels; may be empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub tags: Vec<String>,
-    /// Labels with values.
-    #[serde(default)]
+    /// Labels with values. tinkex sends null when there are none.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub user_metadata: serde_json::Map<String, serde_json::Value>,
     /// The client's version.
     #[serde(default)]
@@ -30,6 +30,12 @@ pub struct CreateSessionRequest {
     /// Always `create_session`.
     #[serde(rename = "type", default = "create_session_type")]
     pub kind: String,
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    d: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(d).map(Option::unwrap_or_default)
 }
 
 fn create_session_type() -> String {

@@ -175,11 +175,13 @@ impl NumberQuery {
     }
 }
 
-/// `?limit=&offset=`; other members are of no meaning here.
+/// `?limit=&offset=&project_id=`; other members are of no meaning here.
 #[derive(Debug, Default)]
 pub(crate) struct PageQuery {
     limit: Option<usize>,
     offset: usize,
+    /// Only what belongs to this project.
+    pub(crate) project_id: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
@@ -198,6 +200,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
             match member.as_str() {
                 "limit" => query.limit = Some(number()?),
                 "offset" => query.offset = number()?,
+                "project_id" => query.project_id = Some(value),
                 _ => {}
             }
         }

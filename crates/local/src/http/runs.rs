@@ -12,17 +12,16 @@ use crate::time::now_millis;
 
 pub(crate) async fn list(
     State(core): Shared,
-    page: PageQuery,
+    query: PageQuery,
 ) -> Result<Json<TrainingRunsResponse>, ApiError> {
-    let page = page.page(20);
+    let page = query.page(20);
     let index = core.index();
-    let cursor = Cursor {
-        offset: page.offset as u64,
-        limit: page.limit as u64,
-        total_count: index.run_count() as u64,
+    let (training_runs, total) = match &query.project_id {
+        Some(project) => index.project_page(project, page, now_millis()),
+        None => (index.runs_page(page, now_millis()), index.run_count()),
     };
-    let training_runs = index.runs_page(page, now_millis());
     drop(index);
+    let cursor = Cursor { offset: page.offset as u64, limit: page.limit as u64, total_count: total as u64 };
     Ok(Json(TrainingRunsResponse { training_runs, cursor }))
 }
 

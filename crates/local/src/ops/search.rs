@@ -11,8 +11,6 @@ use crate::http::ApiError;
 use crate::index::{Index, Session};
 use crate::time::{now_millis, time};
 
-/// The project of sessions that were given none.
-const PROJECT: &str = "local";
 /// The largest page, as the SDK knows it.
 const LIMIT: usize = 200;
 
@@ -75,7 +73,7 @@ impl Core {
 }
 
 fn matches(id: &str, session: &Session, request: &SessionSearchRequest, words: &[String]) -> bool {
-    let project = project(session);
+    let project = session.project();
     if request.project_ids.as_ref().is_some_and(|projects| projects.iter().all(|id| id != project)) {
         return false;
     }
@@ -91,10 +89,6 @@ fn matches(id: &str, session: &Session, request: &SessionSearchRequest, words: &
         Some(wanted) => wanted == id || named,
         None => words.is_empty() || named,
     }
-}
-
-fn project(session: &Session) -> &str {
-    session.request.project_id.as_deref().unwrap_or(PROJECT)
 }
 
 /// A session's labels as they are listed.
@@ -127,7 +121,7 @@ fn summary(index: &Index, id: &str, session: &Session, status: SessionStatus, no
         session_id: id.to_owned(),
         created_at: time(session.created_at),
         owner: OWNER.to_owned(),
-        project_id: project(session).to_owned(),
+        project_id: session.project().to_owned(),
         status: Some(status),
         checkpoints_count: count,
         display_name: session.request.display_name.clone(),
