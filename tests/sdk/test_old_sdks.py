@@ -22,7 +22,7 @@ def seen(request, service):
         env={**os.environ, "TINKER_BASE_URL": service.url},
         capture_output=True,
         text=True,
-        timeout=85,
+        timeout=170,
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
