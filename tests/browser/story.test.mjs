@@ -6,7 +6,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { byTestId, openBrowser, openPage, openRun, picture, runRow } from "./support/browser.mjs";
+import { byTestId, openBrowser, openConsole, openPage, openRun, picture, runRow } from "./support/browser.mjs";
 import { Retinker, freePort, required, temporaryDir } from "./support/retinker.mjs";
 import { TEXT, Training } from "./support/train.mjs";
 
@@ -166,7 +166,7 @@ test("runs killed in mid-training are restored in the browser and go on", async 
     await page.goto("about:blank"); // a page whose host is gone reports errors, and should
     await retinker.kill("SIGKILL");
     retinker = await Retinker.start(t, args);
-    await page.goto(retinker.consoleUrl);
+    await openConsole(page, retinker.consoleUrl);
     await openRun(page, restored.training_run_id, "poisoned");
     const taken = await restore(page, "second-generation");
     const losses = await goOn(t, retinker, taken);

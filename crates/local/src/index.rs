@@ -240,6 +240,10 @@ pub(crate) struct Index {
 
 /// Puts an entry where its ordinal belongs, which is nearly always the end.
 fn insert_ordered<T>(list: &mut Vec<T>, ordinal: u64, entry: T, ordinal_of: impl Fn(&T) -> u64) {
+    // A search through a long list reads memory that is in no cache.
+    if list.last().is_none_or(|last| ordinal_of(last) < ordinal) {
+        return list.push(entry);
+    }
     let at = list.partition_point(|other| ordinal_of(other) < ordinal);
     list.insert(at, entry);
 }
@@ -247,7 +251,11 @@ fn insert_ordered<T>(list: &mut Vec<T>, ordinal: u64, entry: T, ordinal_of: impl
 impl Index {
     /// The index of what the database holds. Gives back the checkpoints that are not listed.
     pub(crate) fn new(rows: Rows, now: Instant) -> (Self, Vec<CheckpointRow>) {
-        let mut index = Self::default();
+        let mut index = Self {
+            runs: HashMap::with_capacity(rows.runs.len()),
+            checkpoints: Vec::with_capacity(rows.checkpoints.iter().map(Vec::len).sum()),
+            ..Self::default()
+        };
         for session in rows.sessions {
             index.insert_session(session, now);
         }
@@ -270,11 +278,10 @@ impl Index {
             index.insert_sampler(row, None);
         }
         let mut unlisted = Vec::new();
-        for row in rows.checkpoints {
-            let stander = standing.remove(&row.ordinal);
-            let samplers = sampled.remove(&row.ordinal).unwrap_or_default();
-            let usable = matches!(row.state, CheckpointState::Live | CheckpointState::Retained);
-            let shared = Arc::new(row);
+        for shared in rows.checkpoints.into_iter().flatten() {
+            let stander = standing.remove(&shared.ordinal);
+            let samplers = sampled.remove(&shared.ordinal).unwrap_or_default();
+            let usable = matches!(shared.state, CheckpointState::Live | CheckpointState::Retained);
             let run = stander.filter(|_| usable).and_then(|id| index.runs.get_mut(&*id));
             let stood_on = run.is_some();
             if let Some(run) = run {

@@ -122,7 +122,10 @@ struct Reference {
 
 impl Reference {
     fn of(model: &str) -> Self {
-        let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference");
+        // Asked when it runs: the target directory may be shared with another clone.
+        let package =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let fixtures = PathBuf::from(package).join("tests/fixtures/reference");
         let read = |extension: &str| {
             let path = fixtures.join(format!("{model}.{extension}"));
             std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))

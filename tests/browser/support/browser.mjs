@@ -31,8 +31,15 @@ export async function openPage(browser, url, options = {}) {
   page.problems = [];
   page.on("pageerror", (error) => page.problems.push(String(error)));
   page.on("console", (message) => message.type() === "error" && page.problems.push(message.text()));
-  await page.goto(url);
+  await openConsole(page, url);
   return page;
+}
+
+/** To the address that `up` printed. Waits until the console has taken the token out of it: who goes on before that
+ * leaves the token behind, as the page's load event comes before the console's wasm runs. */
+export async function openConsole(page, url) {
+  await page.goto(url);
+  await page.waitForURL((now) => !now.hash.includes("token="));
 }
 
 export const byTestId = (page, id) => page.locator(`[data-testid="${id}"]`);

@@ -1,10 +1,12 @@
 //! Rows, and the statements that change them.
 
+use std::sync::Arc;
+
 use retinker_wire::UserMetadata;
 use retinker_wire::run::CheckpointType;
 use retinker_wire::session::{CreateSessionRequest, SessionStatus};
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OpenFlags, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -199,7 +201,8 @@ pub(crate) struct NewCheckpoint {
 pub(crate) struct Rows {
     pub(crate) sessions: Vec<SessionRow>,
     pub(crate) runs: Vec<RunRow>,
-    pub(crate) checkpoints: Vec<CheckpointRow>,
+    /// In parts.
+    pub(crate) checkpoints: Vec<Vec<Arc<CheckpointRow>>>,
     pub(crate) samplers: Vec<SamplerRow>,
 }
 
@@ -232,33 +235,73 @@ fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite:
 
 /// Reads everything.
 pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
-    Ok(Rows {
-        sessions: collect(
-            connection,
-            "SELECT ordinal, session_id, created_at, request, idempotency_key, end_reason, end_status
+    let last =
+        connection.query_row("SELECT coalesce(max(ordinal), 0) FROM checkpoints", [], |row| row.get(0))?;
+    // One in memory has no path, and no other connection can see it.
+    let Some(path) = connection.path().filter(|path| !path.is_empty()) else {
+        return read_others(connection, || Ok(vec![read_checkpoints(connection, 1, last)?]));
+    };
+    // Checkpoints are by far the most, and are read in parts, each by a connection of its own.
+    let parts = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let step = last / parts + 1;
+    let read = move |part: u64| {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        read_checkpoints(&connection, part * step + 1, (part + 1) * step)
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..parts).map(|part| scope.spawn(move || read(part))).collect();
+        read_others(connection, || {
+            let joined = readers.into_iter().map(|reader| match reader.join() {
+                Ok(rows) => rows,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect()
+        })
+    })
+}
+
+/// Reads all but the checkpoints, which are asked for last.
+fn read_others(
+    connection: &Connection,
+    checkpoints: impl FnOnce() -> rusqlite::Result<Vec<Vec<Arc<CheckpointRow>>>>,
+) -> rusqlite::Result<Rows> {
+    let (sessions, runs) = (read_sessions(connection)?, read_runs(connection)?);
+    Ok(Rows { sessions, runs, samplers: read_samplers(connection)?, checkpoints: checkpoints()? })
+}
+
+fn read_sessions(connection: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
+    collect(
+        connection,
+        "SELECT ordinal, session_id, created_at, request, idempotency_key, end_reason, end_status
              FROM sessions ORDER BY ordinal",
-            |row| {
-                let reason: Option<String> = row.get(5)?;
-                let status = optional_json(row, 6)?;
-                Ok(SessionRow {
-                    ordinal: row.get(0)?,
-                    session_id: row.get(1)?,
-                    created_at: row.get(2)?,
-                    request: from_json(row, 3)?,
-                    idempotency_key: row.get(4)?,
-                    ended: reason.map(|reason| SessionEnd {
-                        status: status.unwrap_or_else(|| SessionStatus::cancelled(reason.clone())),
-                        reason,
-                    }),
-                })
-            },
-        )?,
-        runs: collect(
+        [],
+        |row| {
+            let reason: Option<String> = row.get(5)?;
+            let status = optional_json(row, 6)?;
+            Ok(SessionRow {
+                ordinal: row.get(0)?,
+                session_id: row.get(1)?,
+                created_at: row.get(2)?,
+                request: from_json(row, 3)?,
+                idempotency_key: row.get(4)?,
+                ended: reason.map(|reason| SessionEnd {
+                    status: status.unwrap_or_else(|| SessionStatus::cancelled(reason.clone())),
+                    reason,
+                }),
+            })
+        },
+    )
+}
+
+fn read_runs(connection: &Connection) -> rusqlite::Result<Vec<RunRow>> {
+    collect(
             connection,
             "SELECT ordinal, run_id, session_id, model_seq_id, base_model, lora, optimizer_config, user_metadata,
                 origin_path, created_at, last_request_at, dirty_since, unsaved, accepted_seq, corrupted_reason, standing,
                 retired
              FROM runs ORDER BY ordinal",
+            [],
             |row| {
                 Ok(RunRow {
                     ordinal: row.get(0)?,
@@ -282,25 +325,34 @@ pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
                     retired: row.get(16)?,
                 })
             },
-        )?,
-        checkpoints: collect(
+        )
+}
+
+/// The checkpoints with the ordinals `first..=last`.
+fn read_checkpoints(
+    connection: &Connection,
+    first: u64,
+    last: u64,
+) -> rusqlite::Result<Vec<Arc<CheckpointRow>>> {
+    collect(
             connection,
             "SELECT ordinal, run_id, kind, name, directory, state, seq, saved_at, size_bytes, manifest_sha256, public,
                 user_metadata, expires_at
-             FROM checkpoints ORDER BY ordinal",
+             FROM checkpoints WHERE ordinal BETWEEN ?1 AND ?2 ORDER BY ordinal",
+            [first, last],
             |row| {
-                Ok(CheckpointRow {
+                Ok(Arc::new(CheckpointRow {
                     ordinal: row.get(0)?,
                     new: NewCheckpoint {
                         run_id: row.get(1)?,
-                        kind: CheckpointKind::of(&row.get::<_, String>(2)?),
+                        kind: CheckpointKind::of(row.get_ref(2)?.as_str()?),
                         name: row.get(3)?,
                         directory: row.get(4)?,
                         seq: row.get(6)?,
                         saved_at: row.get(7)?,
                         user_metadata: optional_json(row, 11)?,
                     },
-                    state: match row.get::<_, String>(5)?.as_str() {
+                    state: match row.get_ref(5)?.as_str()? {
                         "live" => CheckpointState::Live,
                         "retained" => CheckpointState::Retained,
                         "pending" => CheckpointState::Pending,
@@ -310,13 +362,17 @@ pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
                     manifest_sha256: row.get(9)?,
                     public: row.get(10)?,
                     expires_at: row.get(12)?,
-                })
+                }))
             },
-        )?,
-        samplers: collect(
+    )
+}
+
+fn read_samplers(connection: &Connection) -> rusqlite::Result<Vec<SamplerRow>> {
+    collect(
             connection,
             "SELECT ordinal, sampler_id, session_id, base_model, model_path, checkpoint, follows, created_at, clients
              FROM samplers ORDER BY ordinal",
+            [],
             |row| {
                 Ok(SamplerRow {
                     ordinal: row.get(0)?,
@@ -332,16 +388,16 @@ pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
                     clients: row.get(8)?,
                 })
             },
-        )?,
-    })
+    )
 }
 
 fn collect<T>(
     connection: &Connection,
     query: &str,
+    params: impl rusqlite::Params,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
-    connection.prepare(query)?.query_map([], read)?.collect()
+    connection.prepare(query)?.query_map(params, read)?.collect()
 }
 
 /// The changes.

@@ -54,7 +54,7 @@ fn serve_program() -> PathBuf {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| {
         let built = std::fs::metadata(&program).and_then(|file| file.modified());
-        let source = newest(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
+        let source = newest(&package_dir().join("src"));
         if built.is_ok_and(|built| built >= source) {
             return;
         }
@@ -67,6 +67,11 @@ fn serve_program() -> PathBuf {
         assert!(build.status().unwrap().success(), "the example serve could not be built");
     });
     program
+}
+
+/// This package's directory, as cargo says it now: the target directory may be shared with another clone.
+fn package_dir() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
 }
 
 /// When anything below a directory was last changed.

@@ -124,7 +124,9 @@ pub(crate) async fn beside_torch(cores: usize) -> Result<Vec<Comparison>> {
                 let ours = Speed::new(tokens as f64, took.as_secs_f64(), used);
                 rounds.push((ours, torch.train(TURN).await?));
             }
-            comparisons.push(Comparison { load, threads, rounds, torch: torch.about.clone() });
+            let comparison = Comparison { load, threads, rounds, torch: torch.about.clone() };
+            eprintln!("{:.2} times as fast as PyTorch", comparison.ratio());
+            comparisons.push(comparison);
             service.kill().await?;
         }
     }
