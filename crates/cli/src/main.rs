@@ -12,6 +12,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// A start makes millions of small objects on several threads, at which glibc's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Look after Tinker training runs: see which are poisoned, and restore them.
 #[derive(Debug, Parser)]
 #[command(name = "retinker", version)]

@@ -23,23 +23,23 @@ const TEXT: usize = 1000;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Change {
     /// A run was made.
-    RunCreated { run_id: String, session_id: String, base_model: String, origin_path: Option<String> },
+    RunCreated { run_id: Arc<str>, session_id: String, base_model: String, origin_path: Option<String> },
     /// A run was asked for something, or did it; told about once a second. `step` and `loss` are its last step's.
     RunProgress {
-        run_id: String,
+        run_id: Arc<str>,
         executed_seq: u64,
         unsaved_requests: u64,
         step: Option<u64>,
         loss: Option<f64>,
     },
     /// A run's state is lost.
-    RunCorrupted { run_id: String, reason: String },
+    RunCorrupted { run_id: Arc<str>, reason: String },
     /// A checkpoint can be loaded.
-    CheckpointSaved { run_id: String, tinker_path: String },
+    CheckpointSaved { run_id: Arc<str>, tinker_path: String },
     /// A checkpoint was published, or hidden, or expires at another time.
-    CheckpointChanged { run_id: String, tinker_path: String },
+    CheckpointChanged { run_id: Arc<str>, tinker_path: String },
     /// A checkpoint was deleted, replaced, or has expired.
-    CheckpointDeleted { run_id: String, tinker_path: String },
+    CheckpointDeleted { run_id: Arc<str>, tinker_path: String },
     /// A session is over, and so is the training of its runs.
     SessionEnded { session_id: String, reason: String },
     /// What the reader knows may be out of date: ask for everything anew. The first event of a stream that does not go
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     fn corrupted(n: usize) -> Change {
-        Change::RunCorrupted { run_id: format!("run {n}"), reason: "r".into() }
+        Change::RunCorrupted { run_id: format!("run {n}").into(), reason: "r".into() }
     }
 
     async fn read(follower: &mut Follower, count: usize) -> Vec<Told> {

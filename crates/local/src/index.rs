@@ -3,7 +3,7 @@
 //! The database holds the same and is read at start only. Order is that of creation, by the database's ordinals, so
 //! pages are stable: what is new comes before the first page and moves the rest as a whole.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -108,7 +108,7 @@ pub(crate) struct Unsaved {
 impl Run {
     fn from_row(row: RunRow) -> Self {
         Self {
-            id: row.new.run_id.as_str().into(),
+            id: Arc::clone(&row.new.run_id),
             ordinal: row.ordinal,
             last_request_at: row.last_request_at,
             corrupted: row.corrupted_reason,
@@ -155,7 +155,7 @@ impl Run {
     /// The run as it is listed.
     pub(crate) fn to_wire(&self, now: i64) -> TrainingRun {
         TrainingRun {
-            training_run_id: self.new.run_id.clone(),
+            training_run_id: self.new.run_id.to_string(),
             base_model: self.new.base_model.clone(),
             model_owner: crate::core::OWNER.to_owned(),
             is_lora: true,
@@ -176,7 +176,7 @@ impl CheckpointRow {
     /// Its address. Those that users do not see have none; they are given that of a training checkpoint.
     pub(crate) fn path(&self) -> TinkerPath {
         TinkerPath {
-            training_run_id: self.new.run_id.clone(),
+            training_run_id: self.new.run_id.to_string(),
             checkpoint_type: self.new.kind.listed_as().unwrap_or(CheckpointType::Training),
             name: self.new.name.clone(),
         }
@@ -249,59 +249,55 @@ fn insert_ordered<T>(list: &mut Vec<T>, ordinal: u64, entry: T, ordinal_of: impl
 }
 
 impl Index {
-    /// The index of what the database holds. Gives back the checkpoints that are not listed.
+    /// The index of what the database holds. Gives back the checkpoints that nobody needs.
     pub(crate) fn new(rows: Rows, now: Instant) -> (Self, Vec<CheckpointRow>) {
-        let mut index = Self {
-            runs: HashMap::with_capacity(rows.runs.len()),
-            checkpoints: Vec::with_capacity(rows.checkpoints.iter().map(Vec::len).sum()),
-            ..Self::default()
-        };
+        let mut index = Self { runs: HashMap::with_capacity(rows.runs.len()), ..Self::default() };
         for session in rows.sessions {
             index.insert_session(session, now);
         }
-        let mut standing: HashMap<u64, Arc<str>> = HashMap::new();
-        for row in rows.runs {
-            let (ordinal, stands_on) = (row.ordinal, row.standing);
-            index.insert_run(row);
-            if let (Some(checkpoint), Some((_, id))) = (stands_on, index.run_order.last())
-                && index.run_order.last().is_some_and(|(last, _)| *last == ordinal)
-            {
-                standing.insert(checkpoint, Arc::clone(id));
+        let mut parts = rows.checkpoints;
+        let mut standing = Vec::new();
+        for (place, row) in rows.runs.into_iter().enumerate() {
+            standing.extend(row.standing.map(|checkpoint| (checkpoint, Arc::clone(&row.new.run_id))));
+            let mut run = Run::from_row(row);
+            for of_run in parts.iter_mut().filter_map(|part| part.of_runs.get_mut(place)) {
+                run.checkpoints.append(of_run);
+            }
+            index.put_run(run);
+        }
+        let mut unlisted = BTreeMap::new();
+        for mut part in parts {
+            index.checkpoints.append(&mut part.listed);
+            unlisted.extend(part.unlisted.into_iter().map(|row| (row.ordinal, row)));
+        }
+        let expiring = index.checkpoints.iter().filter_map(|row| Some((row.expires_at?, row.ordinal)));
+        index.expiring = expiring.collect();
+
+        let mut needed = HashSet::new();
+        for (ordinal, run_id) in standing {
+            let found = index.checkpoint_by_ordinal(ordinal).or_else(|| unlisted.get(&ordinal)).cloned();
+            let usable = |row: &Arc<CheckpointRow>| {
+                matches!(row.state, CheckpointState::Live | CheckpointState::Retained)
+            };
+            if let (Some(row), Some(run)) = (found.filter(usable), index.runs.get_mut(&run_id)) {
+                needed.insert(ordinal);
+                run.standing = Some(row);
             }
         }
-        let mut sampled: HashMap<u64, Vec<Arc<str>>> = HashMap::new();
         for row in rows.samplers {
-            let (id, checkpoint) = (Arc::from(row.new.sampler_id.as_str()), row.new.checkpoint);
-            if let Some(checkpoint) = checkpoint {
-                sampled.entry(checkpoint).or_default().push(id);
+            let found = row.new.checkpoint.and_then(|ordinal| {
+                index.checkpoint_by_ordinal(ordinal).or_else(|| unlisted.get(&ordinal)).cloned()
+            });
+            let found = found.filter(|checkpoint| checkpoint.state == CheckpointState::Live);
+            if let Some(checkpoint) = &found
+                && index.lasts(&checkpoint.new.run_id)
+            {
+                needed.insert(checkpoint.ordinal);
             }
-            index.insert_sampler(row, None);
+            index.insert_sampler(row, found);
         }
-        let mut unlisted = Vec::new();
-        for shared in rows.checkpoints.into_iter().flatten() {
-            let stander = standing.remove(&shared.ordinal);
-            let samplers = sampled.remove(&shared.ordinal).unwrap_or_default();
-            let usable = matches!(shared.state, CheckpointState::Live | CheckpointState::Retained);
-            let run = stander.filter(|_| usable).and_then(|id| index.runs.get_mut(&*id));
-            let stood_on = run.is_some();
-            if let Some(run) = run {
-                run.standing = Some(Arc::clone(&shared));
-            }
-            let live = shared.state == CheckpointState::Live;
-            let mut sampled_from = false;
-            for sampler in samplers {
-                if let Some(sampler) = index.samplers.get_mut(&sampler).filter(|_| live) {
-                    sampled_from = true;
-                    sampler.checkpoint = Some(Arc::clone(&shared));
-                }
-            }
-            if shared.is_listed() {
-                index.insert_checkpoint(shared);
-            } else if !(stood_on || sampled_from && index.lasts(&shared.new.run_id)) {
-                unlisted.push(Arc::unwrap_or_clone(shared));
-            }
-        }
-        (index, unlisted)
+        unlisted.retain(|ordinal, _| !needed.contains(ordinal));
+        (index, unlisted.into_values().map(Arc::unwrap_or_clone).collect())
     }
 
     /// From now on changes are told.
@@ -411,7 +407,10 @@ impl Index {
     // Runs.
 
     pub(crate) fn insert_run(&mut self, row: RunRow) {
-        let run = Run::from_row(row);
+        self.put_run(Run::from_row(row));
+    }
+
+    fn put_run(&mut self, run: Run) {
         if let Some(session) = self.sessions.get_mut(&run.new.session_id) {
             session.runs.push(Arc::clone(&run.id));
         }
@@ -486,7 +485,7 @@ impl Index {
             run.expendable_seq = run.accepted_seq;
             run.awaited_seq = None;
             if run.corrupted.is_none() && run.unsaved.since.is_none() {
-                unharmed.push(run.new.run_id.clone());
+                unharmed.push(run.new.run_id.to_string());
             }
         }
         unharmed.sort();
@@ -542,7 +541,7 @@ impl Index {
             run_id: checkpoint.new.run_id.clone(),
             tinker_path: checkpoint.path().to_string(),
         });
-        if let Some(run) = self.runs.get_mut(checkpoint.new.run_id.as_str()) {
+        if let Some(run) = self.runs.get_mut(&checkpoint.new.run_id) {
             let entry = Arc::clone(&checkpoint);
             insert_ordered(&mut run.checkpoints, checkpoint.ordinal, entry, |other| other.ordinal);
         }
@@ -563,7 +562,7 @@ impl Index {
                 list.remove(at);
             }
         };
-        if let Some(run) = self.runs.get_mut(checkpoint.new.run_id.as_str()) {
+        if let Some(run) = self.runs.get_mut(&checkpoint.new.run_id) {
             remove(&mut run.checkpoints);
         }
         remove(&mut self.checkpoints);
@@ -583,7 +582,7 @@ impl Index {
                 *slot = Arc::clone(&new);
             }
         };
-        if let Some(run) = self.runs.get_mut(new.new.run_id.as_str()) {
+        if let Some(run) = self.runs.get_mut(&new.new.run_id) {
             replace(&mut run.checkpoints);
             if run.standing.as_ref().is_some_and(|standing| standing.ordinal == new.ordinal) {
                 run.standing = Some(Arc::clone(&new));
@@ -608,23 +607,31 @@ impl Index {
 
     /// A listed checkpoint by its number.
     pub(crate) fn checkpoint_by_ordinal(&self, ordinal: u64) -> Option<&Arc<CheckpointRow>> {
-        let at = self.checkpoints.binary_search_by_key(&ordinal, |row| row.ordinal).ok()?;
-        self.checkpoints.get(at)
+        self.checkpoints.get(self.place_of(ordinal)?)
     }
 
     /// Listed checkpoints, newest first, and how many there are. Expired ones count no more, though they are deleted a
     /// little later.
     pub(crate) fn checkpoints_page(&self, page: Page, now: i64) -> (Vec<Checkpoint>, usize) {
-        let due = self.expiring.range(..=(now, u64::MAX)).map(|(_, ordinal)| *ordinal);
-        let expired: BTreeSet<u64> = due.filter(|ordinal| self.is_expired(*ordinal, now)).collect();
-        let lasting = self.checkpoints.iter().rev().filter(|row| !expired.contains(&row.ordinal));
-        let page = lasting.skip(page.offset).take(page.limit).map(|row| row.to_wire()).collect();
-        (page, self.checkpoints.len() - expired.len())
+        // Where they stand in the list; those without it are found by counting, not by going through the list.
+        let due = self.expiring.range(..=(now, u64::MAX)).filter_map(|(_, ordinal)| self.place_of(*ordinal));
+        let expired: BTreeSet<usize> =
+            due.filter(|place| self.checkpoints.get(*place).is_some_and(|row| row.expired(now))).collect();
+        let mut end = self.checkpoints.len().saturating_sub(page.offset);
+        for place in expired.iter().rev() {
+            if *place >= end {
+                end = end.saturating_sub(1);
+            }
+        }
+        let newest_first = self.checkpoints.iter().enumerate().take(end).rev();
+        let lasting =
+            newest_first.filter(|(place, _)| !expired.contains(place)).map(|(_, row)| row.to_wire());
+        (lasting.take(page.limit).collect(), self.checkpoints.len() - expired.len())
     }
 
-    fn is_expired(&self, ordinal: u64, now: i64) -> bool {
-        let at = self.checkpoints.binary_search_by_key(&ordinal, |row| row.ordinal).ok();
-        at.and_then(|at| self.checkpoints.get(at)).is_some_and(|row| row.expired(now))
+    /// Where a listed checkpoint stands.
+    fn place_of(&self, ordinal: u64) -> Option<usize> {
+        self.checkpoints.binary_search_by_key(&ordinal, |row| row.ordinal).ok()
     }
 
     /// Checkpoints whose time has come.
@@ -632,8 +639,7 @@ impl Index {
         let due: Vec<(i64, u64)> = self.expiring.range(..=(now, u64::MAX)).copied().collect();
         let mut expired = Vec::new();
         for entry in due {
-            let row = self.checkpoints.binary_search_by_key(&entry.1, |row| row.ordinal).ok();
-            match row.and_then(|at| self.checkpoints.get(at)).filter(|row| row.expired(now)) {
+            match self.checkpoint_by_ordinal(entry.1).filter(|row| row.expired(now)) {
                 Some(row) => expired.push(Arc::clone(row)),
                 None => {
                     self.expiring.remove(&entry);
@@ -654,7 +660,7 @@ mod tests {
         RunRow {
             ordinal,
             new: NewRun {
-                run_id: format!("{session}:train:{ordinal}"),
+                run_id: format!("{session}:train:{ordinal}").into(),
                 session_id: session.to_owned(),
                 model_seq_id: ordinal,
                 base_model: "m".into(),

@@ -265,7 +265,7 @@ mod tests {
         let (core, _) = open(config).unwrap();
         let session = "11111111-2222-3333-4444-555555555555";
         let new = move |model_seq_id: u64| NewRun {
-            run_id: format!("{session}:train:{model_seq_id}"),
+            run_id: format!("{session}:train:{model_seq_id}").into(),
             session_id: session.to_owned(),
             model_seq_id,
             base_model: "retinker/nano-llama".to_owned(),

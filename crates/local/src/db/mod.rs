@@ -4,6 +4,7 @@
 //! ticket resolves once its change is on the disk. Reading happens once, at start; later reads come from the index.
 
 mod place;
+mod read;
 mod schema;
 mod tables;
 
@@ -18,9 +19,10 @@ use tokio::sync::oneshot;
 use crate::error::StartError;
 
 use place::Place;
+pub(crate) use read::Rows;
 pub(crate) use tables::{
-    CheckpointKind, CheckpointRow, CheckpointState, NewCheckpoint, NewRun, NewSampler, Progress, Rows,
-    RunRow, SamplerRow, SessionEnd, SessionRow, sql,
+    CheckpointKind, CheckpointRow, CheckpointState, NewCheckpoint, NewRun, NewSampler, Progress, RunRow,
+    SamplerRow, SessionEnd, SessionRow, sql,
 };
 
 /// How many changes share a commit at most.
@@ -126,7 +128,7 @@ impl Db {
             return Err(StartError::NewerFormat { path: root.to_owned(), found, known: schema::VERSION });
         }
         connection.execute_batch(crate::metrics::TABLES).map_err(fail)?;
-        let rows = tables::read_all(&connection).map_err(fail)?;
+        let rows = read::read_all(&connection).map_err(fail)?;
         let (queue, messages) = mpsc::channel();
         let written = place.clone();
         let thread = std::thread::Builder::new()

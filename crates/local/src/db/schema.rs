@@ -93,7 +93,7 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::tables::read_all;
+    use crate::db::read::read_all;
 
     #[test]
     fn what_the_first_version_wrote_is_read() {
@@ -114,7 +114,10 @@ mod tests {
         let end = read.sessions[0].ended.clone().unwrap();
         assert_eq!(end.reason, "no heartbeat");
         assert_eq!(end.status, retinker_wire::session::SessionStatus::cancelled("no heartbeat"));
-        assert_eq!((read.sessions[0].created_at, read.runs.len(), read.checkpoints.len()), (5, 1, 1));
+        assert_eq!(
+            (read.sessions[0].created_at, read.runs.len(), read.checkpoints[0].listed.len()),
+            (5, 1, 1)
+        );
         assert_eq!(read.runs[0].retired, None);
         assert!(read.samplers.is_empty());
         // Once is enough.

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use retinker_wire::UserMetadata;
 use retinker_wire::run::CheckpointType;
 use retinker_wire::session::{CreateSessionRequest, SessionStatus};
-use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, Row};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::lora::LoraShape;
 use crate::metrics::Point;
@@ -76,7 +73,7 @@ pub(crate) struct RunRow {
 /// What a run is made of; never changes.
 #[derive(Debug, Clone)]
 pub(crate) struct NewRun {
-    pub(crate) run_id: String,
+    pub(crate) run_id: Arc<str>,
     pub(crate) session_id: String,
     pub(crate) model_seq_id: u64,
     pub(crate) base_model: String,
@@ -109,6 +106,15 @@ impl CheckpointState {
             Self::Removing => "removing",
         }
     }
+
+    pub(super) fn of(text: &str) -> Self {
+        match text {
+            "live" => Self::Live,
+            "retained" => Self::Retained,
+            "pending" => Self::Pending,
+            _ => Self::Removing,
+        }
+    }
 }
 
 /// What a checkpoint is for.
@@ -137,7 +143,7 @@ impl CheckpointKind {
         }
     }
 
-    fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         match text {
             "training" => Self::Training,
             "sampler" => Self::Sampler,
@@ -185,7 +191,7 @@ pub(crate) struct CheckpointRow {
 /// What a checkpoint is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NewCheckpoint {
-    pub(crate) run_id: String,
+    pub(crate) run_id: Arc<str>,
     pub(crate) kind: CheckpointKind,
     pub(crate) name: String,
     /// Below the directory of checkpoints.
@@ -196,21 +202,11 @@ pub(crate) struct NewCheckpoint {
     pub(crate) user_metadata: Option<UserMetadata>,
 }
 
-/// Everything there is, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Rows {
-    pub(crate) sessions: Vec<SessionRow>,
-    pub(crate) runs: Vec<RunRow>,
-    /// In parts.
-    pub(crate) checkpoints: Vec<Vec<Arc<CheckpointRow>>>,
-    pub(crate) samplers: Vec<SamplerRow>,
-}
-
 /// What of a run's progress is written now and then, for people and for a reload.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     pub(crate) ordinal: u64,
-    pub(crate) run_id: String,
+    pub(crate) run_id: Arc<str>,
     pub(crate) last_request_at: i64,
     pub(crate) unsaved: u64,
     pub(crate) points: Vec<Point>,
@@ -218,186 +214,6 @@ pub(crate) struct Progress {
 
 fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
-}
-
-fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text)
-        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
-}
-
-fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
-    match row.get::<_, Option<String>>(column)? {
-        Some(_) => from_json(row, column).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// Reads everything.
-pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
-    let last =
-        connection.query_row("SELECT coalesce(max(ordinal), 0) FROM checkpoints", [], |row| row.get(0))?;
-    // One in memory has no path, and no other connection can see it.
-    let Some(path) = connection.path().filter(|path| !path.is_empty()) else {
-        return read_others(connection, || Ok(vec![read_checkpoints(connection, 1, last)?]));
-    };
-    // Checkpoints are by far the most, and are read in parts, each by a connection of its own.
-    let parts = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let step = last / parts + 1;
-    let read = move |part: u64| {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        read_checkpoints(&connection, part * step + 1, (part + 1) * step)
-    };
-    std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..parts).map(|part| scope.spawn(move || read(part))).collect();
-        read_others(connection, || {
-            let joined = readers.into_iter().map(|reader| match reader.join() {
-                Ok(rows) => rows,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            joined.collect()
-        })
-    })
-}
-
-/// Reads all but the checkpoints, which are asked for last.
-fn read_others(
-    connection: &Connection,
-    checkpoints: impl FnOnce() -> rusqlite::Result<Vec<Vec<Arc<CheckpointRow>>>>,
-) -> rusqlite::Result<Rows> {
-    let (sessions, runs) = (read_sessions(connection)?, read_runs(connection)?);
-    Ok(Rows { sessions, runs, samplers: read_samplers(connection)?, checkpoints: checkpoints()? })
-}
-
-fn read_sessions(connection: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
-    collect(
-        connection,
-        "SELECT ordinal, session_id, created_at, request, idempotency_key, end_reason, end_status
-             FROM sessions ORDER BY ordinal",
-        [],
-        |row| {
-            let reason: Option<String> = row.get(5)?;
-            let status = optional_json(row, 6)?;
-            Ok(SessionRow {
-                ordinal: row.get(0)?,
-                session_id: row.get(1)?,
-                created_at: row.get(2)?,
-                request: from_json(row, 3)?,
-                idempotency_key: row.get(4)?,
-                ended: reason.map(|reason| SessionEnd {
-                    status: status.unwrap_or_else(|| SessionStatus::cancelled(reason.clone())),
-                    reason,
-                }),
-            })
-        },
-    )
-}
-
-fn read_runs(connection: &Connection) -> rusqlite::Result<Vec<RunRow>> {
-    collect(
-            connection,
-            "SELECT ordinal, run_id, session_id, model_seq_id, base_model, lora, optimizer_config, user_metadata,
-                origin_path, created_at, last_request_at, dirty_since, unsaved, accepted_seq, corrupted_reason, standing,
-                retired
-             FROM runs ORDER BY ordinal",
-            [],
-            |row| {
-                Ok(RunRow {
-                    ordinal: row.get(0)?,
-                    new: NewRun {
-                        run_id: row.get(1)?,
-                        session_id: row.get(2)?,
-                        model_seq_id: row.get(3)?,
-                        base_model: row.get(4)?,
-                        lora: from_json(row, 5)?,
-                        optimizer_config: from_json(row, 6)?,
-                        user_metadata: optional_json(row, 7)?,
-                        origin_path: row.get(8)?,
-                        created_at: row.get(9)?,
-                    },
-                    last_request_at: row.get(10)?,
-                    dirty_since: row.get(11)?,
-                    unsaved: row.get(12)?,
-                    accepted_seq: row.get(13)?,
-                    corrupted_reason: row.get(14)?,
-                    standing: row.get(15)?,
-                    retired: row.get(16)?,
-                })
-            },
-        )
-}
-
-/// The checkpoints with the ordinals `first..=last`.
-fn read_checkpoints(
-    connection: &Connection,
-    first: u64,
-    last: u64,
-) -> rusqlite::Result<Vec<Arc<CheckpointRow>>> {
-    collect(
-            connection,
-            "SELECT ordinal, run_id, kind, name, directory, state, seq, saved_at, size_bytes, manifest_sha256, public,
-                user_metadata, expires_at
-             FROM checkpoints WHERE ordinal BETWEEN ?1 AND ?2 ORDER BY ordinal",
-            [first, last],
-            |row| {
-                Ok(Arc::new(CheckpointRow {
-                    ordinal: row.get(0)?,
-                    new: NewCheckpoint {
-                        run_id: row.get(1)?,
-                        kind: CheckpointKind::of(row.get_ref(2)?.as_str()?),
-                        name: row.get(3)?,
-                        directory: row.get(4)?,
-                        seq: row.get(6)?,
-                        saved_at: row.get(7)?,
-                        user_metadata: optional_json(row, 11)?,
-                    },
-                    state: match row.get_ref(5)?.as_str()? {
-                        "live" => CheckpointState::Live,
-                        "retained" => CheckpointState::Retained,
-                        "pending" => CheckpointState::Pending,
-                        _ => CheckpointState::Removing,
-                    },
-                    size_bytes: row.get(8)?,
-                    manifest_sha256: row.get(9)?,
-                    public: row.get(10)?,
-                    expires_at: row.get(12)?,
-                }))
-            },
-    )
-}
-
-fn read_samplers(connection: &Connection) -> rusqlite::Result<Vec<SamplerRow>> {
-    collect(
-            connection,
-            "SELECT ordinal, sampler_id, session_id, base_model, model_path, checkpoint, follows, created_at, clients
-             FROM samplers ORDER BY ordinal",
-            [],
-            |row| {
-                Ok(SamplerRow {
-                    ordinal: row.get(0)?,
-                    new: NewSampler {
-                        sampler_id: row.get(1)?,
-                        session_id: row.get(2)?,
-                        base_model: row.get(3)?,
-                        model_path: row.get(4)?,
-                        checkpoint: row.get(5)?,
-                        follows: row.get(6)?,
-                        created_at: row.get(7)?,
-                    },
-                    clients: row.get(8)?,
-                })
-            },
-    )
-}
-
-fn collect<T>(
-    connection: &Connection,
-    query: &str,
-    params: impl rusqlite::Params,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<Vec<T>> {
-    connection.prepare(query)?.query_map(params, read)?.collect()
 }
 
 /// The changes.

@@ -108,7 +108,7 @@ impl Core {
         let original = index.run(&path.training_run_id);
         let original = original.ok_or_else(|| unknown_run(&path.training_run_id))?.new.clone();
         Ok(NewRun {
-            run_id,
+            run_id: run_id.into(),
             session_id,
             model_seq_id,
             origin_path: Some(path.to_string()),

@@ -67,7 +67,7 @@ impl Core {
         let optimizer_config = request.optimizer_config.unwrap_or_else(adamw);
         check_optimizer(&optimizer_config)?;
         Ok(NewRun {
-            run_id,
+            run_id: run_id.into(),
             session_id: request.session_id,
             model_seq_id: request.model_seq_id,
             base_model: request.base_model,
@@ -467,7 +467,7 @@ impl Core {
         for sampler in samplers.filter_map(|id| index.sampler(id)) {
             let saved =
                 sampler.checkpoint.as_ref().filter(|weights| weights.new.kind == CheckpointKind::Session);
-            if saved.is_some_and(|weights| weights.new.run_id == run_id && weights.new.seq == seq) {
+            if saved.is_some_and(|weights| *weights.new.run_id == *run_id && weights.new.seq == seq) {
                 return Some(Outcome::Done(
                     serde_json::json!({ "path": null, "sampling_session_id": sampler.row.new.sampler_id }),
                 ));

@@ -126,7 +126,7 @@ impl Core {
         let followers = samplers
             .iter()
             .filter_map(|id| index.sampler(id))
-            .filter(|sampler| sampler.row.new.follows.as_deref() == Some(weights.new.run_id.as_str()));
+            .filter(|sampler| sampler.row.new.follows.as_deref() == Some(&*weights.new.run_id));
         let newer = followers.filter_map(|sampler| sampler.checkpoint.as_ref());
         newer.max_by_key(|row| row.ordinal).filter(|row| row.ordinal > weights.ordinal).cloned()
     }

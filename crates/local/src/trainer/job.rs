@@ -147,7 +147,7 @@ impl CreateFrom {
     /// The run to be, once the checkpoint has said what it is made of.
     pub(crate) fn new_run(&self, origin: &crate::checkpoint::Origin, created_at: i64) -> NewRun {
         NewRun {
-            run_id: self.run_id.clone(),
+            run_id: self.run_id.as_str().into(),
             session_id: self.session_id.clone(),
             model_seq_id: self.model_seq_id,
             base_model: origin.base_model.clone(),

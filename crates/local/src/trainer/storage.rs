@@ -134,7 +134,7 @@ impl Core {
             _ => {}
         }
         let new = NewCheckpoint {
-            run_id: run_id.to_string(),
+            run_id: Arc::clone(run_id),
             kind: save.kind,
             name: save.name.clone(),
             directory: String::new(),
@@ -215,7 +215,7 @@ impl Core {
             };
         }
         let new = NewCheckpoint {
-            run_id: run_id.to_string(),
+            run_id: Arc::clone(run_id),
             kind: CheckpointKind::Session,
             name: save.sampling_session_seq_id.to_string(),
             directory: String::new(),
@@ -385,7 +385,7 @@ impl Core {
     /// A run's own starting point: never listed, kept until the run stands on something else.
     fn starting_point(&self, run_id: &str, seq: u64) -> NewCheckpoint {
         NewCheckpoint {
-            run_id: run_id.to_owned(),
+            run_id: run_id.into(),
             kind: CheckpointKind::State,
             name: "start".to_owned(),
             directory: String::new(),
@@ -597,7 +597,7 @@ pub(crate) fn folder(kind: CheckpointKind) -> &'static str {
 
 fn new_run_origin(run: &NewRun, last_seq: u64) -> Origin {
     Origin {
-        run_id: run.run_id.clone(),
+        run_id: run.run_id.to_string(),
         base_model: run.base_model.clone(),
         lora: run.lora.clone(),
         optimizer_config: run.optimizer_config.clone(),
