@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::datadir::{TEMPORARY, private_builder};
 use crate::lora::LoraShape;
-use crate::nn::{Adapter, ModelConfig, NamedTensor, NnError, OptimizerState};
+use retinker_nn::{Adapter, ModelConfig, NamedTensor, NnError, OptimizerState};
 
 const ADAPTER: &str = "adapter_model.safetensors";
 const ADAPTER_CONFIG: &str = "adapter_config.json";

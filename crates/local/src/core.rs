@@ -15,10 +15,10 @@ use crate::futures::Futures;
 use crate::http::Tokens;
 use crate::index::Index;
 use crate::models::Models;
-use crate::nn::Threads;
 use crate::ops::Downloads;
 use crate::sampler::Sampler;
 use crate::trainer::Inbox;
+use retinker_nn::Threads;
 
 /// Whose everything is: the service has one user.
 pub(crate) const OWNER: &str = "local";

@@ -15,8 +15,6 @@
 //! # }
 //! ```
 
-pub mod nn;
-
 mod backlog;
 mod changes;
 mod checkpoint;

@@ -3,7 +3,7 @@
 use retinker_wire::model::LoraConfig as WireLora;
 use serde::{Deserialize, Serialize};
 
-use crate::nn::LoraConfig;
+use retinker_nn::LoraConfig;
 
 /// The shape of a run's adapter, with the seed that its initial weights come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::nn::{BaseModel, ModelConfig, NnError};
+use retinker_nn::{BaseModel, ModelConfig, NnError};
 
 /// The base models.
 #[derive(Debug)]

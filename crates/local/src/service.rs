@@ -22,11 +22,11 @@ use crate::futures::Futures;
 use crate::http::{self, Guard, Origins, Tokens};
 use crate::index::Index;
 use crate::models::Models;
-use crate::nn::Threads;
 use crate::ops;
 use crate::sampler;
 use crate::tokenizer;
 use crate::trainer;
+use retinker_nn::Threads;
 
 /// How long a stop waits for requests that are being answered.
 const PATIENCE: Duration = Duration::from_secs(5);

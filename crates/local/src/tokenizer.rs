@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::nn::{BOS_TOKEN, EOS_TOKEN, PAD_TOKEN};
+use retinker_nn::{BOS_TOKEN, EOS_TOKEN, PAD_TOKEN};
 
 const BOS: &str = "<bos>";
 const EOS: &str = "<eos>";

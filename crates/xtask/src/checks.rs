@@ -45,7 +45,7 @@ struct Without {
     banned: &'static [&'static str],
 }
 
-const WITHOUT: [Without; 4] = [
+const WITHOUT: [Without; 5] = [
     Without {
         package: "retinker",
         arguments: &["--no-default-features", "--target", "wasm32-unknown-unknown"],
@@ -61,6 +61,7 @@ const WITHOUT: [Without; 4] = [
         arguments: &[],
         banned: &["tokio", "reqwest", "gloo-net", "web-sys", "axum", "rusqlite", "futures-core"],
     },
+    Without { package: "retinker-nn", arguments: &[], banned: &["tokio", "axum", "rusqlite", "reqwest"] },
     Without {
         package: "retinker-console",
         arguments: &["--target", "wasm32-unknown-unknown"],

@@ -21,7 +21,7 @@ pub fn run_reference(args: &[String]) -> Result<()> {
     };
     let jax = python::jax()?;
     let torch = python::peft()?;
-    run(cargo().args(["build", "--package", "retinker-local", "--examples"]))?;
+    run(cargo().args(["build", "--package", "retinker-nn", "--package", "retinker-local", "--examples"]))?;
     let work = target_dir().join("reference");
     if work.exists() {
         std::fs::remove_dir_all(&work)?;
@@ -33,7 +33,7 @@ pub fn run_reference(args: &[String]) -> Result<()> {
     step("Computing losses, gradients and steps in JAX", || {
         run(python(&jax, "generate.py").args([&models, &made]))
     })?;
-    let recorded = root().join("crates/local/tests/fixtures/reference");
+    let recorded = root().join("crates/nn/tests/fixtures/reference");
     if write {
         record(&made, &recorded)?;
     } else {

@@ -17,9 +17,9 @@ use crate::http::ApiError;
 use crate::index::{Index, Run, Unsaved};
 use crate::lora::LoraShape;
 use crate::metrics;
-use crate::nn::Layout;
 use crate::time::{now_millis, time};
 use crate::trainer::{Command, CreateFrom, Job, Load, Lost, Op};
+use retinker_nn::Layout;
 
 /// How many requests of one run may wait.
 const QUEUE_LIMIT: usize = 4096;

@@ -12,7 +12,7 @@ use super::queue::{Job, Sampler, cancelled};
 use super::spec::Spec;
 use crate::core::Core;
 use crate::futures::{Completer, Outcome};
-use crate::nn::{DecodeScratch, MergedModel, Prompt, Sequence, Workspace};
+use retinker_nn::{DecodeScratch, MergedModel, Prompt, Sequence, Workspace};
 
 /// How many sequences grow at the same time.
 const MAX_ROWS: usize = 64;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use retinker_wire::sampling::{SampledSequence, StopReason, TopkLogprobs};
 
 use super::spec::{Spec, Stops};
-use crate::nn::{Distribution, Rng};
+use retinker_nn::{Distribution, Rng};
 
 /// One sample while it grows.
 #[derive(Debug)]

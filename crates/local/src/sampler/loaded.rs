@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Source;
 use crate::core::Core;
 use crate::futures::Outcome;
-use crate::nn::MergedModel;
+use retinker_nn::MergedModel;
 
 /// How many are kept.
 const KEPT: usize = 16;

@@ -5,7 +5,7 @@ use retinker_wire::tensor::TensorData;
 
 use super::growing::NotFinite;
 use super::spec::{Scoring, Spec, Targets};
-use crate::nn::{Choice, Distribution, Prompt, Rng};
+use retinker_nn::{Choice, Distribution, Prompt, Rng};
 
 impl Scoring {
     /// Whether anything but the last position is asked about.

@@ -2,7 +2,7 @@
 
 use retinker_wire::sampling::{AsampleRequest, SamplingParams, Stop, TargetTokens};
 
-use crate::nn::{Choice, EOS_TOKEN, ModelConfig};
+use retinker_nn::{Choice, EOS_TOKEN, ModelConfig};
 
 /// The most samples of a request.
 pub(crate) const MAX_SAMPLES: i64 = 1024;

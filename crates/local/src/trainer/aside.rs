@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::run_state::RunState;
 use crate::datadir::{file_name, make_private, open_private};
-use crate::nn::{BaseModel, Layout};
+use retinker_nn::{BaseModel, Layout};
 
 /// A state in a file, which is removed when this is dropped.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use retinker_wire::tensor::TensorData;
 use retinker_wire::training::{Datum, ForwardBackwardOutput, LossFnOutput};
 
 use super::job::ForwardBackward;
-use crate::nn::{self, Clip, Example, ExampleOutput, LossTerms, PolicyLoss, RatioStats, Rollout};
+use retinker_nn::{self as nn, Clip, Example, ExampleOutput, LossTerms, PolicyLoss, RatioStats, Rollout};
 
 /// The losses that can be trained with.
 const LOSSES: &str = "cross_entropy, importance_sampling, ppo, cispo, dro";

@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::job::ForwardBackward;
 use crate::checkpoint::{ReadError, Verified};
 use crate::lora::LoraShape;
-use crate::nn::{self, Adapter, BaseModel, Gradients, Layout, NnError, OptimizerState, Workspace};
+use retinker_nn::{self as nn, Adapter, BaseModel, Gradients, Layout, NnError, OptimizerState, Workspace};
 
 /// What a trainer holds of one run.
 #[derive(Debug)]

@@ -19,8 +19,8 @@ use crate::db::{
 use crate::futures::Outcome;
 use crate::index::Unsaved;
 use crate::metrics;
-use crate::nn::Layout;
 use crate::time::now_millis;
+use retinker_nn::Layout;
 
 impl Core {
     /// The order of a run's requests, from where it is.
@@ -618,7 +618,7 @@ pub(crate) fn expiry(now: i64, ttl_seconds: u64) -> i64 {
 mod tests {
     use super::*;
     use crate::config::LocalConfig;
-    use crate::nn::{Adapter, NamedTensor};
+    use retinker_nn::{Adapter, NamedTensor};
     use retinker_wire::future::RequestErrorCategory;
 
     #[tokio::test(flavor = "multi_thread")]

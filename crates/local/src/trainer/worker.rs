@@ -12,8 +12,8 @@ use super::states::States;
 use crate::core::Core;
 use crate::futures::Outcome;
 use crate::metrics::Tally;
-use crate::nn::Workspace;
 use crate::time::now_millis;
+use retinker_nn::Workspace;
 
 /// What a trainer has in memory.
 struct Worker {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use retinker::client::{LossFnConfig, ServiceClient, TrainingClient};
 use retinker::wire::model::LoraConfig;
 use retinker::wire::training::{AdamParams, Datum};
-use retinker_local::nn;
+use retinker_nn as nn;
 use retinker_tests::service::ServiceProcess;
 
 use crate::process;

@@ -32,7 +32,7 @@ impl TensorSpec {
 
 /// One projection of a group.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Module {
+pub(crate) struct Module {
     /// Such as `layers.0.self_attn.q_proj`.
     pub(super) name: String,
     /// Width of its output.
@@ -41,7 +41,7 @@ pub(super) struct Module {
 
 /// Projections that read the same input.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// Where the weights begin among the base model's projections.
     pub(super) weight: usize,
     /// Width of the input.
@@ -56,7 +56,7 @@ pub(super) struct Group {
 
 /// The projections of one layer.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct LayerGroups {
+pub(crate) struct LayerGroups {
     pub(super) qkv: Group,
     pub(super) o: Group,
     pub(super) gate_up: Group,
@@ -65,7 +65,7 @@ pub(super) struct LayerGroups {
 
 /// All projections of a model.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     pub(super) layers: Vec<LayerGroups>,
     pub(super) head: Group,
     /// How many base values the projections have.
@@ -76,7 +76,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// The projections of `model`, with those that `lora` trains.
-    pub(super) fn new(model: &ModelConfig, lora: Option<&LoraConfig>) -> Self {
+    pub(crate) fn new(model: &ModelConfig, lora: Option<&LoraConfig>) -> Self {
         let (mut weight_len, mut lora_len) = (0, 0);
         let mut group = |prefix: &str, input: usize, parts: &[(&str, usize)], rank: Option<usize>| {
             let output = parts.iter().map(|(_, width)| width).sum::<usize>();
@@ -113,7 +113,7 @@ impl Groups {
     }
 
     /// Every group, in the order of computation.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
         let layers = self.layers.iter().flat_map(|layer| [&layer.qkv, &layer.o, &layer.gate_up, &layer.down]);
         layers.chain([&self.head])
     }
@@ -165,7 +165,7 @@ impl Layout {
     }
 
     /// Values that are as many as all tensors have together.
-    pub(super) fn fitting(&self, values: Vec<f32>) -> Result<Vec<f32>, NnError> {
+    pub(crate) fn fitting(&self, values: Vec<f32>) -> Result<Vec<f32>, NnError> {
         if values.len() == self.parameter_count() { Ok(values) } else { Err(NnError::LayoutMismatch) }
     }
 

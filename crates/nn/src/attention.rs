@@ -51,7 +51,7 @@ fn blocks(len: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// How many values the scores of a block take, for a sequence of `len` tokens.
-pub(super) fn score_len(len: usize) -> usize {
+pub(crate) fn score_len(len: usize) -> usize {
     BLOCK.min(len) * len
 }
 
@@ -66,7 +66,7 @@ fn probabilities(qkv: &[f32], head: &Head, w: &Widths, (start, end): (usize, usi
 }
 
 /// Attention of `len` tokens. `qkv` holds rotated queries and keys, and values; `out` gets all heads side by side.
-pub(super) fn attention(config: &ModelConfig, len: usize, qkv: &[f32], out: &mut [f32], scores: &mut [f32]) {
+pub(crate) fn attention(config: &ModelConfig, len: usize, qkv: &[f32], out: &mut [f32], scores: &mut [f32]) {
     let w = widths(config);
     for head in heads(config) {
         for (start, end) in blocks(len) {
@@ -81,7 +81,7 @@ pub(super) fn attention(config: &ModelConfig, len: usize, qkv: &[f32], out: &mut
 /// The gradient by queries, keys and values (`d_qkv`, overwritten), given that of the output.
 ///
 /// `scores` and `d_scores` are scratch of [`score_len`] values each.
-pub(super) fn attention_backward(
+pub(crate) fn attention_backward(
     config: &ModelConfig,
     len: usize,
     qkv: &[f32],

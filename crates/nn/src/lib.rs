@@ -1,4 +1,4 @@
-//! The model and its training arithmetic: no I/O.
+//! The model and its arithmetic: no I/O.
 //!
 //! A Llama-style decoder whose frozen weights come from a seed, LoRA adapters over it, their gradients, and AdamW.
 //! Everything is `f32`. Each sequence is computed by itself, on one thread, and its gradients are added in the order

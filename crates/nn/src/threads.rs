@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::error::NnError;
 use super::workspace::SequenceBuffers;
-use crate::sync::lock;
 
 /// How many threads compute at a time: shared by all trainers, so that passes side by side take one core each, and a
 /// pass by itself takes all.
@@ -26,7 +25,7 @@ impl Threads {
     }
 
     /// Takes the calling thread and as many more as are free, `wanted` in all at most.
-    pub(super) fn take(&self, wanted: usize) -> Taken<'_> {
+    pub(crate) fn take(&self, wanted: usize) -> Taken<'_> {
         let mut count = 1;
         let take = |busy: usize| {
             count = self.limit.saturating_sub(busy).clamp(1, wanted.max(1));
@@ -40,7 +39,7 @@ impl Threads {
 
 /// Threads that a pass has; dropped, they are free again.
 #[derive(Debug)]
-pub(super) struct Taken<'a> {
+pub(crate) struct Taken<'a> {
     threads: &'a Threads,
     /// How many.
     pub(super) count: usize,
@@ -80,7 +79,7 @@ struct State<'a, T> {
 /// Does `work` for the examples `0..count`, each thread with buffers of its own. It gets the example's index, the
 /// buffers, and room for the example's gradients, as long as `sum`, all of which it has to overwrite. They are added to
 /// `sum` in the examples' order, up to the first that fails.
-pub(super) fn in_order<T: Send>(
+pub(crate) fn in_order<T: Send>(
     buffers: (&mut SequenceBuffers, &mut [SequenceBuffers]),
     spare: &mut Vec<Vec<f32>>,
     count: usize,
@@ -181,6 +180,11 @@ impl<T> Drop for Watch<'_, '_, T> {
             self.0.moved.notify_all();
         }
     }
+}
+
+/// Whoever panicked with the lock held left the data as it stood between two assignments, which are consistent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

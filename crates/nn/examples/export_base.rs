@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use retinker_local::nn::{BOS_TOKEN, BaseModel, EOS_TOKEN, ModelConfig, PAD_TOKEN};
+use retinker_nn::{BOS_TOKEN, BaseModel, EOS_TOKEN, ModelConfig, PAD_TOKEN};
 use safetensors::tensor::{Dtype, TensorView};
 
 type Error = Box<dyn std::error::Error>;

@@ -181,7 +181,7 @@ fn check_terms(terms: &LossTerms, index: usize, example: &Example) -> Result<(),
 }
 
 /// Runs the layers and the final norm; the activations stay in `s`.
-pub(super) fn layers_forward(base: &BaseModel, merged: &[f32], tokens: &[u32], s: &mut SequenceBuffers) {
+pub(crate) fn layers_forward(base: &BaseModel, merged: &[f32], tokens: &[u32], s: &mut SequenceBuffers) {
     let config = &base.config;
     let (len, d, half) = (tokens.len(), config.d_model, config.head_width() / 2);
     let (narrow, qkv_len, ff_len) = (len * d, len * config.qkv_width(), len * config.d_ff);

@@ -114,17 +114,17 @@ impl ModelConfig {
     }
 
     /// Width of one head.
-    pub(super) fn head_width(&self) -> usize {
+    pub(crate) fn head_width(&self) -> usize {
         self.d_model / self.n_heads
     }
 
     /// Width of all key heads together, which is that of all value heads.
-    pub(super) fn kv_width(&self) -> usize {
+    pub(crate) fn kv_width(&self) -> usize {
         self.n_kv_heads * self.head_width()
     }
 
     /// Width of queries, keys and values side by side.
-    pub(super) fn qkv_width(&self) -> usize {
+    pub(crate) fn qkv_width(&self) -> usize {
         self.d_model + 2 * self.kv_width()
     }
 }

@@ -5,7 +5,7 @@ use gemm::{Parallelism, gemm};
 
 /// A matrix within a slice.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     data: &'a [f32],
     rows: usize,
     cols: usize,
@@ -14,7 +14,7 @@ pub(super) struct View<'a> {
 }
 
 /// A row-major matrix to write to, within a slice.
-pub(super) struct ViewMut<'a> {
+pub(crate) struct ViewMut<'a> {
     data: &'a mut [f32],
     rows: usize,
     cols: usize,
@@ -28,18 +28,18 @@ fn span(rows: usize, cols: usize, row_stride: usize) -> usize {
 
 impl<'a> View<'a> {
     /// The first `rows * cols` values as a row-major matrix.
-    pub(super) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
     /// Rows of `cols` values that begin `row_stride` values apart.
-    pub(super) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(row_stride >= cols && span(rows, cols, row_stride) <= data.len(), "matrix outside its slice");
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
     /// The transpose.
-    pub(super) fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         Self {
             data: self.data,
             rows: self.cols,
@@ -52,19 +52,19 @@ impl<'a> View<'a> {
 
 impl<'a> ViewMut<'a> {
     /// The first `rows * cols` values as a row-major matrix.
-    pub(super) fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
     /// Rows of `cols` values that begin `row_stride` values apart.
-    pub(super) fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub(crate) fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(row_stride >= cols && span(rows, cols, row_stride) <= data.len(), "matrix outside its slice");
         Self { data, rows, cols, row_stride }
     }
 }
 
 /// `out = scale * lhs * rhs`, or `out += scale * lhs * rhs` when `accumulate`.
-pub(super) fn matmul(out: ViewMut<'_>, lhs: View<'_>, rhs: View<'_>, scale: f32, accumulate: bool) {
+pub(crate) fn matmul(out: ViewMut<'_>, lhs: View<'_>, rhs: View<'_>, scale: f32, accumulate: bool) {
     let (m, n, k) = (out.rows, out.cols, lhs.cols);
     assert!(lhs.rows == m && rhs.rows == k && rhs.cols == n, "matrix sizes do not agree");
     if m == 0 || n == 0 {

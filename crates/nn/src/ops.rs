@@ -4,7 +4,7 @@
 use super::math::{exp, sum_by};
 
 /// RMSNorm of each row: `out = x * rstd * weight`, with `rstd = 1 / sqrt(mean(x^2) + eps)` kept per row.
-pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], rstd: &mut [f32]) {
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], rstd: &mut [f32]) {
     let width = weight.len();
     let rows = x.chunks_exact(width).zip(out.chunks_exact_mut(width));
     for ((x, out), rstd) in rows.zip(rstd) {
@@ -16,7 +16,7 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], rst
 }
 
 /// Adds to `dx` the gradient that comes through an RMSNorm of `x`, given that of its output.
-pub(super) fn rms_norm_backward(x: &[f32], weight: &[f32], rstd: &[f32], d_out: &[f32], dx: &mut [f32]) {
+pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], rstd: &[f32], d_out: &[f32], dx: &mut [f32]) {
     let width = weight.len();
     let rows = x.chunks_exact(width).zip(d_out.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
     for (((x, d_out), dx), rstd) in rows.zip(rstd) {
@@ -32,7 +32,7 @@ pub(super) fn rms_norm_backward(x: &[f32], weight: &[f32], rstd: &[f32], d_out: 
 ///
 /// `rows` are `row_width` apart; the first `heads` heads of each are rotated. `cos` and `sin` have `half` values per
 /// position.
-pub(super) fn rope(
+pub(crate) fn rope(
     rows: &mut [f32],
     row_width: usize,
     heads: usize,
@@ -55,7 +55,7 @@ pub(super) fn rope(
 }
 
 /// SwiGLU: `out = silu(gate) * up`, of rows that hold gate and up side by side.
-pub(super) fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
+pub(crate) fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
     for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
         let (gate, up) = row.split_at(width);
         for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
@@ -65,7 +65,7 @@ pub(super) fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
 }
 
 /// The gradient of [`swiglu`] by gate and up, given that of its output.
-pub(super) fn swiglu_backward(gate_up: &[f32], width: usize, d_out: &[f32], d_gate_up: &mut [f32]) {
+pub(crate) fn swiglu_backward(gate_up: &[f32], width: usize, d_out: &[f32], d_gate_up: &mut [f32]) {
     let rows = gate_up.chunks_exact(2 * width).zip(d_gate_up.chunks_exact_mut(2 * width));
     for ((row, d_row), d_out) in rows.zip(d_out.chunks_exact(width)) {
         let (gate, up) = row.split_at(width);
@@ -82,7 +82,7 @@ pub(super) fn swiglu_backward(gate_up: &[f32], width: usize, d_out: &[f32], d_ga
 
 /// Turns the first `valid` scores of a row into probabilities and the others into zeros; gives the largest score
 /// and the sum of `e^(score - largest)`.
-pub(super) fn softmax(row: &mut [f32], valid: usize) -> (f32, f32) {
+pub(crate) fn softmax(row: &mut [f32], valid: usize) -> (f32, f32) {
     let (scores, rest) = row.split_at_mut(valid);
     let max = scores.iter().fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
     for score in scores.iter_mut() {

@@ -6,20 +6,20 @@ use retinker_wire::training::AdamParams;
 
 use super::*;
 
-pub(super) fn nano() -> BaseModel {
+pub(crate) fn nano() -> BaseModel {
     BaseModel::generate(&ModelConfig::by_name("retinker/nano-llama").unwrap()).unwrap()
 }
 
-pub(super) fn lora(rank: usize) -> LoraConfig {
+pub(crate) fn lora(rank: usize) -> LoraConfig {
     LoraConfig { rank, seed: 7, ..LoraConfig::default() }
 }
 
-pub(super) fn bytes(text: &str) -> Vec<u32> {
+pub(crate) fn bytes(text: &str) -> Vec<u32> {
     std::iter::once(BOS_TOKEN).chain(text.bytes().map(u32::from)).collect()
 }
 
 /// An adapter whose `B` factors are not zero, so that every factor has a gradient.
-pub(super) fn stirred(base: &BaseModel, config: &LoraConfig) -> Adapter {
+pub(crate) fn stirred(base: &BaseModel, config: &LoraConfig) -> Adapter {
     let adapter = Adapter::new(base.config(), config).unwrap();
     let tensors: Vec<NamedTensor> = adapter
         .tensors()

@@ -3,7 +3,7 @@
 use std::f64::consts::{FRAC_PI_2, LN_2};
 
 /// Natural logarithm of a positive, normal number; error near 1e-15.
-pub(super) fn ln(x: f64) -> f64 {
+pub(crate) fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
     let mut exponent = ((bits >> 52) & 0x7FF) as f64 - 1023.0;
     let mut mantissa = f64::from_bits((bits & 0x000F_FFFF_FFFF_FFFF) | 0x3FF0_0000_0000_0000);
@@ -22,7 +22,7 @@ pub(super) fn ln(x: f64) -> f64 {
 }
 
 /// `base` to the power `-exponent`, for a base above 1 and an exponent from 0 to 1.
-pub(super) fn inverse_power(base: f64, exponent: f64) -> f64 {
+pub(crate) fn inverse_power(base: f64, exponent: f64) -> f64 {
     let x = ln(base) * exponent;
     // exp(-x) = exp(-x / 1024)^1024: the Taylor series needs few terms for a small argument.
     let small = -x / 1024.0;
@@ -37,7 +37,7 @@ pub(super) fn inverse_power(base: f64, exponent: f64) -> f64 {
 }
 
 /// Sine and cosine of an angle of moderate size (up to some thousands), to about 1e-12.
-pub(super) fn sin_cos(angle: f64) -> (f64, f64) {
+pub(crate) fn sin_cos(angle: f64) -> (f64, f64) {
     let quarter = (angle / FRAC_PI_2 + 0.5).floor();
     let x = angle - quarter * FRAC_PI_2;
     let x2 = x * x;
@@ -59,7 +59,7 @@ pub(super) fn sin_cos(angle: f64) -> (f64, f64) {
 /// e^x in `f32` with a relative error near 1e-7; arguments beyond +-87 are clamped. Branch-free, so that loops over it
 /// become vector code; the polynomial is that of Cephes' expf.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to an integer.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 87.0);
@@ -81,7 +81,7 @@ pub(super) fn exp(x: f32) -> f32 {
 
 /// e^x in `f64` with a relative error near 1e-15; infinite where the result is too large, zero where it is too small
 /// for a normal number.
-pub(super) fn exp_f64(x: f64) -> f64 {
+pub(crate) fn exp_f64(x: f64) -> f64 {
     if x > 709.0 {
         return f64::INFINITY;
     }
@@ -100,7 +100,7 @@ pub(super) fn exp_f64(x: f64) -> f64 {
 
 /// Sum with eight running totals: vector code, in an order that depends on the length only.
 #[inline(always)]
-pub(super) fn sum_by(len: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum_by(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0_f32; 8];
     let whole = len - len % 8;
     let mut start = 0;

@@ -39,7 +39,7 @@ impl TensorView<'_> {
 }
 
 /// The tensors of a flat buffer, in the layout's order.
-pub(super) fn views<'a>(layout: &'a Layout, data: &'a [f32]) -> impl Iterator<Item = TensorView<'a>> {
+pub(crate) fn views<'a>(layout: &'a Layout, data: &'a [f32]) -> impl Iterator<Item = TensorView<'a>> {
     layout.tensors().iter().map(|spec| TensorView {
         name: &spec.name,
         shape: spec.shape,
@@ -48,7 +48,7 @@ pub(super) fn views<'a>(layout: &'a Layout, data: &'a [f32]) -> impl Iterator<It
 }
 
 /// Fills a flat buffer from tensors named `prefix` and the layout's name, and takes them out of `tensors`.
-pub(super) fn take_tensors(
+pub(crate) fn take_tensors(
     layout: &Layout,
     prefix: &str,
     tensors: &mut BTreeMap<String, NamedTensor>,
@@ -71,7 +71,7 @@ pub(super) fn take_tensors(
 }
 
 /// Tensors by name; a name given twice is refused.
-pub(super) fn by_name(
+pub(crate) fn by_name(
     tensors: impl IntoIterator<Item = NamedTensor>,
 ) -> Result<BTreeMap<String, NamedTensor>, NnError> {
     let mut map = BTreeMap::new();
@@ -84,7 +84,7 @@ pub(super) fn by_name(
 }
 
 /// Refuses tensors that nothing took.
-pub(super) fn expect_none_left(tensors: BTreeMap<String, NamedTensor>) -> Result<(), NnError> {
+pub(crate) fn expect_none_left(tensors: BTreeMap<String, NamedTensor>) -> Result<(), NnError> {
     match tensors.into_keys().next() {
         Some(name) => Err(NnError::UnexpectedTensor(name)),
         None => Ok(()),
@@ -191,6 +191,6 @@ impl Gradients {
 }
 
 /// Whether two layouts are the same, quickly when they are shared.
-pub(super) fn same_layout(a: &Arc<Layout>, b: &Arc<Layout>) -> bool {
+pub(crate) fn same_layout(a: &Arc<Layout>, b: &Arc<Layout>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }

@@ -9,7 +9,7 @@ use super::matmul::{View, ViewMut, matmul};
 /// Writes the effective weights `W + scale * B A` of every projection.
 ///
 /// One product per weight and call, where keeping the addition apart would cost two per weight and sequence.
-pub(super) fn merge(base: &BaseModel, adapter: &Adapter, merged: &mut [f32]) {
+pub(crate) fn merge(base: &BaseModel, adapter: &Adapter, merged: &mut [f32]) {
     merged.copy_from_slice(&base.weights);
     let (rank, scale) = (adapter.layout.lora.rank, adapter.layout.lora.scale());
     for group in adapter.layout.groups.iter() {
@@ -28,7 +28,7 @@ pub(super) fn merge(base: &BaseModel, adapter: &Adapter, merged: &mut [f32]) {
 }
 
 /// `out = x W^T`, or `out += x W^T` when `accumulate`, of `len` rows.
-pub(super) fn project(
+pub(crate) fn project(
     group: &Group,
     merged: &[f32],
     len: usize,
@@ -42,7 +42,7 @@ pub(super) fn project(
 }
 
 /// `dx = dy W`: the gradient by the input.
-pub(super) fn project_backward(group: &Group, merged: &[f32], len: usize, dy: &[f32], dx: &mut [f32]) {
+pub(crate) fn project_backward(group: &Group, merged: &[f32], len: usize, dy: &[f32], dx: &mut [f32]) {
     let weight = View::new(&merged[group.weight..], group.output, group.input);
     matmul(ViewMut::new(dx, len, group.input), View::new(dy, len, group.output), weight, 1.0, false);
 }
@@ -50,7 +50,7 @@ pub(super) fn project_backward(group: &Group, merged: &[f32], len: usize, dy: &[
 /// Writes the gradients by the group's factors: `dB = scale * dy^T (x A^T)` and `dA = scale * (dy B)^T x`.
 ///
 /// `narrow` is scratch for `len x modules x rank` values, twice.
-pub(super) fn lora_gradients(
+pub(crate) fn lora_gradients(
     group: &Group,
     adapter: &Adapter,
     len: usize,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use retinker_local::nn::{
+use retinker_nn::{
     Adapter, BaseModel, Clip, Example, Gradients, LoraConfig, LossTerms, ModelConfig, NamedTensor,
     OptimizerState, PolicyLoss, Rollout, TensorView, Workspace, cross_entropy, forward_backward_with,
     optim_step,

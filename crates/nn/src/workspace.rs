@@ -32,7 +32,7 @@ impl Default for Workspace {
 
 /// What the forward pass of one layer keeps for the backward pass.
 #[derive(Debug, Default)]
-pub(super) struct LayerCache {
+pub(crate) struct LayerCache {
     /// Input of the layer: `T x d_model`.
     pub(super) x: Vec<f32>,
     /// Its RMSNorm: `T x d_model`, and the reciprocal root mean squares: `T`.
@@ -55,7 +55,7 @@ pub(super) struct LayerCache {
 
 /// Buffers for one sequence of `T` tokens; longer ones may lie in them from before, so lengths are not to be relied on.
 #[derive(Debug, Default)]
-pub(super) struct SequenceBuffers {
+pub(crate) struct SequenceBuffers {
     pub(super) layers: Vec<LayerCache>,
     /// Output of the last layer: `T x d_model`, its RMSNorm and reciprocal root mean squares.
     pub(super) x: Vec<f32>,
@@ -104,14 +104,14 @@ impl Workspace {
     }
 
     /// Makes room for the weights of `base`.
-    pub(super) fn size_weights(&mut self, base: &BaseModel) {
+    pub(crate) fn size_weights(&mut self, base: &BaseModel) {
         self.merged.resize(base.weights.len(), 0.0);
     }
 }
 
 impl SequenceBuffers {
     /// Makes room for a sequence of `len` tokens; for the backward pass too if it has a `rank`.
-    pub(super) fn size(&mut self, config: &ModelConfig, len: usize, rank: Option<usize>) {
+    pub(crate) fn size(&mut self, config: &ModelConfig, len: usize, rank: Option<usize>) {
         let (narrow, qkv, ff) = (len * config.d_model, len * config.qkv_width(), len * config.d_ff);
         if self.layers.len() < config.n_layers {
             self.layers.resize_with(config.n_layers, LayerCache::default);

@@ -107,7 +107,7 @@ impl BaseModel {
     }
 
     /// Weights of the norm before attention (`2 * layer`), before the MLP (`2 * layer + 1`), or the last.
-    pub(super) fn norm(&self, index: usize) -> &[f32] {
+    pub(crate) fn norm(&self, index: usize) -> &[f32] {
         let d = self.config.d_model;
         &self.norms[index * d..(index + 1) * d]
     }
