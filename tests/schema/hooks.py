@@ -16,7 +16,7 @@ MODEL = "retinker/nano-llama"
 
 def post(path, body):
     request = urllib.request.Request(
-        BASE + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        BASE + path, json.dumps(body).encode(), {"Content-Type": "application/json", "X-API-Key": "tml-test"}
     )
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)

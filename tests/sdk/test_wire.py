@@ -264,10 +264,14 @@ def test_nonsense_is_refused_in_words(wire, path, body):
     assert int(answer.headers["content-length"]) > 0
 
 
-def test_no_key_is_needed_on_this_machine(service):
-    """Any key will do here, or none: the service listens on this machine only, and no key was set."""
-    answer = httpx.post(f"{service.url}/api/v1/create_session", json={"tags": [], "user_metadata": {}})
+def test_any_key_will_do_on_this_machine_but_not_none(service):
+    """No key was set, and the service listens on this machine only. A program without a key would fail elsewhere."""
+    url, body = f"{service.url}/api/v1/create_session", {"tags": [], "user_metadata": {}}
+    answer = httpx.post(url, json=body, headers={"X-API-Key": "whatever"})
     assert answer.status_code == 200 and answer.json()["session_id"]
+    for headers in ({}, {"X-API-Key": ""}):
+        answer = httpx.post(url, json=body, headers=headers)
+        assert answer.status_code == 401 and "TINKER_API_KEY" in answer.json()["detail"]
     assert httpx.get(f"{service.url}/api/v1/healthz").json() == {"status": "ok"}
 
 

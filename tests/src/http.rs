@@ -26,7 +26,7 @@ impl Connection {
     /// `POST` of anything to a path below `/api/v1/`; only the status of the answer.
     pub async fn status(&mut self, path: &str, content_type: &str, body: &[u8]) -> Result<u16> {
         let mut request = format!(
-            "POST /api/v1/{path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            "POST /api/v1/{path} HTTP/1.1\r\nHost: {}\r\nX-API-Key: tml-test\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             self.host,
             body.len()
         )
@@ -37,14 +37,15 @@ impl Connection {
 
     /// `GET` of a path below `/api/v1/`. The body of an answer that is not 200 is in the error.
     pub async fn get(&mut self, path: &str) -> Result<&[u8]> {
-        let request = format!("GET /api/v1/{path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+        let request =
+            format!("GET /api/v1/{path} HTTP/1.1\r\nHost: {}\r\nX-API-Key: tml-test\r\n\r\n", self.host);
         self.send(&request).await
     }
 
     /// `POST` of JSON to a path below `/api/v1/`. The body of an answer that is not 200 is in the error.
     pub async fn post(&mut self, path: &str, json: &str) -> Result<&[u8]> {
         let request = format!(
-            "POST /api/v1/{path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
+            "POST /api/v1/{path} HTTP/1.1\r\nHost: {}\r\nX-API-Key: tml-test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
             self.host,
             json.len()
         );

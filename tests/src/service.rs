@@ -51,7 +51,8 @@ impl Process {
 
 /// A client of the service at this address.
 pub fn api(base_url: &str) -> Result<Api> {
-    let config = ApiConfig { base_url: base_url.to_owned(), ..ApiConfig::default() };
+    let key = Some(Secret::new("tml-test"));
+    let config = ApiConfig { base_url: base_url.to_owned(), api_key: key, ..ApiConfig::default() };
     Ok(Api::new(config, Arc::new(NativeTransport::new()?), Arc::new(runtime()?))?)
 }
 

@@ -27,7 +27,7 @@ pub struct LocalConfig {
     pub threads: usize,
     /// How long a session lives without a heartbeat; 300 s by default.
     pub session_timeout: Duration,
-    /// The key that callers must send in `X-API-Key`. `None`, the default, takes any or none.
+    /// The key that callers must send in `X-API-Key`. `None`, the default, takes any that is not empty.
     pub api_key: Option<String>,
     /// The origins whose web pages may call the protocol's endpoints, such as `http://localhost:3000`; by default none.
     pub cors_origins: Vec<String>,

@@ -350,7 +350,8 @@ mod tests {
         let mut listed = Vec::new();
         for offset in (0..100_000).step_by(1000) {
             let url = format!("{}/api/v1/training_runs?limit=1000&offset={offset}", service.base_url());
-            let page: TrainingRunsResponse = http.get(url).send().await.unwrap().json().await.unwrap();
+            let page: TrainingRunsResponse =
+                http.get(url).header("x-api-key", "tml-test").send().await.unwrap().json().await.unwrap();
             assert_eq!(page.cursor.total_count, 100_000);
             listed.extend(page.training_runs.into_iter().map(|run| run.training_run_id));
         }

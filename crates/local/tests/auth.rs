@@ -70,8 +70,18 @@ async fn without_a_key_any_credential_does() {
         assert_eq!(sessions(&client, key).await.status(), 200, "{key}");
         assert!(token(&client, key).await.starts_with("eyJ"));
     }
-    assert_eq!(client.get("sessions").await.0, 200);
+    for refused in [sessions(&client, "").await, keyless(&client, "sessions").await] {
+        assert_eq!(refused.status(), 401);
+        let detail: Value = refused.json().await.unwrap();
+        assert!(detail["detail"].as_str().unwrap().contains("TINKER_API_KEY=tml-local"), "{detail}");
+    }
+    assert_eq!(keyless(&client, "healthz").await.status(), 200);
     service.stop().await;
+}
+
+/// Asks without a key.
+async fn keyless(client: &Client, path: &str) -> Response {
+    reqwest::get(client.url(path)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,7 +40,7 @@ async fn raw(service: &LocalService, body: &Value) -> (Vec<u8>, std::io::Result<
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     let body = body.to_string();
     let request = format!(
-        "POST /api/v1/optim_step HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /api/v1/optim_step HTTP/1.1\r\nHost: {}\r\nX-API-Key: tml-test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         service.address(),
         body.len()
     );

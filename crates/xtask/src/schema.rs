@@ -32,6 +32,7 @@ pub fn test() -> Result<()> {
         .args(["--checks", CHECKS, "--exclude-operation-id", ENDLESS])
         .args(["--max-examples", EXAMPLES, "--seed", "1", "--request-timeout", "30", "--workers", "2"])
         .args(["--generation-database", "none", "--suppress-health-check", "all"])
+        .args(["--header", "X-API-Key: tml-test"])
         .env("SCHEMATHESIS_HOOKS", "hooks")
         .env("PYTHONPATH", root().join("tests/schema"))
         .env("PYTHONDONTWRITEBYTECODE", "1")

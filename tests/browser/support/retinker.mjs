@@ -78,7 +78,7 @@ export class Retinker {
 
   /** Asks the service behind the console. */
   async service(path) {
-    const response = await fetch(`${this.serviceUrl}/api/v1/${path}`);
+    const response = await fetch(`${this.serviceUrl}/api/v1/${path}`, { headers: { "x-api-key": "tml-test" } });
     if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${await response.text()}`);
     return response.json();
   }

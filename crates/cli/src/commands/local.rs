@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Result;
+use bytesize::ByteSize;
 use clap::Subcommand;
 use retinker_local::{LocalConfig, LocalService};
 
@@ -33,7 +34,13 @@ pub(crate) struct Args {
     /// How many threads the training computes with. Default: one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Require this key of every request. Default: any key, or none, is taken on this machine.
+    /// How much memory runs may fill, such as 512MiB; what is not in use beyond it is put aside on disk.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    memory_limit: ByteSize,
+    /// How many bytes of training requests may wait; beyond it they are answered 429, and clients try again.
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    queue_limit: ByteSize,
+    /// Require this key of every request. Default: any key is taken, on this machine only.
     #[arg(long, env = "RETINKER_LOCAL_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
     /// The address to listen on. Any but this machine's own needs --api-key.
@@ -72,6 +79,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         cors_origins: args.cors_origins,
         faults: args.faults,
         threads: args.threads.map_or(defaults.threads, usize::from),
+        memory_limit: args.memory_limit.as_u64(),
+        queue_limit: args.queue_limit.as_u64(),
         ..defaults
     };
     let service = LocalService::start(config).await?;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Result;
+use retinker::client::Secret;
 use retinker::host::api::{DemoProgress, ServiceKind};
 use retinker_host::{Host, HostConfig, ServiceTarget};
 use retinker_local::{LocalConfig, LocalService};
@@ -54,7 +55,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             name: "local service".to_owned(),
             kind: ServiceKind::Local,
             base_url: service.base_url(),
-            api_key: None,
+            api_key: Some(Secret::new(demo::KEY)),
         },
         data_dir: data_dir.join("host"),
         demo: show_demo.then_some(watched),

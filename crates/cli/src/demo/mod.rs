@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
-use retinker::client::{Api, ApiConfig, LossFnConfig, Pending, ServiceClient, TrainingClient};
+use retinker::client::{Api, ApiConfig, LossFnConfig, Pending, Secret, ServiceClient, TrainingClient};
 use retinker::host::api::DemoProgress;
 use retinker::native::{NativeRuntime, NativeTransport};
 use retinker::wire::UserMetadata;
@@ -59,8 +59,11 @@ pub(crate) async fn run(
     });
 }
 
+/// A key for the service in this process, which takes any.
+pub(crate) const KEY: &str = "tml-local";
+
 async fn perform(base_url: String, faults: &Faults, progress: &watch::Sender<DemoProgress>) -> Result<usize> {
-    let config = ApiConfig { base_url, ..ApiConfig::default() };
+    let config = ApiConfig { base_url, api_key: Some(Secret::new(KEY)), ..ApiConfig::default() };
     let transport = NativeTransport::new().context("no HTTP client could be made")?;
     let runtime = NativeRuntime::current().context("there is no tokio runtime")?;
     let api = Api::new(config, Arc::new(transport), Arc::new(runtime))?;

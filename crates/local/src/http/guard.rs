@@ -16,6 +16,8 @@ use super::downloads::FILES;
 use super::error::ApiError;
 use super::faults::PREFIX as FAULTS;
 
+/// Below this are the protocol's endpoints.
+const PROTOCOL: &str = "/api/v1/";
 /// What asks whether the service is alive, which needs no key.
 const HEALTH: &str = "/api/v1/healthz";
 /// How every JWT begins.
@@ -89,12 +91,20 @@ impl Guard {
     }
 
     fn check_key(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(key) = &self.key else { return Ok(()) };
         if method == Method::GET && (uri.path() == HEALTH || is_file(uri.path())) {
             return Ok(());
         }
         let refused = |detail: &str| ApiError::unauthorized(detail.to_owned());
         let given = only(headers, &API_KEY).map_err(Refusal::Plain)?.map(HeaderValue::as_bytes);
+        let Some(key) = &self.key else {
+            // Any key does, but a program that has none would fail on the real service, so it does here.
+            return match given {
+                None | Some([]) if uri.path().starts_with(PROTOCOL) => Err(Refusal::Plain(refused(
+                    "there is no API key in X-API-Key: any does for this service, such as TINKER_API_KEY=tml-local",
+                ))),
+                _ => Ok(()),
+            };
+        };
         match given {
             None => Err(Refusal::Plain(refused("this service requires its API key in X-API-Key"))),
             Some(given) if same(&hash(given), key) => Ok(()),

@@ -71,7 +71,7 @@ async fn a_full_sampler_is_answered_429_and_stops_promptly() {
         while let Some(id) = next.next()
             && core.sampler.submit(job(&core.futures, id)).is_ok()
         {}
-        let response = http.post(&url).json(&body).send().await.unwrap();
+        let response = http.post(&url).header("x-api-key", "tml-test").json(&body).send().await.unwrap();
         match response.status().as_u16() {
             429 => break response.json().await.unwrap(),
             status => assert_eq!(status, 200),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use retinker_local::{LocalConfig, LocalService};
 use serde_json::{Value, json};
 
@@ -20,7 +21,10 @@ pub(crate) fn http() -> reqwest::Client {
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    reqwest::Client::new()
+    // What a test sends itself goes before this.
+    let key =
+        HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), HeaderValue::from_static("tml-test"))]);
+    reqwest::Client::builder().default_headers(key).build().unwrap()
 }
 
 /// A service in this process.
