@@ -13,7 +13,7 @@ use common::{Client, MODEL, batch, eventually, start};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// How often the service is killed.
+/// How often the service is killed, unless RETINKER_KILLS says otherwise.
 const KILLS: u64 = 24;
 /// Programs at work when it is.
 const PROGRAMS: u64 = 4;
@@ -29,19 +29,20 @@ async fn after_any_kill_all_that_was_acknowledged_is_there_and_what_is_lost_is_c
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
     };
-    println!("RETINKER_SEED={seed}");
+    let kills = std::env::var("RETINKER_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    println!("RETINKER_SEED={seed} RETINKER_KILLS={kills}");
     let mut random = Random(seed);
     let losses: &'static [f64] = undisturbed().await.leak();
     let dir = tempfile::tempdir().unwrap();
     let mut programs: Vec<Program> =
         (0..PROGRAMS).map(|_| Program::new(Random(random.next()), losses)).collect();
-    for kill in 0..=KILLS {
+    for kill in 0..=kills {
         // Without room for more than the runs being worked on, every other time.
         let arguments: &[&str] = if kill % 2 == 0 { &["0", "0"] } else { &[] };
         let service = Process::start_with(dir.path(), arguments);
         let client = Client::new(&service.base);
         nothing_is_left_over(dir.path());
-        let thorough = kill == KILLS;
+        let thorough = kill == kills;
         for program in &mut programs {
             program.check(&client, thorough).await;
         }
@@ -76,9 +77,14 @@ async fn after_any_kill_all_that_was_acknowledged_is_there_and_what_is_lost_is_c
     for program in &programs {
         seen.add(&program.seen);
     }
-    println!("{seen:?}");
+    println!(
+        "{kills} kills of a service that {PROGRAMS} programs used: {} saves and {} weights to sample from were \
+         acknowledged and found again, {} runs lost work and said so, {} went on with the same numbers, {} were made \
+         from a checkpoint",
+        seen.saved, seen.samplers, seen.lost, seen.went_on, seen.restored
+    );
     // A test that never meets what it is about shows nothing.
-    assert!(seen.saved > 20 && seen.lost > 5 && seen.went_on > 5, "{seen:?}");
+    assert!(seen.saved > 20 && seen.samplers > 3 && seen.lost > 5 && seen.went_on > 5, "{seen:?}");
 }
 
 /// The losses of a run that nothing happens to.
@@ -120,6 +126,7 @@ async fn everything_listed_is_whole(client: &Client, thorough: bool) {
 #[derive(Debug, Default)]
 struct Seen {
     saved: u64,
+    samplers: u64,
     lost: u64,
     went_on: u64,
     restored: u64,
@@ -128,6 +135,7 @@ struct Seen {
 impl Seen {
     fn add(&mut self, other: &Self) {
         self.saved += other.saved;
+        self.samplers += other.samplers;
         self.lost += other.lost;
         self.went_on += other.went_on;
         self.restored += other.restored;
@@ -227,6 +235,16 @@ impl Known {
     }
 }
 
+/// Weights to sample from, and a sampler of them.
+#[derive(Debug)]
+struct Sampler {
+    session: String,
+    id: String,
+    path: String,
+    /// What it drew, without chance.
+    tokens: Value,
+}
+
 /// One program that trains, saves and tidies up at random, and remembers all that it was told.
 struct Program {
     random: Random,
@@ -234,6 +252,7 @@ struct Program {
     /// Its sessions, and whether they were finished. The last is the current one.
     sessions: Vec<(String, String, Asked)>,
     runs: Vec<Known>,
+    samplers: Vec<Sampler>,
     /// Makes names that were never used before.
     names: u64,
     seen: Seen,
@@ -241,7 +260,15 @@ struct Program {
 
 impl Program {
     fn new(random: Random, losses: &'static [f64]) -> Self {
-        Self { random, losses, sessions: Vec::new(), runs: Vec::new(), names: 0, seen: Seen::default() }
+        Self {
+            random,
+            losses,
+            sessions: Vec::new(),
+            runs: Vec::new(),
+            samplers: Vec::new(),
+            names: 0,
+            seen: Seen::default(),
+        }
     }
 
     fn chance(&mut self, one_in: u64) -> bool {
@@ -269,7 +296,8 @@ impl Program {
             0..5 => self.train(client).await,
             5 => self.gradients(client).await,
             6 => self.forward(client).await,
-            7..11 => self.save(client).await,
+            7..10 => self.save(client).await,
+            10 => self.save_for_sampler(client).await,
             11..15 => self.tidy_up(client).await,
             _ if self.chance(4) => self.finish_session(client).await,
             _ => self.train(client).await,
@@ -457,6 +485,26 @@ impl Program {
         Ok(())
     }
 
+    /// Saves weights to sample from, and draws from them.
+    async fn save_for_sampler(&mut self, client: &Client) -> Result<(), Killed> {
+        let name = self.name();
+        let id = self.send(client, "save_weights_for_sampler", json!({"path": name})).await?;
+        self.saved_for_sampler(client, &id).await
+    }
+
+    async fn saved_for_sampler(&mut self, client: &Client, id: &str) -> Result<(), Killed> {
+        let result = self.result(client, id).await?;
+        let path = result["path"].as_str().unwrap_or_else(|| panic!("{result}")).to_owned();
+        let session = self.runs.last().unwrap().session.clone();
+        let body = json!({"session_id": session, "sampling_session_seq_id": self.names, "model_path": path});
+        let made = ask(client, Method::POST, "create_sampling_session", &body).await?;
+        let id = made["sampling_session_id"].as_str().unwrap().to_owned();
+        let tokens = drawn(client, &path).await?;
+        self.samplers.push(Sampler { session, id, path, tokens });
+        self.seen.samplers += 1;
+        Ok(())
+    }
+
     /// Deletes, publishes, or sets the time of a checkpoint of any run.
     async fn tidy_up(&mut self, client: &Client) -> Result<(), Killed> {
         let dice = self.random.next();
@@ -514,6 +562,15 @@ impl Program {
             check_run(client, run, over, &listed).await;
             self.seen.lost += u64::from(run.lost.is_some() && !before);
         }
+        let skipped = if thorough { 0 } else { self.samplers.len().saturating_sub(2) };
+        for sampler in &self.samplers[skipped..] {
+            let tokens = drawn(client, &sampler.path).await.unwrap_or_else(|Killed| panic!("{sampler:?}"));
+            assert_eq!(tokens, sampler.tokens, "other weights than were saved: {sampler:?}");
+            if self.sessions.iter().any(|(id, _, over)| *id == sampler.session && *over == Asked::No) {
+                let (status, info) = client.get(&format!("samplers/{}", sampler.id)).await;
+                assert_eq!((status, &info["model_path"]), (200, &json!(sampler.path)), "{sampler:?} {info}");
+            }
+        }
         let current = self.runs.last().filter(|run| {
             let lasts = |(id, _, over): &(String, String, Asked)| *id == run.session && *over == Asked::No;
             run.lost.is_none() && self.sessions.iter().any(lasts)
@@ -538,6 +595,9 @@ impl Program {
                 run.checkpoints.get_mut(name).unwrap().versions.push(Some(wish));
                 let id = self.send_again(client).await?;
                 self.saved(client, &id, name).await?;
+            } else if path == "save_weights_for_sampler" {
+                let id = self.send_again(client).await?;
+                self.saved_for_sampler(client, &id).await?;
             } else {
                 let id = self.send_again(client).await?;
                 let result = self.result(client, &id).await?;
@@ -557,7 +617,10 @@ async fn check_checkpoints(client: &Client, run: &mut Known, read: bool) -> BTre
     assert_eq!(status, 200, "run {} is gone", run.id);
     let mut listed = BTreeMap::new();
     for checkpoint in list["checkpoints"].as_array().unwrap() {
-        let name = checkpoint["checkpoint_id"].as_str().unwrap().strip_prefix("weights/").unwrap();
+        // Weights to sample from are held against what was drawn from them.
+        let Some(name) = checkpoint["checkpoint_id"].as_str().unwrap().strip_prefix("weights/") else {
+            continue;
+        };
         let version = Version {
             label: checkpoint["user_metadata"]["label"].as_str().unwrap().to_owned(),
             step: checkpoint["user_metadata"]["step"].as_str().unwrap().parse().unwrap(),
@@ -615,6 +678,16 @@ async fn check_run(client: &Client, run: &mut Known, over: bool, listed: &BTreeM
             assert!(saved || result["category"] == "server", "{id}: {result}");
         }
     }
+}
+
+/// What weights draw without chance.
+async fn drawn(client: &Client, path: &str) -> Result<Value, Killed> {
+    let body = json!({"model_path": path, "num_samples": 1, "prompt": {"chunks": [{"tokens": [1, 84]}]},
+                      "sampling_params": {"max_tokens": 8, "temperature": 0.0, "stop": []}});
+    let accepted = ask(client, Method::POST, "asample", &body).await?;
+    let result = resolved(client, accepted["request_id"].as_str().unwrap()).await?;
+    assert!(result["sequences"].is_array(), "{result}");
+    Ok(result["sequences"][0].clone())
 }
 
 /// What a request is answered; it has to be accepted.
