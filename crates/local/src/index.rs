@@ -227,6 +227,8 @@ pub(crate) struct Index {
     runs: HashMap<Arc<str>, Run>,
     /// By ordinal, oldest first.
     run_order: Vec<(u64, Arc<str>)>,
+    /// The same for each project.
+    projects: HashMap<String, Vec<(u64, Arc<str>)>>,
     /// Listed checkpoints by ordinal, oldest first.
     checkpoints: Vec<Arc<CheckpointRow>>,
     /// When which of them expire. May hold times that were changed since.
@@ -338,6 +340,20 @@ impl Index {
         self.sessions.get_mut(id)
     }
 
+    /// Changes what a session was created with, its project among it.
+    pub(crate) fn set_session_request(&mut self, id: &str, request: CreateSessionRequest) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let before = session.project().to_owned();
+        session.request = request;
+        let moved: HashSet<&Arc<str>> = session.runs.iter().collect();
+        if let Some(of_project) = self.projects.get_mut(&before) {
+            let mut runs: Vec<_> = of_project.extract_if(.., |(_, id)| moved.contains(id)).collect();
+            let of_project = self.projects.entry(session.project().to_owned()).or_default();
+            of_project.append(&mut runs);
+            of_project.sort_by_key(|(ordinal, _)| *ordinal);
+        }
+    }
+
     /// The session whose creation was marked so.
     pub(crate) fn session_of_key(&self, key: &str) -> Option<&String> {
         self.session_keys.get(key)
@@ -413,6 +429,11 @@ impl Index {
     fn put_run(&mut self, run: Run) {
         if let Some(session) = self.sessions.get_mut(&run.new.session_id) {
             session.runs.push(Arc::clone(&run.id));
+            let of_project = match self.projects.get_mut(session.project()) {
+                Some(of_project) => of_project,
+                None => self.projects.entry(session.project().to_owned()).or_default(),
+            };
+            insert_ordered(of_project, run.ordinal, (run.ordinal, Arc::clone(&run.id)), |entry| entry.0);
         }
         let entry = (run.ordinal, Arc::clone(&run.id));
         insert_ordered(&mut self.run_order, run.ordinal, entry, |entry| entry.0);
@@ -450,15 +471,10 @@ impl Index {
 
     /// Runs of a project, newest first, and how many there are.
     pub(crate) fn project_page(&self, project: &str, page: Page, now: i64) -> (Vec<TrainingRun>, usize) {
-        let newest_first = self.run_order.iter().rev().filter_map(|(_, id)| self.runs.get(id));
-        let of_project: Vec<&Run> = newest_first
-            .filter(|run| {
-                let session = self.sessions.get(&run.new.session_id);
-                session.is_some_and(|session| session.project() == project)
-            })
-            .collect();
-        let on_page = of_project.iter().skip(page.offset).take(page.limit);
-        (on_page.map(|run| run.to_wire(now)).collect(), of_project.len())
+        let of_project = self.projects.get(project).map(Vec::as_slice).unwrap_or_default();
+        let on_page = of_project.iter().rev().skip(page.offset).take(page.limit);
+        let runs = on_page.filter_map(|(_, id)| self.runs.get(id)).map(|run| run.to_wire(now)).collect();
+        (runs, of_project.len())
     }
 
     /// All runs, oldest first.

@@ -132,3 +132,38 @@ async fn a_session_that_ends_with_a_lost_run_has_failed() {
     assert_eq!(status["reason"], json!({"type": "training_run", "training_run_id": run.id}));
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_are_listed_by_project_and_move_with_their_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = start(dir.path()).await;
+    let client = Client::new(service.base_url());
+    let (here, there) = (named(&client, "a", None, "x").await, named(&client, "b", Some("p"), "x").await);
+    // By turns, so that the order is that of creation and not of sessions.
+    let mut runs = Vec::new();
+    for number in 0..2 {
+        for session in [&here, &there] {
+            runs.push(client.run(session, number).await.id);
+        }
+    }
+    let listed = async |client: &Client, project: &str, offset: usize| {
+        let path = format!("training_runs?project_id={project}&limit=10&offset={offset}");
+        let (status, page) = client.get(&path).await;
+        assert_eq!(status, 200, "{page}");
+        let ids = page["training_runs"].as_array().unwrap().iter();
+        let ids: Vec<String> = ids.map(|run| run["training_run_id"].as_str().unwrap().to_owned()).collect();
+        (ids, page["cursor"]["total_count"].as_u64().unwrap())
+    };
+    let of = |places: &[usize]| places.iter().map(|place| runs[*place].clone()).collect::<Vec<_>>();
+    assert_eq!(listed(&client, "local", 0).await, (of(&[2, 0]), 2));
+    assert_eq!(listed(&client, "p", 1).await, (of(&[1]), 2));
+    assert_eq!(listed(&client, "nobody", 0).await, (vec![], 0));
+    client.ok_put(&format!("sessions/{here}/project"), json!({"project_id": "p"})).await;
+    assert_eq!(listed(&client, "p", 0).await, (of(&[3, 2, 1, 0]), 4));
+    assert_eq!(listed(&client, "local", 0).await, (vec![], 0));
+    service.stop().await;
+    let service = start(dir.path()).await;
+    let client = Client::new(service.base_url());
+    assert_eq!(listed(&client, "p", 2).await, (of(&[1, 0]), 4));
+    service.stop().await;
+}

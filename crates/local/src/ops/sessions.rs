@@ -58,9 +58,7 @@ impl Core {
             (self.db.write(move |c| sql::set_session(c, &id, &stored)), request)
         };
         ticket.done().await?;
-        if let Some(session) = self.index().session_mut(session_id) {
-            session.request = request;
-        }
+        self.index().set_session_request(session_id, request);
         Ok(())
     }
 

@@ -118,7 +118,8 @@ impl Report {
              `{MODEL}`, in single precision: forward, backward, one AdamW step. PyTorch is {torch} with {blas}, the \
              whole batch as one tensor, in the program `tests/bench/torch_baseline.py`, with nothing around it. The \
              service is measured from outside, requests and answers over HTTP included, with {PIPELINE} steps on \
-             their way at a time; its client runs on the same cores. Both have the number of threads given. They take \
+             their way at a time; its client runs on the same cores. Both have the number of threads given; PyTorch is \
+             taken with OpenBLAS at one thread or at as many, whichever is faster. They take \
              turns, {ROUNDS} times {} s each; the values are medians, and the ratio is the median of the turns' \
              ratios.\n\nThe ratio by processor time divides tokens by the time that the process used on all cores, \
              that of serving HTTP included, so that other load on the machine shows less.\n\n",

@@ -110,11 +110,10 @@ pub(crate) async fn beside_torch(cores: usize) -> Result<Vec<Comparison>> {
             let service =
                 ServiceProcess::start_with(data.path(), &["--threads", &threads.to_string()]).await?;
             let client = client(&ServiceClient::new(service.api()?), 1).await?;
-            let mut torch = Torch::start(&python, &model, &lora, load, threads).await?;
+            let mut torch = Torch::fastest(&python, &model, &lora, load, threads, TURN / 4).await?;
             let found = torch.about.trained;
             ensure!(found == trained, "PyTorch trains {found} parameters, the service {trained}");
             train(&client, load, TURN / 4).await?;
-            torch.train(TURN / 4).await?;
             let mut rounds = Vec::new();
             for _ in 0..ROUNDS {
                 let cpu = || service.id().and_then(process::cpu_time);
