@@ -58,8 +58,9 @@ def map_body(context, body):
         "base_model": MODEL,
         "tinker_path": CHECKPOINT,
         "source_path": CHECKPOINT,
+        "run_id": RUN,
     }
-    if context.operation.path.endswith(("/load_weights", "/weights_info")):
+    if context.operation.path.endswith(("/load_weights", "/weights_info", "/expire", "/damage")):
         real["path"] = CHECKPOINT
     for member, value in real.items():
         if chosen(body.get(member)):

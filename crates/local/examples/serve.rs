@@ -1,4 +1,4 @@
-//! A service by itself: `serve DATA_DIR [PORT [MEMORY_LIMIT]]`. Prints its address, then runs until it is stopped.
+//! A service by itself: `serve DATA_DIR [PORT [MEMORY_LIMIT [--faults]]]`. Prints its address, then runs until it is stopped.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use retinker_local::{LocalConfig, LocalService};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
-    let data_dir = arguments.next().ok_or("usage: serve DATA_DIR [PORT [MEMORY_LIMIT]]")?;
+    let data_dir = arguments.next().ok_or("usage: serve DATA_DIR [PORT [MEMORY_LIMIT [--faults]]]")?;
     let mut config = LocalConfig::new(data_dir);
     if let Some(port) = arguments.next() {
         config.listen.set_port(port.parse()?);
@@ -16,6 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(bytes) = arguments.next() {
         config.memory_limit = bytes.parse()?;
     }
+    config.faults = arguments.next().is_some_and(|option| option == "--faults");
     let service = LocalService::start(config).await?;
     println!("{}", service.base_url());
     std::io::stdout().flush()?;

@@ -33,9 +33,18 @@ async fn refusals_are_sentences_about_members() {
     let service = start(dir.path()).await;
     let client = Client::new(service.base_url());
     for (path, said) in [
-        ("training_runs?limit=x", "limit must be a whole number, not 'x'"),
-        ("checkpoints?offset=-1", "offset must be a whole number, not '-1'"),
-        ("sessions?limit=1.5", "limit must be a whole number, not '1.5'"),
+        (
+            "training_runs?limit=x",
+            "limit must be a whole number that is not negative and not too large, not 'x'",
+        ),
+        (
+            "checkpoints?offset=-1",
+            "offset must be a whole number that is not negative and not too large, not '-1'",
+        ),
+        (
+            "sessions?limit=1.5",
+            "limit must be a whole number that is not negative and not too large, not '1.5'",
+        ),
     ] {
         let (status, answer) = client.get(path).await;
         assert_eq!((status, detail(&answer)), (422, said), "{path}");
@@ -58,6 +67,7 @@ async fn refusals_are_sentences_about_members() {
     for (path, body, said) in [
         ("optim_step", optim, "adam_params.learning_rate must be a number, not 'fast'"),
         ("save_weights", json!({"model_id": "m", "seq_id": 1, "path": 7}), "path must be a string, not 7"),
+        ("create_session", json!([[], null, "sdk"]), "the body must be an object, not a list"),
         ("get_info", json!({}), "model_id is missing"),
         ("create_session", json!(5), "the body must be an object, not 5"),
     ] {

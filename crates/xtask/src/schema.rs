@@ -1,7 +1,7 @@
 //! Schemathesis against the embedded service: requests made up from its own description, good and bad ones.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
@@ -21,11 +21,22 @@ const EXAMPLES: &str = "30";
 /// A stream that ends with the service only.
 const ENDLESS: &str = "changes";
 
-/// Runs it on a service in a data directory of its own.
+/// Where failures are asked for.
+const FAULTS: &str = "^/retinker/local/v1/faults";
+
+/// Runs it on services in data directories of their own.
 pub fn test() -> Result<()> {
     let schemathesis = schemathesis()?;
     run(cargo().args(["build", "--package", "retinker-local", "--example", "serve"]))?;
-    let service = Service::start()?;
+    step("Requests to a service that cannot be made to fail", || ask(&schemathesis, &[], &[]))?;
+    step("Requests to make it fail", || {
+        ask(&schemathesis, &["0", "1000000000", "--faults"], &["--include-path-regex", FAULTS])
+    })
+}
+
+/// Starts a service with these arguments, and asks it for what these options choose.
+fn ask(schemathesis: &Path, arguments: &[&str], options: &[&str]) -> Result<()> {
+    let service = Service::start(arguments)?;
     run(command(schemathesis)
         .arg("run")
         .arg(format!("{}/openapi.json", service.url))
@@ -33,6 +44,7 @@ pub fn test() -> Result<()> {
         .args(["--max-examples", EXAMPLES, "--seed", "1", "--request-timeout", "30", "--workers", "2"])
         .args(["--generation-database", "none", "--suppress-health-check", "all"])
         .args(["--header", "X-API-Key: tml-test"])
+        .args(options)
         .env("SCHEMATHESIS_HOOKS", "hooks")
         .env("PYTHONPATH", root().join("tests/schema"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -66,7 +78,7 @@ struct Service {
 }
 
 impl Service {
-    fn start() -> Result<Self> {
+    fn start(arguments: &[&str]) -> Result<Self> {
         let data_dir = target_dir().join("schema-test");
         if data_dir.exists() {
             std::fs::remove_dir_all(&data_dir)?;
@@ -77,6 +89,7 @@ impl Service {
         let log = std::fs::File::create(data_dir.join("service.log"))?;
         let mut process = shell::command(binary)
             .arg(data_dir.join("data"))
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -9,7 +9,9 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use bytes::Bytes;
+use prost::Message;
 use retinker_wire::future::PROTOBUF;
+use retinker_wire::proto::ForwardBackwardRequest;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -89,19 +91,34 @@ impl Body {
         if self.protobuf {
             return Err(ApiError::unsupported_media("this endpoint reads application/json".to_owned()));
         }
+        // A list would be read as the members in their order, which nobody means.
+        if self.bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(ApiError::unprocessable("the body must be an object, not a list".to_owned()));
+        }
         words::read(&self.bytes).map_err(ApiError::unprocessable)
     }
 
     /// The body of a numbered request. When it cannot be read its number is noted, so that nobody waits for it.
     pub(crate) fn numbered<T: DeserializeOwned>(&self, core: &Core) -> Result<T, ApiError> {
-        self.json().inspect_err(|_| {
-            let value: Option<Value> = serde_json::from_slice(&self.bytes).ok();
-            let run = value.as_ref().and_then(|value| value.get("model_id")?.as_str());
-            let seq = value.as_ref().and_then(|value| value.get("seq_id")?.as_u64());
-            if let (Some(run), Some(seq)) = (run, seq) {
-                core.note_refused(run, seq);
+        self.json().inspect_err(|_| self.note_refused(core))
+    }
+
+    /// Notes that this was refused, so that nobody waits for its number, if it has one.
+    pub(super) fn note_refused(&self, core: &Core) {
+        if self.protobuf {
+            if let Ok(request) = ForwardBackwardRequest::decode(self.bytes.clone())
+                && let Ok(seq) = u64::try_from(request.seq_id)
+            {
+                core.note_refused(&request.model_id, seq);
             }
-        })
+            return;
+        }
+        let value: Option<Value> = serde_json::from_slice(&self.bytes).ok();
+        let run = value.as_ref().and_then(|value| value.get("model_id")?.as_str());
+        let seq = value.as_ref().and_then(|value| value.get("seq_id")?.as_u64());
+        if let (Some(run), Some(seq)) = (run, seq) {
+            core.note_refused(run, seq);
+        }
     }
 }
 
@@ -194,7 +211,9 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
         for (member, value) in pairs.0 {
             let number = || {
                 value.parse().map_err(|_| {
-                    ApiError::unprocessable(format!("{member} must be a whole number, not '{value}'"))
+                    ApiError::unprocessable(format!(
+                        "{member} must be a whole number that is not negative and not too large, not '{value}'"
+                    ))
                 })
             };
             match member.as_str() {

@@ -14,7 +14,8 @@ use super::body::{Body, to_the_end};
 use super::{ApiError, Shared, guard, routes};
 use crate::core::Core;
 use crate::faults::{
-    ActiveFaults, Damage, Damaged, FaultError, Faults, OperationRule, Pause, RequestRule, StoppedTrainer,
+    API_PREFIX, ActiveFaults, Damage, Damaged, FaultError, Faults, OperationRule, Pause, RequestRule,
+    StoppedTrainer,
 };
 
 /// Where failures are asked for.
@@ -60,9 +61,28 @@ pub(super) async fn clear(State(core): Shared) -> Json<ActiveFaults> {
 
 pub(super) async fn add_request_rule(State(core): Shared, body: Body) -> Active {
     let rule: RequestRule = body.json()?;
+    check_endpoint(&rule.endpoint)?;
     let faults = Faults::new(core);
     faults.add_request_rule(rule)?;
     Ok(Json(faults.active()))
+}
+
+/// Refuses a name that no endpoint begins with: such a rule would wait for ever.
+fn check_endpoint(pattern: &str) -> Result<(), ApiError> {
+    let pattern = pattern.trim_start_matches('/');
+    let pattern = pattern.strip_prefix(API_PREFIX.trim_start_matches('/')).unwrap_or(pattern);
+    let first = pattern.split('/').next().unwrap_or_default();
+    let mut known: Vec<&str> =
+        routes::API.iter().filter_map(|(_, path)| path.trim_start_matches('/').split('/').next()).collect();
+    if first.is_empty() || first.contains('*') || known.contains(&first) {
+        return Ok(());
+    }
+    known.sort_unstable();
+    known.dedup();
+    Err(ApiError::bad_request(format!(
+        "there is no endpoint '{first}' below {API_PREFIX}: endpoints begin with one of {}",
+        known.join(", ")
+    )))
 }
 
 pub(super) async fn add_operation_rule(State(core): Shared, body: Body) -> Active {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::RETRY_AFTER;
+use axum::extract::{ConnectInfo, FromRequest, Request, State};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -27,7 +27,7 @@ pub(crate) async fn inject(State(core): Shared, mut request: Request, next: Next
         match fault {
             RequestFault::Delay { milliseconds } => wait(&core, Duration::from_millis(milliseconds)).await,
             RequestFault::Fail { status, retry_after, empty_body } => {
-                swallow(&mut request).await;
+                refuse(&core, request, status).await;
                 return failure(status, retry_after, empty_body);
             }
             RequestFault::Drop { when } => {
@@ -54,6 +54,19 @@ async fn wait(core: &Arc<Core>, time: Duration) {
     tokio::select! {
         () = tokio::time::sleep(time) => {}
         _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+}
+
+/// Reads the body before it is refused. What a client does not send again is noted as refused, as a real refusal is, so
+/// that the run does not wait for its number.
+async fn refuse(core: &Core, mut request: Request, status: u16) {
+    // Those with which the SDK sends the same request again.
+    let again = matches!(status, 408 | 409 | 429) || status >= 500;
+    if again || !request.headers().contains_key(CONTENT_TYPE) {
+        return swallow(&mut request).await;
+    }
+    if let Ok(body) = super::body::Body::from_request(request, &()).await {
+        body.note_refused(core);
     }
 }
 

@@ -19,7 +19,8 @@ macro_rules! routes {
             Router::new()$(.route($path, $method($handler)))*
         }
 
-        #[cfg(test)]
+        // Not all of the lists are asked outside tests.
+        #[allow(dead_code)]
         pub(super) const $list: &[(&str, &str)] = &[$((stringify!($method), $path)),*];
     };
 }

@@ -33,7 +33,9 @@ impl Core {
         }
         let kind = CheckpointKind::of_type(&path.checkpoint_type);
         let row = kind.and_then(|kind| index.checkpoint(&path.training_run_id, kind, &path.name));
-        let row = row.ok_or_else(|| format!("checkpoint {path} does not exist"))?;
+        let row = row.ok_or_else(|| {
+            format!("checkpoint {path} does not exist: it was never saved, was deleted, or has expired")
+        })?;
         if row.expired(now_millis()) {
             let when = row.expires_at.map_or_else(String::new, |at| format!(" at {}", time(at)));
             return Err(format!("checkpoint {path} expired{when}"));

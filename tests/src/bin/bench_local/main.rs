@@ -47,6 +47,7 @@ async fn main() -> Result<()> {
     if part != Part::Calls {
         report.training(&training::beside_torch(report.cores).await?);
     }
+    report.targets();
     // A part by itself is for work on that part: the page in the docs is of a whole run.
     report.print((part == Part::All).then_some(Path::new("docs/bench.md")))
 }

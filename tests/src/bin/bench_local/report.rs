@@ -19,6 +19,23 @@ pub(crate) struct Report {
     result: Map<String, Value>,
 }
 
+/// What a value has to be.
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// What the service is to reach on two cores.
+const TARGETS: [(&str, Bound); 7] = [
+    ("heartbeat_rps", Bound::AtLeast(20_000.0)),
+    ("retrieve_rps", Bound::AtLeast(20_000.0)),
+    ("run_page_rps", Bound::AtLeast(2_000.0)),
+    ("run_page_ms_max", Bound::AtMost(10.0)),
+    ("api_ms_p99_while_training", Bound::AtMost(50.0)),
+    ("startup_seconds", Bound::AtMost(1.0)),
+    ("train_tokens_ratio_vs_torch", Bound::AtLeast(1.2)),
+];
+
 impl Report {
     pub(crate) fn new() -> Result<Self> {
         let cores = std::thread::available_parallelism().context("the number of cores is not known")?.get();
@@ -127,6 +144,22 @@ impl Report {
         );
         let least = comparisons.iter().map(Comparison::ratio).fold(f64::INFINITY, f64::min);
         self.put("train_tokens_ratio_vs_torch", least);
+    }
+
+    /// Adds what was asked for, beside what was measured.
+    pub(crate) fn targets(&mut self) {
+        self.text +=
+            "## What was asked for\n\n| measured | asked for | found | met |\n| --- | --- | --- | --- |\n";
+        for (name, bound) in TARGETS {
+            let Some(found) = self.result.get(name).and_then(Value::as_f64) else { continue };
+            let (words, met) = match bound {
+                Bound::AtLeast(least) => (format!("at least {least}"), found >= least),
+                Bound::AtMost(most) => (format!("at most {most}"), found <= most),
+            };
+            let met = if met { "yes" } else { "no" };
+            self.text += &format!("| `{name}` | {words} | {found} | {met} |\n");
+        }
+        self.text += "\n";
     }
 
     /// Prints everything, and writes it to a file.

@@ -102,7 +102,7 @@ const CHECKPOINTS_SQL: &str = "
     INSERT INTO checkpoints (run_id, kind, name, directory, state, seq, saved_at, size_bytes, manifest_sha256)
         SELECT runs.run_id, kind, printf('step-%06d', k * 50), 'copy-' || runs.ordinal || '-' || k, state, k * 100,
             saved_at, size_bytes, manifest_sha256
-        FROM runs, n, model WHERE runs.run_id <> model.run_id ORDER BY n.k, runs.ordinal;";
+        FROM runs, n, model ORDER BY n.k, runs.ordinal;";
 
 /// Changes the database of a service that does not run.
 async fn copy(dir: &Path, statements: &'static str) -> Result<()> {
