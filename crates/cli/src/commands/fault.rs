@@ -105,7 +105,7 @@ enum Fault {
         /// Say that the account is at a limit; otherwise, that the service is short of machines.
         #[arg(long)]
         rate_limit: bool,
-        /// The sentence that clients are told.
+        /// The sentence that clients are told; the official SDK logs it once it has waited for about half a minute.
         #[arg(long)]
         reason: Option<String>,
         /// For how long; otherwise until it is resumed.

@@ -474,6 +474,11 @@ impl Core {
             }
         }
         Some(Self::unusable(&index, run).unwrap_or_else(|| {
+            if run.refused.contains(&seq) {
+                return Outcome::Gone(format!(
+                    "request {request_id} was refused when it was sent: nothing of it was or will be carried out"
+                ));
+            }
             Outcome::Gone(format!(
                 "the result of request {request_id} is no longer kept; if the service was restarted since, the request \
                  may not have been carried out, and changed nothing then"
