@@ -2,6 +2,7 @@
 //! training beside PyTorch's. Writes `docs/bench.md`; the last line on standard output is one JSON object.
 
 mod calls;
+mod memory;
 mod process;
 mod report;
 mod stored;
@@ -26,6 +27,7 @@ const SPAN: Duration = Duration::from_secs(5);
 enum Part {
     All,
     Calls,
+    Memory,
     Training,
 }
 
@@ -34,17 +36,23 @@ async fn main() -> Result<()> {
     let part = match std::env::args().nth(1).as_deref() {
         None => Part::All,
         Some("--only=calls") => Part::Calls,
+        Some("--only=memory") => Part::Memory,
         Some("--only=training") => Part::Training,
         Some(other) => {
-            bail!("'{other}' is not an option of the benchmark; it takes --only=calls or --only=training")
+            bail!(
+                "'{other}' is not an option of the benchmark; it takes --only=calls, --only=memory or --only=training"
+            )
         }
     };
     let mut report = Report::new()?;
-    if part != Part::Training {
+    if part == Part::All || part == Part::Calls {
         let (stored, calls) = measure_calls().await?;
         report.calls(&stored, &calls);
     }
-    if part != Part::Calls {
+    if part == Part::All || part == Part::Memory {
+        report.memory(&memory::measure().await?);
+    }
+    if part == Part::All || part == Part::Training {
         report.training(&training::beside_torch(report.cores).await?);
     }
     report.targets();

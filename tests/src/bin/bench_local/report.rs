@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::SPAN;
 use crate::calls::{CONNECTIONS, Calls, PAGE, PAGES, RESULTS};
+use crate::memory::{self, Memory};
 use crate::stored::{CHECKPOINTS_OF_RUN, RUNS, RUNS_OF_SESSION, STARTS, Stored};
 use crate::training::{Comparison, MODEL, PIPELINE, RANK, ROUNDS, TURN};
 
@@ -107,6 +108,24 @@ impl Report {
         self.put("run_page_ms_max", pages.ms(1.0));
         self.put("api_ms_p99_while_training", while_training.ms(0.99));
         self.put("startup_seconds", stored.start().as_secs_f64());
+    }
+
+    /// Adds the memory of idle runs.
+    pub(crate) fn memory(&mut self, memory: &Memory) {
+        let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
+        let rows = [
+            ("before any run".to_owned(), mb(memory.empty)),
+            (format!("with `--memory-limit {}`", memory::LIMIT), mb(memory.limited)),
+            ("with room for all of them".to_owned(), mb(memory.unlimited)),
+        ];
+        self.text += "## Memory of idle runs\n\n";
+        self.table("resident", &rows);
+        self.text += &format!(
+            "{} runs of rank {RANK} on `{MODEL}` were made and trained for a step each, one after the other. What is \
+             beyond the limit is put aside on disk until it is asked for.\n\n",
+            memory::RUNS
+        );
+        self.put("idle_memory_ratio_with_limit", memory.ratio());
     }
 
     /// Adds the training.

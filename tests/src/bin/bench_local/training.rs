@@ -39,7 +39,7 @@ impl Load {
         self.batch * self.length
     }
 
-    fn data(self) -> Vec<Datum> {
+    pub(crate) fn data(self) -> Vec<Datum> {
         (0..self.batch)
             .map(|k| {
                 let token = |t: usize| (k * 31 + t * 7) % 251;
