@@ -45,7 +45,9 @@ export async function runToEnd(args, env = {}) {
 export class Retinker {
   /** Starts `retinker` with these arguments and waits for its addresses. */
   static async start(t, args, env = {}) {
-    const child = spawn(BIN, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    // A key, as `console` needs one for any service.
+    env = { TINKER_API_KEY: "tml-test", ...process.env, ...env };
+    const child = spawn(BIN, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     const self = new Retinker();
     self.child = child;
     self.stderr = "";
