@@ -465,16 +465,19 @@ impl Index {
 
     /// Runs, newest first.
     pub(crate) fn runs_page(&self, page: Page, now: i64) -> Vec<TrainingRun> {
-        let newest_first = self.run_order.iter().rev().skip(page.offset).take(page.limit);
-        newest_first.filter_map(|(_, id)| self.runs.get(id)).map(|run| run.to_wire(now)).collect()
+        self.page_of(&self.run_order, page, now)
     }
 
     /// Runs of a project, newest first, and how many there are.
     pub(crate) fn project_page(&self, project: &str, page: Page, now: i64) -> (Vec<TrainingRun>, usize) {
         let of_project = self.projects.get(project).map(Vec::as_slice).unwrap_or_default();
-        let on_page = of_project.iter().rev().skip(page.offset).take(page.limit);
-        let runs = on_page.filter_map(|(_, id)| self.runs.get(id)).map(|run| run.to_wire(now)).collect();
-        (runs, of_project.len())
+        (self.page_of(of_project, page, now), of_project.len())
+    }
+
+    /// A page of a list that is oldest first, newest first.
+    fn page_of(&self, order: &[(u64, Arc<str>)], page: Page, now: i64) -> Vec<TrainingRun> {
+        let newest_first = order.iter().rev().skip(page.offset).take(page.limit);
+        newest_first.filter_map(|(_, id)| self.runs.get(id)).map(|run| run.to_wire(now)).collect()
     }
 
     /// All runs, oldest first.

@@ -154,10 +154,15 @@ impl RequestRule {
         Self { times, ..self }
     }
 
+    /// The endpoint as it is compared: a path below [`API_PREFIX`], however it was given.
+    pub(crate) fn pattern(&self) -> &str {
+        let endpoint = self.endpoint.trim_start_matches('/');
+        endpoint.strip_prefix(API_PREFIX.trim_start_matches('/')).unwrap_or(endpoint)
+    }
+
     /// The rule in its usual form, or what is wrong with it.
     fn checked(mut self) -> Result<Self, String> {
-        let endpoint = self.endpoint.trim_start_matches('/');
-        let endpoint = endpoint.strip_prefix(API_PREFIX.trim_start_matches('/')).unwrap_or(endpoint);
+        let endpoint = self.pattern();
         if endpoint.is_empty() || endpoint.contains(char::is_whitespace) {
             return Err(format!(
                 "endpoint must be a path below {API_PREFIX}, such as forward_backward or training_runs/*, not '{}'",

@@ -61,7 +61,7 @@ pub(super) async fn clear(State(core): Shared) -> Json<ActiveFaults> {
 
 pub(super) async fn add_request_rule(State(core): Shared, body: Body) -> Active {
     let rule: RequestRule = body.json()?;
-    check_endpoint(&rule.endpoint)?;
+    check_endpoint(rule.pattern())?;
     let faults = Faults::new(core);
     faults.add_request_rule(rule)?;
     Ok(Json(faults.active()))
@@ -69,8 +69,6 @@ pub(super) async fn add_request_rule(State(core): Shared, body: Body) -> Active 
 
 /// Refuses a name that no endpoint begins with: such a rule would wait for ever.
 fn check_endpoint(pattern: &str) -> Result<(), ApiError> {
-    let pattern = pattern.trim_start_matches('/');
-    let pattern = pattern.strip_prefix(API_PREFIX.trim_start_matches('/')).unwrap_or(pattern);
     let first = pattern.split('/').next().unwrap_or_default();
     let mut known: Vec<&str> =
         routes::API.iter().filter_map(|(_, path)| path.trim_start_matches('/').split('/').next()).collect();

@@ -15,9 +15,8 @@ use super::cors::{self, Origins};
 use super::downloads::FILES;
 use super::error::ApiError;
 use super::faults::PREFIX as FAULTS;
+use crate::faults::API_PREFIX;
 
-/// Below this are the protocol's endpoints.
-const PROTOCOL: &str = "/api/v1/";
 /// What asks whether the service is alive, which needs no key.
 const HEALTH: &str = "/api/v1/healthz";
 /// How every JWT begins.
@@ -99,7 +98,7 @@ impl Guard {
         let Some(key) = &self.key else {
             // Any key does, but a program that has none would fail on the real service, so it does here.
             return match given {
-                None | Some([]) if uri.path().starts_with(PROTOCOL) => Err(Refusal::Plain(refused(
+                None | Some([]) if uri.path().starts_with(API_PREFIX) => Err(Refusal::Plain(refused(
                     "there is no API key in X-API-Key: any does for this service, such as TINKER_API_KEY=tml-local",
                 ))),
                 _ => Ok(()),
