@@ -23,7 +23,7 @@ const TEXT: usize = 1000;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Change {
     /// A run was made.
-    RunCreated { run_id: Arc<str>, session_id: String, base_model: String, origin_path: Option<String> },
+    RunCreated { run_id: Arc<str>, session_id: Arc<str>, base_model: Arc<str>, origin_path: Option<String> },
     /// A run was asked for something, or did it; told about once a second. `step` and `loss` are its last step's.
     RunProgress {
         run_id: Arc<str>,

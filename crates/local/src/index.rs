@@ -3,6 +3,8 @@
 //! The database holds the same and is read at start only. Order is that of creation, by the database's ordinals, so
 //! pages are stable: what is new comes before the first page and moves the rest as a whole.
 
+mod runs;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,8 +18,11 @@ use crate::db::{
     CheckpointKind, CheckpointRow, CheckpointState, NewRun, Progress, Rows, RunRow, SamplerRow, SessionEnd,
     SessionRow,
 };
+use crate::labels::Labels;
 use crate::metrics::Point;
 use crate::time::time;
+
+use runs::{Order, Place, Runs};
 
 /// How many refused request numbers are remembered for each run.
 const REFUSED: usize = 1024;
@@ -55,9 +60,8 @@ pub(crate) struct Sampler {
 /// A run.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) id: Arc<str>,
     pub(crate) ordinal: u64,
-    pub(crate) new: NewRun,
+    pub(crate) new: Arc<NewRun>,
     pub(crate) last_request_at: i64,
     /// Why its state is lost; `None` while it is not.
     pub(crate) corrupted: Option<String>,
@@ -108,7 +112,6 @@ pub(crate) struct Unsaved {
 impl Run {
     fn from_row(row: RunRow) -> Self {
         Self {
-            id: Arc::clone(&row.new.run_id),
             ordinal: row.ordinal,
             last_request_at: row.last_request_at,
             corrupted: row.corrupted_reason,
@@ -156,7 +159,7 @@ impl Run {
     pub(crate) fn to_wire(&self, now: i64) -> TrainingRun {
         TrainingRun {
             training_run_id: self.new.run_id.to_string(),
-            base_model: self.new.base_model.clone(),
+            base_model: self.new.base_model.to_string(),
             model_owner: crate::core::OWNER.to_owned(),
             is_lora: true,
             corrupted: Some(self.corrupted.is_some()),
@@ -166,7 +169,7 @@ impl Run {
             last_sampler_checkpoint: self
                 .newest_of(CheckpointKind::Sampler, now)
                 .map(|checkpoint| checkpoint.to_wire()),
-            user_metadata: self.new.user_metadata.clone(),
+            user_metadata: self.new.user_metadata.as_ref().map(Labels::to_wire),
             corrupted_reason: self.corrupted.clone(),
         }
     }
@@ -178,7 +181,7 @@ impl CheckpointRow {
         TinkerPath {
             training_run_id: self.new.run_id.to_string(),
             checkpoint_type: self.new.kind.listed_as().unwrap_or(CheckpointType::Training),
-            name: self.new.name.clone(),
+            name: self.new.name.to_string(),
         }
     }
 
@@ -192,7 +195,7 @@ impl CheckpointRow {
             tinker_path: path.to_string(),
             size_bytes: Some(self.size_bytes),
             public: self.public,
-            user_metadata: self.new.user_metadata.clone(),
+            user_metadata: self.new.user_metadata.as_deref().map(Labels::to_wire),
             expires_at: self.expires_at.map(time),
         }
     }
@@ -224,11 +227,9 @@ pub(crate) struct Index {
     samplers: HashMap<Arc<str>, Sampler>,
     /// By ordinal, oldest first.
     session_order: Vec<(u64, String)>,
-    runs: HashMap<Arc<str>, Run>,
-    /// By ordinal, oldest first.
-    run_order: Vec<(u64, Arc<str>)>,
-    /// The same for each project.
-    projects: HashMap<String, Vec<(u64, Arc<str>)>>,
+    runs: Runs,
+    /// The runs of each project.
+    projects: HashMap<String, Order>,
     /// Listed checkpoints by ordinal, oldest first.
     checkpoints: Vec<Arc<CheckpointRow>>,
     /// When which of them expire. May hold times that were changed since.
@@ -253,25 +254,18 @@ fn insert_ordered<T>(list: &mut Vec<T>, ordinal: u64, entry: T, ordinal_of: impl
 impl Index {
     /// The index of what the database holds. Gives back the checkpoints that nobody needs.
     pub(crate) fn new(rows: Rows, now: Instant) -> (Self, Vec<CheckpointRow>) {
-        let mut index = Self { runs: HashMap::with_capacity(rows.runs.len()), ..Self::default() };
+        let mut index = Self { runs: Runs::with_capacity(rows.runs.len()), ..Self::default() };
         for session in rows.sessions {
             index.insert_session(session, now);
         }
-        let mut parts = rows.checkpoints;
         let mut standing = Vec::new();
-        for (place, row) in rows.runs.into_iter().enumerate() {
+        for (row, checkpoints) in rows.runs.into_iter().zip(rows.of_runs) {
             standing.extend(row.standing.map(|checkpoint| (checkpoint, Arc::clone(&row.new.run_id))));
-            let mut run = Run::from_row(row);
-            for of_run in parts.iter_mut().filter_map(|part| part.of_runs.get_mut(place)) {
-                run.checkpoints.append(of_run);
-            }
-            index.put_run(run);
+            index.put_run(Run { checkpoints, ..Run::from_row(row) });
         }
-        let mut unlisted = BTreeMap::new();
-        for mut part in parts {
-            index.checkpoints.append(&mut part.listed);
-            unlisted.extend(part.unlisted.into_iter().map(|row| (row.ordinal, row)));
-        }
+        index.checkpoints = rows.listed;
+        let mut unlisted: BTreeMap<u64, _> =
+            rows.unlisted.into_iter().map(|row| (row.ordinal, row)).collect();
         let expiring = index.checkpoints.iter().filter_map(|row| Some((row.expires_at?, row.ordinal)));
         index.expiring = expiring.collect();
 
@@ -345,9 +339,9 @@ impl Index {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let before = session.project().to_owned();
         session.request = request;
-        let moved: HashSet<&Arc<str>> = session.runs.iter().collect();
+        let moved: HashSet<Place> = session.runs.iter().filter_map(|id| self.runs.place_of(id)).collect();
         if let Some(of_project) = self.projects.get_mut(&before) {
-            let mut runs: Vec<_> = of_project.extract_if(.., |(_, id)| moved.contains(id)).collect();
+            let mut runs: Vec<_> = of_project.extract_if(.., |(_, run)| moved.contains(run)).collect();
             let of_project = self.projects.entry(session.project().to_owned()).or_default();
             of_project.append(&mut runs);
             of_project.sort_by_key(|(ordinal, _)| *ordinal);
@@ -367,7 +361,7 @@ impl Index {
 
     /// Whether the session of a run lasts.
     fn lasts(&self, run_id: &str) -> bool {
-        let session = self.runs.get(run_id).and_then(|run| self.sessions.get(&run.new.session_id));
+        let session = self.runs.get(run_id).and_then(|run| self.sessions.get(&*run.new.session_id));
         session.is_some_and(|session| session.ended.is_none())
     }
 
@@ -408,7 +402,7 @@ impl Index {
         weights: &Arc<CheckpointRow>,
     ) -> Option<Arc<CheckpointRow>> {
         let run = self.runs.get(run_id)?;
-        let samplers = self.sessions.get(&run.new.session_id)?.samplers.clone();
+        let samplers = self.sessions.get(&*run.new.session_id)?.samplers.clone();
         let mut before = None;
         for id in samplers {
             let Some(sampler) = self.samplers.get_mut(&id) else { continue };
@@ -427,23 +421,22 @@ impl Index {
     }
 
     fn put_run(&mut self, run: Run) {
-        if let Some(session) = self.sessions.get_mut(&run.new.session_id) {
-            session.runs.push(Arc::clone(&run.id));
+        let (new, ordinal) = (Arc::clone(&run.new), run.ordinal);
+        let place = self.runs.insert(run);
+        if let Some(session) = self.sessions.get_mut(&*new.session_id) {
+            session.runs.push(Arc::clone(&new.run_id));
             let of_project = match self.projects.get_mut(session.project()) {
                 Some(of_project) => of_project,
                 None => self.projects.entry(session.project().to_owned()).or_default(),
             };
-            insert_ordered(of_project, run.ordinal, (run.ordinal, Arc::clone(&run.id)), |entry| entry.0);
+            insert_ordered(of_project, ordinal, (ordinal, place), |entry| entry.0);
         }
-        let entry = (run.ordinal, Arc::clone(&run.id));
-        insert_ordered(&mut self.run_order, run.ordinal, entry, |entry| entry.0);
         self.tell(|| Change::RunCreated {
-            run_id: run.new.run_id.clone(),
-            session_id: run.new.session_id.clone(),
-            base_model: run.new.base_model.clone(),
-            origin_path: run.new.origin_path.clone(),
+            run_id: new.run_id.clone(),
+            session_id: new.session_id.clone(),
+            base_model: new.base_model.clone(),
+            origin_path: new.origin_path.clone(),
         });
-        self.runs.insert(Arc::clone(&run.id), run);
     }
 
     pub(crate) fn run(&self, id: &str) -> Option<&Run> {
@@ -456,16 +449,16 @@ impl Index {
 
     /// Whether no run was ever made.
     pub(crate) fn has_no_runs(&self) -> bool {
-        self.run_order.is_empty()
+        self.runs.order().is_empty()
     }
 
     pub(crate) fn run_count(&self) -> usize {
-        self.run_order.len()
+        self.runs.order().len()
     }
 
     /// Runs, newest first.
     pub(crate) fn runs_page(&self, page: Page, now: i64) -> Vec<TrainingRun> {
-        self.page_of(&self.run_order, page, now)
+        self.page_of(self.runs.order(), page, now)
     }
 
     /// Runs of a project, newest first, and how many there are.
@@ -475,14 +468,14 @@ impl Index {
     }
 
     /// A page of a list that is oldest first, newest first.
-    fn page_of(&self, order: &[(u64, Arc<str>)], page: Page, now: i64) -> Vec<TrainingRun> {
+    fn page_of(&self, order: &[(u64, Place)], page: Page, now: i64) -> Vec<TrainingRun> {
         let newest_first = order.iter().rev().skip(page.offset).take(page.limit);
-        newest_first.filter_map(|(_, id)| self.runs.get(id)).map(|run| run.to_wire(now)).collect()
+        newest_first.filter_map(|(_, place)| self.runs.at(*place)).map(|run| run.to_wire(now)).collect()
     }
 
-    /// All runs, oldest first.
+    /// All runs, in no order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> {
-        self.run_order.iter().filter_map(|(_, id)| self.runs.get(id))
+        self.runs.iter()
     }
 
     /// The trainer of a run, chosen in turn.
@@ -500,7 +493,7 @@ impl Index {
     /// Notes that a trainer's memory is gone. Gives the runs that lose nothing by it.
     pub(crate) fn lose_memory_of(&mut self, trainer: usize) -> Vec<String> {
         let mut unharmed = Vec::new();
-        for run in self.runs.values_mut().filter(|run| run.trainer == Some(trainer)) {
+        for run in self.runs.iter_mut().filter(|run| run.trainer == Some(trainer)) {
             run.expendable_seq = run.accepted_seq;
             run.awaited_seq = None;
             if run.corrupted.is_none() && run.unsaved.since.is_none() {
@@ -522,7 +515,7 @@ impl Index {
         let Some(run) = self.runs.get_mut(id) else { return };
         run.last_request_at = run.last_request_at.max(now);
         if !std::mem::replace(&mut run.touched, true) {
-            self.touched.push(Arc::clone(&run.id));
+            self.touched.push(Arc::clone(&run.new.run_id));
         }
     }
 
@@ -531,7 +524,7 @@ impl Index {
         let touched = std::mem::take(&mut self.touched);
         let mut progress = Vec::with_capacity(touched.len());
         for id in touched {
-            let Some(run) = self.runs.get_mut(&*id) else { continue };
+            let Some(run) = self.runs.get_mut(&id) else { continue };
             run.touched = false;
             progress.push(Progress {
                 ordinal: run.ordinal,
@@ -621,7 +614,7 @@ impl Index {
         name: &str,
     ) -> Option<&Arc<CheckpointRow>> {
         let mut newest_first = self.runs.get(run_id)?.checkpoints.iter().rev();
-        newest_first.find(|checkpoint| checkpoint.new.kind == kind && checkpoint.new.name == name)
+        newest_first.find(|checkpoint| checkpoint.new.kind == kind && &*checkpoint.new.name == name)
     }
 
     /// A listed checkpoint by its number.
@@ -678,17 +671,17 @@ mod tests {
     fn run(ordinal: u64, session: &str) -> RunRow {
         RunRow {
             ordinal,
-            new: NewRun {
+            new: Arc::new(NewRun {
                 run_id: format!("{session}:train:{ordinal}").into(),
-                session_id: session.to_owned(),
+                session_id: session.into(),
                 model_seq_id: ordinal,
                 base_model: "m".into(),
                 lora: LoraShape::from_wire(&LoraConfig { seed: Some(1), ..LoraConfig::default() }),
-                optimizer_config: retinker_wire::model::adamw(),
+                optimizer_config: Arc::new(retinker_wire::model::adamw()),
                 user_metadata: None,
                 origin_path: None,
                 created_at: 5,
-            },
+            }),
             last_request_at: 5,
             dirty_since: None,
             unsaved: 0,
@@ -742,15 +735,13 @@ mod tests {
                 new: crate::db::NewCheckpoint {
                     run_id: "s:train:1".into(),
                     kind: CheckpointKind::Training,
-                    name: format!("c{ordinal}"),
-                    directory: String::new(),
+                    name: format!("c{ordinal}").into(),
                     seq: ordinal,
                     saved_at: 5,
                     user_metadata: None,
                 },
                 state: CheckpointState::Live,
                 size_bytes: 0,
-                manifest_sha256: String::new(),
                 public: false,
                 expires_at,
             }));

@@ -266,12 +266,15 @@ mod tests {
         let session = "11111111-2222-3333-4444-555555555555";
         let new = move |model_seq_id: u64| NewRun {
             run_id: format!("{session}:train:{model_seq_id}").into(),
-            session_id: session.to_owned(),
+            session_id: session.into(),
             model_seq_id,
-            base_model: "retinker/nano-llama".to_owned(),
+            base_model: "retinker/nano-llama".into(),
             lora: LoraShape::from_wire(&LoraConfig { seed: Some(1), ..LoraConfig::default() }),
-            optimizer_config: adamw(),
-            user_metadata: Some([("name".to_owned(), format!("run {model_seq_id}"))].into()),
+            optimizer_config: Arc::new(adamw()),
+            user_metadata: Some(
+                retinker_wire::UserMetadata::from([("name".to_owned(), format!("run {model_seq_id}"))])
+                    .into(),
+            ),
             origin_path: None,
             // All at the same time: the order must not hang on the clock.
             created_at: 1_700_000_000_000,

@@ -1,7 +1,8 @@
 //! The database: one thread that writes, in the order asked, several requests to a commit.
 //!
 //! What is asked for together is committed together, so a burst of requests costs a few disk flushes, not one each. A
-//! ticket resolves once its change is on the disk. Reading happens once, at start; later reads come from the index.
+//! ticket resolves once its change is on the disk. Nearly everything is read once, at start, and comes from the index later;
+//! only where a checkpoint's files lie is read when they are used.
 
 mod place;
 mod read;
@@ -21,8 +22,8 @@ use crate::error::StartError;
 use place::Place;
 pub(crate) use read::Rows;
 pub(crate) use tables::{
-    CheckpointKind, CheckpointRow, CheckpointState, NewCheckpoint, NewRun, NewSampler, Progress, RunRow,
-    SamplerRow, SessionEnd, SessionRow, sql,
+    CheckpointKind, CheckpointRow, CheckpointState, Files, NewCheckpoint, NewRun, NewSampler, Progress,
+    RunRow, SamplerRow, SessionEnd, SessionRow, sql,
 };
 
 /// How many changes share a commit at most.
@@ -54,6 +55,8 @@ pub(crate) enum DbError {
 pub(crate) struct Db {
     queue: mpsc::Sender<Message>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    /// For what is read now and then; `None` once closed.
+    reader: std::sync::Mutex<Option<Connection>>,
     place: Place,
 }
 
@@ -129,6 +132,7 @@ impl Db {
         }
         connection.execute_batch(crate::metrics::TABLES).map_err(fail)?;
         let rows = read::read_all(&connection).map_err(fail)?;
+        let reader = read::reader(path).map_err(fail)?;
         let (queue, messages) = mpsc::channel();
         let written = place.clone();
         let thread = std::thread::Builder::new()
@@ -139,7 +143,8 @@ impl Db {
                 drop(lock);
             })
             .map_err(|e| StartError::Other(format!("the database thread cannot be started ({e})")))?;
-        Ok((Self { queue, thread: std::sync::Mutex::new(Some(thread)), place }, rows))
+        let (thread, reader) = (std::sync::Mutex::new(Some(thread)), std::sync::Mutex::new(Some(reader)));
+        Ok((Self { queue, thread, reader, place }, rows))
     }
 
     /// Whether the data directory still has this database.
@@ -160,9 +165,19 @@ impl Db {
         Ticket(ticket)
     }
 
+    /// Reads what is durable. Blocks for as long as that takes, and one reads at a time.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
+        let reader = crate::sync::lock(&self.reader);
+        read(reader.as_ref().ok_or_else(closed)?).map_err(|e| self.place.error(&e))
+    }
+
     /// Finishes what was asked for, closes the file and gives up the lock. Blocks.
     pub(crate) fn close(&self) {
         let _ = self.queue.send(Message::Close);
+        drop(crate::sync::lock(&self.reader).take());
         let thread = crate::sync::lock(&self.thread).take();
         if let Some(thread) = thread
             && thread.join().is_err()

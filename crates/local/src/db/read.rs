@@ -1,10 +1,11 @@
 //! Reads everything, once, at the start.
 //!
 //! Of runs and checkpoints there can be very many. They are read in parts, each by a thread with a connection of its own,
-//! and what a part has of each run is put together there, so that the index takes it as it is.
+//! and the checkpoints of each run are put together here, so that the index takes them as they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 
 use retinker_wire::session::SessionStatus;
@@ -23,33 +24,106 @@ pub(crate) struct Rows {
     pub(crate) sessions: Vec<SessionRow>,
     pub(crate) runs: Vec<RunRow>,
     pub(crate) samplers: Vec<SamplerRow>,
-    pub(crate) checkpoints: Vec<Part>,
-}
-
-/// Checkpoints, oldest first; those of the next part are all newer.
-#[derive(Debug, Default)]
-pub(crate) struct Part {
-    /// Those that users see.
+    /// The checkpoints that users see.
     pub(crate) listed: Vec<Arc<CheckpointRow>>,
-    /// The same by run, in the order of [`Rows::runs`].
+    /// The same by run, in the order of the runs.
     pub(crate) of_runs: Vec<Vec<Arc<CheckpointRow>>>,
-    /// The others.
+    /// The other checkpoints.
     pub(crate) unlisted: Vec<Arc<CheckpointRow>>,
 }
 
-/// Where each run stands in [`Rows::runs`], and its id to share.
-type Places<'a> = HashMap<&'a str, (usize, &'a Arc<str>)>;
+/// A part of the checkpoints, oldest first; those of the next part are all newer.
+#[derive(Default)]
+struct Part {
+    listed: Vec<Arc<CheckpointRow>>,
+    /// For each of the listed, where its run stands; `None` = there is no such run.
+    owners: Vec<Option<u32>>,
+    unlisted: Vec<Arc<CheckpointRow>>,
+}
+
+/// For how many checkpoints of a part room is made at once.
+const EXPECTED: usize = 1 << 20;
+
+/// The runs by ordinal: what is needed of them lies close together, for it is asked once for every checkpoint.
+struct Owners {
+    ordinals: Vec<u64>,
+    ids: Vec<Arc<str>>,
+}
+
+impl Owners {
+    fn new(runs: &[RunRow]) -> Self {
+        Self {
+            ordinals: runs.iter().map(|run| run.ordinal).collect(),
+            ids: runs.iter().map(|run| Arc::clone(&run.new.run_id)).collect(),
+        }
+    }
+
+    /// Where a run stands among them, and its id to share.
+    fn find(&self, ordinal: u64) -> Option<(u32, &Arc<str>)> {
+        // Runs are never deleted, so nearly always there are no gaps.
+        let expected = ordinal.checked_sub(*self.ordinals.first()?)? as usize;
+        let place = match self.ordinals.get(expected) {
+            Some(found) if *found == ordinal => expected,
+            _ => self.ordinals.binary_search(&ordinal).ok()?,
+        };
+        Some((u32::try_from(place).ok()?, self.ids.get(place)?))
+    }
+}
 
 /// Reads everything.
 pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Rows> {
     let sessions = read_sessions(connection)?;
     let samplers = read_samplers(connection)?;
     let runs: Vec<RunRow> = in_parts(connection, "runs", read_runs)?.into_iter().flatten().collect();
-    let places: Places<'_> =
-        runs.iter().enumerate().map(|(place, run)| (&*run.new.run_id, (place, &run.new.run_id))).collect();
-    let checkpoints =
-        in_parts(connection, "checkpoints", |connection, part| read_checkpoints(connection, part, &places))?;
-    Ok(Rows { sessions, runs, samplers, checkpoints })
+    let owners = Owners::new(&runs);
+    let parts =
+        in_parts(connection, "checkpoints", |connection, part| read_checkpoints(connection, part, &owners))?;
+    let of_runs = by_run(&parts, runs.len());
+    let (mut listed, mut unlisted) = (Vec::new(), Vec::new());
+    for mut part in parts {
+        listed.append(&mut part.listed);
+        unlisted.append(&mut part.unlisted);
+    }
+    Ok(Rows { sessions, runs, samplers, listed, of_runs, unlisted })
+}
+
+/// The listed checkpoints of each run. They are counted first, so that each list is allocated once, and each thread has
+/// runs of its own.
+fn by_run(parts: &[Part], runs: usize) -> Vec<Vec<Arc<CheckpointRow>>> {
+    let mut counts = vec![0; runs];
+    for owner in parts.iter().flat_map(|part| &part.owners).flatten() {
+        if let Some(count) = counts.get_mut(*owner as usize) {
+            *count += 1;
+        }
+    }
+    let mut lists: Vec<Vec<_>> = vec![Vec::new(); runs];
+    let length = runs.div_ceil(threads()).max(1);
+    std::thread::scope(|scope| {
+        for (at, (lists, counts)) in lists.chunks_mut(length).zip(counts.chunks(length)).enumerate() {
+            scope.spawn(move || {
+                for (list, count) in lists.iter_mut().zip(counts) {
+                    list.reserve_exact(*count);
+                }
+                for (owner, row) in parts.iter().flat_map(|part| part.owners.iter().zip(&part.listed)) {
+                    let place = owner.and_then(|owner| (owner as usize).checked_sub(at * length));
+                    if let Some(list) = place.and_then(|place| lists.get_mut(place)) {
+                        list.push(Arc::clone(row));
+                    }
+                }
+            });
+        }
+    });
+    lists
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A connection that only reads.
+pub(super) fn reader(path: impl AsRef<Path>) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
 }
 
 /// Reads a table in as many parts as there are cores: ranges of ordinals, the lowest first.
@@ -64,12 +138,9 @@ fn in_parts<T: Send>(
     let Some(path) = connection.path().filter(|path| !path.is_empty()) else {
         return Ok(vec![read(connection, 1..=last)?]);
     };
-    let parts = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let parts = threads() as u64;
     let length = last / parts + 1;
-    let read_part = |part: u64| {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        read(&Connection::open_with_flags(path, flags)?, part * length + 1..=(part + 1) * length)
-    };
+    let read_part = |part: u64| read(&reader(path)?, part * length + 1..=(part + 1) * length);
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..parts).map(|part| scope.spawn(move || read_part(part))).collect();
         let joined = readers.into_iter().map(|reader| match reader.join() {
@@ -94,6 +165,44 @@ fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite:
 
 fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     Ok(row.get_ref(column)?.as_str()?)
+}
+
+/// Values that many rows have alike: read once for each text, and shared.
+#[derive(Default)]
+struct Shared<T>(HashMap<Box<str>, Arc<T>>);
+
+impl<T: DeserializeOwned> Shared<T> {
+    fn of(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<T>> {
+        let text = text(row, column)?;
+        if let Some(known) = self.0.get(text) {
+            return Ok(Arc::clone(known));
+        }
+        let value: Arc<T> = Arc::new(from_json(row, column)?);
+        self.0.insert(text.into(), Arc::clone(&value));
+        Ok(value)
+    }
+}
+
+/// Texts that many rows have alike, shared. What the row before had is not looked for.
+#[derive(Default)]
+struct Texts {
+    last: Option<Arc<str>>,
+    known: HashSet<Arc<str>>,
+}
+
+impl Texts {
+    fn of(&mut self, text: &str) -> Arc<str> {
+        if let Some(last) = self.last.as_ref().filter(|last| ***last == *text) {
+            return Arc::clone(last);
+        }
+        let known = self.known.get(text).cloned().unwrap_or_else(|| {
+            let new: Arc<str> = text.into();
+            self.known.insert(Arc::clone(&new));
+            new
+        });
+        self.last = Some(Arc::clone(&known));
+        known
+    }
 }
 
 fn read_sessions(connection: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
@@ -126,20 +235,21 @@ fn read_runs(connection: &Connection, part: RangeInclusive<u64>) -> rusqlite::Re
             retired
          FROM runs WHERE ordinal BETWEEN ?1 AND ?2 ORDER BY ordinal",
     )?;
+    let (mut sessions, mut models, mut optimizers) = (Texts::default(), Texts::default(), Shared::default());
     let rows = statement.query_map([part.start(), part.end()], |row| {
         Ok(RunRow {
             ordinal: row.get(0)?,
-            new: NewRun {
+            new: Arc::new(NewRun {
                 run_id: row.get(1)?,
-                session_id: row.get(2)?,
+                session_id: sessions.of(text(row, 2)?),
                 model_seq_id: row.get(3)?,
-                base_model: row.get(4)?,
+                base_model: models.of(text(row, 4)?),
                 lora: from_json(row, 5)?,
-                optimizer_config: from_json(row, 6)?,
+                optimizer_config: optimizers.of(row, 6)?,
                 user_metadata: optional_json(row, 7)?,
                 origin_path: row.get(8)?,
                 created_at: row.get(9)?,
-            },
+            }),
             last_request_at: row.get(10)?,
             dirty_since: row.get(11)?,
             unsaved: row.get(12)?,
@@ -155,42 +265,47 @@ fn read_runs(connection: &Connection, part: RangeInclusive<u64>) -> rusqlite::Re
 fn read_checkpoints(
     connection: &Connection,
     part: RangeInclusive<u64>,
-    places: &Places<'_>,
+    owners: &Owners,
 ) -> rusqlite::Result<Part> {
     let mut statement = connection.prepare(
-        "SELECT ordinal, run_id, kind, name, directory, state, seq, saved_at, size_bytes, manifest_sha256, public,
-            user_metadata, expires_at
+        "SELECT ordinal, run, kind, name, state, seq, saved_at, size_bytes, public, user_metadata, expires_at,
+            run_id
          FROM checkpoints WHERE ordinal BETWEEN ?1 AND ?2",
     )?;
-    let mut read = Part { of_runs: vec![Vec::new(); places.len()], ..Part::default() };
+    let expected =
+        usize::try_from(part.end().saturating_sub(*part.start())).unwrap_or_default().min(EXPECTED);
+    let mut read = Part {
+        listed: Vec::with_capacity(expected),
+        owners: Vec::with_capacity(expected),
+        unlisted: Vec::new(),
+    };
     let mut rows = statement.query([part.start(), part.end()])?;
     while let Some(row) = rows.next()? {
-        let run_id = text(row, 1)?;
-        let place = places.get(run_id);
+        let run: Option<u64> = row.get(1)?;
+        let owner = run.and_then(|run| owners.find(run));
         let checkpoint = Arc::new(CheckpointRow {
             ordinal: row.get(0)?,
             new: NewCheckpoint {
-                run_id: place.map_or_else(|| run_id.into(), |(_, id)| Arc::clone(id)),
-                kind: CheckpointKind::of(text(row, 2)?),
-                name: row.get(3)?,
-                directory: row.get(4)?,
-                seq: row.get(6)?,
-                saved_at: row.get(7)?,
-                user_metadata: optional_json(row, 11)?,
+                run_id: match owner {
+                    Some((_, id)) => Arc::clone(id),
+                    None => row.get(11)?,
+                },
+                kind: CheckpointKind::of(row.get_ref(2)?.as_bytes()?),
+                name: text(row, 3)?.into(),
+                seq: row.get(5)?,
+                saved_at: row.get(6)?,
+                user_metadata: optional_json(row, 9)?.map(Box::new),
             },
-            state: CheckpointState::of(text(row, 5)?),
-            size_bytes: row.get(8)?,
-            manifest_sha256: row.get(9)?,
-            public: row.get(10)?,
-            expires_at: row.get(12)?,
+            state: CheckpointState::of(row.get_ref(4)?.as_bytes()?),
+            size_bytes: row.get(7)?,
+            public: row.get(8)?,
+            expires_at: row.get(10)?,
         });
         if !checkpoint.is_listed() {
             read.unlisted.push(checkpoint);
             continue;
         }
-        if let Some(of_run) = place.and_then(|(place, _)| read.of_runs.get_mut(*place)) {
-            of_run.push(Arc::clone(&checkpoint));
-        }
+        read.owners.push(owner.map(|(place, _)| place));
         read.listed.push(checkpoint);
     }
     Ok(read)

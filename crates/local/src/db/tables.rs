@@ -1,12 +1,13 @@
 //! Rows, and the statements that change them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use retinker_wire::UserMetadata;
 use retinker_wire::run::CheckpointType;
 use retinker_wire::session::{CreateSessionRequest, SessionStatus};
 use serde::Serialize;
 
+use crate::labels::Labels;
 use crate::lora::LoraShape;
 use crate::metrics::Point;
 
@@ -59,7 +60,7 @@ pub(crate) struct NewSampler {
 #[derive(Debug, Clone)]
 pub(crate) struct RunRow {
     pub(crate) ordinal: u64,
-    pub(crate) new: NewRun,
+    pub(crate) new: Arc<NewRun>,
     pub(crate) last_request_at: i64,
     pub(crate) dirty_since: Option<i64>,
     pub(crate) unsaved: u64,
@@ -74,12 +75,13 @@ pub(crate) struct RunRow {
 #[derive(Debug, Clone)]
 pub(crate) struct NewRun {
     pub(crate) run_id: Arc<str>,
-    pub(crate) session_id: String,
+    pub(crate) session_id: Arc<str>,
     pub(crate) model_seq_id: u64,
-    pub(crate) base_model: String,
+    pub(crate) base_model: Arc<str>,
     pub(crate) lora: LoraShape,
-    pub(crate) optimizer_config: serde_json::Value,
-    pub(crate) user_metadata: Option<UserMetadata>,
+    /// Shared: nearly all runs have the same.
+    pub(crate) optimizer_config: Arc<serde_json::Value>,
+    pub(crate) user_metadata: Option<Labels>,
     pub(crate) origin_path: Option<String>,
     pub(crate) created_at: i64,
 }
@@ -107,11 +109,11 @@ impl CheckpointState {
         }
     }
 
-    pub(super) fn of(text: &str) -> Self {
-        match text {
-            "live" => Self::Live,
-            "retained" => Self::Retained,
-            "pending" => Self::Pending,
+    pub(super) fn of(word: &[u8]) -> Self {
+        match word {
+            b"live" => Self::Live,
+            b"retained" => Self::Retained,
+            b"pending" => Self::Pending,
             _ => Self::Removing,
         }
     }
@@ -143,12 +145,12 @@ impl CheckpointKind {
         }
     }
 
-    pub(super) fn of(text: &str) -> Self {
-        match text {
-            "training" => Self::Training,
-            "sampler" => Self::Sampler,
-            "external" => Self::External,
-            "session" => Self::Session,
+    pub(super) fn of(word: &[u8]) -> Self {
+        match word {
+            b"training" => Self::Training,
+            b"sampler" => Self::Sampler,
+            b"external" => Self::External,
+            b"session" => Self::Session,
             _ => Self::State,
         }
     }
@@ -176,16 +178,23 @@ impl CheckpointKind {
     }
 }
 
-/// A checkpoint.
+/// A checkpoint, as the index holds it: small, for there can be very many. Where its files lie is [`Files`].
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckpointRow {
     pub(crate) ordinal: u64,
     pub(crate) new: NewCheckpoint,
     pub(crate) state: CheckpointState,
     pub(crate) size_bytes: u64,
-    pub(crate) manifest_sha256: String,
     pub(crate) public: bool,
     pub(crate) expires_at: Option<i64>,
+}
+
+/// Where a checkpoint's files lie and what they must be. Read when they are used.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Files {
+    pub(crate) directory: PathBuf,
+    /// Of the manifest, which has the other files' checksums.
+    pub(crate) manifest_sha256: String,
 }
 
 /// What a checkpoint is.
@@ -193,13 +202,11 @@ pub(crate) struct CheckpointRow {
 pub(crate) struct NewCheckpoint {
     pub(crate) run_id: Arc<str>,
     pub(crate) kind: CheckpointKind,
-    pub(crate) name: String,
-    /// Below the directory of checkpoints.
-    pub(crate) directory: String,
+    pub(crate) name: Box<str>,
     /// The number of the request that made it.
     pub(crate) seq: u64,
     pub(crate) saved_at: i64,
-    pub(crate) user_metadata: Option<UserMetadata>,
+    pub(crate) user_metadata: Option<Box<Labels>>,
 }
 
 /// What of a run's progress is written now and then, for people and for a reload.
@@ -219,9 +226,11 @@ fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
 /// The changes.
 pub(crate) mod sql {
     use retinker_wire::session::CreateSessionRequest;
-    use rusqlite::{Connection, params};
+    use rusqlite::{Connection, OptionalExtension, params};
 
-    use super::{CheckpointState, NewCheckpoint, NewRun, NewSampler, Progress, SessionEnd, json};
+    use crate::checkpoint::Written;
+
+    use super::{CheckpointState, Files, NewCheckpoint, NewRun, NewSampler, Progress, SessionEnd, json};
     use crate::metrics;
 
     type Done = rusqlite::Result<()>;
@@ -320,7 +329,7 @@ pub(crate) mod sql {
                 run.model_seq_id,
                 run.base_model,
                 json(&run.lora)?,
-                json(&run.optimizer_config)?,
+                json(&*run.optimizer_config)?,
                 run.user_metadata.as_ref().map(json).transpose()?,
                 run.origin_path,
                 run.created_at,
@@ -383,7 +392,11 @@ pub(crate) mod sql {
         metrics::append(c, progress.ordinal, &progress.points)
     }
 
-    pub(crate) fn insert_checkpoint(c: &Connection, checkpoint: &NewCheckpoint) -> rusqlite::Result<u64> {
+    pub(crate) fn insert_checkpoint(
+        c: &Connection,
+        checkpoint: &NewCheckpoint,
+        directory: &str,
+    ) -> rusqlite::Result<u64> {
         change(
             c,
             "INSERT INTO checkpoints (run_id, kind, name, directory, state, seq, saved_at, user_metadata)
@@ -392,7 +405,7 @@ pub(crate) mod sql {
                 checkpoint.run_id,
                 checkpoint.kind.as_str(),
                 checkpoint.name,
-                checkpoint.directory,
+                directory,
                 CheckpointState::Pending.as_str(),
                 checkpoint.seq,
                 checkpoint.saved_at,
@@ -402,19 +415,31 @@ pub(crate) mod sql {
         Ok(inserted(c))
     }
 
+    /// Notes that a checkpoint is saved. Its run must be there, or it is in no run's list after a restart.
     pub(crate) fn finish_checkpoint(
         c: &Connection,
         ordinal: u64,
-        size_bytes: u64,
-        manifest_sha256: &str,
+        written: &Written,
         expires_at: Option<i64>,
     ) -> Done {
         change(
             c,
-            "UPDATE checkpoints SET state = 'live', size_bytes = ?2, manifest_sha256 = ?3, expires_at = ?4
+            "UPDATE checkpoints SET state = 'live', size_bytes = ?2, manifest_sha256 = ?3, expires_at = ?4,
+                run = (SELECT ordinal FROM runs WHERE runs.run_id = checkpoints.run_id)
              WHERE ordinal = ?1",
-            params![ordinal, size_bytes, manifest_sha256, expires_at],
+            params![ordinal, written.size_bytes, written.manifest_sha256, expires_at],
         )
+    }
+
+    /// A checkpoint's files, the directory below that of all checkpoints; `None` = there is no such row any more.
+    pub(crate) fn files_of(c: &Connection, ordinal: u64) -> rusqlite::Result<Option<Files>> {
+        let mut statement =
+            c.prepare_cached("SELECT directory, manifest_sha256 FROM checkpoints WHERE ordinal = ?1")?;
+        let files = |row: &rusqlite::Row<'_>| {
+            let directory: String = row.get(0)?;
+            Ok(Files { directory: directory.into(), manifest_sha256: row.get(1)? })
+        };
+        statement.query_row(params![ordinal], files).optional()
     }
 
     pub(crate) fn set_checkpoint_state(c: &Connection, ordinal: u64, state: CheckpointState) -> Done {

@@ -9,7 +9,7 @@ use retinker_wire::path::TinkerPath;
 use serde::{Deserialize, Serialize};
 
 use super::{FaultError, Faults};
-use crate::db::{CheckpointRow, sql};
+use crate::db::{CheckpointRow, Files, sql};
 use crate::time::now_millis;
 
 /// How a file is damaged.
@@ -57,10 +57,11 @@ impl Faults {
         damage: Damage,
     ) -> Result<Damaged, FaultError> {
         let row = self.checkpoint(path)?;
-        let directory = self.core.layout.checkpoints().join(&row.new.directory);
         let file = file.unwrap_or(WEIGHTS).to_owned();
         let damaged = Damaged { path: path.to_string(), file: file.clone(), damage };
+        let core = Arc::clone(&self.core);
         let done = tokio::task::spawn_blocking(move || {
+            let Files { directory, .. } = core.files_of(&row).map_err(FaultError::Storage)?;
             let files = files_of(&directory).map_err(|e| storage(&directory, &e))?;
             if !files.contains(&file) {
                 return Err(FaultError::Invalid(format!(

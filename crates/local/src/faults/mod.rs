@@ -104,7 +104,7 @@ impl Faults {
                 return Err(FaultError::Corrupted { run_id: run_id.to_owned(), reason: reason.clone() });
             }
             let ticket = self.core.mark_corrupted(run, reason.to_owned());
-            let (id, trainer) = (Arc::clone(&run.id), run.trainer);
+            let (id, trainer) = (Arc::clone(&run.new.run_id), run.trainer);
             let outcome = index.run(run_id).and_then(|run| Core::unusable(&index, run));
             if let Some(inbox) = trainer.and_then(|trainer| self.core.inbox(trainer)) {
                 inbox.push(Command::Unload(id, outcome.unwrap_or_else(|| Outcome::server(reason))));

@@ -97,7 +97,7 @@ impl Whole {
             run: run.to_wire(now_millis()),
             created_at: time(run.new.created_at),
             session: SessionStatus {
-                session_id: run.new.session_id.clone(),
+                session_id: run.new.session_id.to_string(),
                 status: if ended.is_some() { "ended" } else { "active" },
                 reason: ended.map(|end| end.reason),
             },

@@ -42,12 +42,12 @@ pub(crate) async fn get_info(State(core): Shared, body: Body) -> Result<Json<Get
         model_id: request.model_id,
         model_data: ModelData {
             arch: Some("llama".to_owned()),
-            model_name: Some(run.base_model.clone()),
+            model_name: Some(run.base_model.to_string()),
             tokenizer_id: core.tokenizer.to_str().map(str::to_owned),
         },
-        optimizer_config: Some(run.optimizer_config.clone()),
+        optimizer_config: Some(run.optimizer_config.as_ref().clone()),
         is_lora: Some(true),
         lora_rank: Some(run.lora.rank),
-        model_name: Some(run.base_model.clone()),
+        model_name: Some(run.base_model.to_string()),
     }))
 }

@@ -1,5 +1,6 @@
 //! Checkpoints after they were saved: found, checked, kept longer, published, deleted.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use retinker_wire::path::TinkerPath;
@@ -8,7 +9,7 @@ use retinker_wire::weights::WeightsInfoResponse;
 use super::runs::unknown_run;
 use crate::checkpoint::{self, Verified};
 use crate::core::Core;
-use crate::db::{CheckpointKind, CheckpointRow, CheckpointState, DbError, sql};
+use crate::db::{CheckpointKind, CheckpointRow, CheckpointState, DbError, Files, sql};
 use crate::futures::Outcome;
 use crate::http::ApiError;
 use crate::time::{now_millis, time};
@@ -166,13 +167,29 @@ impl Core {
         }
     }
 
+    /// Where a checkpoint's files lie and what they must be. The error is a sentence. Blocks.
+    pub(crate) fn files_of(&self, row: &CheckpointRow) -> Result<Files, String> {
+        let files = self.db.read(|c| sql::files_of(c, row.ordinal)).map_err(|e| e.to_string())?;
+        let files = files.ok_or_else(|| format!("{} has just been deleted", row.path()))?;
+        Ok(Files { directory: self.layout.checkpoints().join(files.directory), ..files })
+    }
+
     /// Removes a checkpoint's files and its row, whose state already says so. What fails is tried again at the next start.
+    /// Blocks.
     pub(crate) fn discard(&self, row: &CheckpointRow) {
-        let directory = self.layout.checkpoints().join(&row.new.directory);
+        match self.files_of(row) {
+            Ok(files) => self.discard_files(row.ordinal, &files.directory),
+            Err(error) => {
+                tracing::warn!(checkpoint = %row.path(), %error, "a deleted checkpoint's files are left until the next start")
+            }
+        }
+    }
+
+    /// The same where it is known where the files lie.
+    pub(crate) fn discard_files(&self, ordinal: u64, directory: &Path) {
         let _guard = crate::sync::lock(&self.directories);
-        match checkpoint::remove(&directory) {
+        match checkpoint::remove(directory) {
             Ok(()) => {
-                let ordinal = row.ordinal;
                 drop(self.db.write(move |c| sql::delete_checkpoint(c, ordinal)));
             }
             Err(error) => {

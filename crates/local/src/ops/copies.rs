@@ -8,12 +8,12 @@ use retinker_wire::session::{CreateSessionRequest, FinishReason, FinishReasonBod
 use retinker_wire::weights::CopyWeightsRequest;
 
 use super::runs::{check_number, checkpoint_path, unknown_run};
-use crate::checkpoint;
+use crate::checkpoint::{self, Written};
 use crate::core::Core;
 use crate::db::{CheckpointRow, CheckpointState, NewCheckpoint, NewRun, RunRow, sql};
 use crate::http::ApiError;
 use crate::time::now_millis;
-use crate::trainer::{expiry, folder};
+use crate::trainer::expiry;
 
 const RETIRED: &str = "it only holds a copy of a checkpoint; make a run from that to train on";
 
@@ -63,7 +63,7 @@ impl Core {
         let run = self.run_of_copy(&path, run_id, session_id.clone(), model_seq_id)?;
         let core = Arc::clone(self);
         let expires_at = request.ttl_seconds.map(|seconds| expiry(now_millis(), seconds));
-        tokio::task::spawn_blocking(move || core.write_copy(&source, run, expires_at))
+        tokio::task::spawn_blocking(move || core.write_copy(&source, Arc::new(run), expires_at))
             .await
             .unwrap_or_else(|_| Err("copying failed inside the service; its log says why".to_owned()))
             .map_err(|reason| ApiError::internal(format!("{path} could not be copied: {reason}")))?;
@@ -106,57 +106,42 @@ impl Core {
     ) -> Result<NewRun, ApiError> {
         let index = self.index();
         let original = index.run(&path.training_run_id);
-        let original = original.ok_or_else(|| unknown_run(&path.training_run_id))?.new.clone();
+        let original = &original.ok_or_else(|| unknown_run(&path.training_run_id))?.new;
         Ok(NewRun {
             run_id: run_id.into(),
-            session_id,
+            session_id: session_id.into(),
             model_seq_id,
             origin_path: Some(path.to_string()),
             created_at: now_millis(),
-            ..original
+            ..NewRun::clone(original)
         })
     }
 
     /// Blocks.
-    fn write_copy(&self, source: &CheckpointRow, run: NewRun, expires_at: Option<i64>) -> Result<(), String> {
+    fn write_copy(
+        &self,
+        source: &CheckpointRow,
+        run: Arc<NewRun>,
+        expires_at: Option<i64>,
+    ) -> Result<(), String> {
         self.read_checkpoint(source)?;
-        let mut new = NewCheckpoint {
-            run_id: run.run_id.clone(),
-            directory: String::new(),
-            saved_at: run.created_at,
-            ..source.new.clone()
-        };
-        let ticket = {
-            let _guard = crate::sync::lock(&self.directories);
-            new.directory = self.free_directory(&new.run_id, folder(new.kind), &new.name);
-            let pending = new.clone();
-            self.db.write(move |c| sql::insert_checkpoint(c, &pending))
-        };
-        let row = CheckpointRow {
-            ordinal: ticket.wait().map_err(|e| e.to_string())?,
-            new,
-            state: CheckpointState::Live,
-            public: false,
-            expires_at,
-            ..source.clone()
-        };
-        let root = self.layout.checkpoints();
-        checkpoint::copy(&root.join(&source.new.directory), &root.join(&row.new.directory)).map_err(|e| {
-            self.discard(&row);
+        let files = self.files_of(source)?;
+        let new =
+            NewCheckpoint { run_id: run.run_id.clone(), saved_at: run.created_at, ..source.new.clone() };
+        let (ordinal, directory) = self.insert_pending(&new)?;
+        checkpoint::copy(&files.directory, &directory).map_err(|e| {
+            self.discard_files(ordinal, &directory);
             e.to_string()
         })?;
-        let (finished, stored) = (row.clone(), run.clone());
+        let state = CheckpointState::Live;
+        let row = CheckpointRow { ordinal, new, state, public: false, expires_at, ..source.clone() };
+        let stored = Arc::clone(&run);
+        let written = Written { size_bytes: row.size_bytes, manifest_sha256: files.manifest_sha256 };
         let ticket = self.db.write(move |c| {
-            sql::finish_checkpoint(
-                c,
-                finished.ordinal,
-                finished.size_bytes,
-                &finished.manifest_sha256,
-                expires_at,
-            )?;
-            let ordinal = sql::insert_run(c, &stored, None)?;
+            let run = sql::insert_run(c, &stored, None)?;
+            sql::finish_checkpoint(c, ordinal, &written, expires_at)?;
             sql::set_retired(c, &stored.run_id, RETIRED)?;
-            Ok(ordinal)
+            Ok(run)
         });
         let ordinal = ticket.wait().map_err(|e| {
             self.discard(&row);

@@ -61,8 +61,8 @@ impl Core {
     pub(crate) fn open_download(&self, path: &TinkerPath) -> Result<(String, Vec<String>), ApiError> {
         let row = self.listed_checkpoint(path)?;
         self.read_checkpoint(&row).map_err(ApiError::unprocessable)?;
-        let directory = self.layout.checkpoints().join(&row.new.directory);
-        let files = checkpoint::downloadable(&directory)
+        let place = self.files_of(&row).map_err(ApiError::internal)?;
+        let files = checkpoint::downloadable(&place.directory)
             .map_err(|e| ApiError::internal(format!("the files of {path} cannot be listed ({e})")))?;
         let names = files.iter().map(|(name, _)| name.clone()).collect();
         Ok((self.downloads.open(files), names))

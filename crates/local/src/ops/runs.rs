@@ -15,6 +15,7 @@ use crate::fingerprint::Fingerprint;
 use crate::futures::{Accepted, Completer, Outcome};
 use crate::http::ApiError;
 use crate::index::{Index, Run, Unsaved};
+use crate::labels::Labels;
 use crate::lora::LoraShape;
 use crate::metrics;
 use crate::time::{now_millis, time};
@@ -68,19 +69,20 @@ impl Core {
         check_optimizer(&optimizer_config)?;
         Ok(NewRun {
             run_id: run_id.into(),
-            session_id: request.session_id,
+            session_id: request.session_id.into(),
             model_seq_id: request.model_seq_id,
-            base_model: request.base_model,
+            base_model: request.base_model.into(),
             lora,
-            optimizer_config,
-            user_metadata: request.user_metadata.map(text_labels),
+            optimizer_config: Arc::new(optimizer_config),
+            user_metadata: request.user_metadata.map(text_labels).map(Into::into),
             origin_path: None,
             created_at: now_millis(),
         })
     }
 
     async fn insert_run(&self, new: NewRun) -> Result<serde_json::Value, DbError> {
-        let stored = new.clone();
+        let new = Arc::new(new);
+        let stored = Arc::clone(&new);
         let ordinal = self.db.write(move |c| sql::insert_run(c, &stored, None)).done().await?;
         let result = serde_json::json!({ "model_id": new.run_id });
         self.index().insert_run(RunRow {
@@ -218,7 +220,7 @@ impl Core {
             durable = self.note_accepted(run, seq, op.trains(), completer.is_some(), now);
         }
         Ok(Admitted {
-            run: Arc::clone(&run.id),
+            run: Arc::clone(&run.new.run_id),
             trainer,
             permit: Arc::clone(&run.permit),
             completer,
@@ -252,8 +254,9 @@ impl Core {
         match op {
             Op::Save(save) => {
                 save.kind != stored.new.kind
-                    || save.name != stored.new.name
-                    || save.user_metadata != stored.new.user_metadata
+                    || *save.name != *stored.new.name
+                    || save.user_metadata.clone().map(Labels::from).as_ref()
+                        != stored.new.user_metadata.as_deref()
             }
             Op::Load(_) => stored.new.kind != CheckpointKind::State,
             _ => true,
@@ -309,7 +312,7 @@ impl Core {
         }
         run.refuse(seq);
         if let Some(inbox) = run.trainer.and_then(|trainer| self.inbox(trainer)) {
-            inbox.push(Command::Recheck(Arc::clone(&run.id)));
+            inbox.push(Command::Recheck(Arc::clone(&run.new.run_id)));
         }
     }
 
@@ -426,7 +429,7 @@ impl Core {
             });
             lost.map(|run| {
                 let reason = format!("{cause} while the run had {}", Self::unsaved_text(run, at_least));
-                (Arc::clone(&run.id), reason)
+                (Arc::clone(&run.new.run_id), reason)
             })
             .collect()
         };

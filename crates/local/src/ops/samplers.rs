@@ -62,7 +62,7 @@ impl Core {
                 let index = self.index();
                 let run = index.run(&row.new.run_id);
                 let run = run.ok_or_else(|| super::runs::unknown_run(&row.new.run_id))?;
-                Ok((run.new.base_model.clone(), Some(Arc::clone(row))))
+                Ok((run.new.base_model.to_string(), Some(Arc::clone(row))))
             }
         }
     }

@@ -225,7 +225,7 @@ impl Core {
             }
             if let Some(inbox) = run.trainer.and_then(|trainer| self.inbox(trainer)) {
                 let why = format!("training run {run_id} takes no requests: {REASON}");
-                inbox.push(Command::Unload(Arc::clone(&run.id), Outcome::user(why)));
+                inbox.push(Command::Unload(Arc::clone(&run.new.run_id), Outcome::user(why)));
             }
             released
         };

@@ -10,6 +10,7 @@ use retinker_wire::training::{AdamParams, Datum};
 use crate::backlog::Waiting;
 use crate::db::{CheckpointKind, NewRun};
 use crate::futures::Completer;
+use crate::labels::Labels;
 
 /// A numbered request of one run.
 #[derive(Debug)]
@@ -148,15 +149,14 @@ impl CreateFrom {
     pub(crate) fn new_run(&self, origin: &crate::checkpoint::Origin, created_at: i64) -> NewRun {
         NewRun {
             run_id: self.run_id.as_str().into(),
-            session_id: self.session_id.clone(),
+            session_id: self.session_id.as_str().into(),
             model_seq_id: self.model_seq_id,
-            base_model: origin.base_model.clone(),
+            base_model: origin.base_model.as_str().into(),
             lora: origin.lora.clone(),
-            optimizer_config: self
-                .optimizer_config
-                .clone()
-                .unwrap_or_else(|| origin.optimizer_config.clone()),
-            user_metadata: self.user_metadata.clone(),
+            optimizer_config: Arc::new(
+                self.optimizer_config.clone().unwrap_or_else(|| origin.optimizer_config.clone()),
+            ),
+            user_metadata: self.user_metadata.clone().map(Labels::from),
             origin_path: Some(self.load.path.to_string()),
             created_at,
         }

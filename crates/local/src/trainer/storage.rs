@@ -9,7 +9,7 @@ use super::aside::Aside;
 use super::job::{CreateFrom, Load, Save, SaveForSampler};
 use super::queue::Queue;
 use super::run_state::RunState;
-use crate::checkpoint::{self, Origin};
+use crate::checkpoint::{self, Origin, Written};
 use crate::core::Core;
 use crate::datadir::file_name;
 use crate::db::{
@@ -97,8 +97,8 @@ impl Core {
 
     /// Reads a checkpoint's files, all of them checked. The error is a sentence that names checkpoint and file.
     pub(crate) fn read_checkpoint(&self, row: &CheckpointRow) -> Result<checkpoint::Verified, String> {
-        let directory = self.layout.checkpoints().join(&row.new.directory);
-        checkpoint::read(&directory, &row.manifest_sha256).map_err(|e| damaged(row, &e))
+        let files = self.files_of(row)?;
+        checkpoint::read(&files.directory, &files.manifest_sha256).map_err(|e| damaged(row, &e))
     }
 
     /// Saves a run under a name.
@@ -136,11 +136,10 @@ impl Core {
         let new = NewCheckpoint {
             run_id: Arc::clone(run_id),
             kind: save.kind,
-            name: save.name.clone(),
-            directory: String::new(),
+            name: save.name.as_str().into(),
             seq,
             saved_at: now,
-            user_metadata: save.user_metadata.clone(),
+            user_metadata: save.user_metadata.clone().map(|labels| Box::new(labels.into())),
         };
         let expires_at = save.ttl_seconds.map(|seconds| expiry(now, seconds));
         let stored = if save.kind.trains() {
@@ -217,8 +216,7 @@ impl Core {
         let new = NewCheckpoint {
             run_id: Arc::clone(run_id),
             kind: CheckpointKind::Session,
-            name: save.sampling_session_seq_id.to_string(),
-            directory: String::new(),
+            name: save.sampling_session_seq_id.to_string().into(),
             seq,
             saved_at: now_millis(),
             user_metadata: None,
@@ -227,14 +225,14 @@ impl Core {
             tracing::error!(run = %run_id, %reason, "weights could not be saved for a sampler");
             Outcome::server(format!("the weights of {run_id} could not be saved for a sampler: {reason}"))
         };
-        let row = match self.write_pending(state, new, &new_run_origin(&run, seq)) {
-            Ok(row) => Arc::new(row),
+        let (row, written) = match self.write_pending(state, new, &new_run_origin(&run, seq)) {
+            Ok((row, written)) => (Arc::new(row), written),
             Err(reason) => return failed(reason),
         };
         let sampler = NewSampler {
             sampler_id,
-            session_id: run.session_id,
-            base_model: run.base_model,
+            session_id: run.session_id.to_string(),
+            base_model: run.base_model.to_string(),
             model_path: None,
             checkpoint: Some(row.ordinal),
             follows: save.follows.then(|| run_id.to_string()),
@@ -242,13 +240,7 @@ impl Core {
         };
         let (finished, stored, follows) = (Arc::clone(&row), sampler.clone(), save.follows);
         let ticket = self.db.write(move |c| {
-            sql::finish_checkpoint(
-                c,
-                finished.ordinal,
-                finished.size_bytes,
-                &finished.manifest_sha256,
-                None,
-            )?;
+            sql::finish_checkpoint(c, finished.ordinal, &written, None)?;
             if follows {
                 sql::set_followers(c, &finished.new.run_id, finished.ordinal)?;
             }
@@ -289,7 +281,7 @@ impl Core {
             Err(outcome) => return outcome,
         };
         let origin = &verified.origin;
-        if origin.base_model != new.base_model || !origin.lora.fits(&new.lora) {
+        if *origin.base_model != *new.base_model || !origin.lora.fits(&new.lora) {
             return Outcome::user(format!(
                 "{} does not fit {run_id}: it is {} of {}, the run is {} of {}",
                 load.path, origin.lora, origin.base_model, new.lora, new.base_model
@@ -345,17 +337,18 @@ impl Core {
         let base = self.models.base(&origin.base_model).map_err(Outcome::user)?;
         let mut state = RunState::restored(base, &verified, create.load.optimizer)
             .map_err(|e| Outcome::server(format!("{}: {e}", create.load.path)))?;
-        let new_run = create.new_run(origin, now_millis());
+        let new_run = Arc::new(create.new_run(origin, now_millis()));
         let server =
             |reason: String| Outcome::server(format!("{} could not be made: {reason}", create.run_id));
         let pending = self.starting_point(&create.run_id, 0);
-        let row = self.write_pending(&state, pending, &new_run_origin(&new_run, 0)).map_err(server)?;
+        let origin = new_run_origin(&new_run, 0);
+        let (row, written) = self.write_pending(&state, pending, &origin).map_err(server)?;
 
-        let (run, ordinal) = (new_run.clone(), row.ordinal);
-        let finished = row.clone();
+        let (run, ordinal) = (Arc::clone(&new_run), row.ordinal);
         let ticket = self.db.write(move |c| {
-            sql::finish_checkpoint(c, ordinal, finished.size_bytes, &finished.manifest_sha256, None)?;
-            sql::insert_run(c, &run, Some(ordinal))
+            let run = sql::insert_run(c, &run, Some(ordinal))?;
+            sql::finish_checkpoint(c, ordinal, &written, None)?;
+            Ok(run)
         });
         let run_ordinal = ticket.wait().map_err(|e| {
             self.discard(&row);
@@ -387,8 +380,7 @@ impl Core {
         NewCheckpoint {
             run_id: run_id.into(),
             kind: CheckpointKind::State,
-            name: "start".to_owned(),
-            directory: String::new(),
+            name: "start".into(),
             seq,
             saved_at: now_millis(),
             user_metadata: None,
@@ -399,39 +391,34 @@ impl Core {
     fn write_pending(
         &self,
         state: &RunState,
-        mut new: NewCheckpoint,
+        new: NewCheckpoint,
         origin: &Origin,
-    ) -> Result<CheckpointRow, String> {
-        let ticket = {
-            let _guard = crate::sync::lock(&self.directories);
-            new.directory = self.free_directory(&new.run_id, folder(new.kind), &new.name);
-            let pending = new.clone();
-            self.db.write(move |c| sql::insert_checkpoint(c, &pending))
-        };
-        let ordinal = ticket.wait().map_err(|e| e.to_string())?;
-        let mut row = CheckpointRow {
-            ordinal,
-            new,
-            state: CheckpointState::Pending,
-            size_bytes: 0,
-            manifest_sha256: String::new(),
-            public: false,
-            expires_at: None,
-        };
-        let directory = self.layout.checkpoints().join(&row.new.directory);
-        let optimizer = row.new.kind.trains().then_some(&state.optimizer);
+    ) -> Result<(CheckpointRow, Written), String> {
+        let (ordinal, directory) = self.insert_pending(&new)?;
+        let optimizer = new.kind.trains().then_some(&state.optimizer);
         match checkpoint::write(&directory, origin, &state.adapter, optimizer) {
             Ok(written) => {
-                row.state = CheckpointState::Live;
-                row.size_bytes = written.size_bytes;
-                row.manifest_sha256 = written.manifest_sha256;
-                Ok(row)
+                let (state, size_bytes) = (CheckpointState::Live, written.size_bytes);
+                let row = CheckpointRow { ordinal, new, state, size_bytes, public: false, expires_at: None };
+                Ok((row, written))
             }
             Err(e) => {
-                self.discard(&row);
+                self.discard_files(ordinal, &directory);
                 Err(format!("{}: {e}", directory.display()))
             }
         }
+    }
+
+    /// Gives a checkpoint a directory of its own and a row that says that it is not finished. Blocks.
+    pub(crate) fn insert_pending(&self, new: &NewCheckpoint) -> Result<(u64, PathBuf), String> {
+        let (ticket, directory) = {
+            let _guard = crate::sync::lock(&self.directories);
+            let directory = self.free_directory(&new.run_id, folder(new.kind), &new.name);
+            let (pending, place) = (new.clone(), directory.clone());
+            (self.db.write(move |c| sql::insert_checkpoint(c, &pending, &place)), directory)
+        };
+        let ordinal = ticket.wait().map_err(|e| e.to_string())?;
+        Ok((ordinal, self.layout.checkpoints().join(directory)))
     }
 
     /// Saves a run's state and makes the run stand on it.
@@ -445,7 +432,7 @@ impl Core {
         let seq = new.seq;
         let origin = self.index().run(run_id).map(|run| new_run_origin(&run.new, seq));
         let origin = origin.ok_or_else(|| format!("training run {run_id} does not exist"))?;
-        let mut row = self.write_pending(state, new, &origin)?;
+        let (mut row, written) = self.write_pending(state, new, &origin)?;
         row.expires_at = expires_at;
 
         let (ticket, replaced, released) = {
@@ -460,20 +447,14 @@ impl Core {
             }
             let accepted = run.accepted_seq;
             let (run_ordinal, points) = (run.ordinal, run.take_points());
-            let (id, finished) = (run.new.run_id.clone(), row.clone());
+            let (id, ordinal) = (run.new.run_id.clone(), row.ordinal);
             let gone: Vec<u64> = replaced.iter().chain(&released).map(|gone| gone.ordinal).collect();
             let ticket = self.db.write(move |c| {
-                for ordinal in gone {
-                    sql::set_checkpoint_state(c, ordinal, CheckpointState::Removing)?;
+                for gone in gone {
+                    sql::set_checkpoint_state(c, gone, CheckpointState::Removing)?;
                 }
-                sql::finish_checkpoint(
-                    c,
-                    finished.ordinal,
-                    finished.size_bytes,
-                    &finished.manifest_sha256,
-                    finished.expires_at,
-                )?;
-                sql::set_standing(c, &id, Some(finished.ordinal))?;
+                sql::finish_checkpoint(c, ordinal, &written, expires_at)?;
+                sql::set_standing(c, &id, Some(ordinal))?;
                 metrics::append(c, run_ordinal, &points)?;
                 if clean { sql::mark_clean(c, &id, accepted) } else { Ok(()) }
             });
@@ -521,17 +502,16 @@ impl Core {
     ) -> Result<Arc<CheckpointRow>, String> {
         let origin = self.index().run(run_id).map(|run| new_run_origin(&run.new, new.seq));
         let origin = origin.ok_or_else(|| format!("training run {run_id} does not exist"))?;
-        let mut row = self.write_pending(state, new, &origin)?;
+        let (mut row, written) = self.write_pending(state, new, &origin)?;
         row.expires_at = expires_at;
         let row = Arc::new(row);
         let replaced = self.index().checkpoint(run_id, row.new.kind, &row.new.name).cloned();
-        let (finished, gone) = (Arc::clone(&row), replaced.as_ref().map(|gone| gone.ordinal));
+        let (ordinal, gone) = (row.ordinal, replaced.as_ref().map(|gone| gone.ordinal));
         let ticket = self.db.write(move |c| {
             if let Some(gone) = gone {
                 sql::set_checkpoint_state(c, gone, CheckpointState::Removing)?;
             }
-            let (ordinal, expires_at) = (finished.ordinal, finished.expires_at);
-            sql::finish_checkpoint(c, ordinal, finished.size_bytes, &finished.manifest_sha256, expires_at)
+            sql::finish_checkpoint(c, ordinal, &written, expires_at)
         });
         if let Err(error) = ticket.wait() {
             self.discard(&row);
@@ -552,7 +532,7 @@ impl Core {
 
     /// A directory below that of the checkpoints, where nothing lies yet. It usually bears the checkpoint's name; names
     /// can differ in case only, be replaced, or be as long as a file name can be.
-    pub(crate) fn free_directory(&self, run_id: &str, kind: &str, name: &str) -> String {
+    fn free_directory(&self, run_id: &str, kind: &str, name: &str) -> String {
         let parent = PathBuf::from(file_name(run_id)).join(kind);
         let base = match name.get(..200) {
             Some(start) if name.len() > 200 => {
@@ -598,9 +578,9 @@ pub(crate) fn folder(kind: CheckpointKind) -> &'static str {
 fn new_run_origin(run: &NewRun, last_seq: u64) -> Origin {
     Origin {
         run_id: run.run_id.to_string(),
-        base_model: run.base_model.clone(),
+        base_model: run.base_model.to_string(),
         lora: run.lora.clone(),
-        optimizer_config: run.optimizer_config.clone(),
+        optimizer_config: run.optimizer_config.as_ref().clone(),
         last_seq,
     }
 }

@@ -99,8 +99,8 @@ const RUNS_SQL: &str = "
 const CHECKPOINTS_SQL: &str = "
     CREATE TEMP TABLE model AS SELECT * FROM checkpoints WHERE state = 'live' LIMIT 1;
     WITH RECURSIVE n (k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < :checkpoints_of_run)
-    INSERT INTO checkpoints (run_id, kind, name, directory, state, seq, saved_at, size_bytes, manifest_sha256)
-        SELECT runs.run_id, kind, printf('step-%06d', k * 50), 'copy-' || runs.ordinal || '-' || k, state, k * 100,
+    INSERT INTO checkpoints (run_id, run, kind, name, directory, state, seq, saved_at, size_bytes, manifest_sha256)
+        SELECT runs.run_id, runs.ordinal, kind, printf('step-%06d', k * 50), 'copy-' || runs.ordinal || '-' || k, state, k * 100,
             saved_at, size_bytes, manifest_sha256
         FROM runs, n, model ORDER BY n.k, runs.ordinal;";
 
