@@ -9,6 +9,7 @@ use super::layout::Layout;
 use super::lora::{
     Adapter, Gradients, NamedTensor, TensorView, by_name, expect_none_left, same_layout, take_tensors, views,
 };
+use super::math::vectorized;
 
 /// Checks that a step with these settings is defined, in the single precision in which it is taken.
 fn validate(params: &AdamParams) -> Result<(), NnError> {
@@ -145,16 +146,23 @@ pub fn optim_step(
     };
     // Worked out twice rather than kept twice: first whether it can be done, then in place.
     let before = adapter.data.iter().zip(&gradients.data).zip(state.m.iter().zip(&state.v));
-    for ((value, grad), (m, v)) in before {
-        if !moved(*value, *grad, *m, *v).iter().all(|x| x.is_finite()) {
-            return Err(NnError::StepNotFinite);
-        }
+    let finite = vectorized(|| {
+        // To the end even where it fails early: a loop without a way out becomes vector code.
+        before.fold(true, |finite, ((value, grad), (m, v))| {
+            let [value, m, v] = moved(*value, *grad, *m, *v);
+            finite & value.is_finite() & m.is_finite() & v.is_finite()
+        })
+    });
+    if !finite {
+        return Err(NnError::StepNotFinite);
     }
     state.step = step;
     let moments = state.m.iter_mut().zip(state.v.iter_mut());
-    for ((value, grad), (m, v)) in adapter.data.iter_mut().zip(&gradients.data).zip(moments) {
-        [*value, *m, *v] = moved(*value, *grad, *m, *v);
-    }
+    vectorized(|| {
+        for ((value, grad), (m, v)) in adapter.data.iter_mut().zip(&gradients.data).zip(moments) {
+            [*value, *m, *v] = moved(*value, *grad, *m, *v);
+        }
+    });
     gradients.zero();
     Ok(StepMetrics { grad_norm })
 }
@@ -175,11 +183,13 @@ fn power(base: f64, exponent: u64) -> f64 {
 /// Euclidean norm in f64, in a fixed order.
 fn norm(values: &[f32]) -> f64 {
     let mut lanes = [0.0_f64; 8];
-    for chunk in values.chunks(8) {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(*value) * f64::from(*value);
+    vectorized(|| {
+        for chunk in values.chunks(8) {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*value) * f64::from(*value);
+            }
         }
-    }
+    });
     lanes.iter().sum::<f64>().sqrt()
 }
 

@@ -111,9 +111,9 @@ impl MergedModel {
         let config = &self.base.config;
         check_tokens(config, 0, "token", tokens)?;
         let (len, d, kv, vocab) = (tokens.len(), config.d_model, config.kv_width(), config.vocab_size);
-        let s = &mut workspace.sequence;
-        s.size(config, len, None);
-        layers_forward(&self.base, self.weights(), tokens, s);
+        let s = &mut workspace.stack;
+        s.size(config, &[tokens], None);
+        layers_forward(&self.base, self.weights(), &[tokens], s);
         let mut cache = self.cache(len);
         for (layer, activations) in cache.layers.iter_mut().zip(&s.layers) {
             for row in activations.qkv.chunks_exact(config.qkv_width()).take(len) {

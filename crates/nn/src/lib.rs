@@ -1,9 +1,11 @@
 //! The model and its arithmetic: no I/O.
 //!
 //! A Llama-style decoder whose frozen weights come from a seed, LoRA adapters over it, their gradients, and AdamW.
-//! Everything is `f32`. Each sequence is computed by itself, on one thread, and its gradients are added in the order
-//! given, so on one machine the results are the same bit for bit whatever is batched with what, however many threads
-//! there are and however many trainers run beside each other.
+//! Everything is `f32`. Short examples that follow each other in a batch are computed together; which, follows from the
+//! batch alone. Each such stack is computed on one thread, and the gradients are added in the stacks' order, so on one
+//! machine a batch gives the same results bit for bit however many threads there are, whatever other batches are
+//! computed beside it, and however many trainers there are. A batch that is split into several gives the same but for
+//! rounding.
 //!
 //! Matrices are row-major. A sequence of `T` tokens is a `T x width` matrix, a weight is `out x in`.
 

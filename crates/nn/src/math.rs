@@ -98,6 +98,13 @@ pub(crate) fn exp_f64(x: f64) -> f64 {
     sum * f64::from_bits(((1023 + n as i64) as u64) << 52)
 }
 
+/// Runs loops compiled for the widest vectors that the processor has. Nothing is contracted or reordered, so the bits of
+/// the result are the same on all of them.
+#[inline(always)]
+pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
 /// Sum with eight running totals: vector code, in an order that depends on the length only.
 #[inline(always)]
 pub(crate) fn sum_by(len: usize, term: impl Fn(usize) -> f32) -> f32 {

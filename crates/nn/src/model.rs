@@ -1,5 +1,7 @@
-//! The forward and backward passes over a batch of sequences.
+//! The forward and backward passes over a batch of sequences, several short ones at a time.
 #![allow(clippy::indexing_slicing)] // Buffers are sized for the sequence, and tokens validated, before use.
+
+use std::ops::Range;
 
 use super::attention::{attention, attention_backward};
 use super::base::BaseModel;
@@ -10,7 +12,7 @@ use super::loss::{Example, LossTerms, check_tokens, cross_entropy};
 use super::math;
 use super::ops::{rms_norm, rms_norm_backward, rope, softmax, swiglu, swiglu_backward};
 use super::threads::in_order;
-use super::workspace::{SequenceBuffers, Workspace};
+use super::workspace::{StackBuffers, Workspace};
 
 /// What the model says about one example.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,11 +42,9 @@ pub fn forward_with(
     loss: impl Fn(usize, &[f32]) -> LossTerms + Sync,
 ) -> Result<Vec<ExampleOutput>, NnError> {
     prepare(base, adapter, examples, workspace)?;
-    each(workspace, examples, &mut [], |index, example, merged, sequence, _| {
-        let logprobs = sequence_forward(base, merged, example, None, sequence);
-        let terms = loss(index, &logprobs);
-        check_terms(&terms, index, example)?;
-        Ok(ExampleOutput { logprobs, loss_sum: terms.loss_sum })
+    each(workspace, examples, &mut [], |stack, merged, buffers, _| {
+        let logprobs = stack_forward(base, merged, stack, None, buffers);
+        Ok(score(stack, logprobs, &loss)?.0)
     })
 }
 
@@ -97,12 +97,11 @@ fn add_gradients(
     loss: impl Fn(usize, &[f32]) -> LossTerms + Sync,
 ) -> Result<Vec<ExampleOutput>, NnError> {
     let rank = adapter.layout.lora.rank;
-    let outputs = each(workspace, examples, gradients, |index, example, merged, sequence, gradients| {
-        let logprobs = sequence_forward(base, merged, example, Some(rank), sequence);
-        let terms = loss(index, &logprobs);
-        check_terms(&terms, index, example)?;
-        sequence_backward(base, adapter, merged, example, &terms.d_logprobs, sequence, gradients);
-        Ok(ExampleOutput { logprobs, loss_sum: terms.loss_sum })
+    let outputs = each(workspace, examples, gradients, |stack, merged, buffers, gradients| {
+        let logprobs = stack_forward(base, merged, stack, Some(rank), buffers);
+        let (outputs, d_logprobs) = score(stack, logprobs, &loss)?;
+        stack_backward(base, adapter, merged, stack, &d_logprobs, buffers, gradients);
+        Ok(outputs)
     })?;
     if !gradients.iter().all(|g| g.is_finite()) {
         return Err(NnError::GradientsNotFinite);
@@ -110,22 +109,72 @@ fn add_gradients(
     Ok(outputs)
 }
 
-/// Does `work` for each example on as many threads as are free: it gets the index, the example, the merged weights,
-/// buffers, and room for the example's gradients, which are added to `sum` in the examples' order.
+/// Up to how many tokens of several examples are computed together: products of a few rows cost nearly as much as those
+/// of twice as many, for the weights have to come from memory. More would leave threads without work.
+const STACK: usize = 128;
+
+/// Consecutive examples that are computed together.
+#[derive(Clone, Copy)]
+struct Stack<'a> {
+    /// The index of the first.
+    first: usize,
+    examples: &'a [Example],
+}
+
+impl<'a> Stack<'a> {
+    /// All examples in stacks. They follow from the request alone, never from the number of threads.
+    fn all(examples: &'a [Example]) -> Vec<Self> {
+        let (mut stacks, mut first, mut tokens) = (Vec::new(), 0, 0);
+        for (index, example) in examples.iter().enumerate() {
+            tokens += example.tokens.len();
+            if index > first && tokens > STACK {
+                stacks.push(Self { first, examples: &examples[first..index] });
+                (first, tokens) = (index, example.tokens.len());
+            }
+        }
+        if first < examples.len() {
+            stacks.push(Self { first, examples: &examples[first..] });
+        }
+        stacks
+    }
+
+    fn sequences(&self) -> Vec<&'a [u32]> {
+        self.examples.iter().map(|example| example.tokens.as_slice()).collect()
+    }
+}
+
+/// Does `work` for each stack of examples on as many threads as are free: it gets the stack, the merged weights,
+/// buffers, and room for the stack's gradients, which are added to `sum` in the stacks' order.
 fn each(
     workspace: &mut Workspace,
     examples: &[Example],
     sum: &mut [f32],
-    work: impl Fn(usize, &Example, &[f32], &mut SequenceBuffers, &mut [f32]) -> Result<ExampleOutput, NnError>
-    + Sync,
+    work: impl Fn(Stack<'_>, &[f32], &mut StackBuffers, &mut [f32]) -> Result<Vec<ExampleOutput>, NnError> + Sync,
 ) -> Result<Vec<ExampleOutput>, NnError> {
-    let Workspace { threads, merged, sequence, others, spare, .. } = workspace;
-    let taken = threads.take(examples.len());
-    others.resize_with(others.len().max(taken.count - 1), SequenceBuffers::default);
-    let buffers = (sequence, &mut others[..taken.count - 1]);
-    in_order(buffers, spare, examples.len(), sum, |index, sequence, gradients| {
-        work(index, &examples[index], merged, sequence, gradients)
-    })
+    let stacks = Stack::all(examples);
+    let Workspace { threads, merged, stack, others, spare, .. } = workspace;
+    let taken = threads.take(stacks.len());
+    others.resize_with(others.len().max(taken.count - 1), StackBuffers::default);
+    let buffers = (stack, &mut others[..taken.count - 1]);
+    let outputs = in_order(buffers, spare, stacks.len(), sum, |index, buffers, gradients| {
+        work(stacks[index], merged, buffers, gradients)
+    })?;
+    Ok(outputs.into_iter().flatten().collect())
+}
+
+/// What is said of each example, and the derivatives of the loss by its log-probabilities.
+fn score(
+    stack: Stack<'_>,
+    logprobs: Vec<Vec<f32>>,
+    loss: &impl Fn(usize, &[f32]) -> LossTerms,
+) -> Result<(Vec<ExampleOutput>, Vec<Vec<f32>>), NnError> {
+    let examples = stack.examples.iter().zip(logprobs).enumerate().map(|(at, (example, logprobs))| {
+        let index = stack.first + at;
+        let terms = loss(index, &logprobs);
+        check_terms(&terms, index, example)?;
+        Ok((ExampleOutput { logprobs, loss_sum: terms.loss_sum }, terms.d_logprobs))
+    });
+    examples.collect()
 }
 
 /// The logits of what follows `tokens`: `vocab_size` values.
@@ -137,13 +186,13 @@ pub fn next_token_logits(
 ) -> Result<Vec<f32>, NnError> {
     check_tokens(&base.config, 0, "token", tokens)?;
     prepare(base, adapter, &[], workspace)?;
-    let Workspace { merged, sequence, .. } = workspace;
+    let Workspace { merged, stack, .. } = workspace;
     let len = tokens.len();
-    sequence.size(&base.config, len, None);
-    layers_forward(base, merged, tokens, sequence);
+    stack.size(&base.config, &[tokens], None);
+    layers_forward(base, merged, &[tokens], stack);
     let d = base.config.d_model;
     let mut logits = vec![0.0; base.config.vocab_size];
-    project(&base.groups.head, merged, 1, &sequence.normed[(len - 1) * d..len * d], &mut logits, false);
+    project(&base.groups.head, merged, 1, &stack.normed[(len - 1) * d..len * d], &mut logits, false);
     Ok(logits)
 }
 
@@ -180,13 +229,32 @@ fn check_terms(terms: &LossTerms, index: usize, example: &Example) -> Result<(),
     Ok(())
 }
 
-/// Runs the layers and the final norm; the activations stay in `s`.
-pub(crate) fn layers_forward(base: &BaseModel, merged: &[f32], tokens: &[u32], s: &mut SequenceBuffers) {
+/// The rows of each of so many sequences in a stack.
+fn ranges(lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize>> {
+    lengths.scan(0, |end, len| {
+        let start = *end;
+        *end += len;
+        Some(start..*end)
+    })
+}
+
+/// Rotates the queries and keys of a sequence; backwards when `inverse`.
+fn rotate(base: &BaseModel, len: usize, qkv: &mut [f32], inverse: bool) {
     let config = &base.config;
-    let (len, d, half) = (tokens.len(), config.d_model, config.head_width() / 2);
-    let (narrow, qkv_len, ff_len) = (len * d, len * config.qkv_width(), len * config.d_ff);
+    let half = config.head_width() / 2;
     let angles = (&base.rope_cos[..len * half], &base.rope_sin[..len * half]);
-    for (token, row) in tokens.iter().zip(s.x.chunks_exact_mut(d)) {
+    rope(qkv, config.qkv_width(), config.n_heads + config.n_kv_heads, half, angles, inverse);
+}
+
+/// Runs the layers and the final norm; the activations stay in `s`.
+///
+/// The rows of all sequences lie one after the other; only attention and its rotations tell them apart.
+pub(crate) fn layers_forward(base: &BaseModel, merged: &[f32], sequences: &[&[u32]], s: &mut StackBuffers) {
+    let config = &base.config;
+    let len = sequences.iter().map(|tokens| tokens.len()).sum();
+    let (d, qkv_width) = (config.d_model, config.qkv_width());
+    let (narrow, ff_len) = (len * d, len * config.d_ff);
+    for (token, row) in sequences.iter().copied().flatten().zip(s.x.chunks_exact_mut(d)) {
         row.copy_from_slice(&base.embedding[*token as usize * d..][..d]);
     }
     for (i, groups) in base.groups.layers.iter().enumerate() {
@@ -195,9 +263,11 @@ pub(crate) fn layers_forward(base: &BaseModel, merged: &[f32], tokens: &[u32], s
         let eps = config.norm_eps;
         rms_norm(&c.x[..narrow], base.norm(2 * i), eps, &mut c.normed, &mut c.rstd);
         project(&groups.qkv, merged, len, &c.normed, &mut c.qkv, false);
-        let rotated = config.n_heads + config.n_kv_heads;
-        rope(&mut c.qkv[..qkv_len], config.qkv_width(), rotated, half, angles, false);
-        attention(config, len, &c.qkv, &mut c.heads, &mut s.scores);
+        for rows in ranges(sequences.iter().map(|tokens| tokens.len())) {
+            let qkv = &mut c.qkv[rows.start * qkv_width..rows.end * qkv_width];
+            rotate(base, rows.len(), qkv, false);
+            attention(config, rows.len(), qkv, &mut c.heads[rows.start * d..], &mut s.scores);
+        }
         c.middle[..narrow].copy_from_slice(&c.x[..narrow]);
         project(&groups.o, merged, len, &c.heads, &mut c.middle, true);
         rms_norm(&c.middle[..narrow], base.norm(2 * i + 1), eps, &mut c.middle_normed, &mut c.middle_rstd);
@@ -210,52 +280,59 @@ pub(crate) fn layers_forward(base: &BaseModel, merged: &[f32], tokens: &[u32], s
     rms_norm(&s.x[..narrow], last, config.norm_eps, &mut s.normed, &mut s.rstd);
 }
 
-/// Runs the model on one example. Gives the log-probabilities of the targets and leaves all probabilities in
+/// Runs the model on a stack. Gives the log-probabilities of each example's targets and leaves all probabilities in
 /// `s.logits`. With a `rank`, room for the backward pass is made too.
-fn sequence_forward(
+fn stack_forward(
     base: &BaseModel,
     merged: &[f32],
-    example: &Example,
+    stack: Stack<'_>,
     rank: Option<usize>,
-    s: &mut SequenceBuffers,
-) -> Vec<f32> {
-    let (len, vocab) = (example.tokens.len(), base.config.vocab_size);
-    s.size(&base.config, len, rank);
-    layers_forward(base, merged, &example.tokens, s);
+    s: &mut StackBuffers,
+) -> Vec<Vec<f32>> {
+    let (sequences, vocab) = (stack.sequences(), base.config.vocab_size);
+    s.size(&base.config, &sequences, rank);
+    layers_forward(base, merged, &sequences, s);
+    let len = sequences.iter().map(|tokens| tokens.len()).sum();
     project(&base.groups.head, merged, len, &s.normed, &mut s.logits, false);
-    let mut logprobs = Vec::with_capacity(example.targets.len());
-    let rows = s.logits.chunks_exact_mut(vocab).zip(example.targets.chunks_exact(example.width()));
-    for (row, targets) in rows {
-        let start = logprobs.len();
-        logprobs.extend(targets.iter().map(|target| row[*target as usize]));
-        let (max, sum) = softmax(row, vocab);
-        let log_sum = math::ln(f64::from(sum)) as f32;
-        for logprob in &mut logprobs[start..] {
-            *logprob = *logprob - max - log_sum;
+    let mut rows = s.logits.chunks_exact_mut(vocab);
+    let mut of_example = |example: &Example| {
+        let mut logprobs = Vec::with_capacity(example.targets.len());
+        for (targets, row) in example.targets.chunks_exact(example.width()).zip(&mut rows) {
+            let start = logprobs.len();
+            logprobs.extend(targets.iter().map(|target| row[*target as usize]));
+            let (max, sum) = softmax(row, vocab);
+            let log_sum = math::ln(f64::from(sum)) as f32;
+            for logprob in &mut logprobs[start..] {
+                *logprob = *logprob - max - log_sum;
+            }
         }
-    }
-    logprobs
+        logprobs
+    };
+    stack.examples.iter().map(&mut of_example).collect()
 }
 
-/// Writes all gradients of one example, whose forward pass has just run in `s`.
-fn sequence_backward(
+/// Writes all gradients of a stack, whose forward pass has just run in `s`.
+fn stack_backward(
     base: &BaseModel,
     adapter: &Adapter,
     merged: &[f32],
-    example: &Example,
-    d_logprobs: &[f32],
-    s: &mut SequenceBuffers,
+    stack: Stack<'_>,
+    d_logprobs: &[Vec<f32>],
+    s: &mut StackBuffers,
     gradients: &mut [f32],
 ) {
     let config = &base.config;
     let (groups, lora) = (&adapter.layout.groups, &adapter.layout.lora);
-    let (len, vocab, half) = (example.tokens.len(), config.vocab_size, config.head_width() / 2);
-    let (narrow, qkv_len, ff_len) = (len * config.d_model, len * config.qkv_width(), len * config.d_ff);
-    let angles = (&base.rope_cos[..len * half], &base.rope_sin[..len * half]);
+    let lengths = || stack.examples.iter().map(|example| example.tokens.len());
+    let (len, vocab) = (lengths().sum(), config.vocab_size);
+    let (d, qkv_width) = (config.d_model, config.qkv_width());
+    let (narrow, ff_len) = (len * d, len * config.d_ff);
 
     // d logp(target) / d logits = onehot(target) - probabilities.
-    let width = example.width();
-    let targets = example.targets.chunks_exact(width).zip(d_logprobs.chunks_exact(width));
+    let targets = stack.examples.iter().zip(d_logprobs).flat_map(|(example, d_logprobs)| {
+        let width = example.width();
+        example.targets.chunks_exact(width).zip(d_logprobs.chunks_exact(width))
+    });
     for (row, (targets, ds)) in s.logits.chunks_exact_mut(vocab).zip(targets) {
         let total: f32 = ds.iter().sum();
         for p in row.iter_mut() {
@@ -290,10 +367,13 @@ fn sequence_backward(
 
         lora_gradients(&g.o, adapter, len, (&c.heads, &s.dx), gradients, &mut s.low_rank);
         project_backward(&g.o, merged, len, &s.dx, &mut s.d_narrow);
-        let scratch = (&mut s.scores[..], &mut s.d_scores[..]);
-        attention_backward(config, len, &c.qkv, &s.d_narrow, &mut s.d_wide, scratch);
-        let rotated = config.n_heads + config.n_kv_heads;
-        rope(&mut s.d_wide[..qkv_len], config.qkv_width(), rotated, half, angles, true);
+        for rows in ranges(lengths()) {
+            let span = rows.start * qkv_width..rows.end * qkv_width;
+            let (qkv, d_qkv) = (&c.qkv[span.clone()], &mut s.d_wide[span]);
+            let scratch = (&mut s.scores[..], &mut s.d_scores[..]);
+            attention_backward(config, rows.len(), qkv, &s.d_narrow[rows.start * d..], d_qkv, scratch);
+            rotate(base, rows.len(), d_qkv, true);
+        }
         lora_gradients(&g.qkv, adapter, len, (&c.normed, &s.d_wide), gradients, &mut s.low_rank);
         if i == 0 {
             // Nothing below the first layer is trained.

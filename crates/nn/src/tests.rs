@@ -156,35 +156,72 @@ fn single_entries_of_the_gradient_match_finite_differences() {
 }
 
 #[test]
-fn batching_accumulating_and_repeating_change_no_bit() {
+fn repeating_changes_no_bit_whatever_was_computed_before_or_beside() {
     let base = nano();
     let adapter = stirred(&base, &lora(8));
     let [a, b] = two_examples();
-    let mut workspace = Workspace::new();
-    let run = |batches: &[&[Example]], workspace: &mut Workspace| {
+    let batch = [a.clone(), b];
+    let run = |workspace: &mut Workspace| {
         let mut gradients = Gradients::zeros(adapter.layout());
-        let mut outputs = Vec::new();
-        for batch in batches {
-            outputs.extend(forward_backward(&base, &adapter, batch, workspace, &mut gradients).unwrap());
-        }
+        let outputs = forward_backward(&base, &adapter, &batch, workspace, &mut gradients).unwrap();
         (outputs, bits(&gradients))
     };
-    let together = run(&[&[a.clone(), b.clone()]], &mut workspace);
-    // The workspace now holds what the last run left in it; a fresh one holds nothing.
-    assert_eq!(together, run(&[std::slice::from_ref(&a), std::slice::from_ref(&b)], &mut workspace));
-    assert_eq!(together, run(&[&[a.clone(), b.clone()]], &mut Workspace::new()));
+    let mut workspace = Workspace::new();
+    let first = run(&mut workspace);
+    // The workspace now holds what other work left in it; a fresh one holds nothing.
+    forward(&base, &adapter, &windows(TEXT, 40), &mut workspace).unwrap();
+    assert!(first == run(&mut workspace));
+    assert!(first == run(&mut Workspace::new()));
     let elsewhere = std::thread::scope(|scope| {
-        let thread = || run(&[&[a.clone(), b.clone()]], &mut Workspace::new());
-        let handles: Vec<_> = (0..2).map(|_| scope.spawn(thread)).collect();
+        let handles: Vec<_> = (0..2).map(|_| scope.spawn(|| run(&mut Workspace::new()))).collect();
         handles.into_iter().map(|handle| handle.join().unwrap()).collect::<Vec<_>>()
     });
-    assert!(elsewhere.iter().all(|result| *result == together));
-    let alone = forward(&base, &adapter, std::slice::from_ref(&b), &mut workspace).unwrap();
-    assert_eq!(alone[0], together.0[1]);
+    assert!(elsewhere.iter().all(|result| *result == first));
     let mut zeroed = Gradients::zeros(adapter.layout());
     forward_backward(&base, &adapter, &[a], &mut workspace, &mut zeroed).unwrap();
     zeroed.zero();
     assert_eq!(zeroed, Gradients::zeros(adapter.layout()));
+}
+
+#[test]
+fn a_batch_is_the_sum_of_its_examples() {
+    let base = nano();
+    let adapter = stirred(&base, &lora(8));
+    // Stacks of several examples, of one, and one longer than a stack.
+    let mut batch = windows(TEXT, 31);
+    batch.push(Example::next_token(&bytes(&TEXT.repeat(2))));
+    batch.extend(two_examples());
+    batch.push(Example::next_token(&bytes("ab")));
+    let mut workspace = Workspace::new();
+    let mut run = |batches: &[&[Example]]| {
+        let mut gradients = Gradients::zeros(adapter.layout());
+        let pass = |batch: &&[Example]| {
+            forward_backward(&base, &adapter, batch, &mut workspace, &mut gradients).unwrap()
+        };
+        let outputs: Vec<ExampleOutput> = batches.iter().flat_map(pass).collect();
+        (outputs, gradients)
+    };
+    let together = run(&[&batch]);
+    let each: Vec<&[Example]> = batch.chunks(1).collect();
+    for parts in [each, batch.chunks(3).collect()] {
+        let apart = run(&parts);
+        assert_eq!(apart.0.len(), together.0.len());
+        for (apart, together) in apart.0.iter().zip(&together.0) {
+            for (a, b) in apart.logprobs.iter().zip(&together.logprobs) {
+                assert!((a - b).abs() <= 1e-5 * b.abs() + 1e-5, "{a} {b}");
+            }
+        }
+        // They differ by the order of summation only.
+        let distance = |a: &[f32], b: &[f32]| {
+            let squares = |x: f32| f64::from(x) * f64::from(x);
+            let apart: f64 = a.iter().zip(b).map(|(a, b)| squares(a - b)).sum();
+            (apart / b.iter().map(|b| squares(*b)).sum::<f64>()).sqrt()
+        };
+        for (a, b) in apart.1.tensors().zip(together.1.tensors()) {
+            let distance = distance(a.data, b.data);
+            assert!(distance < 1e-5, "{}: {distance}", a.name);
+        }
+    }
 }
 
 #[test]

@@ -1,14 +1,15 @@
-//! Several threads for the examples of one pass, with the same results for any number of them.
+//! Several threads for the stacks of examples of one pass, with the same results for any number of threads.
 //!
-//! Every example's gradients are worked out by themselves and added to the sum in the examples' order, so nothing
-//! hangs on which thread took which example, nor on how many there were.
+//! Every stack's gradients are worked out by themselves and added to the sum in the stacks' order, so nothing hangs on
+//! which thread took which stack, nor on how many threads there were.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::error::NnError;
-use super::workspace::SequenceBuffers;
+use super::math::vectorized;
+use super::workspace::StackBuffers;
 
 /// How many threads compute at a time: shared by all trainers, so that passes side by side take one core each, and a
 /// pass by itself takes all.
@@ -53,38 +54,38 @@ impl Drop for Taken<'_> {
 
 /// What the threads of a pass share.
 struct Progress<'a, T> {
-    /// How many examples there are.
+    /// How many stacks there are.
     count: usize,
-    /// How many examples may be under way or wait for their turn: bounds the memory for their gradients.
+    /// How many stacks may be under way or wait for their turn: bounds the memory for their gradients.
     window: usize,
     state: Mutex<State<'a, T>>,
     moved: Condvar,
 }
 
 struct State<'a, T> {
-    /// The next example to be taken.
+    /// The next stack to be taken.
     next: usize,
-    /// What came of the examples whose gradients are added.
+    /// What came of the stacks whose gradients are added.
     done: Vec<T>,
-    /// Examples that are ready before their turn.
+    /// Stacks that are ready before their turn.
     early: BTreeMap<usize, (T, Vec<f32>)>,
     sum: &'a mut [f32],
     spare: &'a mut Vec<Vec<f32>>,
-    /// The first example that failed.
+    /// The first stack that failed.
     failed: Option<(usize, NnError)>,
-    /// A thread panicked; nobody may wait for its example.
+    /// A thread panicked; nobody may wait for its stack.
     abandoned: bool,
 }
 
-/// Does `work` for the examples `0..count`, each thread with buffers of its own. It gets the example's index, the
-/// buffers, and room for the example's gradients, as long as `sum`, all of which it has to overwrite. They are added to
-/// `sum` in the examples' order, up to the first that fails.
+/// Does `work` for the stacks `0..count`, each thread with buffers of its own. It gets the stack's index, the buffers,
+/// and room for the stack's gradients, as long as `sum`, all of which it has to overwrite. They are added to `sum` in the
+/// stacks' order, up to the first that fails.
 pub(crate) fn in_order<T: Send>(
-    buffers: (&mut SequenceBuffers, &mut [SequenceBuffers]),
+    buffers: (&mut StackBuffers, &mut [StackBuffers]),
     spare: &mut Vec<Vec<f32>>,
     count: usize,
     sum: &mut [f32],
-    work: impl Fn(usize, &mut SequenceBuffers, &mut [f32]) -> Result<T, NnError> + Sync,
+    work: impl Fn(usize, &mut StackBuffers, &mut [f32]) -> Result<T, NnError> + Sync,
 ) -> Result<Vec<T>, NnError> {
     let (own, others) = buffers;
     let window = 2 * (1 + others.len());
@@ -105,11 +106,11 @@ pub(crate) fn in_order<T: Send>(
 }
 
 impl<T: Send> Progress<'_, T> {
-    /// Works on one example after the other until none is left.
+    /// Works on one stack after the other until none is left.
     fn serve(
         &self,
-        buffers: &mut SequenceBuffers,
-        work: &impl Fn(usize, &mut SequenceBuffers, &mut [f32]) -> Result<T, NnError>,
+        buffers: &mut StackBuffers,
+        work: &impl Fn(usize, &mut StackBuffers, &mut [f32]) -> Result<T, NnError>,
     ) {
         let _watch = Watch(self);
         while let Some((index, mut gradients)) = self.take() {
@@ -120,7 +121,7 @@ impl<T: Send> Progress<'_, T> {
         }
     }
 
-    /// The next example, and room for its gradients.
+    /// The next stack, and room for its gradients.
     fn take(&self) -> Option<(usize, Vec<f32>)> {
         let mut state = lock(&self.state);
         loop {
@@ -141,7 +142,7 @@ impl<T: Send> Progress<'_, T> {
         Some((index, gradients))
     }
 
-    /// Adds an example's gradients, and those that waited for it.
+    /// Adds a stack's gradients, and those that waited for it.
     fn add(&self, index: usize, output: T, gradients: Vec<f32>) {
         let mut state = lock(&self.state);
         state.early.insert(index, (output, gradients));
@@ -150,9 +151,11 @@ impl<T: Send> Progress<'_, T> {
             let turn = state.done.len();
             state.early.remove(&turn)
         } {
-            for (sum, value) in state.sum.iter_mut().zip(&gradients) {
-                *sum += value;
-            }
+            vectorized(|| {
+                for (sum, value) in state.sum.iter_mut().zip(&gradients) {
+                    *sum += value;
+                }
+            });
             state.done.push(output);
             state.spare.push(gradients);
         }
@@ -195,9 +198,9 @@ mod tests {
     fn sum(threads: usize, count: usize, fails: &[usize]) -> (Result<Vec<usize>, NnError>, Vec<f32>) {
         let mut sum = vec![1.0; 3];
         let mut others = Vec::new();
-        others.resize_with(threads - 1, SequenceBuffers::default);
+        others.resize_with(threads - 1, StackBuffers::default);
         let result = in_order(
-            (&mut SequenceBuffers::default(), &mut others),
+            (&mut StackBuffers::default(), &mut others),
             &mut Vec::new(),
             count,
             &mut sum,
@@ -237,8 +240,8 @@ mod tests {
     #[test]
     #[should_panic]
     fn a_panic_ends_the_pass() {
-        let mut others = [SequenceBuffers::default()];
-        let buffers = (&mut SequenceBuffers::default(), &mut others[..]);
+        let mut others = [StackBuffers::default()];
+        let buffers = (&mut StackBuffers::default(), &mut others[..]);
         let _ = in_order(buffers, &mut Vec::new(), 9, &mut [0.0], |i, _, _| {
             if i == 0 {
                 panic!("on purpose");

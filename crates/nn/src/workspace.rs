@@ -17,10 +17,10 @@ pub struct Workspace {
     /// The gradients before a pass, should it fail.
     pub(super) before: Vec<f32>,
     /// Of the calling thread.
-    pub(super) sequence: SequenceBuffers,
+    pub(super) stack: StackBuffers,
     /// Of the other threads of a pass.
-    pub(super) others: Vec<SequenceBuffers>,
-    /// Gradients of single examples.
+    pub(super) others: Vec<StackBuffers>,
+    /// Gradients of single stacks.
     pub(super) spare: Vec<Vec<f32>>,
 }
 
@@ -53,9 +53,9 @@ pub(crate) struct LayerCache {
     pub(super) active: Vec<f32>,
 }
 
-/// Buffers for one sequence of `T` tokens; longer ones may lie in them from before, so lengths are not to be relied on.
+/// Buffers for sequences of `T` tokens in all; longer ones may lie in them from before, so lengths are not to be relied on.
 #[derive(Debug, Default)]
-pub(crate) struct SequenceBuffers {
+pub(crate) struct StackBuffers {
     pub(super) layers: Vec<LayerCache>,
     /// Output of the last layer: `T x d_model`, its RMSNorm and reciprocal root mean squares.
     pub(super) x: Vec<f32>,
@@ -97,7 +97,7 @@ impl Workspace {
             threads,
             merged: Vec::new(),
             before: Vec::new(),
-            sequence: SequenceBuffers::default(),
+            stack: StackBuffers::default(),
             others: Vec::new(),
             spare: Vec::new(),
         }
@@ -109,9 +109,11 @@ impl Workspace {
     }
 }
 
-impl SequenceBuffers {
-    /// Makes room for a sequence of `len` tokens; for the backward pass too if it has a `rank`.
-    pub(crate) fn size(&mut self, config: &ModelConfig, len: usize, rank: Option<usize>) {
+impl StackBuffers {
+    /// Makes room for a stack of sequences; for the backward pass too if it has a `rank`.
+    pub(crate) fn size(&mut self, config: &ModelConfig, sequences: &[&[u32]], rank: Option<usize>) {
+        let len: usize = sequences.iter().map(|tokens| tokens.len()).sum();
+        let longest = sequences.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         let (narrow, qkv, ff) = (len * config.d_model, len * config.qkv_width(), len * config.d_ff);
         if self.layers.len() < config.n_layers {
             self.layers.resize_with(config.n_layers, LayerCache::default);
@@ -132,9 +134,9 @@ impl SequenceBuffers {
         grow(&mut self.normed, narrow);
         grow(&mut self.rstd, len);
         grow(&mut self.logits, len * config.vocab_size);
-        grow(&mut self.scores, super::attention::score_len(len));
+        grow(&mut self.scores, super::attention::score_len(longest));
         if let Some(rank) = rank {
-            grow(&mut self.d_scores, super::attention::score_len(len));
+            grow(&mut self.d_scores, super::attention::score_len(longest));
             grow(&mut self.dx, narrow);
             grow(&mut self.d_narrow, narrow);
             grow(&mut self.d_wide, qkv.max(2 * ff));
