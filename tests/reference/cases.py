@@ -69,7 +69,13 @@ CASES = {
         case("dro", "dro", policy(), beta=0.05),
         case("dro, beta 1.5", "dro", policy(weights=WEIGHTS), beta=1.5),
     ],
-    "tiny-llama-1m": [case("cross_entropy", "cross_entropy", PLAIN)],
+    "tiny-llama-1m": [
+        case("cross_entropy", "cross_entropy", PLAIN),
+        case("importance_sampling", "importance_sampling", policy()),
+        case("ppo", "ppo", policy(), **clip(0.8, 1.2)),
+        case("cispo", "cispo", policy(), **clip(0.0, 4.0)),
+        case("dro", "dro", policy(), beta=0.05),
+    ],
 }
 
 RANKS = {"nano-llama": 4, "tiny-llama-1m": 2}
@@ -84,13 +90,15 @@ _STEP = {
     "grad_clip_norm": 0.0,
 }
 
+_ALL = {**_STEP, "beta1": 0.8, "beta2": 0.99, "eps": 1e-4, "weight_decay": 0.1, "grad_clip_norm": 2.0}
+
 STEPS = 5
 OPTIMIZERS = {
     "nano-llama": {
         "plain": _STEP,
         "clipped": {**_STEP, "grad_clip_norm": 0.5},
         "decayed": {**_STEP, "weight_decay": 0.3},
-        "all": {**_STEP, "beta1": 0.8, "beta2": 0.99, "eps": 1e-4, "weight_decay": 0.1, "grad_clip_norm": 2.0},
+        "all": _ALL,
     },
-    "tiny-llama-1m": {},
+    "tiny-llama-1m": {"all": _ALL},
 }

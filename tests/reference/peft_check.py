@@ -29,7 +29,7 @@ class Service:
         self.url = url
 
     def post(self, path, body):
-        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json", "X-API-Key": "tml-reference"}
         request = urllib.request.Request(f"{self.url}/api/v1/{path}", data, headers)
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)

@@ -1,12 +1,13 @@
 //! A service by itself: `serve DATA_DIR [PORT [MEMORY_LIMIT [--faults]]]`. Prints its address, then runs until it is stopped.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use retinker_local::{LocalConfig, LocalService};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).init();
     let mut arguments = std::env::args().skip(1);
     let data_dir = arguments.next().ok_or("usage: serve DATA_DIR [PORT [MEMORY_LIMIT [--faults]]]")?;
     let mut config = LocalConfig::new(data_dir);

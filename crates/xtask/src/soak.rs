@@ -2,19 +2,21 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::reference;
 use crate::shell::{self, cargo, command, root, run, step, target_dir};
 use crate::up;
 
 /// How often the service is killed when nothing else is said.
 const KILLS: &str = "300";
 
-/// Kills, cut-off restores, a storm of faults, fuzzing; the report is docs/soak.md.
+/// The reference implementations, kills, cut-off restores, a storm of faults, fuzzing; the report is docs/soak.md.
 pub fn run_soak(args: &[String]) -> Result<()> {
     let kills = match args {
         [] => KILLS,
         [option, count] if option == "--kills" && count.parse::<u32>().is_ok() => count,
         _ => bail!("usage: cargo xtask soak [--kills N]"),
     };
+    reference::run_reference(&[])?;
     let binary = up::binary()?;
     run(cargo().args(["build", "--release", "--package", "retinker-tests", "--bin", "soak"]))?;
     let of_service =

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use retinker::client::{ServiceClient, TrainingClient};
-use retinker::wire::run::TrainingRunsResponse;
+use retinker::wire::run::{CheckpointsResponse, TrainingRunsResponse};
 use retinker::wire::training::AdamParams;
 use retinker_tests::http::Connection;
 use retinker_tests::random::Random;
 use retinker_tests::service::ServiceProcess;
 
 use crate::SPAN;
-use crate::stored::RUNS;
+use crate::stored::{CHECKPOINTS_OF_RUN, RUNS};
 use crate::training::{self, Load};
 
 /// Runs on a page.
@@ -26,6 +26,7 @@ pub(crate) const CONNECTIONS: (u64, u64) = (8, 4);
 /// What was measured.
 pub(crate) struct Calls {
     pub(crate) pages: Latencies,
+    pub(crate) checkpoint_pages: Latencies,
     pub(crate) page_rps: f64,
     pub(crate) heartbeat_rps: f64,
     pub(crate) retrieve_rps: f64,
@@ -39,8 +40,9 @@ pub(crate) async fn measure(service: &ServiceProcess) -> Result<Calls> {
     eprintln!("reading pages");
     let order = full_listing(url).await?;
     let pages = Latencies::new(read_pages(url, &order).await?);
+    let checkpoint_pages = Latencies::new(read_checkpoint_pages(url).await?);
     let page_rps = rate(CONNECTIONS.1, url, async |connection, random| {
-        let offset = random_offset(random);
+        let offset = random_offset(random, RUNS);
         connection.get(&format!("training_runs?limit={PAGE}&offset={offset}")).await.map(|_| ())
     })
     .await?;
@@ -72,11 +74,11 @@ pub(crate) async fn measure(service: &ServiceProcess) -> Result<Calls> {
     one?;
     two?;
     let while_training = Latencies::new(took?);
-    Ok(Calls { pages, page_rps, heartbeat_rps, retrieve_rps, while_training })
+    Ok(Calls { pages, checkpoint_pages, page_rps, heartbeat_rps, retrieve_rps, while_training })
 }
 
-fn random_offset(random: &mut Random) -> usize {
-    (random.next() % (RUNS - PAGE as u64 + 1)) as usize
+fn random_offset(random: &mut Random, of: u64) -> usize {
+    (random.next() % (of - PAGE as u64 + 1)) as usize
 }
 
 fn ids(page: &[u8]) -> Result<Vec<String>> {
@@ -105,13 +107,30 @@ async fn read_pages(url: &str, order: &[String]) -> Result<Vec<Duration>> {
     let mut random = Random(1);
     let mut took = Vec::with_capacity(PAGES);
     for _ in 0..PAGES {
-        let offset = random_offset(&mut random);
+        let offset = random_offset(&mut random, RUNS);
         let path = format!("training_runs?limit={PAGE}&offset={offset}");
         let start = Instant::now();
         let page = connection.get(&path).await?;
         took.push(start.elapsed());
         let expected = order.get(offset..offset + PAGE);
         ensure!(Some(ids(page)?.as_slice()) == expected, "the page at {offset} is not that of the listing");
+    }
+    Ok(took)
+}
+
+/// How long random pages of everybody's checkpoints take, each of which has to be whole.
+async fn read_checkpoint_pages(url: &str) -> Result<Vec<Duration>> {
+    let mut connection = Connection::open(url).await?;
+    let mut random = Random(3);
+    let mut took = Vec::with_capacity(PAGES);
+    for _ in 0..PAGES {
+        let offset = random_offset(&mut random, RUNS * CHECKPOINTS_OF_RUN);
+        let start = Instant::now();
+        let page = connection.get(&format!("checkpoints?limit={PAGE}&offset={offset}")).await?;
+        took.push(start.elapsed());
+        let page: CheckpointsResponse = serde_json::from_slice(page)?;
+        let found = page.checkpoints.len();
+        ensure!(found == PAGE, "the page of checkpoints at {offset} holds {found}, not {PAGE}");
     }
     Ok(took)
 }
@@ -159,7 +178,7 @@ async fn calls_while_training(url: &str, heartbeat: &str, span: Duration) -> Res
     let mut took = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < span {
-        let path = format!("training_runs?limit={PAGE}&offset={}", random_offset(&mut random));
+        let path = format!("training_runs?limit={PAGE}&offset={}", random_offset(&mut random, RUNS));
         let start = Instant::now();
         connection.get(&path).await?;
         took.push(start.elapsed());

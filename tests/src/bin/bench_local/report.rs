@@ -27,11 +27,12 @@ enum Bound {
 }
 
 /// What the service is to reach on two cores.
-const TARGETS: [(&str, Bound); 7] = [
+const TARGETS: [(&str, Bound); 8] = [
     ("heartbeat_rps", Bound::AtLeast(20_000.0)),
     ("retrieve_rps", Bound::AtLeast(20_000.0)),
     ("run_page_rps", Bound::AtLeast(2_000.0)),
     ("run_page_ms_max", Bound::AtMost(10.0)),
+    ("checkpoint_page_ms_max", Bound::AtMost(10.0)),
     ("api_ms_p99_while_training", Bound::AtMost(50.0)),
     ("startup_seconds", Bound::AtMost(1.0)),
     ("train_tokens_ratio_vs_torch", Bound::AtLeast(1.2)),
@@ -57,7 +58,7 @@ impl Report {
 
     /// Adds the calls.
     pub(crate) fn calls(&mut self, stored: &Stored, calls: &Calls) {
-        let Calls { pages, page_rps, heartbeat_rps, retrieve_rps, while_training } = calls;
+        let Calls { pages, checkpoint_pages, page_rps, heartbeat_rps, retrieve_rps, while_training } = calls;
         let (small, large) = CONNECTIONS;
         let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
         let unknown = || "not known on this system".to_owned();
@@ -72,6 +73,8 @@ impl Report {
             ("page of runs, median".to_owned(), format!("{:.2} ms", pages.ms(0.5))),
             ("page of runs, 99th percentile".to_owned(), format!("{:.2} ms", pages.ms(0.99))),
             ("page of runs, longest".to_owned(), format!("{:.2} ms", pages.ms(1.0))),
+            ("page of checkpoints, median".to_owned(), format!("{:.2} ms", checkpoint_pages.ms(0.5))),
+            ("page of checkpoints, longest".to_owned(), format!("{:.2} ms", checkpoint_pages.ms(1.0))),
             (
                 "call while two runs train, 99th percentile".to_owned(),
                 format!("{:.2} ms", while_training.ms(0.99)),
@@ -93,7 +96,8 @@ impl Report {
              compression, on kept connections that send the next request when the answer is there. Rates are over \
              {} s. A start is from the start of the process until it says where it listens.\n\n\
              A page is `GET /api/v1/training_runs?limit={PAGE}` with a uniformly random offset; for the latencies \
-             {PAGES} were read one after the other, and each was held against its part of one full listing. The \
+             {PAGES} were read one after the other, and each was held against its part of one full listing. Pages of \
+             checkpoints are those of `GET /api/v1/checkpoints`, as many. The \
              futures are those of {RESULTS} optimizer steps, read at random. The {} calls made while two runs trained \
              on all cores were pages and heartbeats by turns.\n\n",
             RUNS / RUNS_OF_SESSION,
@@ -106,6 +110,7 @@ impl Report {
         self.put("run_page_rps", *page_rps);
         self.put("run_page_ms_p99", pages.ms(0.99));
         self.put("run_page_ms_max", pages.ms(1.0));
+        self.put("checkpoint_page_ms_max", checkpoint_pages.ms(1.0));
         self.put("api_ms_p99_while_training", while_training.ms(0.99));
         self.put("startup_seconds", stored.start().as_secs_f64());
     }
