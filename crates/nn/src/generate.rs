@@ -11,7 +11,7 @@ use super::base::BaseModel;
 use super::config::ModelConfig;
 use super::error::NnError;
 use super::layout::Group;
-use super::linear::{merge, project};
+use super::linear::{ROWS, merge, project};
 use super::lora::Adapter;
 use super::loss::check_tokens;
 use super::math::sum_by;
@@ -122,9 +122,11 @@ impl MergedModel {
         }
         cache.len = len;
         let head = &self.base.groups.head;
-        let mut scores = vec![0.0; if scored { len * vocab } else { 0 }];
+        let mut scores = Vec::new();
         if scored {
+            scores.resize(len.max(ROWS) * vocab, 0.0);
             project(head, self.weights(), len, &s.normed, &mut scores, false);
+            scores.truncate(len * vocab);
         }
         let mut next = vec![0.0; vocab];
         project_rows(head, self.weights(), &s.normed[(len - 1) * d..len * d], &mut next, false);

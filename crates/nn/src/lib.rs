@@ -4,8 +4,8 @@
 //! Everything is `f32`. Short examples that follow each other in a batch are computed together; which, follows from the
 //! batch alone. Each such stack is computed on one thread, and the gradients are added in the stacks' order, so on one
 //! machine a batch gives the same results bit for bit however many threads there are, whatever other batches are
-//! computed beside it, and however many trainers there are. A batch that is split into several gives the same but for
-//! rounding.
+//! computed beside it, and however many trainers there are. A batch that is split into several gives the same
+//! log-probabilities; the sums of their gradients differ by rounding.
 //!
 //! Matrices are row-major. A sequence of `T` tokens is a `T x width` matrix, a weight is `out x in`.
 

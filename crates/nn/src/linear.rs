@@ -27,7 +27,11 @@ pub(crate) fn merge(base: &BaseModel, adapter: &Adapter, merged: &mut [f32]) {
     }
 }
 
-/// `out = x W^T`, or `out += x W^T` when `accumulate`, of `len` rows.
+/// How few rows a product has at least. `gemm` sums in another order where a result is very small; with these rows, of
+/// which only the first may mean anything, the bits of a row do not depend on how many there are.
+pub(crate) const ROWS: usize = 16;
+
+/// `out = x W^T`, or `out += x W^T` when `accumulate`, of `len` rows; both have room for [`ROWS`] at least.
 pub(crate) fn project(
     group: &Group,
     merged: &[f32],
@@ -37,14 +41,16 @@ pub(crate) fn project(
     accumulate: bool,
 ) {
     let weight = View::new(&merged[group.weight..], group.output, group.input);
-    let x = View::new(x, len, group.input);
-    matmul(ViewMut::new(out, len, group.output), x, weight.t(), 1.0, accumulate);
+    let rows = len.max(ROWS);
+    let x = View::new(x, rows, group.input);
+    matmul(ViewMut::new(out, rows, group.output), x, weight.t(), 1.0, accumulate);
 }
 
-/// `dx = dy W`: the gradient by the input.
+/// `dx = dy W`: the gradient by the input, of `len` rows; both have room for [`ROWS`] at least.
 pub(crate) fn project_backward(group: &Group, merged: &[f32], len: usize, dy: &[f32], dx: &mut [f32]) {
     let weight = View::new(&merged[group.weight..], group.output, group.input);
-    matmul(ViewMut::new(dx, len, group.input), View::new(dy, len, group.output), weight, 1.0, false);
+    let rows = len.max(ROWS);
+    matmul(ViewMut::new(dx, rows, group.input), View::new(dy, rows, group.output), weight, 1.0, false);
 }
 
 /// Writes the gradients by the group's factors: `dB = scale * dy^T (x A^T)` and `dA = scale * (dy B)^T x`.

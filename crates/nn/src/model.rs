@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::attention::{attention, attention_backward};
 use super::base::BaseModel;
 use super::error::NnError;
-use super::linear::{lora_gradients, merge, project, project_backward};
+use super::linear::{ROWS, lora_gradients, merge, project, project_backward};
 use super::lora::{Adapter, Gradients, same_layout};
 use super::loss::{Example, LossTerms, check_tokens, cross_entropy};
 use super::math;
@@ -190,10 +190,9 @@ pub fn next_token_logits(
     let len = tokens.len();
     stack.size(&base.config, &[tokens], None);
     layers_forward(base, merged, &[tokens], stack);
-    let d = base.config.d_model;
-    let mut logits = vec![0.0; base.config.vocab_size];
-    project(&base.groups.head, merged, 1, &stack.normed[(len - 1) * d..len * d], &mut logits, false);
-    Ok(logits)
+    let vocab = base.config.vocab_size;
+    project(&base.groups.head, merged, len, &stack.normed, &mut stack.logits, false);
+    Ok(stack.logits[(len - 1) * vocab..len * vocab].to_vec())
 }
 
 /// Checks that everything fits together and merges the weights.
@@ -248,12 +247,15 @@ fn rotate(base: &BaseModel, len: usize, qkv: &mut [f32], inverse: bool) {
 
 /// Runs the layers and the final norm; the activations stay in `s`.
 ///
-/// The rows of all sequences lie one after the other; only attention and its rotations tell them apart.
+/// The rows of all sequences lie one after the other, and rows of zeros where they are very few; only attention and its
+/// rotations tell them apart.
 pub(crate) fn layers_forward(base: &BaseModel, merged: &[f32], sequences: &[&[u32]], s: &mut StackBuffers) {
     let config = &base.config;
-    let len = sequences.iter().map(|tokens| tokens.len()).sum();
+    let filled: usize = sequences.iter().map(|tokens| tokens.len()).sum();
+    let len = filled.max(ROWS);
     let (d, qkv_width) = (config.d_model, config.qkv_width());
     let (narrow, ff_len) = (len * d, len * config.d_ff);
+    s.x[filled * d..narrow].fill(0.0);
     for (token, row) in sequences.iter().copied().flatten().zip(s.x.chunks_exact_mut(d)) {
         row.copy_from_slice(&base.embedding[*token as usize * d..][..d]);
     }

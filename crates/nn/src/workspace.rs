@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::base::BaseModel;
 use super::config::ModelConfig;
+use super::linear::ROWS;
 use super::threads::Threads;
 
 /// Scratch memory of one trainer. It carries nothing from one call to the next but its allocations, may be used with
@@ -112,7 +113,7 @@ impl Workspace {
 impl StackBuffers {
     /// Makes room for a stack of sequences; for the backward pass too if it has a `rank`.
     pub(crate) fn size(&mut self, config: &ModelConfig, sequences: &[&[u32]], rank: Option<usize>) {
-        let len: usize = sequences.iter().map(|tokens| tokens.len()).sum();
+        let len = sequences.iter().map(|tokens| tokens.len()).sum::<usize>().max(ROWS);
         let longest = sequences.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         let (narrow, qkv, ff) = (len * config.d_model, len * config.qkv_width(), len * config.d_ff);
         if self.layers.len() < config.n_layers {
