@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use retinker_wire::session::SessionStatus;
 use rusqlite::types::Type;
@@ -126,7 +127,10 @@ pub(super) fn reader(path: impl AsRef<Path>) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, flags)
 }
 
-/// Reads a table in as many parts as there are cores: ranges of ordinals, the lowest first.
+/// How many parts there are for each core: what one takes longer for, the others make up for.
+const PARTS: usize = 4;
+
+/// Reads a table on all cores, in parts: ranges of ordinals, the lowest first.
 fn in_parts<T: Send>(
     connection: &Connection,
     table: &str,
@@ -138,17 +142,31 @@ fn in_parts<T: Send>(
     let Some(path) = connection.path().filter(|path| !path.is_empty()) else {
         return Ok(vec![read(connection, 1..=last)?]);
     };
-    let parts = threads() as u64;
+    let parts = (threads() * PARTS) as u64;
     let length = last / parts + 1;
-    let read_part = |part: u64| read(&reader(path)?, part * length + 1..=(part + 1) * length);
-    std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..parts).map(|part| scope.spawn(move || read_part(part))).collect();
+    let next = AtomicU64::new(0);
+    let work = || {
+        let connection = reader(path)?;
+        let mut done = Vec::new();
+        loop {
+            let part = next.fetch_add(1, Ordering::Relaxed);
+            if part >= parts {
+                return Ok(done);
+            }
+            done.push((part, read(&connection, part * length + 1..=(part + 1) * length)?));
+        }
+    };
+    let done: rusqlite::Result<Vec<Vec<(u64, T)>>> = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
         let joined = readers.into_iter().map(|reader| match reader.join() {
             Ok(rows) => rows,
             Err(panic) => std::panic::resume_unwind(panic),
         });
         joined.collect()
-    })
+    });
+    let mut done: Vec<(u64, T)> = done?.into_iter().flatten().collect();
+    done.sort_by_key(|(part, _)| *part);
+    Ok(done.into_iter().map(|(_, rows)| rows).collect())
 }
 
 fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {

@@ -5,6 +5,9 @@ use rusqlite::Connection;
 /// The format that this version writes; kept in `user_version`.
 pub(crate) const VERSION: i64 = 3;
 
+/// Bytes of a page of a new file.
+const PAGE_SIZE: u32 = 16384;
+
 const TABLES: &str = "
 CREATE TABLE sessions (
     ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -83,6 +86,8 @@ PRAGMA user_version = 3;
 
 /// Sets the file up and gives the format found, which may be newer than [`VERSION`].
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<i64> {
+    // Only a new file takes it. A start reads the whole file: a quarter of the reads, and fewer edges between pages.
+    connection.pragma_update(None, "page_size", PAGE_SIZE)?;
     // In WAL mode only FULL makes every commit reach the disk.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
