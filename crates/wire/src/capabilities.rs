@@ -35,8 +35,7 @@ pub struct ClientConfigRequest {
     pub sdk_version: String,
 }
 
-/// The answer of `client/config`, as far as training and resting calls need it. Absent members have the SDK's
-/// defaults (0.38.0).
+/// The answer of `client/config`. Absent members have the SDK's defaults (0.38.0).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientConfig {
@@ -52,6 +51,36 @@ pub struct ClientConfig {
     pub fwdbwd_max_chunk_bytes_count: usize,
     /// How long a client waits through answers of 402, in seconds.
     pub billing_exception_max_pause_duration_sec: u64,
+    /// Estimated bytes of prompts that may be on their way to the server at once.
+    pub sample_dispatch_bytes_semaphore_size: i64,
+    /// Samples that may be under way at once, unless they are waited for together.
+    pub sample_max_concurrent_requests: usize,
+    /// Samples are not tried again.
+    pub sample_no_retries: bool,
+    /// Samples fail when nothing of their client has succeeded for two hours.
+    pub sample_enable_stuck_detection: bool,
+    /// All samples of a client are waited for by one `retrieve_futures`.
+    pub sample_use_retrieve_futures: bool,
+    /// Further clients of a sampling session ask the server for their block of numbers.
+    pub sample_join_sampling_session: bool,
+}
+
+/// The answer of `client/dynamic_config`. Absent members have the SDK's defaults (0.38.0).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DynamicConfig {
+    /// How often it is asked for anew, in seconds; 10 at least.
+    pub refresh_interval_sec: u64,
+    /// Samples that nobody waits for any more are cancelled on the server.
+    pub sample_cancel_enabled: bool,
+    /// Cancels that are sent at once.
+    pub sample_cancel_max_batch_size: usize,
+}
+
+impl Default for DynamicConfig {
+    fn default() -> Self {
+        Self { refresh_interval_sec: 300, sample_cancel_enabled: false, sample_cancel_max_batch_size: 64 }
+    }
 }
 
 impl Default for ClientConfig {
@@ -63,6 +92,12 @@ impl Default for ClientConfig {
             fwdbwd_max_chunk_len: 1024,
             fwdbwd_max_chunk_bytes_count: 5_000_000,
             billing_exception_max_pause_duration_sec: 3600,
+            sample_dispatch_bytes_semaphore_size: 10 << 20,
+            sample_max_concurrent_requests: 2000,
+            sample_no_retries: false,
+            sample_enable_stuck_detection: true,
+            sample_use_retrieve_futures: false,
+            sample_join_sampling_session: false,
         }
     }
 }

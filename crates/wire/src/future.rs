@@ -93,6 +93,8 @@ pub enum RequestType {
     OptimStep,
     SaveWeights,
     SaveWeightsForSampler,
+    SaveWeightsExternal,
+    Sample,
 }
 
 impl RequestType {
@@ -106,12 +108,14 @@ impl RequestType {
             Self::OptimStep => "OptimStep",
             Self::SaveWeights => "SaveWeights",
             Self::SaveWeightsForSampler => "SaveWeightsForSampler",
+            Self::SaveWeightsExternal => "SaveWeightsExternal",
+            Self::Sample => "Sample",
         }
     }
 
-    /// Whether the result is protobuf (forward passes) rather than JSON.
+    /// Whether the result is protobuf (forward passes and samples) rather than JSON.
     pub fn is_proto(self) -> bool {
-        matches!(self, Self::Forward | Self::ForwardBackward)
+        matches!(self, Self::Forward | Self::ForwardBackward | Self::Sample)
     }
 }
 

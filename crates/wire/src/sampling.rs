@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use serde::ser::SerializeSeq;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::proto::{self, tensor::Encoding};
-use crate::tensor::{TensorData, f32_bytes, i32_bytes, i64_bytes};
+use crate::tensor::{
+    TensorData, TensorError, f32_bytes, f32_values, i32_bytes, i32_values, i64_bytes, i64_values,
+};
+use crate::training::{ModelInput, ModelInputChunk};
 
 /// Log-probability in the empty cells of [`TopkLogprobs`].
 pub const EMPTY_LOGPROB: f32 = -99999.0;
@@ -72,6 +75,16 @@ pub struct Prompt {
     pub chunks: Vec<PromptChunk>,
 }
 
+impl From<&ModelInput> for Prompt {
+    fn from(input: &ModelInput) -> Self {
+        let chunks = input.chunks.iter().map(|ModelInputChunk::EncodedText { tokens }| PromptChunk {
+            kind: Some("encoded_text".to_owned()),
+            tokens: Some(tokens.iter().copied().map(i64::from).collect()),
+        });
+        Self { chunks: chunks.collect() }
+    }
+}
+
 /// Tokens to score at each prompt position after the first: a matrix, with -1 in cells that are of no interest; or only
 /// the cells of interest, in compressed rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,6 +149,14 @@ pub struct AsampleRequest {
     /// Score only so many of the prompt's last tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_logprobs_last_n: Option<i64>,
+    /// Always `sample`.
+    #[serde(rename = "type", default = "sample_type")]
+    pub kind: String,
+}
+
+/// The value of [`AsampleRequest::kind`].
+pub fn sample_type() -> String {
+    "sample".to_owned()
 }
 
 /// The answer of `asample`.
@@ -143,7 +164,8 @@ pub struct AsampleRequest {
 pub struct SampleFuture {
     /// What to ask `retrieve_future` for.
     pub request_id: String,
-    /// One name per sample.
+    /// One name per sample; servers older than the names give none.
+    #[serde(default)]
     pub sample_sequence_ids: Vec<String>,
 }
 
@@ -186,6 +208,26 @@ impl TopkLogprobs {
         }
     }
 
+    /// Reads the protobuf form. A row that begins with an empty cell was not computed; empty cells at a row's end are left
+    /// out.
+    pub fn from_proto(matrix: &proto::TopkLogprobs) -> Result<Self, TensorError> {
+        let (tokens, logprobs) = (i32_values(&matrix.token_ids)?, f32_values(&matrix.logprobs)?);
+        let (k, length) = (matrix.k as usize, matrix.length as usize);
+        if k.checked_mul(length) != Some(tokens.len()) || tokens.len() != logprobs.len() {
+            let shape = vec![i64::from(matrix.length), i64::from(matrix.k)];
+            return Err(TensorError::Shape { shape, elements: tokens.len().min(logprobs.len()) });
+        }
+        if k == 0 {
+            return Ok(Self { k, rows: vec![Vec::new(); length] });
+        }
+        let rows = tokens.chunks_exact(k).zip(logprobs.chunks_exact(k)).map(|(tokens, logprobs)| {
+            let cells = tokens.iter().zip(logprobs);
+            let found = cells.take_while(|(token, logprob)| **token != 0 || **logprob != EMPTY_LOGPROB);
+            found.map(|(token, logprob)| (token.cast_unsigned(), *logprob)).collect()
+        });
+        Ok(Self { k, rows: rows.collect() })
+    }
+
     fn cells(&self) -> usize {
         self.rows.len() * self.k
     }
@@ -202,38 +244,74 @@ impl Serialize for TopkLogprobs {
     }
 }
 
+impl<'de> Deserialize<'de> for TopkLogprobs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rows = Vec::<Option<Vec<(u32, f32)>>>::deserialize(deserializer)?;
+        let rows: Vec<Vec<(u32, f32)>> = rows.into_iter().map(Option::unwrap_or_default).collect();
+        Ok(Self { k: rows.iter().map(Vec::len).max().unwrap_or(0), rows })
+    }
+}
+
 /// One sample.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampledSequence {
     /// Why it ended.
     pub stop_reason: StopReason,
     /// Its tokens; what ended it is among them.
     pub tokens: Vec<u32>,
-    /// Natural logarithms of the tokens' probabilities, at temperature 1 and with nothing left out.
+    /// Natural logarithms of the tokens' probabilities, at temperature 1 and with nothing left out; empty where a server
+    /// gives none.
+    #[serde(default)]
     pub logprobs: Vec<f32>,
     /// The most probable tokens at each position.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topk_logprobs: Option<TopkLogprobs>,
+    /// Its name, one of the submission's `sample_sequence_ids`. A result does not carry it; clients add it.
+    #[serde(skip)]
+    pub sequence_id: Option<String>,
 }
 
 /// Log-probabilities of [`TargetTokens`], in the same shape and layout; 0 where there was -1.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetLogprobs {
     /// Row by row.
     pub data: Vec<f32>,
     /// Always `float32`.
+    #[serde(skip_deserializing, default = "float32")]
     pub dtype: &'static str,
     /// Rows and columns.
+    #[serde(default)]
     pub shape: Vec<u64>,
     /// Where each row starts, in compressed rows.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse_crow_indices: Option<Vec<i64>>,
     /// Each cell's column, in compressed rows.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse_col_indices: Option<Vec<i64>>,
 }
 
+fn float32() -> &'static str {
+    "float32"
+}
+
 impl TargetLogprobs {
+    /// Reads the protobuf form.
+    pub fn from_proto(tensor: &proto::Tensor) -> Result<Self, TensorError> {
+        if tensor.dtype != proto::DType::Float32 as i32 {
+            return Err(TensorError::Dtype(tensor.dtype));
+        }
+        let (data, crow, col) = match &tensor.encoding {
+            Some(Encoding::Dense(bytes)) => (f32_values(bytes)?, None, None),
+            Some(Encoding::SparseCsr(csr)) => {
+                let (crow, col) = (i64_values(&csr.crow_indices)?, i64_values(&csr.col_indices)?);
+                (f32_values(&csr.values)?, Some(crow), Some(col))
+            }
+            None => return Err(TensorError::Missing),
+        };
+        let shape = tensor.shape.iter().map(|&side| u64::try_from(side).unwrap_or_default()).collect();
+        Ok(Self { data, dtype: float32(), shape, sparse_crow_indices: crow, sparse_col_indices: col })
+    }
+
     /// The protobuf form.
     pub fn to_proto(&self) -> proto::Tensor {
         let values: Bytes = f32_bytes(&self.data).into();
@@ -254,7 +332,7 @@ impl TargetLogprobs {
 }
 
 /// Tokens drawn for each prompt position after the first.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptAltTokens {
     /// Token ids.
     pub tokens: TensorData,
@@ -263,25 +341,46 @@ pub struct PromptAltTokens {
 }
 
 /// The result of sampling. As JSON it is what SDKs up to 0.24 read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleResponse {
     /// One per sample, in order.
     pub sequences: Vec<SampledSequence>,
     /// One per prompt token; NaN, as JSON null, where there is none.
-    #[serde(serialize_with = "nan_as_null", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        serialize_with = "nan_as_null",
+        deserialize_with = "null_as_nan",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub prompt_logprobs: Option<Vec<f32>>,
     /// One row per prompt token.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topk_prompt_logprobs: Option<TopkLogprobs>,
     /// Scores of the tokens that were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_prompt_logprobs: Option<TargetLogprobs>,
     /// Other tokens drawn for the prompt's positions.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_alt_tokens: Option<PromptAltTokens>,
+    /// How many of the prompt's tokens were in a cache already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prompt_cache_hit_tokens: u32,
     /// Always `sample`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", skip_deserializing, default = "sample")]
     pub kind: &'static str,
+}
+
+fn sample() -> &'static str {
+    "sample"
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f32>>, D::Error> {
+    let values = Option::<Vec<Option<f32>>>::deserialize(deserializer)?;
+    Ok(values.map(|values| values.into_iter().map(|value| value.unwrap_or(f32::NAN)).collect()))
 }
 
 fn nan_as_null<S: Serializer>(values: &Option<Vec<f32>>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -309,13 +408,55 @@ impl SampleResponse {
             sequences: sequences.collect(),
             prompt_logprobs: self.prompt_logprobs.as_ref().map(|values| f32_bytes(values).into()),
             topk_prompt_logprobs: self.topk_prompt_logprobs.as_ref().map(TopkLogprobs::to_proto),
-            prompt_cache_hit_tokens: 0,
+            prompt_cache_hit_tokens: i32::try_from(self.prompt_cache_hit_tokens).unwrap_or(i32::MAX),
             target_prompt_logprobs: self.target_prompt_logprobs.as_ref().map(TargetLogprobs::to_proto),
             prompt_alt_tokens: self.prompt_alt_tokens.as_ref().map(|drawn| proto::PromptAltTokens {
                 tokens: Some(drawn.tokens.to_proto()),
                 logprobs: Some(drawn.logprobs.to_proto()),
             }),
         }
+    }
+
+    /// Reads the protobuf form.
+    pub fn from_proto(response: &proto::SampleResponse) -> Result<Self, TensorError> {
+        let sequences = response.sequences.iter().map(|sequence| {
+            let tokens = i32_values(&sequence.tokens)?.into_iter().map(i32::cast_unsigned).collect();
+            let logprobs = sequence.logprobs.as_deref().map(f32_values).transpose()?;
+            let topk_logprobs =
+                sequence.topk_sampled_logprobs.as_ref().map(TopkLogprobs::from_proto).transpose()?;
+            // 0 is the first reason; one that this version does not know is no reason to lose the tokens.
+            let stop_reason = match proto::StopReason::try_from(sequence.stop_reason) {
+                Ok(proto::StopReason::Length) => StopReason::Length,
+                _ => StopReason::Stop,
+            };
+            let logprobs = logprobs.unwrap_or_default();
+            Ok(SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id: None })
+        });
+        let prompt_alt_tokens = match &response.prompt_alt_tokens {
+            Some(proto::PromptAltTokens { tokens: Some(tokens), logprobs: Some(logprobs) }) => {
+                let (tokens, logprobs) = (TensorData::from_proto(tokens)?, TensorData::from_proto(logprobs)?);
+                Some(PromptAltTokens { tokens, logprobs })
+            }
+            Some(_) => return Err(TensorError::Missing),
+            None => None,
+        };
+        Ok(Self {
+            sequences: sequences.collect::<Result<_, TensorError>>()?,
+            prompt_logprobs: response.prompt_logprobs.as_deref().map(f32_values).transpose()?,
+            topk_prompt_logprobs: response
+                .topk_prompt_logprobs
+                .as_ref()
+                .map(TopkLogprobs::from_proto)
+                .transpose()?,
+            target_prompt_logprobs: response
+                .target_prompt_logprobs
+                .as_ref()
+                .map(TargetLogprobs::from_proto)
+                .transpose()?,
+            prompt_alt_tokens,
+            prompt_cache_hit_tokens: u32::try_from(response.prompt_cache_hit_tokens).unwrap_or_default(),
+            kind: sample(),
+        })
     }
 
     /// About how much memory it takes.
@@ -438,6 +579,7 @@ mod tests {
                 tokens: vec![7, 257],
                 logprobs: vec![-0.5, -1.25],
                 topk_logprobs: None,
+                sequence_id: None,
             }],
             prompt_logprobs: Some(vec![f32::NAN, -2.0]),
             topk_prompt_logprobs: Some(TopkLogprobs { k: 2, rows: vec![vec![], vec![(9, -0.25)]] }),
@@ -449,6 +591,7 @@ mod tests {
                 sparse_col_indices: Some(vec![3]),
             }),
             prompt_alt_tokens: None,
+            prompt_cache_hit_tokens: 0,
             kind: "sample",
         }
     }
@@ -482,6 +625,30 @@ mod tests {
         let prompt = crate::tensor::f32_values(&proto.prompt_logprobs.unwrap()).unwrap();
         assert!(prompt[0].is_nan() && prompt[1] == -2.0);
         assert!(matches!(proto.target_prompt_logprobs.unwrap().encoding, Some(Encoding::SparseCsr(_))));
+    }
+
+    #[test]
+    fn both_forms_are_read_as_they_were_written() {
+        let mut response = response();
+        response.sequences[0].topk_logprobs =
+            Some(TopkLogprobs { k: 1, rows: vec![vec![(0, -0.1)], vec![]] });
+        response.prompt_alt_tokens = Some(PromptAltTokens {
+            tokens: TensorData { shape: Some(vec![1, 2]), ..TensorData::int64(vec![5, 6]) },
+            logprobs: TensorData { shape: Some(vec![1, 2]), ..TensorData::float32(vec![-1.0, -2.0]) },
+        });
+        response.prompt_cache_hit_tokens = 3;
+        let same = |mut read: SampleResponse| {
+            // NaN is equal to nothing.
+            let scores = read.prompt_logprobs.replace(response.prompt_logprobs.clone().unwrap()).unwrap();
+            assert!(scores[0].is_nan() && scores[1] == -2.0 && scores.len() == 2);
+            read.prompt_logprobs = None;
+            assert_eq!(read, SampleResponse { prompt_logprobs: None, ..response.clone() });
+        };
+        same(SampleResponse::from_proto(&response.to_proto()).unwrap());
+        same(serde_json::from_str(&serde_json::to_string(&response).unwrap()).unwrap());
+        let mut cut = response.to_proto();
+        cut.topk_prompt_logprobs.as_mut().unwrap().k = u32::MAX;
+        assert!(SampleResponse::from_proto(&cut).is_err());
     }
 
     #[test]

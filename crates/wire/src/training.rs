@@ -40,6 +40,11 @@ impl ModelInput {
             .collect()
     }
 
+    /// Bytes as the SDK estimates them for a prompt: 10 a token, which is what it takes as JSON.
+    pub fn estimated_sample_bytes(&self) -> usize {
+        self.length() * 10
+    }
+
     /// How many tokens.
     pub fn length(&self) -> usize {
         self.chunks.iter().map(|ModelInputChunk::EncodedText { tokens }| tokens.len()).sum()

@@ -122,6 +122,17 @@ fn snapshot() -> SamplerKind {
     SamplerKind::Snapshot
 }
 
+/// What the future of a save for samplers resolves to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SaveWeightsForSamplerResult {
+    /// The checkpoint's `tinker://` path, if it was given a name.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// The sampler, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_session_id: Option<String>,
+}
+
 /// `POST /api/v1/save_weights_external`; a future.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SaveWeightsExternalRequest {

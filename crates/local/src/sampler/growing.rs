@@ -80,6 +80,7 @@ impl Growing {
             tokens: self.tokens,
             logprobs: self.logprobs,
             topk_logprobs: (k > 0).then_some(TopkLogprobs { k, rows: self.top }),
+            sequence_id: None,
         }
     }
 }

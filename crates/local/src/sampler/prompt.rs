@@ -22,6 +22,7 @@ pub(super) fn scored(spec: &Spec, prompt: &Prompt, seed: u64) -> Result<SampleRe
         topk_prompt_logprobs: None,
         target_prompt_logprobs: None,
         prompt_alt_tokens: None,
+        prompt_cache_hit_tokens: 0,
         kind: "sample",
     };
     let asked = &spec.prompt;

@@ -4,24 +4,30 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use retinker_wire::capabilities::{ClientConfig, ClientConfigRequest, ServerCapabilities};
+use retinker_wire::capabilities::{ClientConfig, ClientConfigRequest, DynamicConfig, ServerCapabilities};
 use retinker_wire::future::{PROTOBUF, UntypedApiFuture};
 use retinker_wire::model::{
     CreateModelRequest, CreateModelResult, GetInfoRequest, GetInfoResponse, LoadWeightsRequest,
     LoadWeightsResult,
 };
 use retinker_wire::run::{CheckpointsResponse, TrainingRun, TrainingRunsResponse};
+use retinker_wire::sampler::{
+    CreateSamplingSessionRequest, CreateSamplingSessionResponse, GetSamplerResponse,
+    JoinSamplingSessionRequest, JoinSamplingSessionResponse,
+};
+use retinker_wire::sampling::{AsampleRequest, CancelFutureRequest, SampleResponse};
 use retinker_wire::session::{
     CreateSessionRequest, CreateSessionResponse, FinishReason, FinishReasonBody, FinishSessionRequest,
     GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest,
 };
 use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult};
 use retinker_wire::weights::{
-    SaveWeightsRequest, SaveWeightsResult, SetTtlRequest, WeightsInfoRequest, WeightsInfoResponse,
+    SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest, SaveWeightsResult,
+    SetTtlRequest, WeightsInfoRequest, WeightsInfoResponse,
 };
 use serde::de::DeserializeOwned;
 
-use super::call::{Answer, Call, Caller, HEARTBEAT_TIMEOUT};
+use super::call::{Answer, CANCEL_TIMEOUT, Call, Caller, HEARTBEAT_TIMEOUT};
 use super::encode::{Batch, LossFnConfig};
 use super::error::{Error, ErrorKind, snippet_of};
 use super::pending::{FutureResult, Pending, Watch, wait};
@@ -135,6 +141,16 @@ impl Api {
     pub async fn client_config(&self) -> Result<ClientConfig, Error> {
         let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
         self.json(Call::post("client_config", "/api/v1/client/config", &body)?).await
+    }
+
+    /// What of that may change while a program runs. A server without it has the defaults.
+    pub async fn dynamic_config(&self) -> Result<DynamicConfig, Error> {
+        let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
+        let call = Call::post("dynamic_config", "/api/v1/client/dynamic_config", &body)?;
+        match self.json(call).await {
+            Err(error) if error.is_unsupported() => Ok(DynamicConfig::default()),
+            answer => answer,
+        }
     }
 
     /// The base models that the server offers (`get_server_capabilities`).
@@ -271,6 +287,60 @@ impl Api {
         self.submit(save_weights_call(request)?).await
     }
 
+    /// Saves a run's weights for samplers: under a name, or as a sampler.
+    pub async fn save_weights_for_sampler(
+        &self,
+        request: &SaveWeightsForSamplerRequest,
+    ) -> Result<Pending<SaveWeightsForSamplerResult>, Error> {
+        self.submit(save_weights_for_sampler_call(request)?).await
+    }
+
+    // -- sampling -----------------------------------------------------------------------------------------------
+
+    /// Makes a sampler. The pair of session id and `sampling_session_seq_id` is its identity.
+    pub async fn create_sampling_session(
+        &self,
+        request: &CreateSamplingSessionRequest,
+    ) -> Result<CreateSamplingSessionResponse, Error> {
+        let source = request.model_path.as_ref().or(request.base_model.as_ref());
+        let operation =
+            format!("create_sampling_session on {}", source.map_or("nothing", |source| source.as_str()));
+        self.json(Call::post(operation, "/api/v1/create_sampling_session", request)?).await
+    }
+
+    /// Asks for a number that no other client of a sampler has.
+    pub async fn join_sampling_session(
+        &self,
+        sampler_id: &str,
+    ) -> Result<JoinSamplingSessionResponse, Error> {
+        let body = JoinSamplingSessionRequest { sampling_session_id: sampler_id.to_owned() };
+        let operation = format!("join_sampling_session of sampler {sampler_id}");
+        self.json(Call::post(operation, "/api/v1/join_sampling_session", &body)?).await
+    }
+
+    /// What a sampler samples from.
+    pub async fn get_sampler(&self, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
+        let operation = format!("get_sampler of sampler {sampler_id}");
+        let path = format!("/api/v1/samplers/{}", segment(&operation, sampler_id)?);
+        self.json(Call::get(operation, path)).await
+    }
+
+    /// Submits a prompt to be gone on from.
+    pub async fn asample(&self, request: &AsampleRequest) -> Result<Pending<SampleResponse>, Error> {
+        let mut call = asample_call(request)?;
+        call.yields_when_limited = false;
+        self.submit(call).await
+    }
+
+    /// Tells the server that nobody waits for a sample any more. It may still be completed.
+    pub async fn cancel_future(&self, request_id: &str) -> Result<(), Error> {
+        let body = CancelFutureRequest { request_id: request_id.to_owned() };
+        let mut call =
+            Call::post(format!("cancel_future of request {request_id}"), "/api/v1/cancel_future", &body)?;
+        call.timeout = CANCEL_TIMEOUT;
+        self.answer(&call).await.map(drop)
+    }
+
     // -- futures ------------------------------------------------------------------------------------------------
 
     /// Takes a submitted request up again by its id.
@@ -342,7 +412,7 @@ impl Api {
         self.caller.call(call, &self.retry).await
     }
 
-    async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+    pub(crate) async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let answer = self.answer(&call).await?;
         decode(&call.operation, &answer)
     }
@@ -402,6 +472,22 @@ pub(crate) fn save_weights_call(request: &SaveWeightsRequest) -> Result<Call, Er
     let operation =
         format!("save_weights '{}' (request {}) of run {}", request.path, request.seq_id, request.model_id);
     Call::post(operation, "/api/v1/save_weights", request).map(sequenced)
+}
+
+pub(crate) fn save_weights_for_sampler_call(request: &SaveWeightsForSamplerRequest) -> Result<Call, Error> {
+    let number = request.seq_id.map_or_else(|| "unnumbered".to_owned(), |n| n.to_string());
+    let name = request.path.as_deref().map_or_else(String::new, |name| format!(" '{name}'"));
+    let operation = format!("save_weights_for_sampler{name} (request {number}) of run {}", request.model_id);
+    Call::post(operation, "/api/v1/save_weights_for_sampler", request).map(sequenced)
+}
+
+pub(crate) fn asample_call(request: &AsampleRequest) -> Result<Call, Error> {
+    let sampler = request.sampling_session_id.as_deref().or(request.model_path.as_deref());
+    let operation = format!("sample of sampler {}", sampler.unwrap_or("that is not named"));
+    let mut call = Call::post(operation, "/api/v1/asample", request).map(sequenced)?;
+    call.yields_when_limited = true;
+    call.headers = vec![("x-tinker-sampling-backpressure".into(), "1".to_owned())];
+    Ok(call)
 }
 
 pub(crate) fn load_weights_call(request: &LoadWeightsRequest) -> Result<Call, Error> {

@@ -22,6 +22,9 @@ pub(crate) const RETRIEVE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long one heartbeat may take.
 pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long telling the server that nobody waits may take.
+pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The longest answer that is read: a bound on what a broken server can make a client hold.
 const MAX_ANSWER: usize = 1 << 30;
 
@@ -43,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) retry: bool,
     /// Whether the call waits when billing blocks it (402) instead of failing.
     pub(crate) waits_for_billing: bool,
+    /// Whether a 429 is for the caller, who slows down all calls of this kind, instead of being tried again.
+    pub(crate) yields_when_limited: bool,
 }
 
 impl Call {
@@ -58,6 +63,7 @@ impl Call {
             timeout: DEFAULT_TIMEOUT,
             retry: true,
             waits_for_billing: false,
+            yields_when_limited: false,
         }
     }
 
@@ -156,7 +162,8 @@ impl Caller {
                 spent.conflicts += 1;
             }
             spent.elapsed = self.runtime.monotonic().saturating_sub(start).saturating_sub(spent.paused);
-            let blocked = status == Some(402) && !call.waits_for_billing;
+            let blocked = (status == Some(402) && !call.waits_for_billing)
+                || (status == Some(429) && call.yields_when_limited);
             let decision = if call.retry && !blocked {
                 policy.decide(&spent, &outcome, self.runtime.random())
             } else {

@@ -1,15 +1,19 @@
 //! The client: one typed call per endpoint ([`Api`]), and the SDK's client objects above them.
 
 mod api;
+mod budget;
 mod call;
+mod dispatch;
 mod encode;
 mod error;
 mod heartbeat;
 mod pending;
 mod rest;
 pub mod retry;
+mod sampling;
 mod secret;
 mod service;
+mod session;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 #[cfg(test)]
@@ -22,6 +26,7 @@ pub use encode::{LossConfigValue, LossFnConfig};
 pub use error::{Error, ErrorKind};
 pub use pending::{FutureResult, Pending, PendingEvent};
 pub use rest::RestClient;
+pub use sampling::{SampleOptions, SamplingClient, SamplingSource};
 pub use secret::Secret;
 pub use service::{ServiceClient, SessionOptions};
-pub use training::{SaveOptions, TrainingClient};
+pub use training::{SaveForSamplerOptions, SaveOptions, TrainingClient};

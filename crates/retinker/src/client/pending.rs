@@ -13,6 +13,7 @@ use futures_core::future::BoxFuture;
 use retinker_wire::future::{
     PROTOBUF, QueueState, RequestErrorCategory, RequestFailed, RequestType, RetrieveFutureRequest, TryAgain,
 };
+use retinker_wire::sampling::SampleResponse;
 use retinker_wire::training::{ForwardBackwardOutput, OptimStepResult};
 use retinker_wire::{model, proto, weights};
 
@@ -173,6 +174,7 @@ json_result! {
     model::LoadWeightsResult => LoadWeights,
     OptimStepResult => OptimStep,
     weights::SaveWeightsResult => SaveWeights,
+    weights::SaveWeightsForSamplerResult => SaveWeightsForSampler,
 }
 
 impl sealed::Sealed for ForwardBackwardOutput {}
@@ -186,6 +188,21 @@ impl FutureResult for ForwardBackwardOutput {
         let whole = || "its protobuf".to_owned();
         let message = <proto::ForwardBackwardOutput as prost::Message>::decode(body)
             .map_err(|e| (whole(), e.to_string()))?;
+        Self::from_proto(&message).map_err(|e| (whole(), e.to_string()))
+    }
+}
+
+impl sealed::Sealed for SampleResponse {}
+impl FutureResult for SampleResponse {
+    const TYPE: RequestType = RequestType::Sample;
+
+    fn decode(protobuf: bool, body: &[u8]) -> Result<Self, (String, String)> {
+        if !protobuf {
+            return from_json(body);
+        }
+        let whole = || "its protobuf".to_owned();
+        let message =
+            <proto::SampleResponse as prost::Message>::decode(body).map_err(|e| (whole(), e.to_string()))?;
         Self::from_proto(&message).map_err(|e| (whole(), e.to_string()))
     }
 }

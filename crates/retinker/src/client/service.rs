@@ -11,14 +11,15 @@ use retinker_wire::model::{
     CreateModelRequest, LoadWeightsRequest, LoraConfig, adamw, create_model_type, load_weights_type,
     metadata_value, model_id_of,
 };
+use retinker_wire::sampler::CreateSamplingSessionRequest;
 use retinker_wire::session::{CreateSessionRequest, FinishReason};
 
 use super::api::{Api, SDK_VERSION};
 use super::error::Error;
-use super::heartbeat::Heartbeat;
 use super::rest::RestClient;
+use super::sampling::{SamplingClient, SamplingSource};
+use super::session::Session;
 use super::training::TrainingClient;
-use crate::recovery::restore::Attachment;
 
 /// What a session is opened with.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +34,8 @@ pub struct SessionOptions {
     pub display_name: Option<String>,
 }
 
-/// Makes training clients. Opens its session when it is first needed, and keeps it alive until the last clone and
-/// the last training client are gone, or until [`finish`](Self::finish).
+/// Makes training and sampling clients. Opens its session when it is first needed, and keeps it alive until the last clone and
+/// the last client made by it are gone, or until [`finish`](Self::finish).
 #[derive(Clone)]
 pub struct ServiceClient {
     inner: Arc<Inner>,
@@ -49,15 +50,8 @@ struct Inner {
 
 enum State {
     None,
-    Open(Session),
+    Open(Arc<Session>),
     Finished(String),
-}
-
-#[derive(Clone)]
-struct Session {
-    id: String,
-    heartbeat: Arc<Heartbeat>,
-    config: Arc<ClientConfig>,
 }
 
 impl fmt::Debug for ServiceClient {
@@ -95,7 +89,7 @@ impl ServiceClient {
 
     /// The session's id; opens the session if there is none yet.
     pub async fn session_id(&self) -> Result<String, Error> {
-        Ok(self.session().await?.id)
+        Ok(self.session().await?.id.clone())
     }
 
     /// Makes a run and a client that trains it. Without a seed in the config one is drawn and sent, so that the
@@ -130,6 +124,23 @@ impl ServiceClient {
         self.go_on_from(path, true, user_metadata).await
     }
 
+    /// Makes a sampler and a client of it.
+    pub async fn create_sampling_client(&self, source: SamplingSource) -> Result<SamplingClient, Error> {
+        let session = self.session().await?;
+        let (base_model, model_path) = match source {
+            SamplingSource::BaseModel(name) => (Some(name), None),
+            SamplingSource::ModelPath(path) => (None, Some(path)),
+        };
+        let request = CreateSamplingSessionRequest {
+            session_id: session.id.clone(),
+            sampling_session_seq_id: session.next_sampler(&self.inner.api).await?,
+            base_model,
+            model_path,
+        };
+        let sampler = self.inner.api.create_sampling_session(&request).await?;
+        Ok(SamplingClient::new(self.inner.api.clone(), session, sampler.sampling_session_id))
+    }
+
     /// Ends the session and stops its heartbeat. Does nothing if none was opened. The client makes no training
     /// clients afterwards. A server without this endpoint lets the session end by itself, which is no error.
     pub async fn finish(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
@@ -147,7 +158,7 @@ impl ServiceClient {
         Ok(())
     }
 
-    async fn session(&self) -> Result<Session, Error> {
+    async fn session(&self) -> Result<Arc<Session>, Error> {
         let mut state = self.inner.session.lock().await;
         match &*state {
             State::Open(session) => return Ok(session.clone()),
@@ -164,6 +175,7 @@ impl ServiceClient {
             Err(error) if error.is_unsupported() => ClientConfig::default(),
             Err(error) => return Err(error),
         };
+        let dynamic = self.inner.api.dynamic_config().await?;
         if config.pjwt_auth_enabled {
             tracing::warn!("the service exchanges API keys for tokens, which this version does not do");
         }
@@ -187,15 +199,13 @@ impl ServiceClient {
         if let Some(message) = answer.error_message {
             tracing::error!(session_id = id, "{message}");
         }
-        let heartbeat = Arc::new(Heartbeat::start(&self.inner.api, &id));
-        let session = Session { id, heartbeat, config: Arc::new(config) };
+        let session = Arc::new(Session::opened(&self.inner.api, id, config, dynamic));
         *state = State::Open(session.clone());
         Ok(session)
     }
 
-    fn training_client(&self, session: Session, model_id: String, next_seq_id: u64) -> TrainingClient {
-        let attachment = Attachment { session_id: session.id, model_id, next_seq_id };
-        TrainingClient::new(self.inner.api.clone(), attachment, session.heartbeat, &session.config)
+    fn training_client(&self, session: Arc<Session>, model_id: String, next_seq_id: u64) -> TrainingClient {
+        TrainingClient::new(self.inner.api.clone(), session, model_id, next_seq_id)
     }
 
     async fn create_model(

@@ -1,5 +1,7 @@
 //! The client against a transport whose answers are given by hand, in a time that is moved by hand.
 
+mod sampling;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -588,7 +590,7 @@ fn heartbeats_go_on_through_failures() {
 
 fn service(request: &Request) -> FakeReply {
     match path(request) {
-        "client/config" => FakeReply::json(404, r#"{"detail":"Not Found"}"#),
+        "client/config" | "client/dynamic_config" => FakeReply::json(404, r#"{"detail":"Not Found"}"#),
         "create_session" => FakeReply::json(200, r#"{"session_id":"s"}"#),
         "sessions/s/finish" => FakeReply::json(200, "{}"),
         "weights_info" => FakeReply::json(200, r#"{"base_model":"tiny","is_lora":true,"lora_rank":16}"#),

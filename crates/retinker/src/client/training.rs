@@ -6,20 +6,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
 use retinker_wire::UserMetadata;
-use retinker_wire::capabilities::ClientConfig;
 use retinker_wire::metrics;
 use retinker_wire::model::{GetInfoResponse, LoadWeightsRequest, LoadWeightsResult, load_weights_type};
+use retinker_wire::sampler::sampler_id_of;
 use retinker_wire::training::{
     AdamParams, Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult, optim_step_type,
 };
-use retinker_wire::weights::{SaveWeightsRequest, SaveWeightsResult, save_weights_type};
+use retinker_wire::weights::{
+    SamplerKind, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest,
+    SaveWeightsResult, save_weights_type,
+};
 
-use super::api::{Api, forward_backward_call, load_weights_call, optim_step_call, save_weights_call};
+use super::api::{
+    Api, forward_backward_call, load_weights_call, optim_step_call, save_weights_call,
+    save_weights_for_sampler_call,
+};
 use super::call::Call;
 use super::encode::{Batch, LossFnConfig};
 use super::error::{Error, ErrorKind};
-use super::heartbeat::Heartbeat;
 use super::pending::{FutureResult, Pending, Watch, wait};
+use super::sampling::SamplingClient;
+use super::session::Session;
 use crate::recovery::restore::Attachment;
 
 /// Trains one run. Cheap to clone; clones share the run's order.
@@ -48,7 +55,8 @@ struct Inner {
     order: Arc<Order>,
     max_datums: usize,
     max_bytes: usize,
-    heartbeat: Mutex<Option<Arc<Heartbeat>>>,
+    /// `None` once the run is given away.
+    session: Mutex<Option<Arc<Session>>>,
 }
 
 /// How a checkpoint is saved.
@@ -58,6 +66,15 @@ pub struct SaveOptions {
     pub ttl_seconds: Option<u64>,
     /// Replace a checkpoint of the same name.
     pub overwrite: bool,
+    /// The checkpoint's labels.
+    pub user_metadata: Option<UserMetadata>,
+}
+
+/// How weights to sample from are saved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SaveForSamplerOptions {
+    /// Seconds until the server deletes them; `None` = never.
+    pub ttl_seconds: Option<u64>,
     /// The checkpoint's labels.
     pub user_metadata: Option<UserMetadata>,
 }
@@ -139,20 +156,15 @@ impl TrainingClient {
     ///
     /// Nobody else may train the run meanwhile: two programs would take the same numbers.
     pub fn attach(api: Api, attachment: Attachment) -> Self {
-        let heartbeat = Arc::new(Heartbeat::start(&api, &attachment.session_id));
-        Self::new(api, attachment, heartbeat, &ClientConfig::default())
+        let session = Arc::new(Session::adopted(&api, attachment.session_id));
+        Self::new(api, session, attachment.model_id, attachment.next_seq_id)
     }
 
-    pub(crate) fn new(
-        api: Api,
-        attachment: Attachment,
-        heartbeat: Arc<Heartbeat>,
-        config: &ClientConfig,
-    ) -> Self {
+    pub(crate) fn new(api: Api, session: Arc<Session>, model_id: String, next_seq_id: u64) -> Self {
         let (jobs, queue) = mpsc::unbounded();
         let order = Arc::new(Order {
             state: Mutex::new(OrderState {
-                next_seq_id: attachment.next_seq_id,
+                next_seq_id,
                 epoch: 0,
                 undelivered: None,
                 refusal: None,
@@ -160,17 +172,17 @@ impl TrainingClient {
                 closed: false,
             }),
         });
-        let sender = send_in_order(api.clone(), attachment.model_id.clone(), order.clone(), queue);
+        let sender = send_in_order(api.clone(), model_id.clone(), order.clone(), queue);
         api.runtime().spawn(Box::pin(sender));
         let inner = Inner {
             api,
-            session_id: attachment.session_id,
-            model_id: attachment.model_id,
+            session_id: session.id.clone(),
+            model_id,
             jobs,
             order,
-            max_datums: config.fwdbwd_max_chunk_len.max(1),
-            max_bytes: config.fwdbwd_max_chunk_bytes_count.max(1),
-            heartbeat: Mutex::new(Some(heartbeat)),
+            max_datums: session.config.fwdbwd_max_chunk_len.max(1),
+            max_bytes: session.config.fwdbwd_max_chunk_bytes_count.max(1),
+            session: Mutex::new(Some(session)),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -202,8 +214,7 @@ impl TrainingClient {
 
     /// Whether the server has said that the session is over (410 to a heartbeat).
     pub fn session_is_over(&self) -> bool {
-        let heartbeat = self.inner.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
-        heartbeat.as_ref().is_some_and(|h| h.is_over())
+        self.session().is_some_and(|session| session.is_over())
     }
 
     /// A forward and backward pass: the gradient adds up until the next [`optim_step`](Self::optim_step). A batch
@@ -256,6 +267,67 @@ impl TrainingClient {
         })
     }
 
+    /// Saves weights to sample from under a name; the result has the checkpoint's `tinker://` path.
+    pub fn save_weights_for_sampler(
+        &self,
+        name: &str,
+        options: SaveForSamplerOptions,
+    ) -> Pending<SaveWeightsForSamplerResult> {
+        let path = Some(name.to_owned());
+        self.save_for_sampler("save_weights_for_sampler", path, None, SamplerKind::Snapshot, options)
+    }
+
+    /// Saves the weights as they are now for a sampler, and gives a client of it. There is no checkpoint to find again:
+    /// the weights are gone with the session.
+    pub async fn save_weights_and_get_sampling_client(&self) -> Result<SamplingClient, Error> {
+        self.sampler(SamplerKind::Snapshot).await
+    }
+
+    /// The same with weights that follow the run: every later call of this method gives them to the samplers made before,
+    /// too. A sample may then be drawn from several versions of the weights.
+    pub async fn save_weights_and_get_inflight_sampling_client(&self) -> Result<SamplingClient, Error> {
+        self.sampler(SamplerKind::Inflight).await
+    }
+
+    async fn sampler(&self, kind: SamplerKind) -> Result<SamplingClient, Error> {
+        let name = "save_weights_and_get_sampling_client";
+        let Some(session) = self.session() else {
+            return Err(cancelled(self.describe(name), "the run was given away".to_owned()));
+        };
+        let number = session.next_sampler(&self.inner.api).await?;
+        let saved =
+            self.save_for_sampler(name, None, Some(number), kind, SaveForSamplerOptions::default()).await?;
+        // Servers that name no sampler use the only name there can be.
+        let sampler_id = saved.sampling_session_id.unwrap_or_else(|| sampler_id_of(&session.id, number));
+        Ok(SamplingClient::new(self.inner.api.clone(), session, sampler_id))
+    }
+
+    fn save_for_sampler(
+        &self,
+        operation: &str,
+        path: Option<String>,
+        sampling_session_seq_id: Option<u64>,
+        kind: SamplerKind,
+        options: SaveForSamplerOptions,
+    ) -> Pending<SaveWeightsForSamplerResult> {
+        let model_id = self.inner.model_id.clone();
+        self.one(operation, move |seq_id| {
+            save_weights_for_sampler_call(&SaveWeightsForSamplerRequest {
+                model_id,
+                path,
+                sampling_session_seq_id,
+                kind,
+                seq_id: Some(seq_id),
+                ttl_seconds: options.ttl_seconds,
+                user_metadata: options.user_metadata,
+            })
+        })
+    }
+
+    fn session(&self) -> Option<Arc<Session>> {
+        self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Loads a checkpoint's weights, with a cold optimizer. Many servers take this only as a run's first request.
     pub fn load_state(&self, path: &str) -> Pending<LoadWeightsResult> {
         self.load("load_state", path, false)
@@ -286,7 +358,7 @@ impl TrainingClient {
         if let Some(cause) = self.poisoned() {
             return Err(poisoned(operation, &self.inner.model_id, &cause));
         }
-        self.inner.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(self.attachment())
     }
 

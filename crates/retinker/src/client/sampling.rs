@@ -1,0 +1,345 @@
+//! Sampling from a base model or from saved weights.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use retinker_wire::sampler::GetSamplerResponse;
+use retinker_wire::sampling::{
+    AsampleRequest, CLONE_BLOCK, Prompt, SampleFuture, SampleResponse, SamplingParams, TargetTokens,
+    sample_type,
+};
+use retinker_wire::training::ModelInput;
+
+use super::api::{Api, asample_call};
+use super::error::{Error, ErrorKind};
+use super::pending::{Watch, wait};
+use super::retry::backoff;
+use super::session::Session;
+
+/// How long the samples of a client may go without any success before they count as stuck; as in the official SDK.
+const STUCK: Duration = Duration::from_secs(7200);
+/// The first and the longest delay before a sample is submitted anew; as in the official SDK.
+const DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// What a sampling client samples from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SamplingSource {
+    /// A base model, by its name.
+    BaseModel(String),
+    /// A checkpoint for samplers, by its `tinker://` path.
+    ModelPath(String),
+}
+
+/// What is asked of a sample beside its prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleOptions {
+    /// How many samples, each drawn by itself; 1.
+    pub num_samples: u32,
+    /// How tokens are chosen, and what ends a sample.
+    pub sampling_params: SamplingParams,
+    /// Score the prompt's tokens.
+    pub include_prompt_logprobs: bool,
+    /// So many of the most probable tokens at each prompt position; 0.
+    pub topk_prompt_logprobs: u32,
+    /// So many of the most probable tokens at each sampled position; 0.
+    pub topk_sample_logprobs: u32,
+    /// Score these tokens at the prompt's positions after the first: `[length of the prompt - 1, K]`.
+    pub target_prompt_logprobs: Option<TargetTokens>,
+    /// Draw so many tokens at each prompt position after the first; 0.
+    pub prompt_alt_tokens_k: u32,
+    /// Score only so many of the prompt's last tokens; needs `include_prompt_logprobs`.
+    pub prompt_logprobs_last_n: Option<u32>,
+}
+
+impl Default for SampleOptions {
+    fn default() -> Self {
+        Self {
+            num_samples: 1,
+            sampling_params: SamplingParams::default(),
+            include_prompt_logprobs: false,
+            topk_prompt_logprobs: 0,
+            topk_sample_logprobs: 0,
+            target_prompt_logprobs: None,
+            prompt_alt_tokens_k: 0,
+            prompt_logprobs_last_n: None,
+        }
+    }
+}
+
+/// Samples. Cheap to clone; clones share their order of numbers and their budgets.
+///
+/// A sample is tried again, as a new request, while the service cannot be reached, is overloaded or has lost the
+/// result; what it refuses or fails for certain is an error at once. Nothing is sent before the future is polled.
+/// Dropping it tells the server that nobody waits any more, where the server wants to hear of that.
+#[derive(Clone)]
+pub struct SamplingClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    api: Api,
+    session: Arc<Session>,
+    sampler_id: String,
+    next_seq_id: AtomicU64,
+    /// When a sample of this client last succeeded.
+    progress: Mutex<Duration>,
+}
+
+impl fmt::Debug for SamplingClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SamplingClient").field("sampler_id", &self.inner.sampler_id).finish_non_exhaustive()
+    }
+}
+
+impl SamplingClient {
+    /// The first client of a sampling session.
+    pub(crate) fn new(api: Api, session: Arc<Session>, sampler_id: String) -> Self {
+        let progress = Mutex::new(api.runtime().monotonic());
+        let inner = Inner { api, session, sampler_id, next_seq_id: AtomicU64::new(0), progress };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Another client of a sampling session that exists, perhaps made by another program. It is kept alive by whoever
+    /// has its session, and by this client from now on. Numbers its requests in a block of its own.
+    ///
+    /// `session_id` is the session that the sampler belongs to.
+    pub async fn join(api: Api, session_id: &str, sampler_id: &str) -> Result<Self, Error> {
+        let block = match api.join_sampling_session(sampler_id).await {
+            Ok(joined) => joined.client_counter,
+            // As the official SDK does where servers do not number their clients.
+            Err(error) if error.is_unsupported() => api.runtime().random() % CLONE_BLOCK + 1,
+            Err(error) => return Err(error),
+        };
+        let session = Arc::new(Session::adopted(&api, session_id.to_owned()));
+        let client = Self::new(api, session, sampler_id.to_owned());
+        client.inner.next_seq_id.store(block.saturating_mul(CLONE_BLOCK), Ordering::Relaxed);
+        Ok(client)
+    }
+
+    /// The sampling session.
+    pub fn sampler_id(&self) -> &str {
+        &self.inner.sampler_id
+    }
+
+    /// The session that the sampler belongs to.
+    pub fn session_id(&self) -> &str {
+        &self.inner.session.id
+    }
+
+    /// What the server knows of the sampler: its base model, and the checkpoint that it was made from.
+    pub async fn get_sampler(&self) -> Result<GetSamplerResponse, Error> {
+        self.inner.api.get_sampler(&self.inner.sampler_id).await
+    }
+
+    /// The name of the base model.
+    pub async fn get_base_model(&self) -> Result<String, Error> {
+        Ok(self.get_sampler().await?.base_model)
+    }
+
+    /// Draws samples that go on from a prompt.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for options that contradict each other; [`ErrorKind::Failed`] where the service could not
+    /// sample, e.g. a prompt beyond the model's context.
+    pub async fn sample(
+        &self,
+        prompt: &ModelInput,
+        options: &SampleOptions,
+    ) -> Result<SampleResponse, Error> {
+        let inner = &*self.inner;
+        let operation = format!("sample of sampler {}", inner.sampler_id);
+        check(&operation, options)?;
+        let retried = async {
+            let mut failures = 0;
+            loop {
+                let error = match inner.attempt(&operation, prompt, options).await {
+                    Ok(response) => return Ok(response),
+                    Err(error) => error,
+                };
+                if inner.session.config.sample_no_retries || !is_worth_another(&error) {
+                    return Err(error);
+                }
+                let delay = backoff(DELAYS.0, DELAYS.1, failures, inner.api.runtime().random());
+                tracing::debug!(%error, ?delay, "sampling again");
+                failures += 1;
+                inner.api.runtime().sleep(delay).await;
+            }
+        };
+        if !inner.session.config.sample_enable_stuck_detection {
+            return retried.await;
+        }
+        match select(Box::pin(retried), Box::pin(inner.stuck())).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(Error::new(&operation, ErrorKind::TimedOut { after: STUCK })),
+        }
+    }
+
+    /// The log-probability of each of the prompt's tokens under the model; `None` for the first, which nothing precedes,
+    /// and for those before the `last_n` asked for.
+    pub async fn compute_logprobs(
+        &self,
+        prompt: &ModelInput,
+        last_n: Option<u32>,
+    ) -> Result<Vec<Option<f32>>, Error> {
+        let options = SampleOptions {
+            sampling_params: SamplingParams { max_tokens: Some(1), ..SamplingParams::default() },
+            include_prompt_logprobs: true,
+            prompt_logprobs_last_n: last_n,
+            ..SampleOptions::default()
+        };
+        let scores = self.sample(prompt, &options).await?.prompt_logprobs.unwrap_or_default();
+        Ok(scores.into_iter().map(|score| (!score.is_nan()).then_some(score)).collect())
+    }
+}
+
+impl Inner {
+    /// One submission and its result.
+    async fn attempt(
+        &self,
+        operation: &str,
+        prompt: &ModelInput,
+        options: &SampleOptions,
+    ) -> Result<SampleResponse, Error> {
+        let runtime = &**self.api.runtime();
+        let bytes = i64::try_from(prompt.estimated_sample_bytes()).unwrap_or(i64::MAX);
+        let seq_id = self.next_seq_id.fetch_add(1, Ordering::Relaxed);
+        let call = asample_call(&self.request(seq_id, prompt, options))?;
+        let accepted: SampleFuture = {
+            let _admission = self.session.dispatch.admit(runtime, bytes).await;
+            loop {
+                match self.api.json(call.clone()).await {
+                    Ok(accepted) => break accepted,
+                    Err(error) if error.status() == Some(429) => {
+                        self.session.dispatch.too_much(runtime, bytes);
+                        self.session.dispatch.pause(runtime).await;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let mut awaited = Awaited { session: &self.session, request_id: Some(accepted.request_id) };
+        let request_id = awaited.request_id.clone().unwrap_or_default();
+        let result = wait::<SampleResponse>(&self.api, &request_id, operation, &Watch::default()).await;
+        awaited.request_id = None;
+        let mut response = result?;
+        complete(operation, &mut response, accepted.sample_sequence_ids, options)?;
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = runtime.monotonic();
+        Ok(response)
+    }
+
+    fn request(&self, seq_id: u64, prompt: &ModelInput, options: &SampleOptions) -> AsampleRequest {
+        AsampleRequest {
+            num_samples: options.num_samples.into(),
+            prompt: Prompt::from(prompt),
+            sampling_params: options.sampling_params.clone(),
+            base_model: None,
+            model_path: None,
+            sampling_session_id: Some(self.sampler_id.clone()),
+            seq_id: Some(seq_id),
+            prompt_logprobs: Some(options.include_prompt_logprobs),
+            topk_prompt_logprobs: options.topk_prompt_logprobs.into(),
+            topk_sample_logprobs: options.topk_sample_logprobs.into(),
+            target_prompt_logprobs: options.target_prompt_logprobs.clone(),
+            prompt_alt_tokens_k: options.prompt_alt_tokens_k.into(),
+            prompt_logprobs_last_n: options.prompt_logprobs_last_n.map(Into::into),
+            kind: sample_type(),
+        }
+    }
+
+    /// Resolves when no sample of this client has succeeded for too long, counted from now at the earliest.
+    async fn stuck(&self) {
+        let runtime = self.api.runtime();
+        let begin = runtime.monotonic();
+        loop {
+            let progress = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = progress.max(begin) + STUCK;
+            match end.checked_sub(runtime.monotonic()).filter(|left| !left.is_zero()) {
+                Some(left) => runtime.sleep(left).await,
+                None => return,
+            }
+        }
+    }
+}
+
+/// A result that is waited for; dropped before it is there, it is abandoned.
+struct Awaited<'a> {
+    session: &'a Session,
+    request_id: Option<String>,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if let Some(request_id) = self.request_id.take() {
+            self.session.abandon(request_id);
+        }
+    }
+}
+
+/// Refuses what the server would refuse, before it is sent again and again.
+fn check(operation: &str, options: &SampleOptions) -> Result<(), Error> {
+    let fail = |message: &str| Err(Error::config(operation, message));
+    if options.num_samples == 0 {
+        return fail("num_samples must be at least 1");
+    }
+    if let Some(target) = &options.target_prompt_logprobs
+        && !matches!(target.shape.as_deref(), Some([_, _]))
+    {
+        return fail("target_prompt_logprobs must have two dimensions: the prompt's length - 1, and K");
+    }
+    match options.prompt_logprobs_last_n {
+        Some(0) => fail("prompt_logprobs_last_n must be at least 1"),
+        Some(_) if !options.include_prompt_logprobs => {
+            fail("prompt_logprobs_last_n is about prompt logprobs: set include_prompt_logprobs too")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a new submission may succeed.
+fn is_worth_another(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::NeverSent { .. }
+        | ErrorKind::MayHaveBeenSent { .. }
+        | ErrorKind::TimedOut { .. }
+        | ErrorKind::Expired { .. } => true,
+        ErrorKind::Refused { status, .. } => matches!(status, 408 | 409 | 429 | 500..),
+        _ => false,
+    }
+}
+
+/// Names the samples, and refuses a result that lacks what was asked for: servers ignore options that they do not know.
+fn complete(
+    operation: &str,
+    response: &mut SampleResponse,
+    names: Vec<String>,
+    options: &SampleOptions,
+) -> Result<(), Error> {
+    let lacks = |what: String| {
+        let (path, snippet) = ("the result".to_owned(), String::new());
+        Err(Error::new(operation, ErrorKind::Undecodable { path, what, snippet }))
+    };
+    if options.prompt_alt_tokens_k > 0 && response.prompt_alt_tokens.is_none() {
+        return lacks(
+            "it has no prompt_alt_tokens, which were asked for; the server may not know them".into(),
+        );
+    }
+    if let (Some(n), Some(scores)) = (options.prompt_logprobs_last_n, &response.prompt_logprobs) {
+        let before = scores.len().saturating_sub(n as usize);
+        if scores.iter().take(before).any(|score| !score.is_nan()) {
+            return lacks(format!(
+                "it scores tokens before the last {n}; the server may not know prompt_logprobs_last_n"
+            ));
+        }
+    }
+    // Servers older than the names give none.
+    if !names.is_empty() && names.len() != response.sequences.len() {
+        return lacks(format!("{} samples were announced, {} came", names.len(), response.sequences.len()));
+    }
+    for (sequence, name) in response.sequences.iter_mut().zip(names) {
+        sequence.sequence_id = Some(name);
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! Sampling, in a time that is moved by hand.
+
+use futures_util::future::{join_all, select};
+use retinker_wire::sampling::{SampleResponse, SampledSequence, SamplingParams, StopReason};
+use retinker_wire::training::ModelInput;
+
+use super::*;
+use crate::client::{SampleOptions, SamplingClient, SamplingSource};
+use crate::runtime::Runtime;
+
+/// A result of one sample with one token.
+fn sampled(token: u32) -> FakeReply {
+    let sequence = SampledSequence {
+        stop_reason: StopReason::Length,
+        tokens: vec![token],
+        logprobs: vec![-0.5],
+        topk_logprobs: None,
+        sequence_id: None,
+    };
+    let response = SampleResponse {
+        sequences: vec![sequence],
+        prompt_logprobs: Some(vec![f32::NAN, -1.0]),
+        topk_prompt_logprobs: None,
+        target_prompt_logprobs: None,
+        prompt_alt_tokens: None,
+        prompt_cache_hit_tokens: 0,
+        kind: "sample",
+    };
+    FakeReply::bytes(200, PROTOBUF, response.to_proto().encode_to_vec())
+}
+
+/// Accepts samples under their numbers and answers with these.
+fn sampling(request: &Request) -> FakeReply {
+    let body = body(request);
+    match path(request) {
+        "client/dynamic_config" => FakeReply::json(200, r#"{"sample_cancel_enabled":true}"#),
+        "create_sampling_session" => FakeReply::json(200, r#"{"sampling_session_id":"s:sample:0"}"#),
+        "samplers/s:sample:0" => FakeReply::json(200, r#"{"sampler_id":"s:sample:0","base_model":"tiny"}"#),
+        "asample" => accepted(request),
+        "retrieve_future" => sampled(body["request_id"].as_str().unwrap().parse().unwrap()),
+        "cancel_future" => FakeReply::json(200, "{}"),
+        _ => service(request),
+    }
+}
+
+fn accepted(request: &Request) -> FakeReply {
+    let number = seq_id(request);
+    let answer = json!({"request_id": number.to_string(), "sample_sequence_ids": [format!("q{number}")]});
+    FakeReply::json(200, answer.to_string())
+}
+
+fn sampler(
+    answer: impl FnMut(&Request) -> FakeReply + Send + 'static,
+) -> (ManualRuntime, FakeTransport, SamplingClient) {
+    let runtime = ManualRuntime::new();
+    let transport = FakeTransport::new(&runtime, answer);
+    let service = ServiceClient::new(api(&runtime, &transport));
+    let source = SamplingSource::BaseModel("tiny".into());
+    let client = runtime.block_on(service.create_sampling_client(source)).unwrap();
+    (runtime, transport, client)
+}
+
+fn prompt() -> ModelInput {
+    ModelInput::from_ints(vec![1, 2])
+}
+
+/// The numbers of the samples that were submitted, in order.
+fn numbers(transport: &FakeTransport) -> Vec<u64> {
+    transport.requests().iter().filter(|r| path(r) == "asample").map(seq_id).collect()
+}
+
+#[test]
+fn a_sample_is_asked_for_as_the_official_sdk_does() {
+    let (runtime, transport, client) = sampler(sampling);
+    let options = SampleOptions {
+        num_samples: 1,
+        sampling_params: SamplingParams { max_tokens: Some(4), seed: Some(7), ..SamplingParams::default() },
+        topk_sample_logprobs: 2,
+        ..SampleOptions::default()
+    };
+    let response = runtime.block_on(client.sample(&prompt(), &options)).unwrap();
+    assert_eq!(response.sequences[0].tokens, [0]);
+    assert_eq!(response.sequences[0].sequence_id.as_deref(), Some("q0"));
+    assert_eq!(
+        sent(&transport, "create_sampling_session"),
+        [json!({"session_id": "s", "sampling_session_seq_id": 0, "base_model": "tiny"})]
+    );
+    assert_eq!(
+        sent(&transport, "asample"),
+        [json!({
+            "num_samples": 1,
+            "prompt": {"chunks": [{"type": "encoded_text", "tokens": [1, 2]}]},
+            "sampling_params": {"max_tokens": 4, "seed": 7, "temperature": 1.0, "top_k": -1, "top_p": 1.0},
+            "sampling_session_id": "s:sample:0",
+            "seq_id": 0,
+            "prompt_logprobs": false,
+            "topk_prompt_logprobs": 0,
+            "topk_sample_logprobs": 2,
+            "prompt_alt_tokens_k": 0,
+            "type": "sample",
+        })]
+    );
+    let retrieve = transport.requests().into_iter().find(|r| path(r) == "retrieve_future").unwrap();
+    assert_eq!(retrieve.header("accept"), Some(PROTOBUF));
+    assert_eq!(retrieve.header("x-tinker-request-type"), Some("Sample"));
+    assert_eq!(runtime.block_on(client.get_base_model()).unwrap(), "tiny");
+    let scores = runtime.block_on(client.compute_logprobs(&prompt(), None)).unwrap();
+    assert_eq!(scores, [None, Some(-1.0)]);
+}
+
+#[test]
+fn a_limit_pauses_all_samples_and_keeps_their_numbers() {
+    let mut limited = 1;
+    let (runtime, transport, client) = sampler(move |request| match path(request) {
+        "asample" if limited > 0 => {
+            limited -= 1;
+            FakeReply::json(429, r#"{"detail":"too much"}"#).header("retry-after", "50")
+        }
+        _ => sampling(request),
+    });
+    let (options, prompt) = (SampleOptions::default(), prompt());
+    let begin = runtime.elapsed();
+    runtime.block_on(async {
+        client.sample(&prompt, &options).await.unwrap();
+        // A pause of a second, whatever the header says.
+        assert_eq!(runtime.elapsed() - begin, secs(1));
+        client.sample(&prompt, &options).await.unwrap();
+    });
+    assert_eq!(numbers(&transport), [0, 0, 1]);
+    assert_eq!(runtime.elapsed() - begin, secs(1));
+}
+
+#[test]
+fn a_submission_that_is_lost_keeps_its_number_and_a_result_that_is_lost_takes_a_new_one() {
+    let (mut lost, mut expired) = (1, 1);
+    let (runtime, transport, client) = sampler(move |request| match path(request) {
+        "asample" if lost > 0 => {
+            lost -= 1;
+            FakeReply::fail(TransportErrorKind::Request)
+        }
+        "retrieve_future" if expired > 0 => {
+            expired -= 1;
+            FakeReply::json(410, r#"{"detail":"gone"}"#)
+        }
+        _ => sampling(request),
+    });
+    let begin = runtime.elapsed();
+    let response = runtime.block_on(client.sample(&prompt(), &SampleOptions::default())).unwrap();
+    assert_eq!(response.sequences[0].sequence_id.as_deref(), Some("q1"));
+    assert_eq!(numbers(&transport), [0, 0, 1]);
+    // Half a second before sending again, half a second before sampling again.
+    assert_eq!(runtime.elapsed() - begin, secs(1));
+}
+
+#[test]
+fn what_fails_for_certain_is_not_sampled_again() {
+    let (runtime, transport, client) = sampler(|request| match path(request) {
+        "retrieve_future" => FakeReply::json(200, r#"{"error":"prompt too long","category":"user"}"#),
+        _ => sampling(request),
+    });
+    let error = runtime.block_on(client.sample(&prompt(), &SampleOptions::default())).unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::Failed { category: RequestErrorCategory::User, .. }),
+        "{error}"
+    );
+    assert_eq!(numbers(&transport), [0]);
+    for options in [
+        SampleOptions { num_samples: 0, ..SampleOptions::default() },
+        SampleOptions { prompt_logprobs_last_n: Some(1), ..SampleOptions::default() },
+    ] {
+        let error = runtime.block_on(client.sample(&prompt(), &options)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Config { .. }), "{error}");
+    }
+    // What was asked for and is not there: a server that does not know the option.
+    let (runtime, _, client) = sampler(sampling);
+    let options = SampleOptions { prompt_alt_tokens_k: 2, ..SampleOptions::default() };
+    let error = runtime.block_on(client.sample(&prompt(), &options)).unwrap_err();
+    assert!(error.to_string().contains("prompt_alt_tokens"), "{error}");
+}
+
+#[test]
+fn a_sample_that_nobody_waits_for_is_cancelled() {
+    let (runtime, transport, client) = sampler(|request| match path(request) {
+        "retrieve_future" => FakeReply::never(),
+        _ => sampling(request),
+    });
+    runtime.block_on(async {
+        let (options, prompt) = (SampleOptions::default(), prompt());
+        select(Box::pin(client.sample(&prompt, &options)), runtime.sleep(secs(3))).await;
+        runtime.sleep(secs(1)).await;
+    });
+    assert_eq!(sent(&transport, "cancel_future"), [json!({"request_id": "0"})]);
+}
+
+#[test]
+fn samples_that_make_no_progress_for_two_hours_are_stuck() {
+    let (runtime, transport, client) = sampler(|request| match path(request) {
+        "retrieve_future" => FakeReply::json(408, r#"{"queue_state":"active"}"#).after(secs(30)),
+        _ => sampling(request),
+    });
+    let begin = runtime.elapsed();
+    let error = runtime.block_on(client.sample(&prompt(), &SampleOptions::default())).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TimedOut { .. }), "{error}");
+    assert_eq!(runtime.elapsed() - begin, secs(7200));
+    runtime.block_on(runtime.sleep(secs(1)));
+    assert_eq!(sent(&transport, "cancel_future").len(), 1);
+}
+
+#[test]
+fn no_more_than_four_hundred_submissions_are_on_their_way() {
+    let (runtime, transport, client) = sampler(|request| match path(request) {
+        "asample" => accepted(request).after(secs(1)),
+        _ => sampling(request),
+    });
+    let (options, prompt) = (SampleOptions::default(), prompt());
+    let begin = runtime.elapsed();
+    let samples = (0..1000).map(|_| client.sample(&prompt, &options));
+    let results = runtime.block_on(join_all(samples));
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(runtime.elapsed() - begin, secs(3));
+    let mut numbers = numbers(&transport);
+    numbers.sort();
+    assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_attached_client_takes_a_number_that_no_sampler_has() {
+    let (runtime, transport, client) = training(|request| match path(request) {
+        "sessions/s" => FakeReply::json(
+            200,
+            r#"{"training_run_ids":["s:train:0"],"sampler_ids":["s:sample:4","s:sample:10"]}"#,
+        ),
+        "retrieve_future" if request.header("x-tinker-request-type") == Some("SaveWeightsForSampler") => {
+            FakeReply::json(200, r#"{"path":null,"sampling_session_id":"s:sample:11"}"#)
+        }
+        _ => obliging(request),
+    });
+    let sampler = runtime.block_on(client.save_weights_and_get_sampling_client()).unwrap();
+    assert_eq!((sampler.sampler_id(), sampler.session_id()), ("s:sample:11", "s"));
+    let saved = sent(&transport, "save_weights_for_sampler");
+    assert_eq!(saved[0]["sampling_session_seq_id"], 11);
+    assert_eq!((&saved[0]["seq_id"], &saved[0]["kind"]), (&json!(7), &json!("snapshot")));
+}
