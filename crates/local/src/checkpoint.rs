@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::datadir::{TEMPORARY, private_builder};
+use crate::datadir::private_builder;
 use crate::lora::LoraShape;
 use retinker_nn::{Adapter, ModelConfig, NamedTensor, NnError, OptimizerState};
 
@@ -78,6 +78,7 @@ pub(crate) enum ReadError {
 /// it is one to sample from or to download.
 pub(crate) fn write(
     directory: &Path,
+    unfinished: &Path,
     origin: &Origin,
     adapter: &Adapter,
     optimizer: Option<&OptimizerState>,
@@ -86,8 +87,8 @@ pub(crate) fn write(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a checkpoint needs a directory of its own"));
     };
     make_durable_directory(parent)?;
-    let temporary = temporary_beside(parent);
-    private_builder().create(&temporary)?;
+    let temporary = temporary(unfinished);
+    private_builder().recursive(true).create(&temporary)?;
     let written = write_files(&temporary, origin, adapter, optimizer).and_then(|written| {
         sync_directory(&temporary)?;
         fs::rename(&temporary, directory)?;
@@ -305,9 +306,10 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Removes a checkpoint's directory so that a crash in the middle leaves nothing that looks like a checkpoint.
-pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+pub(crate) fn remove(directory: &Path, unfinished: &Path) -> io::Result<()> {
     let Some(parent) = directory.parent() else { return Ok(()) };
-    let temporary = temporary_beside(parent);
+    private_builder().recursive(true).create(unfinished)?;
+    let temporary = temporary(unfinished);
     match fs::rename(directory, &temporary) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
@@ -316,9 +318,9 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     sync_directory(parent)
 }
 
-/// A name of its own: a checkpoint's may be as long as the file system allows.
-fn temporary_beside(parent: &Path) -> PathBuf {
-    parent.join(format!("{TEMPORARY}{}", uuid::Uuid::new_v4()))
+/// A directory that nobody else has.
+fn temporary(unfinished: &Path) -> PathBuf {
+    unfinished.join(uuid::Uuid::new_v4().to_string())
 }
 
 /// The files that are handed out of a checkpoint: all but what the service keeps for itself.
@@ -336,13 +338,13 @@ pub(crate) fn downloadable(directory: &Path) -> io::Result<Vec<(String, PathBuf)
 }
 
 /// Copies a checkpoint's files to a directory of its own, whole or not at all. What lies on the same disk is shared.
-pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path, unfinished: &Path) -> io::Result<()> {
     let Some(parent) = to.parent() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a checkpoint needs a directory of its own"));
     };
     make_durable_directory(parent)?;
-    let temporary = temporary_beside(parent);
-    private_builder().create(&temporary)?;
+    let temporary = temporary(unfinished);
+    private_builder().recursive(true).create(&temporary)?;
     let copied = copy_files(from, &temporary).and_then(|()| {
         sync_directory(&temporary)?;
         fs::rename(&temporary, to)?;
@@ -406,7 +408,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run").join("weights").join("a");
         let (origin, adapter, optimizer, model) = example();
-        let written = write(&path, &origin, &adapter, Some(&optimizer)).unwrap();
+        let written =
+            write(&path, &dir.path().join("unfinished"), &origin, &adapter, Some(&optimizer)).unwrap();
         let verified = read(&path, &written.manifest_sha256).unwrap();
         assert_eq!(verified.origin, origin);
         let back = verified.adapter(&model).unwrap();
@@ -430,7 +433,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run").join("weights").join("a");
         let (origin, adapter, optimizer, _) = example();
-        write(&path, &origin, &adapter, Some(&optimizer)).unwrap();
+        write(&path, &dir.path().join("unfinished"), &origin, &adapter, Some(&optimizer)).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!([mode(&path), mode(path.parent().unwrap()), mode(&dir.path().join("run"))], [0o700; 3]);
         assert_eq!(mode(&path.join(ADAPTER)), 0o600);
@@ -442,7 +445,8 @@ mod tests {
         for file in [ADAPTER, ADAPTER_CONFIG, OPTIMIZER, MANIFEST] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a");
-            let written = write(&path, &origin, &adapter, Some(&optimizer)).unwrap();
+            let written =
+                write(&path, &dir.path().join("unfinished"), &origin, &adapter, Some(&optimizer)).unwrap();
             let mut bytes = fs::read(path.join(file)).unwrap();
             let last = bytes.len() - 3;
             bytes[last] ^= 1;
@@ -470,9 +474,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let (origin, adapter, optimizer, _) = example();
-        write(&path, &origin, &adapter, Some(&optimizer)).unwrap();
-        remove(&path).unwrap();
-        remove(&path).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        write(&path, &dir.path().join("unfinished"), &origin, &adapter, Some(&optimizer)).unwrap();
+        let unfinished = dir.path().join("unfinished");
+        remove(&path, &unfinished).unwrap();
+        remove(&path, &unfinished).unwrap();
+        assert!(!path.exists());
+        assert_eq!(fs::read_dir(unfinished).unwrap().count(), 0);
     }
 }

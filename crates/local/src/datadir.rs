@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::StartError;
 
 /// Prefix of directories that are being written or removed. What bears it after a crash was never acknowledged.
-pub(crate) const TEMPORARY: &str = ".tmp-";
+const TEMPORARY: &str = ".tmp-";
 
 /// Where things lie in a data directory.
 #[derive(Debug, Clone)]
@@ -24,6 +24,12 @@ impl Layout {
     /// Where checkpoints lie; rows of the database name directories below it.
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
+    }
+
+    /// Where checkpoints are written, and go to be removed: all in one place, so that a start need not look for what a crash
+    /// left among a million directories.
+    pub(crate) fn unfinished(&self) -> PathBuf {
+        self.root.join("unfinished")
     }
 
     /// Where trainers put runs aside that do not fit into memory.
@@ -76,7 +82,7 @@ pub(crate) fn open(root: &Path) -> Result<(Layout, File), StartError> {
             false => fail(format!("checkpoints cannot be kept in it ({e})")),
         })?;
     }
-    remove_temporary(&checkpoints);
+    remove_leftovers(&layout.unfinished());
     open_database_file(&layout, unwritable)?;
     Ok((layout, lock))
 }
@@ -163,28 +169,20 @@ pub(crate) fn private_builder() -> fs::DirBuilder {
     builder
 }
 
-/// What lies where checkpoints do: `checkpoints/<run>/<kind>/*`.
-fn places(checkpoints: &Path) -> impl Iterator<Item = fs::DirEntry> {
+/// The directories of checkpoints: `checkpoints/<run>/<kind>/*`.
+fn stored(checkpoints: &Path) -> impl Iterator<Item = fs::DirEntry> {
     let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     let kinds = entries(checkpoints).flat_map(move |run| entries(&run.path()));
-    kinds.flat_map(move |kind| entries(&kind.path()))
+    kinds.flat_map(move |kind| entries(&kind.path())).filter(|entry| entry.path().is_dir())
 }
 
-fn is_temporary(entry: &fs::DirEntry) -> bool {
-    entry.file_name().to_string_lossy().starts_with(TEMPORARY)
-}
-
-/// The directories of checkpoints that were written to their end.
-fn stored(checkpoints: &Path) -> impl Iterator<Item = fs::DirEntry> {
-    places(checkpoints).filter(|entry| !is_temporary(entry) && entry.path().is_dir())
-}
-
-/// Removes what a crash left half-written.
-fn remove_temporary(checkpoints: &Path) {
-    for entry in places(checkpoints).filter(is_temporary) {
-        if let Err(error) = fs::remove_dir_all(entry.path()) {
-            tracing::warn!(path = %entry.path().display(), %error, "a leftover directory could not be removed");
+/// Removes a directory of things that mean nothing to this process.
+pub(crate) fn remove_leftovers(directory: &Path) {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %directory.display(), %error, "leftovers of an earlier process could not be removed");
         }
+        _ => {}
     }
 }
 
@@ -215,12 +213,16 @@ mod tests {
     #[test]
     fn half_written_directories_go_and_whole_ones_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let kind = dir.path().join("run").join("weights");
-        fs::create_dir_all(kind.join(".tmp-1")).unwrap();
-        fs::create_dir_all(kind.join("done")).unwrap();
-        remove_temporary(dir.path());
-        assert!(!kind.join(".tmp-1").exists());
-        assert!(kind.join("done").exists());
+        let (layout, lock) = open(dir.path()).unwrap();
+        let done = layout.checkpoints().join("run").join("weights").join("done");
+        fs::create_dir_all(&done).unwrap();
+        fs::create_dir_all(layout.unfinished().join("1")).unwrap();
+        // As the database that names it would be.
+        fs::write(layout.database(), "x").unwrap();
+        drop(lock);
+        open(dir.path()).unwrap();
+        assert!(!layout.unfinished().join("1").exists());
+        assert!(done.exists());
     }
 
     #[cfg(unix)]
@@ -252,7 +254,7 @@ mod tests {
     fn checkpoints_without_a_database_are_no_new_directory() {
         let dir = tempfile::tempdir().unwrap();
         let weights = dir.path().join("checkpoints").join("run").join("weights");
-        fs::create_dir_all(weights.join(".tmp-1")).unwrap();
+        fs::create_dir_all(&weights).unwrap();
         // What was never acknowledged does not count.
         drop(open(dir.path()).unwrap());
         fs::create_dir_all(weights.join("a")).unwrap();

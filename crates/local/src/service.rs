@@ -199,7 +199,7 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
     let (mut index, unlisted) = Index::new(rows, Instant::now());
     let changes = Arc::<Changes>::default();
     index.tell_changes_to(Arc::clone(&changes));
-    trainer::remove_leftovers(&layout.aside());
+    datadir::remove_leftovers(&layout.aside());
     let trainers = config.trainers.max(1);
     let core = Arc::new(Core {
         db,

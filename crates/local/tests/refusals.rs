@@ -196,3 +196,28 @@ async fn nothing_is_acknowledged_when_the_data_directory_is_gone() {
     client.ok("create_model", create).await;
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_the_number_of_a_body_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = start(dir.path()).await;
+    let client = Client::new(service.base_url());
+    let session = client.session().await;
+    let mut run = client.run(&session, 0).await;
+    for tail in [
+        r#""adam_params": {"learning_rate": NaN}}"#,
+        r#""adam_params": {"learning_rate": 1e999}}"#,
+        r#""adam_params": {"learning_rate": 0.1"#,
+    ] {
+        for number in ["{}", "{}.0", "\"{}\""] {
+            let number = number.replace("{}", &run.next().to_string());
+            let body = format!(r#"{{"model_id": "{}", "seq_id": {number}, {tail}"#, run.id);
+            let request =
+                client.http.post(client.url("optim_step")).header("content-type", "application/json");
+            let refused = request.body(body.clone()).send().await.unwrap();
+            assert!(refused.status().is_client_error(), "{body}");
+            run.optim_step().await;
+        }
+    }
+    service.stop().await;
+}

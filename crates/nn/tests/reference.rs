@@ -210,19 +210,32 @@ fn so_are_those_of_the_default_model() {
 
 #[test]
 fn five_steps_of_adamw_arrive_at_the_same_weights() {
-    let reference = Reference::of("nano-llama");
-    let case = &reference.document.cases[0];
-    assert_eq!(reference.document.optimizers.len(), 4);
-    for (name, optimizer) in &reference.document.optimizers {
-        let mut adapter = reference.adapter();
-        let mut gradients = Gradients::zeros(adapter.layout());
-        let mut state = OptimizerState::new(adapter.layout());
-        assert_eq!(optimizer.gradient_norms.len(), 5);
-        for expected in &optimizer.gradient_norms {
-            case.pass(&reference.base, &adapter, &mut gradients);
-            let step = optim_step(&mut adapter, &mut gradients, &mut state, &optimizer.settings).unwrap();
-            assert!((step.grad_norm - expected).abs() < TOLERANCE * expected, "{name}: {step:?} {expected}");
+    Reference::of("nano-llama").check_steps(4);
+}
+
+#[test]
+fn so_they_do_on_the_default_model() {
+    Reference::of("tiny-llama-1m").check_steps(1);
+}
+
+impl Reference {
+    fn check_steps(&self, settings: usize) {
+        let case = &self.document.cases[0];
+        assert_eq!(self.document.optimizers.len(), settings);
+        for (name, optimizer) in &self.document.optimizers {
+            let mut adapter = self.adapter();
+            let mut gradients = Gradients::zeros(adapter.layout());
+            let mut state = OptimizerState::new(adapter.layout());
+            assert_eq!(optimizer.gradient_norms.len(), 5);
+            for expected in &optimizer.gradient_norms {
+                case.pass(&self.base, &adapter, &mut gradients);
+                let step = optim_step(&mut adapter, &mut gradients, &mut state, &optimizer.settings).unwrap();
+                assert!(
+                    (step.grad_norm - expected).abs() < TOLERANCE * expected,
+                    "{name}: {step:?} {expected}"
+                );
+            }
+            assert_alike(name, adapter.tensors(), &self.recorded(&format!("stepped/{name}")));
         }
-        assert_alike(name, adapter.tensors(), &reference.recorded(&format!("stepped/{name}")));
     }
 }

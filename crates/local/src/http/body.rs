@@ -13,11 +13,10 @@ use prost::Message;
 use retinker_wire::future::PROTOBUF;
 use retinker_wire::proto::ForwardBackwardRequest;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::BODY_LIMIT;
 use super::error::ApiError;
-use super::words;
+use super::{salvage, words};
 use crate::core::Core;
 use crate::index::Page;
 
@@ -113,11 +112,8 @@ impl Body {
             }
             return;
         }
-        let value: Option<Value> = serde_json::from_slice(&self.bytes).ok();
-        let run = value.as_ref().and_then(|value| value.get("model_id")?.as_str());
-        let seq = value.as_ref().and_then(|value| value.get("seq_id")?.as_u64());
-        if let (Some(run), Some(seq)) = (run, seq) {
-            core.note_refused(run, seq);
+        if let Some((run, seq)) = salvage::turn(&self.bytes) {
+            core.note_refused(&run, seq);
         }
     }
 }

@@ -14,6 +14,7 @@ mod inject;
 mod openapi;
 mod routes;
 mod runs;
+mod salvage;
 mod samplers;
 mod sampling;
 mod service;

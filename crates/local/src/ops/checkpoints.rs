@@ -188,7 +188,7 @@ impl Core {
     /// The same where it is known where the files lie.
     pub(crate) fn discard_files(&self, ordinal: u64, directory: &Path) {
         let _guard = crate::sync::lock(&self.directories);
-        match checkpoint::remove(directory) {
+        match checkpoint::remove(directory, &self.layout.unfinished()) {
             Ok(()) => {
                 drop(self.db.write(move |c| sql::delete_checkpoint(c, ordinal)));
             }

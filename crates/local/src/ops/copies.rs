@@ -129,7 +129,7 @@ impl Core {
         let new =
             NewCheckpoint { run_id: run.run_id.clone(), saved_at: run.created_at, ..source.new.clone() };
         let (ordinal, directory) = self.insert_pending(&new)?;
-        checkpoint::copy(&files.directory, &directory).map_err(|e| {
+        checkpoint::copy(&files.directory, &directory, &self.layout.unfinished()).map_err(|e| {
             self.discard_files(ordinal, &directory);
             e.to_string()
         })?;

@@ -95,13 +95,3 @@ impl<T: Read> Read for Summed<T> {
         Ok(read)
     }
 }
-
-/// Removes what an earlier process put aside: the work in it counts as lost.
-pub(crate) fn remove_leftovers(directory: &Path) {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %directory.display(), %error, "leftovers of an earlier process could not be removed");
-        }
-        _ => {}
-    }
-}

@@ -16,7 +16,6 @@ mod worker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-pub(crate) use aside::remove_leftovers;
 pub(crate) use inbox::{Command, Exit, Inbox, Lost};
 pub(crate) use job::{CreateFrom, ForwardBackward, Job, Load, Op, Refusal, Save, SaveForSampler};
 

@@ -396,7 +396,7 @@ impl Core {
     ) -> Result<(CheckpointRow, Written), String> {
         let (ordinal, directory) = self.insert_pending(&new)?;
         let optimizer = new.kind.trains().then_some(&state.optimizer);
-        match checkpoint::write(&directory, origin, &state.adapter, optimizer) {
+        match checkpoint::write(&directory, &self.layout.unfinished(), origin, &state.adapter, optimizer) {
             Ok(written) => {
                 let (state, size_bytes) = (CheckpointState::Live, written.size_bytes);
                 let row = CheckpointRow { ordinal, new, state, size_bytes, public: false, expires_at: None };
