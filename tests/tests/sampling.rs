@@ -119,7 +119,7 @@ async fn a_run_is_sampled_from_as_it_is_and_as_it_was() {
     let datum = Datum::cross_entropy(text[..9].to_vec(), targets, vec![1.0; 9]);
     for _ in 0..100 {
         let pass = run.forward_backward(std::slice::from_ref(&datum), "cross_entropy", &LossFnConfig::new());
-        let step = run.optim_step(AdamParams { learning_rate: 0.02, ..AdamParams::default() });
+        let step = run.optim_step(AdamParams { learning_rate: 0.005, ..AdamParams::default() });
         pass.await.unwrap();
         step.await.unwrap();
     }
