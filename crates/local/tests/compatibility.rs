@@ -93,6 +93,7 @@ fn methods_and_commands_are_there_when_their_endpoints_are() {
         "## TrainingClient",
         "## SamplingClient",
         "## RestClient",
+        "## AdminClient",
         "## The tinker command",
     ] {
         for row in rows(heading) {
