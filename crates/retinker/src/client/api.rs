@@ -18,12 +18,14 @@ use retinker_wire::sampler::{
 use retinker_wire::sampling::{AsampleRequest, CancelFutureRequest, SampleResponse};
 use retinker_wire::session::{
     CreateSessionRequest, CreateSessionResponse, FinishReason, FinishReasonBody, FinishSessionRequest,
-    GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest,
+    GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest, SessionSearchRequest,
+    SessionSearchResponse, SetProjectRequest,
 };
 use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult};
 use retinker_wire::weights::{
-    SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest, SaveWeightsResult,
-    SetTtlRequest, WeightsInfoRequest, WeightsInfoResponse,
+    CopyWeightsRequest, CopyWeightsResponse, ExternalWeightsUrls, SaveWeightsForSamplerRequest,
+    SaveWeightsForSamplerResult, SaveWeightsRequest, SaveWeightsResult, SetTtlRequest, WeightsInfoRequest,
+    WeightsInfoResponse,
 };
 use serde::de::DeserializeOwned;
 
@@ -397,6 +399,72 @@ impl Api {
         self.answer(&Call::with_body(operation, Method::Put, path, &SetTtlRequest { ttl_seconds })?)
             .await
             .map(drop)
+    }
+
+    /// One page of the checkpoints of all of the caller's runs, newest first. `limit` is 100 in the SDK.
+    pub async fn user_checkpoints(&self, limit: u64, offset: u64) -> Result<CheckpointsResponse, Error> {
+        let path = format!("/api/v1/checkpoints?limit={limit}&offset={offset}");
+        self.json(Call::get(format!("checkpoints from {offset} on"), path)).await
+    }
+
+    /// Lets everybody use a checkpoint, or takes that back. `checkpoint_id` is `<segment>/<name>`.
+    pub async fn set_checkpoint_public(
+        &self,
+        run_id: &str,
+        checkpoint_id: &str,
+        public: bool,
+    ) -> Result<(), Error> {
+        let name = if public { "publish" } else { "unpublish" };
+        let operation = format!("{name} of {checkpoint_id} of run {run_id}");
+        let path = format!("{}/publish", checkpoint(&operation, run_id, checkpoint_id)?);
+        let call = if public {
+            Call::post(operation, path, &serde_json::Map::new())?
+        } else {
+            Call::delete(operation, path)
+        };
+        self.answer(&call).await.map(drop)
+    }
+
+    /// Where the files of an external checkpoint can be had for a while. The addresses are secrets.
+    pub async fn external_weights_urls(
+        &self,
+        run_id: &str,
+        checkpoint_id: &str,
+    ) -> Result<ExternalWeightsUrls, Error> {
+        let operation = format!("external_weights_urls of {checkpoint_id} of run {run_id}");
+        let path = format!("{}/external_weights_urls", checkpoint(&operation, run_id, checkpoint_id)?);
+        self.json(Call::get(operation, path)).await
+    }
+
+    /// Copies a checkpoint into a run of its own, which cannot be trained. The token of weights that are not the
+    /// caller's, if there is one, is sent as a header and appears nowhere else.
+    pub async fn copy_weights(
+        &self,
+        request: &CopyWeightsRequest,
+        weights_access_token: Option<&Secret>,
+    ) -> Result<CopyWeightsResponse, Error> {
+        let operation = format!("copy_weights of {}", request.source_path);
+        let mut call = Call::post(operation, "/api/v1/copy_weights", request)?;
+        if let Some(token) = weights_access_token {
+            call.headers.push(("x-tinker-weights-access-token".into(), token.expose().to_owned()));
+        }
+        self.json(call).await
+    }
+
+    /// One page of the sessions that fit.
+    pub async fn search_sessions(
+        &self,
+        request: &SessionSearchRequest,
+    ) -> Result<SessionSearchResponse, Error> {
+        self.json(Call::post("search_sessions", "/api/v1/sessions/search", request)?).await
+    }
+
+    /// Moves a session into a project.
+    pub async fn set_session_project(&self, session_id: &str, project_id: &str) -> Result<(), Error> {
+        let operation = format!("set_session_project of session {session_id}");
+        let path = format!("/api/v1/sessions/{}/project", segment(&operation, session_id)?);
+        let body = SetProjectRequest { project_id: project_id.to_owned() };
+        self.answer(&Call::with_body(operation, Method::Put, path, &body)?).await.map(drop)
     }
 
     /// Deletes a checkpoint, for good. `checkpoint_id` is `<segment>/<name>`.

@@ -7,11 +7,15 @@ use futures_util::stream;
 use retinker_wire::capabilities::ServerCapabilities;
 use retinker_wire::path::TinkerPath;
 use retinker_wire::run::{CheckpointsResponse, TrainingRun, TrainingRunsResponse};
-use retinker_wire::session::{GetSessionResponse, ListSessionsResponse};
-use retinker_wire::weights::WeightsInfoResponse;
+use retinker_wire::sampler::GetSamplerResponse;
+use retinker_wire::session::{
+    GetSessionResponse, ListSessionsResponse, SessionSearchRequest, SessionSummary,
+};
+use retinker_wire::weights::{CopyWeightsRequest, ExternalWeightsUrls, WeightsInfoResponse};
 
 use super::api::Api;
 use super::error::Error;
+use super::secret::Secret;
 
 /// Looks at runs and checkpoints, and manages them. Opens no session.
 #[derive(Debug, Clone)]
@@ -105,6 +109,76 @@ impl RestClient {
     pub async fn delete_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
         let path = parsed(path)?;
         self.api.delete_checkpoint(&path.training_run_id, &path.checkpoint_id()).await
+    }
+
+    /// One page of the checkpoints of all runs, newest first.
+    pub async fn list_user_checkpoints(&self, limit: u64, offset: u64) -> Result<CheckpointsResponse, Error> {
+        self.api.user_checkpoints(limit, offset).await
+    }
+
+    /// Lets everybody load a checkpoint and sample from it.
+    pub async fn publish_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
+        let path = parsed(path)?;
+        self.api.set_checkpoint_public(&path.training_run_id, &path.checkpoint_id(), true).await
+    }
+
+    /// Takes that back.
+    pub async fn unpublish_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
+        let path = parsed(path)?;
+        self.api.set_checkpoint_public(&path.training_run_id, &path.checkpoint_id(), false).await
+    }
+
+    /// Where the files of an external checkpoint can be had for a while. The addresses are secrets.
+    pub async fn get_external_weights_urls(&self, path: &str) -> Result<ExternalWeightsUrls, Error> {
+        let path = parsed(path)?;
+        self.api.external_weights_urls(&path.training_run_id, &path.checkpoint_id()).await
+    }
+
+    /// Copies a checkpoint into a run of its own in a project; that run cannot be trained. Gives the copy's path. The copy lives for `ttl_seconds`; `None` = for ever.
+    pub async fn copy_weights(
+        &self,
+        path: &str,
+        destination_project_id: &str,
+        ttl_seconds: Option<u64>,
+        weights_access_token: Option<&Secret>,
+    ) -> Result<String, Error> {
+        let request = CopyWeightsRequest {
+            source_path: parsed(path)?.to_string(),
+            session_id: None,
+            model_seq_id: None,
+            destination_project_id: Some(destination_project_id.to_owned()),
+            ttl_seconds,
+        };
+        Ok(self.api.copy_weights(&request, weights_access_token).await?.tinker_path)
+    }
+
+    /// All sessions that fit, newest first, a page at a time. Ends with the first page that fails.
+    pub fn search_sessions(
+        &self,
+        request: SessionSearchRequest,
+    ) -> impl Stream<Item = Result<Vec<SessionSummary>, Error>> + Send + 'static + use<> {
+        stream::unfold(Some((self.api.clone(), request)), |state| async move {
+            let (api, mut request) = state?;
+            let page = match api.search_sessions(&request).await {
+                Ok(page) => page,
+                Err(error) => return Some((Err(error), None)),
+            };
+            let more = page.next_cursor.map(|cursor| {
+                request.cursor = Some(cursor);
+                (api, request)
+            });
+            Some((Ok(page.sessions), more))
+        })
+    }
+
+    /// Moves a session into a project.
+    pub async fn assign_session_project(&self, session_id: &str, project_id: &str) -> Result<(), Error> {
+        self.api.set_session_project(session_id, project_id).await
+    }
+
+    /// What a sampler samples from.
+    pub async fn get_sampler(&self, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
+        self.api.get_sampler(sampler_id).await
     }
 
     /// The runs and samplers of a session.

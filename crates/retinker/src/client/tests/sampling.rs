@@ -5,6 +5,7 @@ use retinker_wire::sampling::{SampleResponse, SampledSequence, SamplingParams, S
 use retinker_wire::training::ModelInput;
 
 use super::*;
+use crate::client::testing::test;
 use crate::client::{SampleOptions, SamplingClient, SamplingSource};
 use crate::runtime::Runtime;
 
