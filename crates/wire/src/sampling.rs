@@ -637,6 +637,9 @@ mod tests {
             logprobs: TensorData { shape: Some(vec![1, 2]), ..TensorData::float32(vec![-1.0, -2.0]) },
         });
         response.prompt_cache_hit_tokens = 3;
+        // JSON does not say how many were asked for; here a row has as many.
+        response.topk_prompt_logprobs =
+            Some(TopkLogprobs { k: 2, rows: vec![vec![], vec![(9, -0.25), (8, -1.5)]] });
         let same = |mut read: SampleResponse| {
             // NaN is equal to nothing.
             let scores = read.prompt_logprobs.replace(response.prompt_logprobs.clone().unwrap()).unwrap();
