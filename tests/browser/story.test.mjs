@@ -74,7 +74,8 @@ test("runs killed in mid-training are restored in the browser and go on", async 
     ]);
   }
   victims["never-saved"] = new Training(t, retinker.serviceUrl, [...CREATE, "--name", "never-saved", "--steps", "500"]);
-  await Promise.all(Object.values(victims).map((victim) => victim.steps(SAVE_EVERY + 2)));
+  // Each is held soon after its first checkpoint: with work that is not saved, and far from its end.
+  await Promise.all(Object.values(victims).map((victim) => victim.steps(SAVE_EVERY + 1).then(() => victim.pause())));
   await retinker.kill("SIGKILL");
   for (const [name, victim] of Object.entries(victims)) {
     victim.stop();

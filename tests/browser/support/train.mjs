@@ -51,6 +51,11 @@ export class Training {
     return this.losses;
   }
 
+  /** Holds the program where it is. */
+  pause() {
+    this.child.kill("SIGSTOP");
+  }
+
   stop() {
     this.child.kill("SIGKILL");
   }
