@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::datadir::private_builder;
+use crate::datadir::{make_private, private_builder};
 use crate::lora::LoraShape;
 use retinker_nn::{Adapter, ModelConfig, NamedTensor, NnError, OptimizerState};
 
@@ -88,7 +88,7 @@ pub(crate) fn write(
     };
     make_durable_directory(parent)?;
     let temporary = temporary(unfinished);
-    private_builder().recursive(true).create(&temporary)?;
+    make_private(&temporary)?;
     let written = write_files(&temporary, origin, adapter, optimizer).and_then(|written| {
         sync_directory(&temporary)?;
         fs::rename(&temporary, directory)?;
@@ -308,7 +308,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 /// Removes a checkpoint's directory so that a crash in the middle leaves nothing that looks like a checkpoint.
 pub(crate) fn remove(directory: &Path, unfinished: &Path) -> io::Result<()> {
     let Some(parent) = directory.parent() else { return Ok(()) };
-    private_builder().recursive(true).create(unfinished)?;
+    make_private(unfinished)?;
     let temporary = temporary(unfinished);
     match fs::rename(directory, &temporary) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -344,7 +344,7 @@ pub(crate) fn copy(from: &Path, to: &Path, unfinished: &Path) -> io::Result<()> 
     };
     make_durable_directory(parent)?;
     let temporary = temporary(unfinished);
-    private_builder().recursive(true).create(&temporary)?;
+    make_private(&temporary)?;
     let copied = copy_files(from, &temporary).and_then(|()| {
         sync_directory(&temporary)?;
         fs::rename(&temporary, to)?;

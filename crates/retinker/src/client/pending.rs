@@ -15,7 +15,7 @@ use retinker_wire::future::{
 };
 use retinker_wire::sampling::SampleResponse;
 use retinker_wire::training::{ForwardBackwardOutput, OptimStepResult};
-use retinker_wire::{model, proto, weights};
+use retinker_wire::{model, weights};
 
 use super::api::Api;
 use super::call::{Answer, Call, RETRIEVE_TIMEOUT};
@@ -154,6 +154,15 @@ fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, (String, 
         .map_err(|e| (format!("line {} column {} of its JSON", e.line(), e.column()), e.to_string()))
 }
 
+fn from_protobuf<M: prost::Message + Default, T, E: fmt::Display>(
+    body: &[u8],
+    read: impl FnOnce(&M) -> Result<T, E>,
+) -> Result<T, (String, String)> {
+    let unread = |problem: String| ("its protobuf".to_owned(), problem);
+    let message = M::decode(body).map_err(|e| unread(e.to_string()))?;
+    read(&message).map_err(|e| unread(e.to_string()))
+}
+
 macro_rules! json_result {
     ($($type:ty => $name:ident),+ $(,)?) => {$(
         impl sealed::Sealed for $type {}
@@ -185,10 +194,7 @@ impl FutureResult for ForwardBackwardOutput {
         if !protobuf {
             return from_json(body);
         }
-        let whole = || "its protobuf".to_owned();
-        let message = <proto::ForwardBackwardOutput as prost::Message>::decode(body)
-            .map_err(|e| (whole(), e.to_string()))?;
-        Self::from_proto(&message).map_err(|e| (whole(), e.to_string()))
+        from_protobuf(body, Self::from_proto)
     }
 }
 
@@ -200,10 +206,7 @@ impl FutureResult for SampleResponse {
         if !protobuf {
             return from_json(body);
         }
-        let whole = || "its protobuf".to_owned();
-        let message =
-            <proto::SampleResponse as prost::Message>::decode(body).map_err(|e| (whole(), e.to_string()))?;
-        Self::from_proto(&message).map_err(|e| (whole(), e.to_string()))
+        from_protobuf(body, Self::from_proto)
     }
 }
 
