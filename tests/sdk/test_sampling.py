@@ -2,7 +2,10 @@
 
 import asyncio
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import time
 
 import httpx
@@ -541,3 +544,20 @@ def test_retry_config(client):
     config = RetryConfig(max_connections=2)
     sampler = client.create_sampling_client(base_model=MODEL, retry_config=config).result()
     assert len(drawn(sampler, max_tokens=3)[0]) <= 3
+
+
+def test_tokenizer_of_a_sampling_client(service, tmp_path):
+    """In a process of its own: Hugging Face's libraries read their environment once."""
+    program = (
+        "import tinker\n"
+        f"client = tinker.ServiceClient().create_sampling_client(base_model={MODEL!r})\n"
+        "tokenizer = client.get_tokenizer()\n"
+        "assert tokenizer.encode('hé', add_special_tokens=False) == list('hé'.encode())\n"
+        "assert tokenizer.eos_token_id == 257 and tokenizer.model_max_length == 1024\n"
+    )
+    hub = {"HF_ENDPOINT": service.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
+    environment = {**os.environ, "TINKER_BASE_URL": service.url, **hub}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

@@ -94,6 +94,41 @@ def trained(wire, session, seq):
     return model
 
 
+def with_chunk(input, chunk):
+    input["data"][0]["model_input"]["chunks"] = [chunk]
+
+
+def with_target(input, **members):
+    input["data"][0]["loss_fn_inputs"]["target_tokens"].update(members)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda input: with_chunk(input, {"type": "image", "data": "AAAA", "format": "png"}), "image"),
+        (lambda input: with_chunk(input, {"type": "encoded_text", "tokens": None}), "chunks"),
+        (lambda input: with_target(input, dtype="float64"), "float64"),
+        (lambda input: with_target(input, data=[1, 2]), "target_tokens"),
+        (lambda input: with_target(input, data=["x"]), "target_tokens"),
+        (lambda input: input["data"][0]["loss_fn_inputs"].update(weights=None), "weights"),
+        (lambda input: input["data"].insert(0, 5), "datum 0"),
+        (lambda input: input.update(loss_fn="nonsense"), "nonsense"),
+        (lambda input: input.update(loss_fn_config={"nonsense": 1.0}), "nonsense"),
+        (lambda input: input.update(data=[]), "data"),
+    ],
+    ids=["image", "null tokens", "dtype", "length", "text", "null weights", "no datum", "loss", "setting", "none"],
+)
+@pytest.mark.parametrize("kind", ["forward", "forward_backward"])
+def test_a_bad_datum_is_taken_in_and_fails_in_its_turn(wire, trained, seq, spoil, named, kind):
+    input = input_of(TEXT)
+    spoil(input)
+    body = {f"{kind}_input": input, "model_id": trained, "seq_id": next(seq)}
+    failed = wire.result(wire.ok(kind, body)).json()
+    assert failed["category"] == "user" and named in failed["error"], failed
+    # What is behind it goes on at once.
+    assert forward(wire, trained, next(seq))["metrics"]["loss:sum"] > 0
+
+
 @pytest.fixture(scope="module")
 def saved(wire, trained, seq):
     """A training checkpoint."""

@@ -343,7 +343,23 @@ def test_tokenizer_works_offline(run):
         assert tokenizer.encode(text, add_special_tokens=False) == tokens(text)
         assert tokenizer.decode(tokens(text)) == text
     assert tokenizer.eos_token_id == 257
+    assert tokenizer.model_max_length == 1024
     assert run.get_info().model_data.tokenizer_id
+
+
+def test_a_model_of_each_size_trains_and_samples(client):
+    """What the small ones are tested with at length, once."""
+    offered = client.get_server_capabilities().supported_models
+    assert len(offered) >= 3
+    for model in offered:
+        run = client.create_lora_training_client(model.model_name, rank=2, seed=7).result()
+        before = step(run)
+        assert step(run) < before
+        assert run.get_tokenizer().model_max_length == model.max_context_length
+        sampler = run.save_weights_and_get_sampling_client().result()
+        prompt, params = types.ModelInput.from_ints(tokens("the")), types.SamplingParams(max_tokens=4, seed=1)
+        first, again = (sampler.sample(prompt, 1, params).result().sequences[0].tokens for _ in range(2))
+        assert first == again and len(first) == 4
 
 
 def test_console_url(run):

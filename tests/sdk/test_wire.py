@@ -97,6 +97,52 @@ def test_another_encoding_is_refused(wire):
     assert wire.pass_of(b"x", **{"Content-Encoding": "br"}).status_code == 415
 
 
+def test_what_cannot_be_read_is_not_waited_for(wire, session):
+    """Whatever is wrong with a body, as long as it says at its beginning whose turn it was."""
+    model = wire.model(session, 41)
+    numbers = iter(range(1, 100))
+    json_of = {"Content-Type": "application/json"}
+
+    def cut(seq):
+        return wire.pass_of(protobuf_pass(model, seq, BATCH)[:-9])
+
+    def mislabelled(seq):
+        return wire.pass_of(protobuf_pass(model, seq, BATCH), **{"Content-Type": "text/plain"})
+
+    def unlabelled(seq):
+        return wire.pass_of(b'{"model_id": "%s", "seq_id": %d}' % (model.encode(), seq), **{"Content-Type": ""})
+
+    def encoded(seq):
+        return wire.pass_of(protobuf_pass(model, seq, BATCH), **{"Content-Encoding": "br"})
+
+    def huge(seq):
+        packer = zstandard.ZstdCompressor(level=1).compressobj()
+        start = protobuf_pass(model, seq, BATCH)
+        body = [packer.compress(start), *(packer.compress(b"\0" * (1 << 20)) for _ in range(300)), packer.flush()]
+        return wire.pass_of(b"".join(body), **{"Content-Encoding": "zstd"})
+
+    def too_large(seq):
+        body = b'{"model_id": "%s", "seq_id": %d, "x": "%s"}' % (model.encode(), seq, b"x" * (257 << 20))
+        return wire.pass_of(body, **json_of)
+
+    for spoiled, statuses in [
+        (cut, {400, 422}),
+        (mislabelled, {415}),
+        (unlabelled, {415}),
+        (encoded, {415}),
+        (huge, {413}),
+        (too_large, {413}),
+    ]:
+        seq = next(numbers)
+        answer = spoiled(seq)
+        assert answer.status_code in statuses, f"{spoiled.__name__}: {answer.status_code} {answer.text}"
+        assert answer.json()["detail"]
+        behind = wire.pass_of(protobuf_pass(model, next(numbers), BATCH)).json()
+        start = time.monotonic()
+        assert "error" not in wire.result(behind).json(), spoiled.__name__
+        assert time.monotonic() - start < 30, f"{spoiled.__name__}: its number was waited for"
+
+
 def test_results_in_both_forms(wire, model):
     """Protobuf only for those who ask for it; both as often as wanted."""
     submission = wire.pass_of(protobuf_pass(model, 1, BATCH)).json()

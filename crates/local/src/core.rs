@@ -38,8 +38,8 @@ pub(crate) struct Core {
     pub(crate) layout: Layout,
     pub(crate) models: Models,
     pub(crate) downloads: Downloads,
-    /// The directory of the tokenizer.
-    pub(crate) tokenizer: PathBuf,
+    /// Where the tokenizers are, each in a directory of its model's name.
+    pub(crate) tokenizers: PathBuf,
     /// What the trainers compute with.
     pub(crate) threads: Arc<Threads>,
     /// One for each trainer.

@@ -191,8 +191,9 @@ struct Found {
 fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
     let (layout, lock) = datadir::open(&config.data_dir)?;
     let (db, rows) = Db::open(layout.root(), &layout.database(), lock)?;
-    let tokenizer = tokenizer::provide(layout.root()).map_err(|e| {
-        StartError::Other(format!("the tokenizer cannot be written to {} ({e})", layout.root().display()))
+    let models = Models::builtin();
+    let tokenizers = tokenizer::provide(layout.root(), models.configs()).map_err(|e| {
+        StartError::Other(format!("the tokenizers cannot be written to {} ({e})", layout.root().display()))
     })?;
     let tokens = Tokens::new()
         .map_err(|e| StartError::Other(format!("the system gives no random numbers for tokens ({e})")))?;
@@ -207,9 +208,9 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         changes,
         faults: Rules::new(config.faults),
         layout,
-        models: Models::builtin(),
+        models,
         downloads: ops::Downloads::default(),
-        tokenizer,
+        tokenizers,
         inboxes: (0..trainers).map(|_| Arc::default()).collect(),
         backlog: Arc::new(Backlog::new(config.queue_limit)),
         memory_share: config.memory_limit / trainers as u64,

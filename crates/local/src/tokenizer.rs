@@ -1,5 +1,5 @@
-//! The tokenizer as Hugging Face's libraries load it from a directory, so that the official SDK's `get_tokenizer` needs no
-//! network: a token is a byte, and three specials follow.
+//! The tokenizer as Hugging Face's libraries load it, from a directory or from a hub, so that the official SDK's
+//! `get_tokenizer` needs no network: a token is a byte, and three specials follow.
 
 use std::fs;
 use std::io;
@@ -7,23 +7,38 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use retinker_nn::{BOS_TOKEN, EOS_TOKEN, PAD_TOKEN};
+use retinker_nn::{BOS_TOKEN, EOS_TOKEN, ModelConfig, PAD_TOKEN};
 
 const BOS: &str = "<bos>";
 const EOS: &str = "<eos>";
 const PAD: &str = "<pad>";
 
-/// Writes the tokenizer below `root`, unless it is there as it should be. Gives its directory, absolute.
-pub(crate) fn provide(root: &Path) -> io::Result<PathBuf> {
-    let directory = root.join("tokenizer");
-    fs::create_dir_all(&directory)?;
-    for (name, content) in [("tokenizer.json", tokenizer()), ("tokenizer_config.json", config())] {
-        let (path, text) = (directory.join(name), serde_json::to_vec_pretty(&content)?);
-        if fs::read(&path).ok().as_ref() != Some(&text) {
-            fs::write(&path, text)?;
+/// The files of a model's tokenizer: name and content.
+pub(crate) fn files(model: &ModelConfig) -> [(&'static str, String); 2] {
+    [
+        ("tokenizer.json", format!("{:#}", tokenizer())),
+        ("tokenizer_config.json", format!("{:#}", config(model.max_context))),
+    ]
+}
+
+/// Writes the models' tokenizers below `root`, each in a directory of the model's name, unless they are there as they
+/// should be. Gives the directory of all, absolute.
+pub(crate) fn provide<'a>(
+    root: &Path,
+    models: impl Iterator<Item = &'a ModelConfig>,
+) -> io::Result<PathBuf> {
+    let all = root.join("tokenizers");
+    for model in models {
+        let directory = all.join(&model.name);
+        fs::create_dir_all(&directory)?;
+        for (name, text) in files(model) {
+            let path = directory.join(name);
+            if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+                fs::write(&path, text)?;
+            }
         }
     }
-    fs::canonicalize(directory)
+    fs::canonicalize(all)
 }
 
 /// The letter that stands for a byte in a byte-level vocabulary: itself where it can be printed, else one from U+0100 on
@@ -65,12 +80,12 @@ fn tokenizer() -> Value {
     })
 }
 
-fn config() -> Value {
+fn config(max_context: usize) -> Value {
     json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS, "eos_token": EOS, "pad_token": PAD,
         "clean_up_tokenization_spaces": false,
-        "model_max_length": 2048,
+        "model_max_length": max_context,
     })
 }
 
@@ -91,12 +106,13 @@ mod tests {
     #[test]
     fn it_is_written_once_and_mended() {
         let dir = tempfile::tempdir().unwrap();
-        let directory = provide(dir.path()).unwrap();
-        assert!(directory.is_absolute());
-        let file = directory.join("tokenizer.json");
+        let models = ModelConfig::builtin();
+        let all = provide(dir.path(), models.iter()).unwrap();
+        assert!(all.is_absolute());
+        let file = all.join(&models[0].name).join("tokenizer.json");
         let text = fs::read(&file).unwrap();
         fs::write(&file, "broken").unwrap();
-        assert_eq!(provide(dir.path()).unwrap(), directory);
+        assert_eq!(provide(dir.path(), models.iter()).unwrap(), all);
         assert_eq!(fs::read(&file).unwrap(), text);
     }
 }

@@ -68,6 +68,19 @@ impl ModelConfig {
                 norm_eps: 1e-5,
                 seed: 2,
             },
+            Self {
+                name: "retinker/small-llama-7m".to_owned(),
+                vocab_size: VOCAB_SIZE,
+                d_model: 320,
+                n_layers: 6,
+                n_heads: 10,
+                n_kv_heads: 5,
+                d_ff: 864,
+                max_context: 4096,
+                rope_theta: 10_000.0,
+                norm_eps: 1e-5,
+                seed: 3,
+            },
         ]
     }
 

@@ -136,30 +136,6 @@ pub enum DatumError {
     },
 }
 
-/// The JSON member that carries a batch: `forward_backward_input` or `forward_input`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ForwardBackwardInput {
-    /// The batch.
-    pub data: Vec<Datum>,
-    /// The loss function's name.
-    pub loss_fn: String,
-    /// Its settings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss_fn_config: Option<BTreeMap<String, serde_json::Value>>,
-}
-
-/// `POST /api/v1/forward_backward` in the JSON form of SDKs up to 0.24.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ForwardBackwardJson {
-    /// The batch and its loss.
-    pub forward_backward_input: ForwardBackwardInput,
-    /// The run.
-    pub model_id: String,
-    /// The request's number.
-    #[serde(default)]
-    pub seq_id: Option<u64>,
-}
-
 /// AdamW's settings of one step; defaults are the SDK's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

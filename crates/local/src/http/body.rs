@@ -1,17 +1,18 @@
 //! Reading what clients send.
 
 use std::future::Future;
-use std::io::Read;
+use std::io::Read as _;
+use std::sync::Arc;
 
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use prost::Message;
 use retinker_wire::future::PROTOBUF;
-use retinker_wire::proto::ForwardBackwardRequest;
+use ruzstd::decoding::StreamingDecoder;
 use serde::de::DeserializeOwned;
 
 use super::BODY_LIMIT;
@@ -26,18 +27,55 @@ pub(crate) struct Body {
     pub(crate) bytes: Bytes,
 }
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl FromRequest<Arc<Core>> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let protobuf = is_protobuf(request.headers())?;
-        let compressed = is_compressed(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection: BytesRejection| {
-            ApiError { status: rejection.status(), detail: rejection.body_text() }
-        })?;
-        let bytes = if compressed { decompress(bytes).await? } else { bytes };
-        Ok(Self { protobuf, bytes })
+    async fn from_request(request: Request, core: &Arc<Core>) -> Result<Self, ApiError> {
+        let (parts, sent) = request.into_parts();
+        let mut bytes = Bytes::new();
+        let read = async {
+            let received = receive(sent).await?;
+            bytes = received.bytes;
+            received.complaint.map_or(Ok(()), Err)?;
+            let (protobuf, compressed) = (is_protobuf(&parts.headers)?, is_compressed(&parts.headers)?);
+            if compressed {
+                let plain = decompress(bytes.clone()).await?;
+                bytes = plain.bytes;
+                plain.complaint.map_or(Ok(()), Err)?;
+            }
+            Ok(protobuf)
+        };
+        match read.await {
+            Ok(protobuf) => Ok(Self { protobuf, bytes }),
+            Err(complaint) => {
+                note_refused(core, &bytes);
+                Err(complaint)
+            }
+        }
     }
+}
+
+/// What was read of a body, all of it unless there is a complaint.
+struct Read {
+    bytes: Bytes,
+    complaint: Option<ApiError>,
+}
+
+/// Takes a body in, up to the largest there may be. What lies beyond is thrown away: a client that is still sending would
+/// not see the answer. Fails when the client stops half-way; it will send again.
+async fn receive(body: axum::body::Body) -> Result<Read, ApiError> {
+    let (mut bytes, mut length) = (BytesMut::new(), 0_u64);
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|e| ApiError::bad_request(format!("the body ended half-way: {e}")))?;
+        length += piece.len() as u64;
+        if length <= BODY_LIMIT as u64 {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    let complaint = (length > BODY_LIMIT as u64)
+        .then(|| ApiError::too_large(format!("the body has {length} bytes, the most is {BODY_LIMIT}: send a smaller batch")));
+    Ok(Read { bytes: bytes.freeze(), complaint })
 }
 
 /// Whether a body is protobuf; otherwise it is JSON. Refuses other kinds.
@@ -66,22 +104,30 @@ fn is_compressed(headers: &HeaderMap) -> Result<bool, ApiError> {
 }
 
 /// Reads a zstd frame, up to the size that a body may have.
-async fn decompress(bytes: Bytes) -> Result<Bytes, ApiError> {
+async fn decompress(bytes: Bytes) -> Result<Read, ApiError> {
     let read = tokio::task::spawn_blocking(move || {
-        let unreadable = |e: String| ApiError::unprocessable(format!("the body is not a zstd frame: {e}"));
-        let frame =
-            ruzstd::decoding::StreamingDecoder::new(&*bytes).map_err(|e| unreadable(e.to_string()))?;
         let mut plain = Vec::new();
         let limit = BODY_LIMIT as u64 + 1;
-        frame.take(limit).read_to_end(&mut plain).map_err(|e| unreadable(e.to_string()))?;
-        if plain.len() > BODY_LIMIT {
-            return Err(ApiError::unprocessable(format!(
+        let read = StreamingDecoder::new(&*bytes)
+            .map_err(|e| e.to_string())
+            .and_then(|frame| frame.take(limit).read_to_end(&mut plain).map_err(|e| e.to_string()));
+        let complaint = match read {
+            Err(e) => Some(ApiError::unprocessable(format!("the body is not a zstd frame: {e}"))),
+            Ok(length) if length > BODY_LIMIT => Some(ApiError::too_large(format!(
                 "the body decompresses to more than {BODY_LIMIT} bytes: send a smaller batch"
-            )));
-        }
-        Ok(Bytes::from(plain))
+            ))),
+            Ok(_) => None,
+        };
+        Read { bytes: plain.into(), complaint }
     });
-    read.await.unwrap_or_else(|_| Err(ApiError::internal("the body could not be decompressed".to_owned())))
+    read.await.map_err(|_| ApiError::internal("the body could not be decompressed".to_owned()))
+}
+
+/// Notes that a request was refused, so that nobody waits for its number, if it has one.
+fn note_refused(core: &Core, body: &[u8]) {
+    if let Some((run, seq)) = salvage::turn(body) {
+        core.note_refused(&run, seq);
+    }
 }
 
 impl Body {
@@ -102,19 +148,17 @@ impl Body {
         self.json().inspect_err(|_| self.note_refused(core))
     }
 
+    /// The body of a numbered request in its protobuf form.
+    pub(crate) fn numbered_message<T: Message + Default>(&self, core: &Core) -> Result<T, ApiError> {
+        T::decode(self.bytes.clone()).map_err(|e| {
+            self.note_refused(core);
+            ApiError::unprocessable(format!("the body is not such a protobuf message: {e}"))
+        })
+    }
+
     /// Notes that this was refused, so that nobody waits for its number, if it has one.
     pub(super) fn note_refused(&self, core: &Core) {
-        if self.protobuf {
-            if let Ok(request) = ForwardBackwardRequest::decode(self.bytes.clone())
-                && let Ok(seq) = u64::try_from(request.seq_id)
-            {
-                core.note_refused(&request.model_id, seq);
-            }
-            return;
-        }
-        if let Some((run, seq)) = salvage::turn(&self.bytes) {
-            core.note_refused(&run, seq);
-        }
+        note_refused(core, &self.bytes);
     }
 }
 

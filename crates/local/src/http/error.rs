@@ -47,6 +47,10 @@ impl ApiError {
         Self::new(StatusCode::GONE, detail)
     }
 
+    pub(crate) fn too_large(detail: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
     pub(crate) fn unsupported_media(detail: String) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
     }

@@ -59,13 +59,13 @@ async fn wait(core: &Arc<Core>, time: Duration) {
 
 /// Reads the body before it is refused. What a client does not send again is noted as refused, as a real refusal is, so
 /// that the run does not wait for its number.
-async fn refuse(core: &Core, mut request: Request, status: u16) {
+async fn refuse(core: &Arc<Core>, mut request: Request, status: u16) {
     // Those with which the SDK sends the same request again.
     let again = matches!(status, 408 | 409 | 429) || status >= 500;
     if again || !request.headers().contains_key(CONTENT_TYPE) {
         return swallow(&mut request).await;
     }
-    if let Ok(body) = super::body::Body::from_request(request, &()).await {
+    if let Ok(body) = super::body::Body::from_request(request, core).await {
         body.note_refused(core);
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod faults;
 mod futures;
 mod guard;
+mod hub;
 mod inject;
 mod openapi;
 mod routes;

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::routing::{any, delete, get, post, put};
 
 use super::{
-    auth, beyond, downloads, faults, futures, openapi, runs, samplers, sampling, service, sessions, training,
+    auth, beyond, downloads, faults, futures, hub, openapi, runs, samplers, sampling, service, sessions, training,
     weights,
 };
 use crate::core::Core;
@@ -91,9 +91,10 @@ routes! {
 }
 
 routes! {
-    /// The service's description of itself.
+    /// The service's description of itself, and its tokenizers, at the addresses of a Hugging Face hub.
     root, ROOT:
     get "/openapi.json" => openapi::describe,
+    get "/{org}/{model}/resolve/{revision}/{file}" => hub::file,
 }
 
 routes! {

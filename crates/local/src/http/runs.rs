@@ -43,7 +43,7 @@ pub(crate) async fn get_info(State(core): Shared, body: Body) -> Result<Json<Get
         model_data: ModelData {
             arch: Some("llama".to_owned()),
             model_name: Some(run.base_model.to_string()),
-            tokenizer_id: core.tokenizer.to_str().map(str::to_owned),
+            tokenizer_id: core.tokenizers.join(&*run.base_model).to_str().map(str::to_owned),
         },
         optimizer_config: Some(run.optimizer_config.as_ref().clone()),
         is_lora: Some(true),

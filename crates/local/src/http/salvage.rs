@@ -1,8 +1,32 @@
 //! Whose turn a body was to be that cannot be read: Python writes NaN and Infinity into JSON, others cut it off.
 
-/// The run and the number of a request, as far as its text has them where they belong. Numbers may be written as `1.0` or
-/// as texts.
+use prost::Message;
+
+/// The run and the number of a request, as far as they can be told from what there is of its body, in either form.
 pub(super) fn turn(body: &[u8]) -> Option<(String, u64)> {
+    // No message of the protocol begins with a brace: it would be the start of a group, which protobuf has left behind.
+    if body.trim_ascii_start().starts_with(b"{") { of_json(body) } else { of_protobuf(body) }
+}
+
+/// The members of `ForwardBackwardRequest` that say whose turn it is.
+#[derive(Message)]
+struct Turn {
+    #[prost(string, tag = "1")]
+    model_id: String,
+    #[prost(int32, tag = "2")]
+    seq_id: i32,
+}
+
+fn of_protobuf(body: &[u8]) -> Option<(String, u64)> {
+    let mut turn = Turn::default();
+    // What comes before the damage is read all the same.
+    let _ = turn.merge(body);
+    let seq = u64::try_from(turn.seq_id).ok()?;
+    (!turn.model_id.is_empty() && seq > 0).then_some((turn.model_id, seq))
+}
+
+/// From text: the members where they belong. Numbers may be written as `1.0` or as texts.
+fn of_json(body: &[u8]) -> Option<(String, u64)> {
     let run = member(body, b"model_id")?;
     let seq = std::str::from_utf8(member(body, b"seq_id")?).ok()?;
     let seq = seq.parse().ok().or_else(|| seq.strip_suffix(".0")?.parse().ok())?;
@@ -78,5 +102,17 @@ mod tests {
         ] {
             assert_eq!(found(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_turn_is_found_before_the_damage_in_a_message() {
+        let whole = Turn { model_id: "s:train:0".to_owned(), seq_id: 7 }.encode_to_vec();
+        let expected = Some(("s:train:0".to_owned(), 7));
+        assert_eq!(turn(&whole), expected);
+        // A batch that claims more bytes than follow.
+        assert_eq!(turn(&[whole.as_slice(), &[0x1A, 0x7F, 1, 2]].concat()), expected);
+        assert_eq!(turn(&whole[..whole.len() - 1]), None, "without its number");
+        assert_eq!(turn(&Turn { model_id: String::new(), seq_id: 7 }.encode_to_vec()), None);
+        assert_eq!(turn(&Turn { model_id: "s:train:0".to_owned(), seq_id: -7 }.encode_to_vec()), None);
     }
 }

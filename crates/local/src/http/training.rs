@@ -1,19 +1,21 @@
 //! Requests that train.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use prost::Message;
 use retinker_wire::future::UntypedApiFuture;
 use retinker_wire::model::CreateModelRequest;
 use retinker_wire::proto::{self, loss_config_value};
-use retinker_wire::training::{Datum, ForwardBackwardInput, ForwardBackwardJson, OptimStepRequest};
+use retinker_wire::training::{Datum, OptimStepRequest};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::body::{Body, required_seq, to_the_end};
-use super::{ApiError, Shared};
+use super::{ApiError, Shared, words};
 use crate::core::Core;
 use crate::trainer::{ForwardBackward, Op, Refusal};
 
@@ -49,8 +51,7 @@ pub(crate) async fn forward_backward(State(core): Shared, body: Body) -> Submitt
         let op = json_pass(request.forward_backward_input, false);
         return submit(core, request.model_id, required_seq(request.seq_id)?, op).await;
     }
-    let request = proto::ForwardBackwardRequest::decode(body.bytes.clone())
-        .map_err(|e| ApiError::unprocessable(format!("the body is not a ForwardBackwardRequest: {e}")))?;
+    let request: proto::ForwardBackwardRequest = body.numbered_message(&core)?;
     let seq = u64::try_from(request.seq_id)
         .map_err(|_| ApiError::unprocessable(format!("seq_id {} is negative", request.seq_id)))?;
     let run_id = request.model_id.clone();
@@ -63,10 +64,29 @@ struct UnloadModel {
     model_id: String,
 }
 
+/// A batch in the form of SDKs up to 0.24. Its examples are kept as they came: one that cannot be read is a request that
+/// fails in its turn, as it is in protobuf.
+#[derive(Deserialize)]
+struct JsonBatch {
+    data: Vec<Box<RawValue>>,
+    loss_fn: String,
+    #[serde(default)]
+    loss_fn_config: Option<BTreeMap<String, Value>>,
+}
+
+/// The pass of older clients.
+#[derive(Deserialize)]
+struct ForwardBackwardJson {
+    forward_backward_input: JsonBatch,
+    model_id: String,
+    #[serde(default)]
+    seq_id: Option<u64>,
+}
+
 /// The forward pass of older clients.
 #[derive(Deserialize)]
 struct ForwardJson {
-    forward_input: ForwardBackwardInput,
+    forward_input: JsonBatch,
     model_id: String,
     #[serde(default)]
     seq_id: Option<u64>,
@@ -82,7 +102,7 @@ pub(crate) async fn forward(State(core): Shared, body: Body) -> Submitted {
 #[derive(Deserialize)]
 struct OtherOptimizer {
     #[serde(default)]
-    optimizer_params: Option<serde_json::Value>,
+    optimizer_params: Option<Value>,
 }
 
 pub(crate) async fn optim_step(State(core): Shared, body: Body) -> Submitted {
@@ -99,44 +119,41 @@ pub(crate) async fn optim_step(State(core): Shared, body: Body) -> Submitted {
     submit(core, request.model_id, required_seq(request.seq_id)?, op).await
 }
 
-fn json_pass(input: ForwardBackwardInput, forward_only: bool) -> Op {
-    Op::ForwardBackward(ForwardBackward {
-        data: input.data,
-        loss_fn: input.loss_fn,
-        settings: input.loss_fn_config.unwrap_or_default(),
-        forward_only,
-    })
+fn json_pass(batch: JsonBatch, forward_only: bool) -> Op {
+    let settings = batch.loss_fn_config.unwrap_or_default();
+    let data = batch.data.iter().map(|datum| words::read(datum.get().as_bytes()));
+    pass(data, batch.loss_fn, settings, forward_only)
 }
 
 fn proto_pass(request: proto::ForwardBackwardRequest) -> Op {
-    let mut data = Vec::with_capacity(request.data.len());
-    for (i, datum) in request.data.iter().enumerate() {
-        match Datum::from_proto(datum) {
-            Ok(datum) => data.push(datum),
-            Err(e) => {
-                let reason = format!("datum {i}: {e}");
-                let request = json!({
-                    "data": request.data.len(),
-                    "loss_fn": request.loss_fn,
-                    "forward_only": request.forward_only,
-                    "reason": reason,
-                });
-                return Op::Refuse(Refusal { reason, operation: "forward_backward", request });
-            }
-        }
-    }
     // The older member holds those that are numbers once more.
     let numbers = request.loss_fn_config.into_iter().map(|(name, number)| (name, number.into()));
     let all = request.loss_fn_config_v2.into_iter().map(|(name, setting)| match setting.value {
         Some(loss_config_value::Value::Number(number)) => (name, number.into()),
         Some(loss_config_value::Value::Text(text)) => (name, text.into()),
-        None => (name, serde_json::Value::Null),
+        None => (name, Value::Null),
     });
     let settings = numbers.chain(all).collect();
-    Op::ForwardBackward(ForwardBackward {
-        data,
-        loss_fn: request.loss_fn,
-        settings,
-        forward_only: request.forward_only,
-    })
+    let data = request.data.iter().map(Datum::from_proto);
+    pass(data, request.loss_fn, settings, request.forward_only)
+}
+
+/// A pass over these examples, or the refusal of one that cannot be read.
+fn pass<E: Display>(
+    data: impl ExactSizeIterator<Item = Result<Datum, E>>,
+    loss_fn: String,
+    settings: BTreeMap<String, Value>,
+    forward_only: bool,
+) -> Op {
+    let count = data.len();
+    let data: Result<Vec<Datum>, String> =
+        data.enumerate().map(|(i, datum)| datum.map_err(|e| format!("datum {i}: {e}"))).collect();
+    match data {
+        Ok(data) => Op::ForwardBackward(ForwardBackward { data, loss_fn, settings, forward_only }),
+        Err(reason) => {
+            let request =
+                json!({ "data": count, "loss_fn": loss_fn, "forward_only": forward_only, "reason": reason });
+            Op::Refuse(Refusal { reason, operation: "forward_backward", request })
+        }
+    }
 }

@@ -79,7 +79,7 @@ fn finding(found: &str) -> String {
 mod tests {
     use super::*;
     use retinker_wire::model::CreateModelRequest;
-    use retinker_wire::training::ForwardBackwardJson;
+    use retinker_wire::training::Datum;
 
     #[test]
     fn members_are_named_in_plain_words() {
@@ -105,9 +105,8 @@ mod tests {
             let error = read::<serde_json::Value>(broken.as_bytes()).unwrap_err();
             assert!(error.starts_with("the body is not JSON: "), "{error}");
         }
-        let nested =
-            r#"{"model_id": "m", "seq_id": 1, "forward_backward_input": {"data": 5, "loss_fn": "x"}}"#;
-        let error = read::<ForwardBackwardJson>(nested.as_bytes()).unwrap_err();
-        assert_eq!(error, "forward_backward_input.data must be a list, not 5");
+        let nested = r#"{"model_input": {"chunks": 5}, "loss_fn_inputs": {}}"#;
+        let error = read::<Datum>(nested.as_bytes()).unwrap_err();
+        assert_eq!(error, "model_input.chunks must be a list, not 5");
     }
 }
