@@ -22,12 +22,43 @@ for name in ("TINKER_BASE_URL", "TINKER_TAGS", "TINKER_PROJECT_ID", "TINKER_CRED
 
 import tinker  # noqa: E402  (it reads the environment)
 
+import usage  # noqa: E402
+
+usage.watch()
+
+#: Whether every file of tests was run.
+WHOLE = pytest.StashKey[bool]()
+
+
+def all_is_run(session) -> bool:
+    files = {item.path for item in session.items}
+    options = session.config.option
+    apart = session.config.rootpath / "test_torch.py"
+    return not options.keyword and files >= {*session.config.rootpath.glob("test_*.py")} - {apart}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """What one of several processes that share the tests has seen."""
+    output = getattr(node, "workeroutput", {})
+    usage.called.update(output.get("called", ()))
+    node.config.stash[WHOLE] = output.get("whole", False)
+
 
 def pytest_sessionfinish(session, exitstatus):
-    """What is skipped is not proven."""
+    """What is skipped is not proven, nor, when all is run, what is never called."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput.update(called=sorted(usage.called), whole=all_is_run(session))
+        return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter and reporter.stats.get("skipped") and exitstatus == 0:
+    if not reporter or exitstatus != 0:
+        return
+    if reporter.stats.get("skipped"):
         reporter.write_line("tests were skipped: nothing here may be", red=True)
+        session.exitstatus = 1
+    whole = session.config.stash.get(WHOLE, None)
+    if (all_is_run(session) if whole is None else whole) and (missing := usage.not_called()):
+        reporter.write_line(f"no test calls {sorted(missing)}", red=True)
         session.exitstatus = 1
 
 

@@ -209,14 +209,13 @@ def test_project_of_a_session(service, rest):
         rest.assign_session_project("nobody", "moved").result()
 
 
-def test_copying_weights(rest, path, client):
-    """Either it is offered, and the copy loads, or it is not found."""
-    try:
-        copy = rest.copy_weights(path, "somewhere", ttl_seconds=3600).result()
-    except tinker.NotFoundError:
-        return
-    assert copy != path
-    assert client.create_training_client_from_state(copy).result().get_info().lora_rank == 2
+def test_copying_weights(service, rest, path, client):
+    """The copy is a run of its own, in a session of its own, and loads."""
+    copy = rest.copy_weights(path, "somewhere", ttl_seconds=3600).result()
+    own = tinker.ServiceClient(base_url=service.url, project_id="elsewhere").copy_weights(path).result()
+    assert len({copy, own, path}) == 3
+    for copied in (copy, own):
+        assert client.create_training_client_from_state(copied).result().get_info().lora_rank == 2
 
 
 DAY = ("2026-07-13T00:00:00Z", "2026-07-14T00:00:00Z")

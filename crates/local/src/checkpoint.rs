@@ -83,22 +83,31 @@ pub(crate) fn write(
     adapter: &Adapter,
     optimizer: Option<&OptimizerState>,
 ) -> io::Result<Written> {
+    whole_or_not(directory, unfinished, |temporary| write_files(temporary, origin, adapter, optimizer))
+}
+
+/// Fills a directory that becomes visible when it is whole and durable.
+fn whole_or_not<T>(
+    directory: &Path,
+    unfinished: &Path,
+    fill: impl FnOnce(&Path) -> io::Result<T>,
+) -> io::Result<T> {
     let Some(parent) = directory.parent() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a checkpoint needs a directory of its own"));
     };
     make_durable_directory(parent)?;
     let temporary = temporary(unfinished);
     make_private(&temporary)?;
-    let written = write_files(&temporary, origin, adapter, optimizer).and_then(|written| {
+    let filled = fill(&temporary).and_then(|filled| {
         sync_directory(&temporary)?;
         fs::rename(&temporary, directory)?;
         sync_directory(parent)?;
-        Ok(written)
+        Ok(filled)
     });
-    if written.is_err() {
+    if filled.is_err() {
         let _ = fs::remove_dir_all(&temporary);
     }
-    written
+    filled
 }
 
 fn write_files(
@@ -339,21 +348,7 @@ pub(crate) fn downloadable(directory: &Path) -> io::Result<Vec<(String, PathBuf)
 
 /// Copies a checkpoint's files to a directory of its own, whole or not at all. What lies on the same disk is shared.
 pub(crate) fn copy(from: &Path, to: &Path, unfinished: &Path) -> io::Result<()> {
-    let Some(parent) = to.parent() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a checkpoint needs a directory of its own"));
-    };
-    make_durable_directory(parent)?;
-    let temporary = temporary(unfinished);
-    make_private(&temporary)?;
-    let copied = copy_files(from, &temporary).and_then(|()| {
-        sync_directory(&temporary)?;
-        fs::rename(&temporary, to)?;
-        sync_directory(parent)
-    });
-    if copied.is_err() {
-        let _ = fs::remove_dir_all(&temporary);
-    }
-    copied
+    whole_or_not(to, unfinished, |temporary| copy_files(from, temporary))
 }
 
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {

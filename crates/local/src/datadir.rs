@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::StartError;
 
-/// Prefix of directories that are being written or removed. What bears it after a crash was never acknowledged.
-const TEMPORARY: &str = ".tmp-";
-
 /// Where things lie in a data directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -115,7 +112,7 @@ pub(crate) fn out_of_room(error: &io::Error) -> bool {
 
 /// Whether the file system of a directory has no room left, found by trying.
 pub(crate) fn is_full(root: &Path) -> bool {
-    let path = root.join(format!("{TEMPORARY}room"));
+    let path = root.join("room");
     let written = open_private(&path).and_then(|mut file| {
         file.write_all(&[0; 64 << 10])?;
         file.sync_all()

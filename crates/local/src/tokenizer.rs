@@ -23,10 +23,7 @@ pub(crate) fn files(model: &ModelConfig) -> [(&'static str, String); 2] {
 
 /// Writes the models' tokenizers below `root`, each in a directory of the model's name, unless they are there as they
 /// should be. Gives the directory of all, absolute.
-pub(crate) fn provide<'a>(
-    root: &Path,
-    models: impl Iterator<Item = &'a ModelConfig>,
-) -> io::Result<PathBuf> {
+pub(crate) fn provide<'a>(root: &Path, models: impl Iterator<Item = &'a ModelConfig>) -> io::Result<PathBuf> {
     let all = root.join("tokenizers");
     for model in models {
         let directory = all.join(&model.name);

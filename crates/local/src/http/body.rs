@@ -73,8 +73,11 @@ async fn receive(body: axum::body::Body) -> Result<Read, ApiError> {
             bytes.extend_from_slice(&piece);
         }
     }
-    let complaint = (length > BODY_LIMIT as u64)
-        .then(|| ApiError::too_large(format!("the body has {length} bytes, the most is {BODY_LIMIT}: send a smaller batch")));
+    let complaint = (length > BODY_LIMIT as u64).then(|| {
+        ApiError::too_large(format!(
+            "the body has {length} bytes, the most is {BODY_LIMIT}: send a smaller batch"
+        ))
+    });
     Ok(Read { bytes: bytes.freeze(), complaint })
 }
 

@@ -26,7 +26,8 @@ pub(crate) async fn file(
     let files = tokenizer::files(config);
     let Some((_, text)) = files.iter().find(|(name, _)| *name == file) else {
         let there = files.each_ref().map(|(name, _)| *name).join(", ");
-        let mut missing = missing("EntryNotFound", format!("{name} has no file '{file}'; there are: {there}"));
+        let mut missing =
+            missing("EntryNotFound", format!("{name} has no file '{file}'; there are: {there}"));
         missing.headers_mut().extend(marks(&files));
         return Err(missing);
     };

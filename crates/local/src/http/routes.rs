@@ -6,8 +6,8 @@ use axum::Router;
 use axum::routing::{any, delete, get, post, put};
 
 use super::{
-    auth, beyond, downloads, faults, futures, hub, openapi, runs, samplers, sampling, service, sessions, training,
-    weights,
+    auth, beyond, downloads, faults, futures, hub, openapi, runs, samplers, sampling, service, sessions,
+    training, weights,
 };
 use crate::core::Core;
 

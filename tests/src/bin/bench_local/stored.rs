@@ -39,6 +39,7 @@ impl Stored {
         let (_, before) = start(dir).await?;
         eprintln!("making {} checkpoints", RUNS * CHECKPOINTS_OF_RUN);
         copy(dir, CHECKPOINTS_SQL).await?;
+        make_directories(dir).await?;
         let (mut starts, mut resident) = (Vec::new(), None);
         for _ in 0..STARTS {
             let (took, after) = start(dir).await?;
@@ -100,9 +101,18 @@ const CHECKPOINTS_SQL: &str = "
     CREATE TEMP TABLE model AS SELECT * FROM checkpoints WHERE state = 'live' LIMIT 1;
     WITH RECURSIVE n (k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < :checkpoints_of_run)
     INSERT INTO checkpoints (run_id, run, kind, name, directory, state, seq, saved_at, size_bytes, manifest_sha256)
-        SELECT runs.run_id, runs.ordinal, kind, printf('step-%06d', k * 50), 'copy-' || runs.ordinal || '-' || k, state, k * 100,
+        SELECT runs.run_id, runs.ordinal, kind, printf('step-%06d', k * 50), 'copy-' || runs.ordinal || '/' || k, state, k * 100,
             saved_at, size_bytes, manifest_sha256
         FROM runs, n, model ORDER BY n.k, runs.ordinal;";
+
+/// Makes the directory of each run, with one checkpoint's in it: a start must not look through them.
+async fn make_directories(dir: &Path) -> Result<()> {
+    let checkpoints = dir.join("service").join("checkpoints");
+    let make = move || {
+        (1..=RUNS).try_for_each(|run| std::fs::create_dir_all(checkpoints.join(format!("copy-{run}/1"))))
+    };
+    Ok(tokio::task::spawn_blocking(make).await??)
+}
 
 /// Changes the database of a service that does not run.
 async fn copy(dir: &Path, statements: &'static str) -> Result<()> {
