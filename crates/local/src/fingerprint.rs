@@ -92,14 +92,27 @@ impl Hash {
         self.length(pass.data.len());
         for datum in &pass.data {
             self.length(datum.model_input.chunks.len());
-            for ModelInputChunk::EncodedText { tokens } in &datum.model_input.chunks {
-                self.numbers(tokens.iter().map(|token| token.to_le_bytes()));
+            for chunk in &datum.model_input.chunks {
+                self.chunk(chunk);
             }
             self.length(datum.loss_fn_inputs.len());
             for (name, tensor) in &datum.loss_fn_inputs {
                 self.text(name);
                 self.tensor(tensor);
             }
+        }
+    }
+
+    fn chunk(&mut self, chunk: &ModelInputChunk) {
+        self.text(chunk.kind());
+        match chunk {
+            ModelInputChunk::EncodedText { tokens } => {
+                self.numbers(tokens.iter().map(|token| token.to_le_bytes()));
+            }
+            // None of these is trained on here: the request fails, whatever is in them.
+            ModelInputChunk::Image { .. }
+            | ModelInputChunk::ImageAssetPointer { .. }
+            | ModelInputChunk::Dmel { .. } => {}
         }
     }
 

@@ -69,7 +69,7 @@ impl Tally {
         self.passes += 1;
         self.loss += metrics.get("loss:sum").copied().unwrap_or_default();
         for datum in &pass.data {
-            let tokens = datum.model_input.length();
+            let tokens = datum.model_input.length().unwrap_or_default();
             self.tokens += tokens as u64;
             // What a weight of zero leaves out would make the mean look better than it is.
             let counted = datum.loss_fn_inputs.get("weights").map(TensorData::to_f32);

@@ -139,7 +139,8 @@ async fn a_batch_is_the_same_in_json_and_in_protobuf() {
     run.forward_backward(batch(0)).await;
 
     let encoded = |data: Vec<Value>, forward_only: bool| {
-        let data = data.into_iter().map(|datum| serde_json::from_value::<Datum>(datum).unwrap().to_proto());
+        let data =
+            data.into_iter().map(|datum| serde_json::from_value::<Datum>(datum).unwrap().to_proto().unwrap());
         proto::ForwardBackwardRequest {
             model_id: run.id.clone(),
             seq_id: 1,

@@ -346,7 +346,7 @@ async fn results_are_protobuf_where_that_is_asked_for() {
     let request = proto::ForwardBackwardRequest {
         model_id: run.id.clone(),
         seq_id: 1,
-        data: vec![datum.to_proto(), datum.to_proto()],
+        data: vec![datum.to_proto().unwrap(), datum.to_proto().unwrap()],
         loss_fn: "cross_entropy".into(),
         forward_only: true,
         ..Default::default()

@@ -53,6 +53,8 @@ pub struct ClientConfig {
     pub billing_exception_max_pause_duration_sec: u64,
     /// Estimated bytes of prompts that may be on their way to the server at once.
     pub sample_dispatch_bytes_semaphore_size: i64,
+    /// Estimated bytes of batches that may be on their way to the server at once.
+    pub fwdbwd_dispatch_bytes_semaphore_size: i64,
     /// Samples that may be under way at once, unless they are waited for together.
     pub sample_max_concurrent_requests: usize,
     /// Samples are not tried again.
@@ -93,6 +95,7 @@ impl Default for ClientConfig {
             fwdbwd_max_chunk_bytes_count: 5_000_000,
             billing_exception_max_pause_duration_sec: 3600,
             sample_dispatch_bytes_semaphore_size: 10 << 20,
+            fwdbwd_dispatch_bytes_semaphore_size: 50_000_000,
             sample_max_concurrent_requests: 2000,
             sample_no_retries: false,
             sample_enable_stuck_detection: true,

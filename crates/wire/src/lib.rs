@@ -6,6 +6,7 @@
 
 pub mod capabilities;
 pub mod future;
+pub mod input;
 pub mod metrics;
 pub mod model;
 pub mod path;

@@ -117,6 +117,48 @@ pub struct Datum {
     /// What the loss reads, by name.
     #[prost(map = "string, message", tag = "2")]
     pub loss_fn_inputs: HashMap<String, Tensor>,
+    /// Where the input's positions come from, or nothing.
+    #[prost(message, repeated, tag = "3")]
+    pub model_input_spans: Vec<ProvenanceSpan>,
+    /// Where the rows of `target_tokens` come from, or nothing.
+    #[prost(message, repeated, tag = "4")]
+    pub loss_fn_input_spans: Vec<ProvenanceSpan>,
+}
+
+/// Where a run of tokens comes from.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProvenanceSpan {
+    /// Its source.
+    #[prost(oneof = "provenance_span::Of", tags = "1, 2")]
+    pub of: Option<provenance_span::Of>,
+}
+
+/// Parts of [`ProvenanceSpan`].
+pub mod provenance_span {
+    /// The two sources.
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Of {
+        /// A sample's prompt.
+        #[prost(message, tag = "1")]
+        PromptTokens(super::SpanOfTokens),
+        /// A sample.
+        #[prost(message, tag = "2")]
+        SampledTokens(super::SpanOfTokens),
+    }
+}
+
+/// `PromptProvenanceSpan` and `SampledProvenanceSpan`, which have the same members.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SpanOfTokens {
+    /// The sample.
+    #[prost(string, tag = "1")]
+    pub sequence_id: String,
+    /// Where the run begins.
+    #[prost(int64, tag = "2")]
+    pub offset: i64,
+    /// How many tokens.
+    #[prost(int64, tag = "3")]
+    pub length: i64,
 }
 
 /// A piece of model input.

@@ -8,7 +8,6 @@ use crate::proto::{self, tensor::Encoding};
 use crate::tensor::{
     TensorData, TensorError, f32_bytes, f32_values, i32_bytes, i32_values, i64_bytes, i64_values,
 };
-use crate::training::{ModelInput, ModelInputChunk};
 
 /// Log-probability in the empty cells of [`TopkLogprobs`].
 pub const EMPTY_LOGPROB: f32 = -99999.0;
@@ -75,16 +74,6 @@ pub struct Prompt {
     pub chunks: Vec<PromptChunk>,
 }
 
-impl From<&ModelInput> for Prompt {
-    fn from(input: &ModelInput) -> Self {
-        let chunks = input.chunks.iter().map(|ModelInputChunk::EncodedText { tokens }| PromptChunk {
-            kind: Some("encoded_text".to_owned()),
-            tokens: Some(tokens.iter().copied().map(i64::from).collect()),
-        });
-        Self { chunks: chunks.collect() }
-    }
-}
-
 /// Tokens to score at each prompt position after the first: a matrix, with -1 in cells that are of no interest; or only
 /// the cells of interest, in compressed rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,14 +97,15 @@ fn one() -> i64 {
     1
 }
 
-/// `POST /api/v1/asample`; a future. Addressed by sampling session and number, by older clients by model.
+/// `POST /api/v1/asample`; a future. Addressed by sampling session and number, by older clients by model. A server reads
+/// any [`Prompt`]; a client sends a [`ModelInput`](crate::input::ModelInput).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AsampleRequest {
+pub struct AsampleRequest<P = Prompt> {
     /// How many samples.
     #[serde(default = "one")]
     pub num_samples: i64,
     /// What the model reads first.
-    pub prompt: Prompt,
+    pub prompt: P,
     /// How tokens are chosen.
     #[serde(default)]
     pub sampling_params: SamplingParams,

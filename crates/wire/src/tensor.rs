@@ -1,5 +1,7 @@
 //! Tensors: flat, row-major buffers of float32 or int64, and their protobuf and JSON forms.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::proto;
@@ -14,7 +16,7 @@ pub enum TensorValues {
     Int64(Vec<i64>),
 }
 
-/// A dense tensor. One that arrives sparse is made dense, with 0 in the cells that it does not list.
+/// A tensor; dense, or a matrix of which only some cells are listed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "JsonTensor")]
 pub struct TensorData {
@@ -24,6 +26,20 @@ pub struct TensorData {
     /// The shape; absent = one dimension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Vec<u64>>,
+    /// Which cells the values are of; `None` = all, one after the other.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<SparseIndices>,
+}
+
+/// Which cells of a matrix are listed, in compressed rows (CSR).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SparseIndices {
+    /// Where each row's values begin, and where the last one's end.
+    #[serde(rename = "sparse_crow_indices")]
+    pub crow: Vec<i64>,
+    /// The column of each value.
+    #[serde(rename = "sparse_col_indices")]
+    pub col: Vec<i64>,
 }
 
 /// What JSON may say of a tensor.
@@ -33,10 +49,8 @@ struct JsonTensor {
     values: TensorValues,
     #[serde(default)]
     shape: Option<Vec<u64>>,
-    /// Where each row's values begin, and where the last one's end.
     #[serde(default)]
     sparse_crow_indices: Option<Vec<i64>>,
-    /// The column of each value.
     #[serde(default)]
     sparse_col_indices: Option<Vec<i64>>,
 }
@@ -46,16 +60,12 @@ impl TryFrom<JsonTensor> for TensorData {
 
     fn try_from(tensor: JsonTensor) -> Result<Self, TensorError> {
         let JsonTensor { values, shape, sparse_crow_indices, sparse_col_indices } = tensor;
-        let values = match (sparse_crow_indices, sparse_col_indices) {
-            (None, None) => values,
-            (Some(crow), Some(col)) => {
-                let sizes: Vec<i64> =
-                    shape.iter().flatten().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
-                densify(values, &crow, &col, &sizes)?
-            }
+        let sparse = match (sparse_crow_indices, sparse_col_indices) {
+            (None, None) => None,
+            (Some(crow), Some(col)) => Some(SparseIndices { crow, col }),
             _ => return Err(TensorError::Sparse("the row bounds or the columns are missing")),
         };
-        Ok(Self { values, shape })
+        Ok(Self { values, shape, sparse })
     }
 }
 
@@ -95,15 +105,15 @@ pub enum TensorError {
 impl TensorData {
     /// A vector of floats.
     pub fn float32(values: Vec<f32>) -> Self {
-        Self { values: TensorValues::Float32(values), shape: None }
+        Self { values: TensorValues::Float32(values), shape: None, sparse: None }
     }
 
     /// A vector of integers.
     pub fn int64(values: Vec<i64>) -> Self {
-        Self { values: TensorValues::Int64(values), shape: None }
+        Self { values: TensorValues::Int64(values), shape: None, sparse: None }
     }
 
-    /// How many elements.
+    /// How many values; of a sparse tensor, those that are listed.
     pub fn len(&self) -> usize {
         match &self.values {
             TensorValues::Float32(v) => v.len(),
@@ -116,11 +126,69 @@ impl TensorData {
         self.len() == 0
     }
 
-    /// Bytes as the SDK estimates them for chunking: 4 a float, 8 an integer.
+    /// Bytes as the SDK estimates them for chunking: 4 a float, 8 an integer or index.
     pub fn estimated_bytes(&self) -> usize {
+        let indices = self.sparse.as_ref().map_or(0, |sparse| (sparse.crow.len() + sparse.col.len()) * 8);
+        indices
+            + match &self.values {
+                TensorValues::Float32(v) => v.len() * 4,
+                TensorValues::Int64(v) => v.len() * 8,
+            }
+    }
+
+    /// The same with all cells, those that are not listed as 0.
+    ///
+    /// # Errors
+    /// If the indices do not fit the shape, or there is none.
+    pub fn to_dense(&self) -> Result<Self, TensorError> {
+        let Some(SparseIndices { crow, col }) = &self.sparse else { return Ok(self.clone()) };
+        let sizes: Vec<i64> =
+            self.shape.iter().flatten().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
+        let values = densify(self.values.clone(), crow, col, &sizes)?;
+        Ok(Self { values, shape: self.shape.clone(), sparse: None })
+    }
+
+    /// The same with only the cells listed that are not 0, if it is a matrix and that saves space; as the official SDK
+    /// does it with the targets and weights of an example.
+    #[must_use]
+    pub fn to_sparse(self) -> Self {
+        let Some(&[rows, cols]) = self.shape.as_deref() else { return self };
+        let (Ok(rows), Ok(cols)) = (usize::try_from(rows), usize::try_from(cols)) else { return self };
+        if self.sparse.is_some() || cols == 0 || rows.checked_mul(cols) != Some(self.len()) {
+            return self;
+        }
+        fn listed<T: Copy + Default + PartialEq>(values: &[T], cols: usize) -> (Vec<T>, SparseIndices) {
+            let (mut kept, mut crow, mut col) = (Vec::new(), vec![0], Vec::new());
+            for row in values.chunks_exact(cols) {
+                for (column, &value) in row.iter().enumerate().filter(|(_, value)| **value != T::default()) {
+                    kept.push(value);
+                    col.push(column as i64);
+                }
+                crow.push(kept.len() as i64);
+            }
+            (kept, SparseIndices { crow, col })
+        }
+        let (values, sparse) = match &self.values {
+            TensorValues::Float32(values) => {
+                let (kept, sparse) = listed(values, cols);
+                (TensorValues::Float32(kept), sparse)
+            }
+            TensorValues::Int64(values) => {
+                let (kept, sparse) = listed(values, cols);
+                (TensorValues::Int64(kept), sparse)
+            }
+        };
+        if sparse.crow.len() + 2 * sparse.col.len() >= self.len() {
+            return self;
+        }
+        Self { values, shape: self.shape, sparse: Some(sparse) }
+    }
+
+    /// The little-endian bytes of the values, and their type in protobuf.
+    pub fn bytes(&self) -> (Cow<'_, [u8]>, proto::DType) {
         match &self.values {
-            TensorValues::Float32(v) => v.len() * 4,
-            TensorValues::Int64(v) => v.len() * 8,
+            TensorValues::Float32(values) => (f32_le(values), proto::DType::Float32),
+            TensorValues::Int64(values) => (i64_le(values), proto::DType::Int64),
         }
     }
 
@@ -142,22 +210,24 @@ impl TensorData {
 
     /// The protobuf form.
     pub fn to_proto(&self) -> proto::Tensor {
-        let (dense, dtype) = match &self.values {
-            TensorValues::Float32(v) => (f32_bytes(v), proto::DType::Float32),
-            TensorValues::Int64(v) => (i64_bytes(v), proto::DType::Int64),
-        };
+        let (values, dtype) = self.bytes();
+        let values = values.into_owned();
         let shape = match &self.shape {
             Some(shape) => shape.iter().map(|&d| d as i64).collect(),
             None => vec![self.len() as i64],
         };
-        proto::Tensor {
-            encoding: Some(proto::tensor::Encoding::Dense(dense.into())),
-            dtype: dtype as i32,
-            shape,
-        }
+        let encoding = match &self.sparse {
+            None => proto::tensor::Encoding::Dense(values.into()),
+            Some(sparse) => proto::tensor::Encoding::SparseCsr(proto::SparseCsr {
+                values: values.into(),
+                crow_indices: i64_bytes(&sparse.crow).into(),
+                col_indices: i64_bytes(&sparse.col).into(),
+            }),
+        };
+        proto::Tensor { encoding: Some(encoding), dtype: dtype as i32, shape }
     }
 
-    /// Reads the protobuf form; a sparse matrix is made dense, with 0 in the cells that it does not list.
+    /// Reads the protobuf form.
     pub fn from_proto(tensor: &proto::Tensor) -> Result<Self, TensorError> {
         let values = |bytes: &[u8]| match proto::DType::try_from(tensor.dtype) {
             Ok(proto::DType::Float32) => Ok(TensorValues::Float32(f32_values(bytes)?)),
@@ -167,30 +237,30 @@ impl TensorData {
             }
             _ => Err(TensorError::Dtype(tensor.dtype)),
         };
-        let data = match &tensor.encoding {
+        let bad_shape = |elements: usize| TensorError::Shape { shape: tensor.shape.clone(), elements };
+        let sizes: Option<Vec<u64>> = tensor.shape.iter().map(|&size| u64::try_from(size).ok()).collect();
+        match &tensor.encoding {
             Some(proto::tensor::Encoding::Dense(bytes)) => {
-                let values = values(bytes)?;
-                Self { values, shape: None }
+                let dense = Self { values: values(bytes)?, shape: None, sparse: None };
+                let sizes = sizes.ok_or_else(|| bad_shape(dense.len()))?;
+                if sizes.is_empty() {
+                    return Ok(dense);
+                }
+                let product = sizes.iter().try_fold(1u64, |n, &size| n.checked_mul(size));
+                if product != Some(dense.len() as u64) {
+                    return Err(bad_shape(dense.len()));
+                }
+                Ok(Self { shape: Some(sizes), ..dense })
             }
             Some(proto::tensor::Encoding::SparseCsr(csr)) => {
-                let values = densify(
-                    values(&csr.values)?,
-                    &i64_values(&csr.crow_indices)?,
-                    &i64_values(&csr.col_indices)?,
-                    &tensor.shape,
-                )?;
-                Self { values, shape: None }
+                let values = values(&csr.values)?;
+                let crow = i64_values(&csr.crow_indices)?;
+                let col = i64_values(&csr.col_indices)?;
+                let shape = Some(sizes.ok_or_else(|| bad_shape(col.len()))?);
+                Ok(Self { values, shape, sparse: Some(SparseIndices { crow, col }) })
             }
-            None => return Err(TensorError::Missing),
-        };
-        if tensor.shape.is_empty() {
-            return Ok(data);
+            None => Err(TensorError::Missing),
         }
-        let product = tensor.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
-        if product != Some(data.len()) {
-            return Err(TensorError::Shape { shape: tensor.shape.clone(), elements: data.len() });
-        }
-        Ok(Self { shape: Some(tensor.shape.iter().map(|&d| d as u64).collect()), ..data })
     }
 }
 
@@ -250,10 +320,19 @@ fn densify(
 }
 
 macro_rules! little_endian {
-    ($to:ident, $from:ident, $type:ty, $size:literal, $what:literal) => {
+    ($view:ident, $to:ident, $from:ident, $type:ty, $size:literal, $what:literal) => {
+        #[doc = concat!("Little-endian bytes of ", $what, "; the same memory where the machine has them so.")]
+        pub fn $view(values: &[$type]) -> Cow<'_, [u8]> {
+            if cfg!(target_endian = "little") {
+                Cow::Borrowed(bytemuck::cast_slice(values))
+            } else {
+                Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            }
+        }
+
         #[doc = concat!("Little-endian bytes of ", $what, ".")]
         pub fn $to(values: &[$type]) -> Vec<u8> {
-            values.iter().flat_map(|v| v.to_le_bytes()).collect()
+            $view(values).into_owned()
         }
 
         #[doc = concat!("Reads little-endian ", $what, ".")]
@@ -267,9 +346,9 @@ macro_rules! little_endian {
     };
 }
 
-little_endian!(f32_bytes, f32_values, f32, 4, "32-bit floats");
-little_endian!(i64_bytes, i64_values, i64, 8, "64-bit integers");
-little_endian!(i32_bytes, i32_values, i32, 4, "32-bit integers");
+little_endian!(f32_le, f32_bytes, f32_values, f32, 4, "32-bit floats");
+little_endian!(i64_le, i64_bytes, i64_values, i64, 8, "64-bit integers");
+little_endian!(i32_le, i32_bytes, i32_values, i32, 4, "32-bit integers");
 
 #[cfg(test)]
 mod tests {
@@ -295,13 +374,19 @@ mod tests {
             dtype: proto::DType::Float32 as i32,
             shape: vec![2, 3],
         };
-        let dense = TensorData::from_proto(&tensor).unwrap();
+        let sparse = TensorData::from_proto(&tensor).unwrap();
+        assert_eq!(sparse.to_proto(), tensor);
+        let dense = sparse.to_dense().unwrap();
+        assert_eq!(dense.clone().to_sparse(), dense, "it would save nothing");
         assert_eq!(dense.values, TensorValues::Float32(vec![0.0, 0.0, 1.0, 2.0, 3.0, 0.0]));
     }
 
     #[test]
     fn sparse_json_becomes_dense() {
-        let read = |json: serde_json::Value| serde_json::from_value::<TensorData>(json);
+        let read = |json: serde_json::Value| {
+            let tensor = serde_json::from_value::<TensorData>(json).map_err(|e| e.to_string())?;
+            tensor.to_dense().map_err(|e| e.to_string())
+        };
         let mut tensor = serde_json::json!({
             "data": [1, 2, 3], "dtype": "int64", "shape": [2, 3],
             "sparse_crow_indices": [0, 1, 3], "sparse_col_indices": [2, 0, 1],
@@ -322,11 +407,28 @@ mod tests {
         ] {
             let mut bad = tensor.clone();
             bad[member] = value;
-            let error = read(bad).unwrap_err().to_string();
+            let error = read(bad).unwrap_err();
             assert!(error.ends_with(said), "{member}: {error}");
         }
         tensor["data"] = serde_json::json!([1, 2]);
         assert!(read(tensor).is_err());
+    }
+
+    #[test]
+    fn a_wide_matrix_is_listed_by_its_cells() {
+        let mut values = vec![0; 40];
+        (values[3], values[25]) = (7, -1);
+        let dense = TensorData { shape: Some(vec![2, 20]), ..TensorData::int64(values) };
+        let sparse = dense.clone().to_sparse();
+        let json = serde_json::json!({
+            "data": [7, -1], "dtype": "int64", "shape": [2, 20],
+            "sparse_crow_indices": [0, 1, 2], "sparse_col_indices": [3, 5],
+        });
+        assert_eq!(serde_json::to_value(&sparse).unwrap(), json);
+        assert_eq!(serde_json::from_value::<TensorData>(json).unwrap(), sparse);
+        assert_eq!(TensorData::from_proto(&sparse.to_proto()).unwrap(), sparse);
+        assert_eq!(sparse.to_dense().unwrap(), dense);
+        assert_eq!(sparse.estimated_bytes(), 2 * 8 + 5 * 8);
     }
 
     #[test]

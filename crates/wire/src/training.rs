@@ -4,52 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::input::{ImageFormat, ModelInput, ModelInputChunk, NotText};
 use crate::metrics::Metrics;
 use crate::proto;
 use crate::tensor::{self, TensorData, TensorError};
-
-/// A piece of model input, tagged by `type`. Only text in this version; other kinds are kept as they came.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum ModelInputChunk {
-    /// Tokens.
-    EncodedText {
-        /// Token ids.
-        tokens: Vec<i32>,
-    },
-}
-
-/// What the model reads.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ModelInput {
-    /// The pieces, in order.
-    pub chunks: Vec<ModelInputChunk>,
-}
-
-impl ModelInput {
-    /// One piece of text.
-    pub fn from_ints(tokens: Vec<i32>) -> Self {
-        Self { chunks: vec![ModelInputChunk::EncodedText { tokens }] }
-    }
-
-    /// All tokens, in order.
-    pub fn to_ints(&self) -> Vec<i32> {
-        self.chunks
-            .iter()
-            .flat_map(|ModelInputChunk::EncodedText { tokens }| tokens.iter().copied())
-            .collect()
-    }
-
-    /// Bytes as the SDK estimates them for a prompt: 10 a token, which is what it takes as JSON.
-    pub fn estimated_sample_bytes(&self) -> usize {
-        self.length() * 10
-    }
-
-    /// How many tokens.
-    pub fn length(&self) -> usize {
-        self.chunks.iter().map(|ModelInputChunk::EncodedText { tokens }| tokens.len()).sum()
-    }
-}
 
 /// One training example. For cross_entropy: `target_tokens` (int64) and `weights` (float32), each as long as the
 /// input; position t of `target_tokens` is the token that should follow input position t.
@@ -59,6 +17,61 @@ pub struct Datum {
     pub model_input: ModelInput,
     /// What the loss reads, by name.
     pub loss_fn_inputs: BTreeMap<String, TensorData>,
+    /// Where the tokens and the loss's rows come from, if that is known.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// Which samples an example was put together from. Each list tiles what it speaks of: its lengths add up to the number of
+/// positions, and order tells the place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Of the positions of the input.
+    pub model_input_spans: Vec<ProvenanceSpan>,
+    /// Of the rows of `target_tokens`.
+    pub loss_fn_input_spans: Vec<ProvenanceSpan>,
+}
+
+/// A run of tokens of one sample.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvenanceSpan {
+    /// Whether they are the sample's own tokens, or those of the prompt that it goes on from.
+    pub sampled: bool,
+    /// The sample's [`sequence_id`](crate::sampling::SampledSequence::sequence_id).
+    pub sequence_id: String,
+    /// Where they begin in the sample, or in its prompt.
+    pub offset: u64,
+    /// How many.
+    pub length: u64,
+}
+
+impl ProvenanceSpan {
+    /// The protobuf form.
+    pub fn to_proto(&self) -> proto::ProvenanceSpan {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let run = proto::SpanOfTokens {
+            sequence_id: self.sequence_id.clone(),
+            offset: number(self.offset),
+            length: number(self.length),
+        };
+        let of = match self.sampled {
+            true => proto::provenance_span::Of::SampledTokens(run),
+            false => proto::provenance_span::Of::PromptTokens(run),
+        };
+        proto::ProvenanceSpan { of: Some(of) }
+    }
+
+    fn from_proto(span: &proto::ProvenanceSpan) -> Result<Self, DatumError> {
+        let (sampled, run) = match &span.of {
+            Some(proto::provenance_span::Of::SampledTokens(run)) => (true, run),
+            Some(proto::provenance_span::Of::PromptTokens(run)) => (false, run),
+            None => return Err(DatumError::Span),
+        };
+        let (Ok(offset), Ok(length)) = (u64::try_from(run.offset), u64::try_from(run.length)) else {
+            return Err(DatumError::Span);
+        };
+        Ok(Self { sampled, sequence_id: run.sequence_id.clone(), offset, length })
+    }
 }
 
 impl Datum {
@@ -70,62 +83,82 @@ impl Datum {
                 ("target_tokens".to_owned(), TensorData::int64(target_tokens)),
                 ("weights".to_owned(), TensorData::float32(weights)),
             ]),
+            provenance: None,
         }
     }
 
-    /// Bytes as the SDK estimates them for chunking: 4 a token, plus the loss inputs.
+    /// Bytes as the SDK estimates them for chunking: those of the input, plus the loss inputs.
     pub fn estimated_bytes(&self) -> usize {
-        self.model_input.length() * 4
+        self.model_input.estimated_bytes()
             + self.loss_fn_inputs.values().map(TensorData::estimated_bytes).sum::<usize>()
     }
 
-    /// The protobuf form.
-    pub fn to_proto(&self) -> proto::Datum {
-        proto::Datum {
-            model_input: self
-                .model_input
-                .chunks
-                .iter()
-                .map(|ModelInputChunk::EncodedText { tokens }| proto::Chunk {
-                    chunk: Some(proto::chunk::Chunk::EncodedText(proto::EncodedTextChunk {
-                        tokens: tensor::i32_bytes(tokens).into(),
-                    })),
-                })
-                .collect(),
-            loss_fn_inputs: self.loss_fn_inputs.iter().map(|(k, v)| (k.clone(), v.to_proto())).collect(),
+    /// The same with dense tensors only: cells that a sparse one does not list are 0.
+    ///
+    /// # Errors
+    /// If a sparse tensor's indices do not fit.
+    pub fn to_dense(mut self) -> Result<Self, DatumError> {
+        for (field, tensor) in &mut self.loss_fn_inputs {
+            if tensor.sparse.is_some() {
+                let dense = tensor.to_dense();
+                *tensor = dense.map_err(|source| DatumError::Tensor { field: field.clone(), source })?;
+            }
         }
+        Ok(self)
+    }
+
+    /// The protobuf form.
+    ///
+    /// # Errors
+    /// If the input has a piece that the form has no place for.
+    pub fn to_proto(&self) -> Result<proto::Datum, DatumError> {
+        let chunks = self.model_input.chunks.iter();
+        let model_input =
+            chunks.map(|chunk| chunk.to_proto().ok_or(DatumError::Unsupported(chunk.kind()))).collect();
+        let spans = |of: fn(&Provenance) -> &[ProvenanceSpan]| {
+            self.provenance.iter().flat_map(of).map(ProvenanceSpan::to_proto).collect()
+        };
+        Ok(proto::Datum {
+            model_input: Result::from_iter::<Vec<_>>(model_input)?,
+            loss_fn_inputs: self.loss_fn_inputs.iter().map(|(k, v)| (k.clone(), v.to_proto())).collect(),
+            model_input_spans: spans(|provenance| &provenance.model_input_spans),
+            loss_fn_input_spans: spans(|provenance| &provenance.loss_fn_input_spans),
+        })
     }
 
     /// Reads the protobuf form.
     pub fn from_proto(datum: &proto::Datum) -> Result<Self, DatumError> {
-        let mut chunks = Vec::with_capacity(datum.model_input.len());
-        for chunk in &datum.model_input {
-            match &chunk.chunk {
-                Some(proto::chunk::Chunk::EncodedText(text)) => chunks.push(ModelInputChunk::EncodedText {
-                    tokens: tensor::i32_values(&text.tokens)
-                        .map_err(|source| DatumError::Tensor { field: "model_input".to_owned(), source })?,
-                }),
-                Some(proto::chunk::Chunk::Image(_)) => return Err(DatumError::Unsupported("image")),
-                Some(proto::chunk::Chunk::Dmel(_)) => return Err(DatumError::Unsupported("dmel")),
-                None => return Err(DatumError::Unsupported("unknown")),
-            }
-        }
+        let chunks = datum.model_input.iter().map(ModelInputChunk::from_proto).collect::<Result<_, _>>()?;
         let mut loss_fn_inputs = BTreeMap::new();
         for (field, value) in &datum.loss_fn_inputs {
             let value = TensorData::from_proto(value)
                 .map_err(|source| DatumError::Tensor { field: field.clone(), source })?;
             loss_fn_inputs.insert(field.clone(), value);
         }
-        Ok(Self { model_input: ModelInput { chunks }, loss_fn_inputs })
+        let spans = |spans: &[proto::ProvenanceSpan]| {
+            spans.iter().map(ProvenanceSpan::from_proto).collect::<Result<Vec<_>, _>>()
+        };
+        let provenance = Provenance {
+            model_input_spans: spans(&datum.model_input_spans)?,
+            loss_fn_input_spans: spans(&datum.loss_fn_input_spans)?,
+        };
+        let provenance = (provenance != Provenance::default()).then_some(provenance);
+        Ok(Self { model_input: ModelInput { chunks }, loss_fn_inputs, provenance })
     }
 }
 
 /// Why a datum cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatumError {
-    /// A kind of model input that this version does not read.
+    /// A kind of model input that there is no place for.
     #[error("model input of kind '{0}' is not supported")]
     Unsupported(&'static str),
+    /// A picture that is neither of the two formats there are.
+    #[error("image format '{0}' is not known; known: png, jpeg")]
+    ImageFormat(String),
+    /// A span of neither kind, or with a negative number.
+    #[error("a provenance span is malformed")]
+    Span,
     /// A tensor is malformed.
     #[error("{field}: {source}")]
     Tensor {
@@ -374,7 +407,7 @@ mod tests {
     #[test]
     fn datum_round_trips_through_protobuf() {
         let datum = Datum::cross_entropy(vec![1, 2, 3], vec![2, 3, 4], vec![0.0, 1.0, 1.0]);
-        let back = Datum::from_proto(&datum.to_proto()).unwrap();
+        let back = Datum::from_proto(&datum.to_proto().unwrap()).unwrap();
         assert_eq!(back.model_input, datum.model_input);
         assert_eq!(back.loss_fn_inputs["weights"].to_f32(), vec![0.0, 1.0, 1.0]);
         assert_eq!(datum.estimated_bytes(), 12 + 24 + 12);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{self, cargo, command, step, target_dir};
+use crate::shell::{self, cargo, command, root, step, target_dir};
 use crate::{console, tools};
 
 /// What `up` takes, and whether a value follows.
@@ -82,8 +82,11 @@ fn absolute(dir: &str) -> Result<String> {
     Ok(path.to_string_lossy().into_owned())
 }
 
-/// Builds the release binary, with the console inside.
+/// Builds the release binary, with the console inside; builds that too, if it never was.
 pub fn binary() -> Result<PathBuf> {
+    if !root().join("dist/index.html").exists() {
+        console::build()?;
+    }
     step("Building the retinker binary", || {
         shell::run(cargo().args(["build", "--release", "--package", "retinker-cli"]))
     })?;

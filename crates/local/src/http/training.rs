@@ -146,8 +146,10 @@ fn pass<E: Display>(
     forward_only: bool,
 ) -> Op {
     let count = data.len();
+    let dense =
+        |datum: Result<Datum, E>| datum.map_err(|e| e.to_string())?.to_dense().map_err(|e| e.to_string());
     let data: Result<Vec<Datum>, String> =
-        data.enumerate().map(|(i, datum)| datum.map_err(|e| format!("datum {i}: {e}"))).collect();
+        data.enumerate().map(|(i, datum)| dense(datum).map_err(|e| format!("datum {i}: {e}"))).collect();
     match data {
         Ok(data) => Op::ForwardBackward(ForwardBackward { data, loss_fn, settings, forward_only }),
         Err(reason) => {

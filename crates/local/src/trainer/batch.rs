@@ -261,8 +261,9 @@ fn example(datum: &Datum, inputs: &Inputs<'_>, policy: Option<&PolicyLoss>) -> R
             &[TARGETS, LOGPROBS, ADVANTAGES, WEIGHTS, CLIP_LOW, CLIP_HIGH]
         }
     })?;
-    let tokens = datum.model_input.to_ints().into_iter();
+    let tokens = datum.model_input.to_ints().map_err(|e| format!("{e}, which alone is trained on here"))?;
     let tokens = tokens
+        .into_iter()
         .map(|token| u32::try_from(token).map_err(|_| format!("token {token} is negative")))
         .collect::<Result<Vec<_>, _>>()?;
     let tensor = inputs.required(TARGETS)?;

@@ -21,7 +21,7 @@ use retinker_wire::session::{
     GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest, SessionSearchRequest,
     SessionSearchResponse, SetProjectRequest,
 };
-use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult};
+use retinker_wire::training::{Datum, ForwardBackwardOutput, ModelInput, OptimStepRequest, OptimStepResult};
 use retinker_wire::weights::{
     CopyWeightsRequest, CopyWeightsResponse, ExternalWeightsUrls, SaveWeightsForSamplerRequest,
     SaveWeightsForSamplerResult, SaveWeightsRequest, SaveWeightsResult, SetTtlRequest, WeightsInfoRequest,
@@ -272,7 +272,8 @@ impl Api {
         loss_fn_config: &LossFnConfig,
         forward_only: bool,
     ) -> Result<Pending<ForwardBackwardOutput>, Error> {
-        let batch = Batch::new(model_id, data, loss_fn, loss_fn_config, forward_only);
+        let batch = Batch::new(model_id, data, loss_fn, loss_fn_config, forward_only)
+            .map_err(|e| Error::config(format!("a batch for run {model_id}"), e.to_string()))?;
         self.submit(forward_backward_call(model_id, seq_id, batch, forward_only)?).await
     }
 
@@ -328,7 +329,10 @@ impl Api {
     }
 
     /// Submits a prompt to be gone on from.
-    pub async fn asample(&self, request: &AsampleRequest) -> Result<Pending<SampleResponse>, Error> {
+    pub async fn asample(
+        &self,
+        request: &AsampleRequest<&ModelInput>,
+    ) -> Result<Pending<SampleResponse>, Error> {
         let mut call = asample_call(request)?;
         call.yields_when_limited = false;
         self.submit(call).await
@@ -549,7 +553,7 @@ pub(crate) fn save_weights_for_sampler_call(request: &SaveWeightsForSamplerReque
     Call::post(operation, "/api/v1/save_weights_for_sampler", request).map(sequenced)
 }
 
-pub(crate) fn asample_call(request: &AsampleRequest) -> Result<Call, Error> {
+pub(crate) fn asample_call(request: &AsampleRequest<&ModelInput>) -> Result<Call, Error> {
     let sampler = request.sampling_session_id.as_deref().or(request.model_path.as_deref());
     let operation = format!("sample of sampler {}", sampler.unwrap_or("that is not named"));
     let mut call = Call::post(operation, "/api/v1/asample", request).map(sequenced)?;

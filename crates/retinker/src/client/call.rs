@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use ruzstd::encoding::CompressionLevel;
 
 use super::error::{Error, ErrorKind, detail_of};
 use super::retry::{Decision, Outcome, RetryPolicy, Spent, retry_after};
@@ -89,6 +90,13 @@ impl Call {
             }
         }
         Ok(call)
+    }
+
+    /// The same with its body as a zstd frame.
+    pub(crate) fn compressed(mut self) -> Self {
+        self.body = ruzstd::encoding::compress_to_vec(&*self.body, CompressionLevel::Fastest).into();
+        self.headers.push(("content-encoding".into(), "zstd".to_owned()));
+        self
     }
 
     pub(crate) fn post(

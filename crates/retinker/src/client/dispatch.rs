@@ -1,4 +1,4 @@
-//! How samples are sent without overrunning the service: the rules of the official SDK 0.38.
+//! How samples and batches are sent without overrunning the service: the rules of the official SDK 0.38.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,12 +21,13 @@ const SMALL: i64 = 128 << 10;
 /// Pauses after a 429, for small prompts and for large ones.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
-/// Shared by all samplers of a session.
+/// Shared by all clients of a session.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     submissions: Arc<Budget>,
     throttled: Arc<Budget>,
     bytes: Arc<Budget>,
+    passes: Arc<Budget>,
     /// Until when nothing is sent; `None` = nothing was ever refused.
     paused_until: Mutex<Option<Duration>>,
 }
@@ -45,6 +46,7 @@ impl Dispatch {
             submissions: Budget::new(SUBMISSIONS),
             throttled: Budget::new(THROTTLED),
             bytes: Budget::new(config.sample_dispatch_bytes_semaphore_size.max(1)),
+            passes: Budget::new(config.fwdbwd_dispatch_bytes_semaphore_size.max(1)),
             paused_until: Mutex::new(None),
         }
     }
@@ -58,6 +60,11 @@ impl Dispatch {
         let admission = Admission { _submission, _few, _bytes: self.bytes.take(cost).await };
         self.pause(runtime).await;
         admission
+    }
+
+    /// Waits until a batch of so many estimated bytes may be submitted.
+    pub(crate) async fn pass(&self, bytes: usize) -> Taken {
+        self.passes.take(i64::try_from(bytes).unwrap_or(i64::MAX)).await
     }
 
     /// Waits until nothing is paused.

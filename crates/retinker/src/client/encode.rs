@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
-use retinker_wire::proto::DType;
-use retinker_wire::tensor::{TensorData, TensorValues};
-use retinker_wire::training::{Datum, ModelInputChunk};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
+use retinker_wire::proto;
+use retinker_wire::tensor::{SparseIndices, TensorData, i32_le, i64_le};
+use retinker_wire::training::{Datum, DatumError, ModelInputChunk, Provenance, ProvenanceSpan};
 
 /// The settings of a loss function, by name.
 pub type LossFnConfig = BTreeMap<String, LossConfigValue>;
@@ -43,14 +44,15 @@ impl Batch {
         loss_fn: &str,
         config: &LossFnConfig,
         forward_only: bool,
-    ) -> Self {
-        let lengths: Vec<usize> = data.iter().map(datum_len).collect();
+    ) -> Result<Self, DatumError> {
+        let examples = data.iter().map(Example::new).collect::<Result<Vec<_>, _>>()?;
+        let lengths: Vec<usize> = examples.iter().map(Example::len).collect();
         let body: usize = lengths.iter().map(|n| n + 12).sum();
         let mut out = BytesMut::with_capacity(body + model_id.len() + loss_fn.len() + 64 + config.len() * 96);
         text(1, model_id, &mut out);
-        for (datum, length) in data.iter().zip(lengths) {
+        for (example, length) in examples.iter().zip(lengths) {
             put_len(3, length, &mut out);
-            put_datum(datum, &mut out);
+            example.put(&mut out);
         }
         text(4, loss_fn, &mut out);
         for (name, value) in config {
@@ -85,7 +87,7 @@ impl Batch {
                 }
             }
         }
-        Self(out)
+        Ok(Self(out))
     }
 
     /// The finished body. Fields of a protobuf message may stand in any order, so the number goes last.
@@ -118,39 +120,90 @@ fn text_len(tag: u32, value: &str) -> usize {
     if value.is_empty() { 0 } else { len_len(tag, value.len()) }
 }
 
-fn tokens_len(tokens: &[i32]) -> usize {
-    if tokens.is_empty() { 0 } else { len_len(1, tokens.len() * 4) }
+/// A datum whose rare parts are in their protobuf form already.
+struct Example<'a> {
+    datum: &'a Datum,
+    pieces: Vec<Piece<'a>>,
+    /// By their tags.
+    spans: [(u32, Vec<proto::ProvenanceSpan>); 2],
 }
 
-fn datum_len(datum: &Datum) -> usize {
-    let input: usize = datum
-        .model_input
-        .chunks
-        .iter()
-        .map(|ModelInputChunk::EncodedText { tokens }| len_len(1, len_len(1, tokens_len(tokens))))
-        .sum();
-    let tensors: usize =
-        datum.loss_fn_inputs.iter().map(|(name, tensor)| len_len(2, entry_len(name, tensor))).sum();
-    input + tensors
+enum Piece<'a> {
+    /// Written straight from memory.
+    Tokens(&'a [i32]),
+    Other(proto::Chunk),
 }
 
-fn put_datum(datum: &Datum, out: &mut BytesMut) {
-    for ModelInputChunk::EncodedText { tokens } in &datum.model_input.chunks {
-        let encoded = tokens_len(tokens);
-        put_len(1, len_len(1, encoded), out);
-        put_len(1, encoded, out);
-        if !tokens.is_empty() {
-            put_len(1, tokens.len() * 4, out);
-            for token in tokens {
-                out.put_i32_le(*token);
-            }
+impl<'a> Example<'a> {
+    fn new(datum: &'a Datum) -> Result<Self, DatumError> {
+        let pieces = datum.model_input.chunks.iter().map(|chunk| match chunk {
+            ModelInputChunk::EncodedText { tokens } => Ok(Piece::Tokens(tokens)),
+            other => other.to_proto().map(Piece::Other).ok_or(DatumError::Unsupported(other.kind())),
+        });
+        let spans = |of: fn(&Provenance) -> &[ProvenanceSpan]| {
+            datum.provenance.iter().flat_map(of).map(ProvenanceSpan::to_proto).collect()
+        };
+        Ok(Self {
+            datum,
+            pieces: pieces.collect::<Result<_, _>>()?,
+            spans: [(3, spans(|p| &p.model_input_spans)), (4, spans(|p| &p.loss_fn_input_spans))],
+        })
+    }
+
+    fn len(&self) -> usize {
+        let pieces: usize = self.pieces.iter().map(|piece| len_len(1, piece.len())).sum();
+        let tensors = self.datum.loss_fn_inputs.iter();
+        let tensors: usize = tensors.map(|(name, tensor)| len_len(2, entry_len(name, tensor))).sum();
+        let spans = self.spans.iter().flat_map(|(tag, spans)| spans.iter().map(|span| (*tag, span)));
+        pieces + tensors + spans.map(|(tag, span)| message::encoded_len(tag, span)).sum::<usize>()
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        for piece in &self.pieces {
+            put_len(1, piece.len(), out);
+            piece.put(out);
+        }
+        for (name, tensor) in &self.datum.loss_fn_inputs {
+            put_len(2, entry_len(name, tensor), out);
+            text(1, name, out);
+            put_len(2, tensor_len(tensor), out);
+            put_tensor(tensor, out);
+        }
+        for (tag, spans) in &self.spans {
+            spans.iter().for_each(|span| message::encode(*tag, span, out));
         }
     }
-    for (name, tensor) in &datum.loss_fn_inputs {
-        put_len(2, entry_len(name, tensor), out);
-        text(1, name, out);
-        put_len(2, tensor_len(tensor), out);
-        put_tensor(tensor, out);
+}
+
+impl Piece<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Tokens(tokens) => len_len(1, bytes_len(1, tokens.len() * 4)),
+            Self::Other(chunk) => chunk.encoded_len(),
+        }
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::Tokens(tokens) => {
+                put_len(1, bytes_len(1, tokens.len() * 4), out);
+                put_bytes(1, &i32_le(tokens), out);
+            }
+            // A buffer that grows has room for it.
+            Self::Other(chunk) => chunk.encode_raw(out),
+        }
+    }
+}
+
+/// The length of a field of bytes; left out when empty.
+fn bytes_len(tag: u32, length: usize) -> usize {
+    if length == 0 { 0 } else { len_len(tag, length) }
+}
+
+fn put_bytes(tag: u32, bytes: &[u8], out: &mut BytesMut) {
+    if !bytes.is_empty() {
+        put_len(tag, bytes.len(), out);
+        out.put_slice(bytes);
     }
 }
 
@@ -165,31 +218,36 @@ fn shape(tensor: &TensorData) -> impl Iterator<Item = u64> + '_ {
     own.unwrap_or_default().iter().copied().chain(flat)
 }
 
-fn dense_bytes(tensor: &TensorData) -> usize {
-    match &tensor.values {
-        TensorValues::Float32(values) => values.len() * 4,
-        TensorValues::Int64(values) => values.len() * 8,
-    }
+/// The length of the message of a sparse tensor's values and indices.
+fn csr_len(values: usize, sparse: &SparseIndices) -> usize {
+    bytes_len(1, values) + bytes_len(2, sparse.crow.len() * 8) + bytes_len(3, sparse.col.len() * 8)
 }
 
 fn tensor_len(tensor: &TensorData) -> usize {
+    let values = tensor.bytes().0.len();
+    let values_len = match &tensor.sparse {
+        None => len_len(1, values),
+        Some(sparse) => len_len(2, csr_len(values, sparse)),
+    };
     let dims: usize = shape(tensor).map(encoded_len_varint).sum();
-    let shape_len = if dims == 0 { 0 } else { len_len(4, dims) };
-    len_len(1, dense_bytes(tensor)) + 2 + shape_len
+    values_len + 2 + bytes_len(4, dims)
 }
 
 fn put_tensor(tensor: &TensorData, out: &mut BytesMut) {
-    put_len(1, dense_bytes(tensor), out);
-    let dtype = match &tensor.values {
-        TensorValues::Float32(values) => {
-            values.iter().for_each(|v| out.put_f32_le(*v));
-            DType::Float32
+    let (values, dtype) = tensor.bytes();
+    match &tensor.sparse {
+        // Written even when empty: which arm of the oneof is set is told by its presence.
+        None => {
+            put_len(1, values.len(), out);
+            out.put_slice(&values);
         }
-        TensorValues::Int64(values) => {
-            values.iter().for_each(|v| out.put_i64_le(*v));
-            DType::Int64
+        Some(sparse) => {
+            put_len(2, csr_len(values.len(), sparse), out);
+            put_bytes(1, &values, out);
+            put_bytes(2, &i64_le(&sparse.crow), out);
+            put_bytes(3, &i64_le(&sparse.col), out);
         }
-    };
+    }
     encode_key(3, WireType::Varint, out);
     encode_varint(dtype as i32 as u64, out);
     let dims: usize = shape(tensor).map(encoded_len_varint).sum();
@@ -203,8 +261,7 @@ fn put_tensor(tensor: &TensorData, out: &mut BytesMut) {
 mod tests {
     use super::*;
     use crate::client::testing::test;
-    use prost::Message;
-    use retinker_wire::proto;
+    use retinker_wire::training::{ImageFormat, ModelInput};
 
     fn batch() -> Vec<Datum> {
         let mut shaped = Datum::cross_entropy((0..300).collect(), (0..300).collect(), vec![0.5; 300]);
@@ -215,7 +272,44 @@ mod tests {
             Datum::cross_entropy(vec![1, -2, i32::MAX], vec![i64::MIN, 0, 7], vec![0.0, f32::NAN, -1.5]),
             shaped,
             Datum::cross_entropy(vec![], vec![], vec![]),
+            everything(),
         ]
+    }
+
+    /// Every kind of chunk, a sparse matrix, and spans.
+    fn everything() -> Datum {
+        let image = ModelInputChunk::Image {
+            data: vec![0xFF; 200].into(),
+            format: ImageFormat::Jpeg,
+            expected_tokens: Some(3),
+        };
+        let input = ModelInput::from_ints(vec![1, 2]).append(image).append_int(9);
+        let mut wide = vec![0; 60];
+        wide[31] = 7;
+        let wide = TensorData { shape: Some(vec![2, 30]), ..TensorData::int64(wide) }.to_sparse();
+        assert!(wide.sparse.is_some());
+        let span =
+            |sampled, length| ProvenanceSpan { sampled, sequence_id: "q".to_owned(), offset: 0, length };
+        Datum {
+            model_input: input.append(ModelInputChunk::Dmel { dmel: vec![0, 1, 5].into() }),
+            loss_fn_inputs: [("target_tokens".to_owned(), wide)].into(),
+            provenance: Some(Provenance {
+                model_input_spans: vec![span(false, 4), span(true, 300)],
+                loss_fn_input_spans: vec![span(true, 2)],
+            }),
+        }
+    }
+
+    #[test]
+    fn what_training_has_no_place_for_is_refused() {
+        let pointer = ModelInputChunk::ImageAssetPointer {
+            format: ImageFormat::Png,
+            location: "here".to_owned(),
+            expected_tokens: None,
+        };
+        let datum = Datum { model_input: ModelInput::default().append(pointer), ..everything() };
+        let error = Batch::new("m", &[datum], "ppo", &LossFnConfig::new(), false).unwrap_err();
+        assert_eq!(error, DatumError::Unsupported("image_asset_pointer"));
     }
 
     #[test]
@@ -229,7 +323,8 @@ mod tests {
         .into();
         for forward_only in [false, true] {
             for seq_id in [1, 127, 128, i32::MAX] {
-                let body = Batch::new("s:train:0", &batch(), "ppo", &config, forward_only).numbered(seq_id);
+                let body =
+                    Batch::new("s:train:0", &batch(), "ppo", &config, forward_only).unwrap().numbered(seq_id);
                 let message = proto::ForwardBackwardRequest::decode(body.clone()).unwrap();
                 assert_eq!(message.encoded_len(), body.len() - extra_zero_bytes(&message));
                 assert_eq!(message.model_id, "s:train:0");
@@ -244,7 +339,7 @@ mod tests {
                     message.loss_fn_config_v2["empty"].value,
                     Some(proto::loss_config_value::Value::Text(String::new()))
                 );
-                let expected: Vec<_> = batch().iter().map(Datum::to_proto).collect();
+                let expected: Vec<_> = batch().iter().map(|datum| datum.to_proto().unwrap()).collect();
                 assert_eq!(message.data, expected);
             }
         }

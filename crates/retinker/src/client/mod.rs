@@ -29,4 +29,4 @@ pub use rest::RestClient;
 pub use sampling::{SampleOptions, SamplingClient, SamplingSource};
 pub use secret::Secret;
 pub use service::{ServiceClient, SessionOptions};
-pub use training::{SaveForSamplerOptions, SaveOptions, TrainingClient};
+pub use training::{CustomLoss, SaveForSamplerOptions, SaveOptions, TrainingClient};

@@ -8,8 +8,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use retinker_wire::sampler::GetSamplerResponse;
 use retinker_wire::sampling::{
-    AsampleRequest, CLONE_BLOCK, Prompt, SampleFuture, SampleResponse, SamplingParams, TargetTokens,
-    sample_type,
+    AsampleRequest, CLONE_BLOCK, SampleFuture, SampleResponse, SamplingParams, TargetTokens, sample_type,
 };
 use retinker_wire::training::ModelInput;
 
@@ -230,10 +229,15 @@ impl Inner {
         Ok(response)
     }
 
-    fn request(&self, seq_id: u64, prompt: &ModelInput, options: &SampleOptions) -> AsampleRequest {
+    fn request<'a>(
+        &self,
+        seq_id: u64,
+        prompt: &'a ModelInput,
+        options: &SampleOptions,
+    ) -> AsampleRequest<&'a ModelInput> {
         AsampleRequest {
             num_samples: options.num_samples.into(),
-            prompt: Prompt::from(prompt),
+            prompt,
             sampling_params: options.sampling_params.clone(),
             base_model: None,
             model_path: None,

@@ -172,7 +172,10 @@ impl ServiceClient {
         }
         let config = match self.inner.api.client_config().await {
             Ok(config) => config,
-            Err(error) if error.is_unsupported() => ClientConfig::default(),
+            // A server that does not say what it takes is spared what it may not.
+            Err(error) if error.is_unsupported() => {
+                ClientConfig { parallel_fwdbwd_chunks: false, ..ClientConfig::default() }
+            }
             Err(error) => return Err(error),
         };
         let dynamic = self.inner.api.dynamic_config().await?;

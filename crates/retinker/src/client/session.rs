@@ -9,6 +9,7 @@ use futures_util::future::{Either, select};
 use retinker_wire::capabilities::{ClientConfig, DynamicConfig};
 
 use super::api::Api;
+use super::call::Call;
 use super::dispatch::Dispatch;
 use super::error::Error;
 use super::heartbeat::Heartbeat;
@@ -25,6 +26,8 @@ pub(crate) struct Session {
     heartbeat: Heartbeat,
     dynamic: Arc<Mutex<DynamicConfig>>,
     cancels: mpsc::UnboundedSender<String>,
+    /// Whether chunks are sent together; `None` = not known yet.
+    together: futures_util::lock::Mutex<Option<bool>>,
     /// The number of the next sampler; `None` = not known yet.
     next_sampler: futures_util::lock::Mutex<Option<u64>>,
 }
@@ -32,12 +35,13 @@ pub(crate) struct Session {
 impl Session {
     /// One that was made just now.
     pub(crate) fn opened(api: &Api, id: String, config: ClientConfig, dynamic: DynamicConfig) -> Self {
-        Self::new(api, id, config, dynamic, Some(0))
+        let together = Some(config.parallel_fwdbwd_chunks);
+        Self::new(api, id, config, dynamic, together, Some(0))
     }
 
     /// One that somebody else has made. Sends nothing at once.
     pub(crate) fn adopted(api: &Api, id: String) -> Self {
-        Self::new(api, id, ClientConfig::default(), DynamicConfig::default(), None)
+        Self::new(api, id, ClientConfig::default(), DynamicConfig::default(), None, None)
     }
 
     fn new(
@@ -45,6 +49,7 @@ impl Session {
         id: String,
         config: ClientConfig,
         dynamic: DynamicConfig,
+        together: Option<bool>,
         next_sampler: Option<u64>,
     ) -> Self {
         let heartbeat = Heartbeat::start(api, &id);
@@ -52,13 +57,29 @@ impl Session {
         let (cancels, queue) = mpsc::unbounded();
         api.runtime().spawn(Box::pin(tend(api.clone(), dynamic.clone(), queue)));
         let dispatch = Dispatch::new(&config);
+        let together = futures_util::lock::Mutex::new(together);
         let next_sampler = futures_util::lock::Mutex::new(next_sampler);
-        Self { id, config, dispatch, heartbeat, dynamic, cancels, next_sampler }
+        Self { id, config, dispatch, heartbeat, dynamic, cancels, together, next_sampler }
     }
 
     /// Whether the server has said that it is over.
     pub(crate) fn is_over(&self) -> bool {
         self.heartbeat.is_over()
+    }
+
+    /// Whether the server takes the chunks of a batch in any order. That of an adopted session is asked; one that does not
+    /// say so is given them one after the other.
+    pub(crate) async fn sends_chunks_together(&self, api: &Api) -> bool {
+        let mut together = self.together.lock().await;
+        if together.is_none() {
+            *together = api.client_config().await.ok().map(|config| config.parallel_fwdbwd_chunks);
+        }
+        together.unwrap_or(false)
+    }
+
+    /// The call with its body compressed, if the server wants that.
+    pub(crate) fn compressed(&self, call: Call) -> Call {
+        if self.config.proto_compress_fwdbwd { call.compressed() } else { call }
     }
 
     /// A number that no sampler of this session has. Those of an adopted session are asked for.

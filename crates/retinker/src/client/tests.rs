@@ -1,5 +1,6 @@
 //! The client against a transport whose answers are given by hand, in a time that is moved by hand.
 
+mod passes;
 mod sampling;
 
 use std::sync::Arc;
@@ -66,7 +67,7 @@ fn sequence(transport: &FakeTransport) -> Vec<String> {
     transport
         .requests()
         .iter()
-        .filter(|r| !path(r).starts_with("retrieve") && !path(r).starts_with("session"))
+        .filter(|r| !["retrieve", "session", "client"].iter().any(|start| path(r).starts_with(start)))
         .map(|r| format!("{} {}", path(r), seq_id(r)))
         .collect()
 }
@@ -75,6 +76,7 @@ fn sequence(transport: &FakeTransport) -> Vec<String> {
 fn obliging(request: &Request) -> FakeReply {
     match path(request) {
         "session_heartbeat" => FakeReply::json(200, "{}"),
+        "client/config" | "client/dynamic_config" => FakeReply::json(404, r#"{"detail":"Not Found"}"#),
         "retrieve_future" => {
             let id = body(request)["request_id"].as_str().unwrap().to_owned();
             match request.header("x-tinker-request-type").unwrap() {

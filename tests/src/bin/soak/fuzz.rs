@@ -70,7 +70,7 @@ fn seeds(model: &str, session: &str) -> Vec<Seed> {
     let batch = ForwardBackwardRequest {
         model_id: model.to_owned(),
         seq_id: 1,
-        data: data.iter().map(|datum| datum.to_proto()).collect(),
+        data: data.iter().filter_map(|datum| datum.to_proto().ok()).collect(),
         loss_fn: "cross_entropy".to_owned(),
         ..ForwardBackwardRequest::default()
     };

@@ -1,14 +1,17 @@
 //! Training one run. Operations are numbered and sent by one sender task, in the order in which they were called.
 
+mod chunks;
+mod custom;
+mod order;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
-use futures_util::StreamExt;
 use retinker_wire::UserMetadata;
-use retinker_wire::metrics;
 use retinker_wire::model::{GetInfoResponse, LoadWeightsRequest, LoadWeightsResult, load_weights_type};
 use retinker_wire::sampler::sampler_id_of;
+use retinker_wire::tensor::TensorData;
 use retinker_wire::training::{
     AdamParams, Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult, optim_step_type,
 };
@@ -17,17 +20,18 @@ use retinker_wire::weights::{
     SaveWeightsResult, save_weights_type,
 };
 
-use super::api::{
-    Api, forward_backward_call, load_weights_call, optim_step_call, save_weights_call,
-    save_weights_for_sampler_call,
-};
+use super::api::{Api, load_weights_call, optim_step_call, save_weights_call, save_weights_for_sampler_call};
 use super::call::Call;
-use super::encode::{Batch, LossFnConfig};
-use super::error::{Error, ErrorKind};
+use super::encode::LossFnConfig;
+use super::error::Error;
 use super::pending::{FutureResult, Pending, Watch, wait};
 use super::sampling::SamplingClient;
 use super::session::Session;
 use crate::recovery::restore::Attachment;
+
+use chunks::{Chunker, merge};
+pub use custom::CustomLoss;
+use order::{Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled, poisoned};
 
 /// Trains one run. Cheap to clone; clones share the run's order.
 ///
@@ -53,8 +57,7 @@ struct Inner {
     model_id: String,
     jobs: mpsc::UnboundedSender<Job>,
     order: Arc<Order>,
-    max_datums: usize,
-    max_bytes: usize,
+    chunker: Chunker,
     /// `None` once the run is given away.
     session: Mutex<Option<Arc<Session>>>,
 }
@@ -79,67 +82,6 @@ pub struct SaveForSamplerOptions {
     pub user_metadata: Option<UserMetadata>,
 }
 
-/// The run's order, shared by the callers and the sender.
-struct Order {
-    state: Mutex<OrderState>,
-}
-
-struct OrderState {
-    next_seq_id: u64,
-    /// Counts refusals: a job of an earlier epoch was called before the refusal was known.
-    epoch: u64,
-    /// A refusal that its caller has not been told of yet.
-    undelivered: Option<Error>,
-    /// The last refusal, which jobs of earlier epochs name.
-    refusal: Option<Error>,
-    poisoned: Option<Error>,
-    closed: bool,
-}
-
-impl Order {
-    fn lock(&self) -> MutexGuard<'_, OrderState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ends the time in which later calls count as made in ignorance of a refusal: when the refusal is delivered, or
-/// when nobody is left to deliver it to.
-struct Delivered {
-    order: Arc<Order>,
-    epoch: u64,
-}
-
-impl Drop for Delivered {
-    fn drop(&mut self) {
-        let mut state = self.order.lock();
-        if state.epoch == self.epoch {
-            state.undelivered = None;
-        }
-    }
-}
-
-enum Job {
-    Operation(Operation),
-    /// Answered when everything before it was accepted or refused.
-    Barrier(oneshot::Sender<()>),
-}
-
-struct Operation {
-    name: String,
-    epoch: u64,
-    parts: Vec<Part>,
-    watch: Arc<Watch>,
-    done: oneshot::Sender<Submitted>,
-}
-
-/// One request, which lacks only its number.
-type Part = Box<dyn FnOnce(u64) -> Result<Call, Error> + Send>;
-
-struct Submitted {
-    result: Result<Vec<String>, Error>,
-    _delivered: Option<Delivered>,
-}
-
 impl fmt::Debug for TrainingClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrainingClient")
@@ -162,26 +104,26 @@ impl TrainingClient {
 
     pub(crate) fn new(api: Api, session: Arc<Session>, model_id: String, next_seq_id: u64) -> Self {
         let (jobs, queue) = mpsc::unbounded();
-        let order = Arc::new(Order {
-            state: Mutex::new(OrderState {
-                next_seq_id,
-                epoch: 0,
-                undelivered: None,
-                refusal: None,
-                poisoned: None,
-                closed: false,
-            }),
-        });
-        let sender = send_in_order(api.clone(), model_id.clone(), order.clone(), queue);
-        api.runtime().spawn(Box::pin(sender));
+        let order = Order::new(next_seq_id);
+        let sender = Sender {
+            api: api.clone(),
+            model_id: model_id.clone(),
+            order: order.clone(),
+            session: Arc::downgrade(&session),
+        };
+        api.runtime().spawn(Box::pin(sender.run(queue)));
+        let chunker = Chunker {
+            model_id: model_id.clone(),
+            max_datums: session.config.fwdbwd_max_chunk_len.max(1),
+            max_bytes: session.config.fwdbwd_max_chunk_bytes_count.max(1),
+        };
         let inner = Inner {
             api,
             session_id: session.id.clone(),
             model_id,
             jobs,
             order,
-            max_datums: session.config.fwdbwd_max_chunk_len.max(1),
-            max_bytes: session.config.fwdbwd_max_chunk_bytes_count.max(1),
+            chunker,
             session: Mutex::new(Some(session)),
         };
         Self { inner: Arc::new(inner) }
@@ -381,6 +323,48 @@ impl TrainingClient {
         })
     }
 
+    /// A forward and backward pass under a loss of the program's own, which is given each datum's log-probabilities of its
+    /// targets, and says how the loss changes with them. Only `target_tokens` and `weights` of the data are sent.
+    ///
+    /// The server does a forward pass, then, when the loss is computed, a backward pass. Operations called after this one
+    /// are sent after both; if the loss fails they are not sent at all, and say so. The loss is computed where the client's
+    /// tasks run: one that takes long should be moved elsewhere by the program.
+    ///
+    /// The result's `loss:sum` is the program's, `surrogate_loss:sum` the server's.
+    pub fn forward_backward_custom<E: fmt::Display>(
+        &self,
+        data: Vec<Datum>,
+        loss_fn: impl FnOnce(&[Datum], &[TensorData]) -> Result<CustomLoss, E> + Send + 'static,
+    ) -> Pending<ForwardBackwardOutput> {
+        let operation = self.describe("forward_backward_custom");
+        let forward = custom::forward_data(&data).map_err(|e| Error::config(&operation, e));
+        let none = LossFnConfig::new();
+        let (parts, sizes) = match forward
+            .and_then(|data| self.inner.chunker.parts(&operation, &data, custom::SURROGATE, &none, true))
+        {
+            Ok(made) => made,
+            Err(error) => return Pending::failed(error),
+        };
+        let computed = Arc::new(Mutex::new(None));
+        let (chunker, name, result) = (self.inner.chunker.clone(), operation.clone(), computed.clone());
+        let then: Then = Box::new(move |outputs| {
+            let fail = |reason: String| Error::config(&name, reason);
+            let logprobs = custom::logprobs(&data, merge(&name, outputs, &sizes)?).map_err(fail)?;
+            let CustomLoss { loss, gradients, metrics } =
+                loss_fn(&data, &logprobs).map_err(|e| fail(format!("its loss function failed: {e}")))?;
+            let data = custom::backward_data(&data, &logprobs, gradients).map_err(fail)?;
+            let (parts, sizes) =
+                chunker.parts(&name, &data, custom::SURROGATE, &LossFnConfig::new(), false)?;
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some((sizes, loss, metrics));
+            Ok(parts)
+        });
+        self.enqueue("forward_backward_custom", parts, Some(then), move |outputs| {
+            let (sizes, loss, metrics) =
+                computed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+            Ok(custom::report(merge(&operation, outputs, &sizes)?, loss, metrics))
+        })
+    }
+
     fn pass(
         &self,
         name: &str,
@@ -389,19 +373,13 @@ impl TrainingClient {
         config: &LossFnConfig,
         forward_only: bool,
     ) -> Pending<ForwardBackwardOutput> {
-        if data.is_empty() {
-            return Pending::failed(Error::config(self.describe(name), "the batch has no datum"));
-        }
-        let mut sizes = Vec::new();
-        let mut parts: Vec<Part> = Vec::new();
-        for chunk in chunks(data, self.inner.max_datums, self.inner.max_bytes) {
-            sizes.push(chunk.len());
-            let model_id = self.inner.model_id.clone();
-            let batch = Batch::new(&model_id, chunk, loss_fn, config, forward_only);
-            parts.push(Box::new(move |seq_id| forward_backward_call(&model_id, seq_id, batch, forward_only)));
-        }
         let operation = self.describe(name);
-        self.enqueue(name, parts, move |outputs| merge(&operation, outputs, &sizes))
+        match self.inner.chunker.parts(&operation, data, loss_fn, config, forward_only) {
+            Ok((parts, sizes)) => {
+                self.enqueue(name, parts, None, move |outputs| merge(&operation, outputs, &sizes))
+            }
+            Err(error) => Pending::failed(error),
+        }
     }
 
     fn one<T: FutureResult>(
@@ -410,7 +388,8 @@ impl TrainingClient {
         part: impl FnOnce(u64) -> Result<Call, Error> + Send + 'static,
     ) -> Pending<T> {
         let operation = self.describe(name);
-        self.enqueue(name, vec![Box::new(part)], move |results: Vec<T>| {
+        let part = Part { call: Box::new(part), bytes: 0 };
+        self.enqueue(name, vec![part], None, move |results: Vec<T>| {
             let nothing = || cancelled(operation, "it came to no request.".to_owned());
             results.into_iter().next().ok_or_else(nothing)
         })
@@ -425,6 +404,7 @@ impl TrainingClient {
         &self,
         name: &str,
         parts: Vec<Part>,
+        then: Option<Then>,
         finish: impl FnOnce(Vec<T>) -> Result<U, Error> + Send + 'static,
     ) -> Pending<U> {
         let operation = self.describe(name);
@@ -442,8 +422,8 @@ impl TrainingClient {
             if let Some(refusal) = &state.undelivered {
                 return Pending::failed(after_refusal(operation, refusal));
             }
-            let job =
-                Operation { name: operation.clone(), epoch: state.epoch, parts, watch: watch.clone(), done };
+            let (name, watch) = (operation.clone(), watch.clone());
+            let job = Operation { name, epoch: state.epoch, parts, then, watch, done };
             if self.inner.jobs.unbounded_send(Job::Operation(job)).is_err() {
                 return Pending::failed(cancelled(
                     operation,
@@ -468,128 +448,4 @@ impl TrainingClient {
         };
         Pending::new(watch, Box::pin(waiting))
     }
-}
-
-/// Sends what was called, in order, until nobody can call any more.
-async fn send_in_order(
-    api: Api,
-    model_id: String,
-    order: Arc<Order>,
-    mut queue: mpsc::UnboundedReceiver<Job>,
-) {
-    while let Some(job) = queue.next().await {
-        match job {
-            Job::Barrier(done) => {
-                let _ = done.send(());
-            }
-            Job::Operation(operation) => {
-                let Operation { name, epoch, parts, watch, done } = operation;
-                let submitted = match may_go(&order, &model_id, &name, epoch) {
-                    Ok(()) => submit(&api, &model_id, &order, parts, &watch).await,
-                    Err(error) => Submitted { result: Err(error), _delivered: None },
-                };
-                // Nobody may be waiting any more; the request keeps its place all the same.
-                let _ = done.send(submitted);
-            }
-        }
-    }
-}
-
-fn may_go(order: &Order, model_id: &str, name: &str, epoch: u64) -> Result<(), Error> {
-    let state = order.lock();
-    if let Some(cause) = &state.poisoned {
-        return Err(poisoned(name.to_owned(), model_id, cause));
-    }
-    match &state.refusal {
-        Some(refusal) if epoch != state.epoch => Err(after_refusal(name.to_owned(), refusal)),
-        _ => Ok(()),
-    }
-}
-
-async fn submit(api: &Api, model_id: &str, order: &Arc<Order>, parts: Vec<Part>, watch: &Watch) -> Submitted {
-    let mut request_ids = Vec::with_capacity(parts.len());
-    for part in parts {
-        let seq_id = order.lock().next_seq_id;
-        let accepted = match part(seq_id) {
-            Ok(call) => api.accept(&call).await,
-            Err(error) => Err(error),
-        };
-        match accepted {
-            Ok(request_id) => {
-                order.lock().next_seq_id += 1;
-                watch.accepted(request_id.clone());
-                request_ids.push(request_id);
-            }
-            Err(error) => {
-                let mut state = order.lock();
-                if !error.is_definite_refusal() {
-                    tracing::warn!(model_id, seq_id, %error, "the order of the run's operations is lost");
-                    state.poisoned = Some(error.clone());
-                    return Submitted { result: Err(error), _delivered: None };
-                }
-                state.epoch += 1;
-                state.undelivered = Some(error.clone());
-                state.refusal = Some(error.clone());
-                let delivered = Delivered { order: order.clone(), epoch: state.epoch };
-                return Submitted { result: Err(error), _delivered: Some(delivered) };
-            }
-        }
-    }
-    Submitted { result: Ok(request_ids), _delivered: None }
-}
-
-fn poisoned(operation: String, model_id: &str, cause: &Error) -> Error {
-    Error::new(operation, ErrorKind::Poisoned { run_id: model_id.to_owned(), cause: cause.clone() })
-}
-
-fn cancelled(operation: String, reason: String) -> Error {
-    Error::new(operation, ErrorKind::Cancelled { reason })
-}
-
-fn after_refusal(operation: String, refusal: &Error) -> Error {
-    cancelled(operation, format!("it was to follow a request that did not go through: {refusal}"))
-}
-
-/// Greedy, in order, as the official SDK does it: one datum that is too large by itself gets a chunk of its own.
-fn chunks(data: &[Datum], max_datums: usize, max_bytes: usize) -> Vec<&[Datum]> {
-    let mut chunks = Vec::new();
-    let (mut start, mut bytes) = (0, 0usize);
-    for (i, datum) in data.iter().enumerate() {
-        let size = datum.estimated_bytes();
-        if i > start && (bytes + size > max_bytes || i - start == max_datums) {
-            chunks.extend(data.get(start..i));
-            (start, bytes) = (i, 0);
-        }
-        bytes += size;
-    }
-    chunks.extend(data.get(start..));
-    chunks
-}
-
-fn merge(
-    operation: &str,
-    outputs: Vec<ForwardBackwardOutput>,
-    sizes: &[usize],
-) -> Result<ForwardBackwardOutput, Error> {
-    let mut outputs = outputs;
-    if outputs.len() == 1
-        && let Some(only) = outputs.pop()
-    {
-        return Ok(only);
-    }
-    let measured: Vec<_> =
-        outputs.iter_mut().map(|o| std::mem::take(&mut o.metrics)).zip(sizes.iter().copied()).collect();
-    let metrics = metrics::combine(&measured).map_err(|error| {
-        Error::new(
-            operation,
-            ErrorKind::Undecodable {
-                path: "its metrics".to_owned(),
-                what: error.to_string(),
-                snippet: String::new(),
-            },
-        )
-    })?;
-    let kind = outputs.first().map(|o| o.loss_fn_output_type.clone()).unwrap_or_default();
-    let loss_fn_outputs = outputs.into_iter().flat_map(|o| o.loss_fn_outputs).collect();
-    Ok(ForwardBackwardOutput { loss_fn_output_type: kind, loss_fn_outputs, metrics })
 }

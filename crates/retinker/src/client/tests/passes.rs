@@ -1,0 +1,232 @@
+//! Batches of several requests, compressed ones, and losses of the program's own.
+
+use std::io::Read;
+
+use super::*;
+use crate::client::CustomLoss;
+
+/// A batch of three requests.
+fn three() -> Vec<Datum> {
+    vec![datum(); 2050]
+}
+
+/// What a server says that takes chunks in any order, or not.
+fn config(together: bool) -> FakeReply {
+    FakeReply::json(200, json!({"parallel_fwdbwd_chunks": together}).to_string())
+}
+
+#[test]
+fn chunks_go_out_together_and_the_first_last() {
+    let (runtime, transport, client) = training(|request| match path(request) {
+        "client/config" => config(true),
+        // The others wait for each other; the first is not sent before they are accepted.
+        "forward_backward" => obliging(request).after(secs(10 - seq_id(request))),
+        _ => obliging(request),
+    });
+    let output = runtime.block_on(client.forward_backward(&three(), "cross_entropy", &none())).unwrap();
+    assert_eq!(sequence(&transport), ["forward_backward 8", "forward_backward 9", "forward_backward 7"]);
+    let values: Vec<_> = output.loss_fn_outputs.iter().map(|o| o["logprobs"].to_f32()[0]).collect();
+    assert_eq!(values, [7.0, 8.0, 9.0], "in the order of the data");
+    assert_eq!(runtime.elapsed(), secs(2 + 3));
+    assert_eq!(client.attachment().next_seq_id, 10);
+}
+
+/// How a submission can fail.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// 422.
+    Refused,
+    /// No connection, to the end.
+    Unreachable,
+    /// It breaks off, to the end: the server may have it.
+    BrokenOff,
+    /// It breaks off once, and is refused when it is sent again.
+    BrokenOffThenRefused,
+    /// 500, to the end.
+    Failing,
+    /// No answer, to the end.
+    Silent,
+}
+
+impl Fault {
+    const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::Unreachable,
+        Self::BrokenOff,
+        Self::BrokenOffThenRefused,
+        Self::Failing,
+        Self::Silent,
+    ];
+
+    /// Whether nothing of it can have reached the server's queue.
+    fn is_definite(self) -> bool {
+        matches!(self, Self::Refused | Self::Unreachable)
+    }
+
+    fn reply(self, attempt: u32) -> FakeReply {
+        match self {
+            Self::BrokenOffThenRefused if attempt > 0 => FakeReply::json(422, r#"{"detail":"no"}"#),
+            Self::Refused => FakeReply::json(422, r#"{"detail":"no"}"#),
+            Self::Unreachable => FakeReply::fail(TransportErrorKind::Connect),
+            Self::BrokenOff | Self::BrokenOffThenRefused => FakeReply::fail(TransportErrorKind::Request),
+            Self::Failing => FakeReply::json(500, "{}"),
+            Self::Silent => FakeReply::never(),
+        }
+    }
+}
+
+#[test]
+fn whatever_fails_at_any_chunk_leaves_the_client_going_on_or_poisoned() {
+    for together in [false, true] {
+        for at in 7..10 {
+            for fault in Fault::ALL {
+                let case = format!("{fault:?} at {at}, together: {together}");
+                let (mut attempts, mut over) = (0, false);
+                let (runtime, transport, client) = training(move |request| match path(request) {
+                    "client/config" => config(together),
+                    "optim_step" => {
+                        over = true;
+                        obliging(request)
+                    }
+                    "forward_backward" if !over && seq_id(request) == at => {
+                        attempts += 1;
+                        fault.reply(attempts - 1)
+                    }
+                    _ => obliging(request),
+                });
+                let (pass, queued, later) = runtime.block_on(async {
+                    let pass = client.forward_backward(&three(), "cross_entropy", &none());
+                    let queued = client.optim_step(AdamParams::default());
+                    let (pass, queued) = (pass.await, queued.await);
+                    (pass, queued, client.optim_step(AdamParams::default()).await)
+                });
+                assert!(pass.is_err() && queued.is_err(), "{case}");
+                // Sent together, one of the others was accepted: what it was to follow is missing.
+                let lost = !fault.is_definite() || together;
+                assert_eq!(client.poisoned().is_some(), lost, "{case}");
+                assert_eq!(later.is_err(), lost, "{case}");
+                let steps: Vec<_> =
+                    sequence(&transport).into_iter().filter(|line| line.starts_with("optim")).collect();
+                if lost {
+                    assert!(matches!(later.unwrap_err().kind(), ErrorKind::Poisoned { .. }), "{case}");
+                    assert_eq!(steps, Vec::<String>::new(), "{case}");
+                } else {
+                    assert_eq!(steps, [format!("optim_step {at}")], "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_are_compressed_where_the_server_asks_for_it() {
+    let (runtime, transport, client) = service_client(|request| match path(request) {
+        "client/config" => FakeReply::json(200, r#"{"proto_compress_fwdbwd":true}"#),
+        "forward_backward" => FakeReply::json(200, r#"{"request_id":"1"}"#),
+        "retrieve_future" if request.header("x-tinker-request-type") == Some("ForwardBackward") => output(1),
+        "optim_step" => FakeReply::json(200, r#"{"request_id":"2"}"#),
+        _ => service(request),
+    });
+    let data = vec![datum(); 100];
+    runtime.block_on(async {
+        let training =
+            client.create_lora_training_client("tiny", LoraConfig::default(), None).await.unwrap();
+        training.forward_backward(&data, "cross_entropy", &none()).await.unwrap();
+        training.optim_step(AdamParams::default()).await.unwrap();
+    });
+    let requests = transport.requests();
+    let pass = requests.iter().find(|request| path(request) == "forward_backward").unwrap();
+    assert_eq!(pass.header("content-encoding"), Some("zstd"));
+    let mut plain = Vec::new();
+    ruzstd::decoding::StreamingDecoder::new(&*pass.body).unwrap().read_to_end(&mut plain).unwrap();
+    assert!(pass.body.len() < plain.len());
+    let message = proto::ForwardBackwardRequest::decode(&*plain).unwrap();
+    assert_eq!((message.seq_id, message.data.len()), (1, 100));
+    let step = requests.iter().find(|request| path(request) == "optim_step").unwrap();
+    assert_eq!(step.header("content-encoding"), None);
+}
+
+#[test]
+fn a_loss_of_the_programs_own_is_a_forward_and_then_a_weighted_backward() {
+    let (runtime, transport, client) = training(|request| match path(request) {
+        "retrieve_future" if body(request)["request_id"] == "7" => {
+            let logprobs = TensorData::float32(vec![-1.0, -3.0]);
+            let output = ForwardBackwardOutput {
+                loss_fn_outputs: vec![[("logprobs".to_owned(), logprobs)].into()],
+                metrics: [("loss:sum".to_owned(), 4.0)].into(),
+                ..ForwardBackwardOutput::default()
+            };
+            FakeReply::bytes(200, PROTOBUF, output.to_proto().encode_to_vec())
+        }
+        _ => obliging(request),
+    });
+    let mut data = datum();
+    data.loss_fn_inputs.insert("rewards".to_owned(), TensorData::float32(vec![0.5, 2.0]));
+    let (pass, step) = runtime.block_on(async {
+        let pass = client.forward_backward_custom(vec![data], |data, logprobs| {
+            let rewards = data[0].loss_fn_inputs["rewards"].to_f32();
+            let loss = logprobs[0].to_f32().iter().zip(&rewards).map(|(l, r)| -f64::from(l * r)).sum();
+            let gradients = vec![rewards.iter().map(|reward| -reward).collect()];
+            Ok::<_, String>(CustomLoss { loss, gradients, metrics: [("custom/x:mean".to_owned(), 9.0)].into() })
+        });
+        // Called before the forward pass is even sent, carried out after the backward pass.
+        let step = client.optim_step(AdamParams::default());
+        (pass.await, step.await)
+    });
+    step.unwrap();
+    assert_eq!(sequence(&transport), ["forward_backward 7", "forward_backward 8", "optim_step 9"]);
+    let passes: Vec<_> = transport
+        .requests()
+        .iter()
+        .filter(|request| path(request) == "forward_backward")
+        .map(forward_backward)
+        .collect();
+    assert_eq!((passes[0].forward_only, passes[1].forward_only), (true, false));
+    for pass in &passes {
+        assert_eq!(pass.loss_fn, "cross_entropy");
+        let mut sent: Vec<_> = pass.data[0].loss_fn_inputs.keys().cloned().collect();
+        sent.sort();
+        assert_eq!(sent, ["target_tokens", "weights"]);
+    }
+    let weights = TensorData::from_proto(&passes[1].data[0].loss_fn_inputs["weights"]).unwrap();
+    assert_eq!((weights.to_f32(), weights.shape), (vec![0.5, 2.0], Some(vec![2])));
+    let metrics = pass.unwrap().metrics;
+    let expected = [("loss:sum", 6.5), ("surrogate_loss:sum", 8.0), ("custom/x:mean", 9.0)];
+    assert_eq!(metrics, expected.map(|(name, value)| (name.to_owned(), value)).into());
+}
+
+#[test]
+fn a_loss_that_fails_sends_nothing_more_and_the_client_goes_on() {
+    type Loss = fn(&[Datum], &[TensorData]) -> Result<CustomLoss, String>;
+    let cases: [(&str, Loss); 4] = [
+        ("no idea", |_, _| Err("no idea".to_owned())),
+        ("0 gradients for 1 datums", |_, _| Ok(CustomLoss::default())),
+        ("3 gradients for the 1 log-probabilities", |_, _| {
+            Ok(CustomLoss { gradients: vec![vec![0.0; 3]], ..CustomLoss::default() })
+        }),
+        ("NaN", |_, _| Ok(CustomLoss { gradients: vec![vec![f32::NAN]], ..CustomLoss::default() })),
+    ];
+    for (said, loss) in cases {
+        let (runtime, transport, client) = training(obliging);
+        runtime.block_on(async {
+            let pass = client.forward_backward_custom(vec![datum()], loss);
+            let queued = client.optim_step(AdamParams::default());
+            let error = pass.await.unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("s:train:0"), "{error}");
+            let error = queued.await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Cancelled { .. }), "{error}");
+            client.optim_step(AdamParams::default()).await.unwrap();
+        });
+        assert_eq!(sequence(&transport), ["forward_backward 7", "optim_step 8"], "{said}");
+    }
+}
+
+#[test]
+fn a_custom_loss_needs_targets() {
+    let (runtime, transport, client) = training(obliging);
+    let datum = Datum { loss_fn_inputs: Default::default(), ..datum() };
+    let loss = |_: &[Datum], _: &[TensorData]| Ok::<_, String>(CustomLoss::default());
+    let error = runtime.block_on(client.forward_backward_custom(vec![datum], loss)).unwrap_err();
+    assert!(error.to_string().contains("datum 0 has no target_tokens"), "{error}");
+    assert!(transport.requests().iter().all(|request| path(request) != "forward_backward"));
+}

@@ -1,0 +1,279 @@
+//! The run's order: one task sends what was called, each operation after the one before it was accepted.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use retinker_wire::training::ForwardBackwardOutput;
+
+use crate::client::api::Api;
+use crate::client::call::Call;
+use crate::client::error::{Error, ErrorKind};
+use crate::client::pending::{Watch, wait};
+use crate::client::session::Session;
+
+/// The run's order, shared by the callers and the sender.
+#[derive(Debug)]
+pub(super) struct Order {
+    state: Mutex<OrderState>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct OrderState {
+    pub(super) next_seq_id: u64,
+    /// Counts refusals: a job of an earlier epoch was called before the refusal was known.
+    pub(super) epoch: u64,
+    /// A refusal that its caller has not been told of yet.
+    pub(super) undelivered: Option<Error>,
+    /// The last refusal, which jobs of earlier epochs name.
+    refusal: Option<Error>,
+    pub(super) poisoned: Option<Error>,
+    pub(super) closed: bool,
+}
+
+impl Order {
+    pub(super) fn new(next_seq_id: u64) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(OrderState { next_seq_id, ..OrderState::default() }) })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, OrderState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the time in which later calls count as made in ignorance of a refusal: when the refusal is delivered, or
+/// when nobody is left to deliver it to.
+pub(super) struct Delivered {
+    order: Arc<Order>,
+    epoch: u64,
+}
+
+impl Drop for Delivered {
+    fn drop(&mut self) {
+        let mut state = self.order.lock();
+        if state.epoch == self.epoch {
+            state.undelivered = None;
+        }
+    }
+}
+
+pub(super) enum Job {
+    Operation(Operation),
+    /// Answered when everything before it was accepted or refused.
+    Barrier(oneshot::Sender<()>),
+}
+
+pub(super) struct Operation {
+    pub(super) name: String,
+    pub(super) epoch: u64,
+    pub(super) parts: Vec<Part>,
+    /// What follows from the results of the parts, and is sent before anything that was called later.
+    pub(super) then: Option<Then>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) done: oneshot::Sender<Submitted>,
+}
+
+/// One request, which lacks only its number.
+pub(super) struct Part {
+    pub(super) call: Box<dyn FnOnce(u64) -> Result<Call, Error> + Send>,
+    /// As estimated, for the budget of what is under way.
+    pub(super) bytes: usize,
+}
+
+/// Makes the requests of an operation's second half from the results of its first.
+pub(super) type Then = Box<dyn FnOnce(Vec<ForwardBackwardOutput>) -> Result<Vec<Part>, Error> + Send>;
+
+pub(super) struct Submitted {
+    /// The ids under which the results will be: those of the second half, if there is one.
+    pub(super) result: Result<Vec<String>, Error>,
+    pub(super) _delivered: Option<Delivered>,
+}
+
+/// What sends. Dies with the last client of the run.
+pub(super) struct Sender {
+    pub(super) api: Api,
+    pub(super) model_id: String,
+    pub(super) order: Arc<Order>,
+    pub(super) session: std::sync::Weak<Session>,
+}
+
+impl Sender {
+    /// Sends what was called, in order, until nobody can call any more.
+    pub(super) async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>) {
+        while let Some(job) = queue.next().await {
+            match job {
+                Job::Barrier(done) => {
+                    let _ = done.send(());
+                }
+                Job::Operation(operation) => {
+                    let Operation { name, epoch, parts, then, watch, done } = operation;
+                    let submitted = match self.may_go(&name, epoch) {
+                        Ok(()) => self.submit(&name, parts, then, &watch).await,
+                        Err(error) => Submitted { result: Err(error), _delivered: None },
+                    };
+                    // Nobody may be waiting any more; the request keeps its place all the same.
+                    let _ = done.send(submitted);
+                }
+            }
+        }
+    }
+
+    fn may_go(&self, name: &str, epoch: u64) -> Result<(), Error> {
+        let state = self.order.lock();
+        if let Some(cause) = &state.poisoned {
+            return Err(poisoned(name.to_owned(), &self.model_id, cause));
+        }
+        match &state.refusal {
+            Some(refusal) if epoch != state.epoch => Err(after_refusal(name.to_owned(), refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn submit(&self, name: &str, parts: Vec<Part>, then: Option<Then>, watch: &Watch) -> Submitted {
+        let first = self.send(parts, watch).await;
+        let (Ok(request_ids), Some(then)) = (&first, then) else { return self.conclude(first) };
+        let mut results = Vec::with_capacity(request_ids.len());
+        for request_id in request_ids {
+            match wait::<ForwardBackwardOutput>(&self.api, request_id, name, watch).await {
+                Ok(result) => results.push(result),
+                Err(error) => return self.conclude(Err(Stop::Refused(error))),
+            }
+        }
+        let second = match then(results) {
+            Ok(parts) => self.send(parts, watch).await,
+            Err(error) => Err(Stop::Refused(error)),
+        };
+        self.conclude(second)
+    }
+
+    /// Notes in the order what came of an operation.
+    fn conclude(&self, sent: Result<Vec<String>, Stop>) -> Submitted {
+        let mut state = self.order.lock();
+        match sent {
+            Ok(request_ids) => Submitted { result: Ok(request_ids), _delivered: None },
+            Err(Stop::Lost(error)) => {
+                let (model_id, seq_id) = (&self.model_id, state.next_seq_id);
+                tracing::warn!(model_id, seq_id, %error, "the order of the run's operations is lost");
+                state.poisoned = Some(error.clone());
+                Submitted { result: Err(error), _delivered: None }
+            }
+            Err(Stop::Refused(error)) => {
+                state.epoch += 1;
+                state.undelivered = Some(error.clone());
+                state.refusal = Some(error.clone());
+                let delivered = Delivered { order: self.order.clone(), epoch: state.epoch };
+                Submitted { result: Err(error), _delivered: Some(delivered) }
+            }
+        }
+    }
+
+    /// Sends the parts under the next numbers. Together, if the server takes that: all but the first, then the first, for
+    /// which the server waits with the others; so they are there when it begins.
+    async fn send(&self, parts: Vec<Part>, watch: &Watch) -> Result<Vec<String>, Stop> {
+        let start = self.order.lock().next_seq_id;
+        let session = self.session.upgrade();
+        let together = match &session {
+            Some(session) if parts.len() > 1 => session.sends_chunks_together(&self.api).await,
+            _ => false,
+        };
+        let mut sendings: Vec<_> = parts
+            .into_iter()
+            .zip(start..)
+            .map(|(part, seq_id)| self.send_one(part, seq_id, session.as_deref()))
+            .collect();
+        let mut outcomes = Vec::with_capacity(sendings.len());
+        if together {
+            let rest = sendings.split_off(1);
+            let rest = join_all(rest).await;
+            // With one of the others missing, the first would only be carried out in vain.
+            if rest.iter().all(Result::is_ok) {
+                outcomes.extend(join_all(sendings).await.into_iter().map(Some));
+            } else {
+                outcomes.push(None);
+            }
+            outcomes.extend(rest.into_iter().map(Some));
+        } else {
+            for sending in sendings {
+                let outcome = sending.await;
+                let failed = outcome.is_err();
+                outcomes.push(Some(outcome));
+                if failed {
+                    break;
+                }
+            }
+        }
+        self.settle(outcomes, watch)
+    }
+
+    async fn send_one(&self, part: Part, seq_id: u64, session: Option<&Session>) -> Result<String, Error> {
+        let call = (part.call)(seq_id)?;
+        let call = match session {
+            Some(session) if part.bytes > 0 => session.compressed(call),
+            _ => call,
+        };
+        let _taken = match session {
+            Some(session) if part.bytes > 0 => Some(session.dispatch.pass(part.bytes).await),
+            _ => None,
+        };
+        self.api.accept(&call).await
+    }
+
+    /// Takes the numbers that were accepted. `None` was not sent.
+    ///
+    /// A refusal leaves the order whole if nothing behind it was accepted: its number goes to the next operation.
+    fn settle(
+        &self,
+        outcomes: Vec<Option<Result<String, Error>>>,
+        watch: &Watch,
+    ) -> Result<Vec<String>, Stop> {
+        let mut request_ids = Vec::with_capacity(outcomes.len());
+        let (mut gap, mut behind_a_gap) = (false, false);
+        let (mut refused, mut undecided) = (None, None);
+        for outcome in outcomes {
+            match outcome {
+                Some(Ok(request_id)) if gap => {
+                    behind_a_gap = true;
+                    watch.accepted(request_id);
+                }
+                Some(Ok(request_id)) => {
+                    watch.accepted(request_id.clone());
+                    request_ids.push(request_id);
+                }
+                Some(Err(error)) => {
+                    gap = true;
+                    let first = if error.is_definite_refusal() { &mut refused } else { &mut undecided };
+                    first.get_or_insert(error);
+                }
+                None => gap = true,
+            }
+        }
+        self.order.lock().next_seq_id += request_ids.len() as u64;
+        match (undecided, refused) {
+            (Some(error), _) => Err(Stop::Lost(error)),
+            (None, Some(error)) if behind_a_gap => Err(Stop::Lost(error)),
+            (None, Some(error)) => Err(Stop::Refused(error)),
+            (None, None) => Ok(request_ids),
+        }
+    }
+}
+
+/// Why an operation did not go through.
+enum Stop {
+    /// For certain: what follows can go on from here.
+    Refused(Error),
+    /// The server may have it, or has what was to follow it: nobody knows which number is next.
+    Lost(Error),
+}
+
+pub(super) fn poisoned(operation: String, model_id: &str, cause: &Error) -> Error {
+    Error::new(operation, ErrorKind::Poisoned { run_id: model_id.to_owned(), cause: cause.clone() })
+}
+
+pub(super) fn cancelled(operation: String, reason: String) -> Error {
+    Error::new(operation, ErrorKind::Cancelled { reason })
+}
+
+pub(super) fn after_refusal(operation: String, refusal: &Error) -> Error {
+    cancelled(operation, format!("it was to follow a request that did not go through: {refusal}"))
+}
