@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test that fails, panics.
 
 use futures_util::StreamExt;
-use retinker::client::{SaveForSamplerOptions, SaveOptions, ServiceClient, SessionOptions};
+use retinker::client::{SaveForSamplerOptions, SaveOptions, ServiceClient, SessionOptions, TrainingOptions};
 use retinker::wire::model::LoraConfig;
 use retinker::wire::session::SessionSearchRequest;
 use retinker_local::{LocalConfig, LocalService};
@@ -17,7 +17,10 @@ async fn checkpoints_and_sessions_are_listed_shared_copied_and_deleted() {
     let owner = ServiceClient::with_options(api.clone(), named("the first"));
     let rest = owner.create_rest_client();
     let lora = LoraConfig { rank: 2, seed: Some(1), ..LoraConfig::default() };
-    let run = owner.create_lora_training_client("retinker/nano-llama", lora, None).await.unwrap();
+    let run = owner
+        .create_lora_training_client("retinker/nano-llama", lora, TrainingOptions::default())
+        .await
+        .unwrap();
     let state = run.save_state("a", SaveOptions::default()).await.unwrap().path;
     let weights =
         run.save_weights_for_sampler("b", SaveForSamplerOptions::default()).await.unwrap().path.unwrap();

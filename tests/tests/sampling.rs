@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 use retinker::client::{
     ErrorKind, LossFnConfig, SampleOptions, SamplingClient, SamplingSource, SaveForSamplerOptions,
-    ServiceClient,
+    ServiceClient, TrainingOptions,
 };
 use retinker::wire::future::RequestErrorCategory;
 use retinker::wire::model::LoraConfig;
@@ -99,7 +99,7 @@ async fn many_at_once_are_what_each_is_alone() {
 async fn a_run_is_sampled_from_as_it_is_and_as_it_was() {
     let (_dir, service, client) = service().await;
     let lora = LoraConfig { rank: 8, seed: Some(1), ..LoraConfig::default() };
-    let run = client.create_lora_training_client(MODEL, lora, None).await.unwrap();
+    let run = client.create_lora_training_client(MODEL, lora, TrainingOptions::default()).await.unwrap();
     let base = client.create_sampling_client(SamplingSource::BaseModel(MODEL.into())).await.unwrap();
     let fresh = run.save_weights_and_get_sampling_client().await.unwrap();
     let following = run.save_weights_and_get_inflight_sampling_client().await.unwrap();

@@ -32,6 +32,7 @@ mod native {
     use retinker::client::retry::RetryPolicy;
     use retinker::client::{
         Api, ApiConfig, LossFnConfig, SaveOptions, Secret, ServiceClient, SessionOptions, TrainingClient,
+        TrainingOptions,
     };
     use retinker::native::{NativeRuntime, NativeTransport};
     use retinker::recovery::restore::Attachment;
@@ -166,19 +167,20 @@ The API key is better given as TINKER_API_KEY. --budget bounds how long one requ
             api = api
                 .with_retry(RetryPolicy { budget: Duration::from_secs(seconds), ..RetryPolicy::default() });
         }
-        let metadata = args.name.clone().map(|name| [("name".to_owned(), name)].into());
+        let labels = args.name.clone().map(|name| [("name".to_owned(), name)].into());
+        let made = TrainingOptions { user_metadata: labels, ..TrainingOptions::default() };
         let options = SessionOptions { display_name: args.name, ..SessionOptions::default() };
         let service = ServiceClient::with_options(api.clone(), options);
         let client = match args.start {
             Start::Attach(attachment) => TrainingClient::attach(api, attachment),
             Start::Create { base_model } => {
                 let lora = LoraConfig { rank: args.rank, seed: args.seed, ..LoraConfig::default() };
-                service.create_lora_training_client(&base_model, lora, metadata).await?
+                service.create_lora_training_client(&base_model, lora, made).await?
             }
             Start::FromState { path } if args.optimizer => {
-                service.create_training_client_from_state_with_optimizer(&path, metadata).await?
+                service.create_training_client_from_state_with_optimizer(&path, made).await?
             }
-            Start::FromState { path } => service.create_training_client_from_state(&path, metadata).await?,
+            Start::FromState { path } => service.create_training_client_from_state(&path, made).await?,
         };
         print(&client.attachment())?;
         let adam = AdamParams { learning_rate: args.learning_rate, ..AdamParams::default() };

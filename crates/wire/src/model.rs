@@ -42,6 +42,11 @@ pub fn adamw() -> OptimizerConfig {
     serde_json::json!({"type": "adamw"})
 }
 
+/// `{"type":"dimuon","version":1}`.
+pub fn dimuon() -> OptimizerConfig {
+    serde_json::json!({"type": "dimuon", "version": 1})
+}
+
 /// `POST /api/v1/create_model`; a future. The pair (`session_id`, `model_seq_id`) is its identity: asking again
 /// for the same pair finds the same model.
 #[derive(Debug, Clone, Serialize, Deserialize)]

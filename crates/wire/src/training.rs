@@ -200,12 +200,62 @@ impl Default for AdamParams {
     }
 }
 
-/// `POST /api/v1/optim_step`; a future.
+/// Dimuon's settings of one step; defaults are the SDK's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DimuonParams {
+    /// Step size; not negative.
+    pub learning_rate: f64,
+    /// Bound on the gradient's global norm; 0 = none.
+    #[serde(default)]
+    pub grad_clip_norm: f64,
+    /// Decay of the momentum; from 0 to less than 1.
+    #[serde(default = "dimuon_beta1")]
+    pub beta1: f64,
+}
+
+fn dimuon_beta1() -> f64 {
+    0.9
+}
+
+impl DimuonParams {
+    /// With this step size, and the defaults.
+    pub fn new(learning_rate: f64) -> Self {
+        Self { learning_rate, grad_clip_norm: 0.0, beta1: dimuon_beta1() }
+    }
+}
+
+/// The settings of one step, of the optimizer that the run was made with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OptimParams {
+    /// AdamW's.
+    Adam(AdamParams),
+    /// Dimuon's.
+    Dimuon(DimuonParams),
+    /// Those of an optimizer that this version does not know; `type` names it.
+    Other(serde_json::Map<String, serde_json::Value>),
+}
+
+impl From<AdamParams> for OptimParams {
+    fn from(params: AdamParams) -> Self {
+        Self::Adam(params)
+    }
+}
+
+impl From<DimuonParams> for OptimParams {
+    fn from(params: DimuonParams) -> Self {
+        Self::Dimuon(params)
+    }
+}
+
+/// `POST /api/v1/optim_step`; a future. Without any settings it is AdamW with its defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OptimStepRequest {
-    /// The step's settings.
-    #[serde(default)]
-    pub adam_params: AdamParams,
+    /// The step's settings, of AdamW.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adam_params: Option<AdamParams>,
+    /// The same of another optimizer, tagged by `type`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer_params: Option<serde_json::Map<String, serde_json::Value>>,
     /// The run.
     pub model_id: String,
     /// The request's number.
@@ -214,6 +264,27 @@ pub struct OptimStepRequest {
     /// Always `optim_step`.
     #[serde(rename = "type", default = "optim_step_type")]
     pub kind: String,
+}
+
+impl OptimStepRequest {
+    /// A step of this run.
+    pub fn new(model_id: impl Into<String>, seq_id: u64, params: OptimParams) -> Self {
+        let (adam_params, optimizer_params) = match params {
+            OptimParams::Adam(params) => (Some(params), None),
+            OptimParams::Dimuon(DimuonParams { learning_rate, grad_clip_norm, beta1 }) => {
+                let members = [
+                    ("type", serde_json::Value::from("dimuon")),
+                    ("learning_rate", learning_rate.into()),
+                    ("grad_clip_norm", grad_clip_norm.into()),
+                    ("beta1", beta1.into()),
+                ];
+                (None, Some(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
+            }
+            OptimParams::Other(members) => (None, Some(members)),
+        };
+        let (model_id, seq_id) = (model_id.into(), Some(seq_id));
+        Self { adam_params, optimizer_params, model_id, seq_id, kind: optim_step_type() }
+    }
 }
 
 /// The value of [`OptimStepRequest::kind`].
@@ -411,6 +482,21 @@ mod tests {
         assert_eq!(back.model_input, datum.model_input);
         assert_eq!(back.loss_fn_inputs["weights"].to_f32(), vec![0.0, 1.0, 1.0]);
         assert_eq!(datum.estimated_bytes(), 12 + 24 + 12);
+    }
+
+    #[test]
+    fn each_optimizers_settings_have_their_member() {
+        let sent = |params: OptimParams| serde_json::to_value(OptimStepRequest::new("m", 1, params)).unwrap();
+        let adam = sent(AdamParams::default().into());
+        assert_eq!(adam["adam_params"]["beta2"], 0.95);
+        assert_eq!(adam.get("optimizer_params"), None);
+        let dimuon = sent(DimuonParams::new(0.5).into());
+        let settings =
+            serde_json::json!({"type": "dimuon", "learning_rate": 0.5, "grad_clip_norm": 0.0, "beta1": 0.9});
+        assert_eq!(dimuon["optimizer_params"], settings);
+        assert_eq!(dimuon.get("adam_params"), None);
+        let bare: OptimStepRequest = serde_json::from_str(r#"{"model_id": "m"}"#).unwrap();
+        assert_eq!((bare.adam_params, bare.optimizer_params), (None, None));
     }
 
     #[test]

@@ -111,11 +111,7 @@ async fn train(
 ) -> Result<Trained> {
     let service = ServiceClient::new(api.clone());
     let client = service
-        .create_lora_training_client(
-            &story.base_model(api).await?,
-            story.lora_config(),
-            Some(story.metadata()),
-        )
+        .create_lora_training_client(&story.base_model(api).await?, story.lora_config(), story.metadata())
         .await
         .with_context(|| format!("run '{}' could not be made", story.name))?;
     let adam = AdamParams { learning_rate: story.learning_rate, ..AdamParams::default() };
@@ -145,7 +141,7 @@ fn forward_backward(client: &TrainingClient, corpus: &Corpus, step: u32) -> Pend
 /// Mean loss per token on text that is never trained on, in nats.
 async fn held_out_loss(client: &TrainingClient, corpus: &Corpus) -> Result<f64> {
     let batch = corpus.held_out();
-    let tokens: usize = batch.iter().map(|datum| datum.model_input.length()).sum();
+    let tokens: usize = batch.iter().filter_map(|datum| datum.model_input.length()).sum();
     let output = client.forward(&batch, "cross_entropy", &LossFnConfig::new()).await?;
     let sum = output.metrics.get("loss:sum").context("the service gave no loss:sum")?;
     Ok(sum / tokens as f64)

@@ -98,23 +98,15 @@ pub(crate) async fn forward(State(core): Shared, body: Body) -> Submitted {
     submit(core, request.model_id, required_seq(request.seq_id)?, op).await
 }
 
-/// The settings of other optimizers, looked for so that they are not taken for AdamW's defaults.
-#[derive(Deserialize)]
-struct OtherOptimizer {
-    #[serde(default)]
-    optimizer_params: Option<Value>,
-}
-
 pub(crate) async fn optim_step(State(core): Shared, body: Body) -> Submitted {
     let request: OptimStepRequest = body.numbered(&core)?;
-    let OtherOptimizer { optimizer_params } = body.json()?;
-    let op = match optimizer_params {
+    let op = match request.optimizer_params {
         Some(params) => {
             let kind = params.get("type").and_then(|kind| kind.as_str()).unwrap_or("(unnamed)").to_owned();
             let reason = format!("optimizer '{kind}' is not offered here; send adam_params");
-            Op::Refuse(Refusal { reason, operation: "optim_step", request: params })
+            Op::Refuse(Refusal { reason, operation: "optim_step", request: params.into() })
         }
-        None => Op::OptimStep(request.adam_params),
+        None => Op::OptimStep(request.adam_params.unwrap_or_default()),
     };
     submit(core, request.model_id, required_seq(request.seq_id)?, op).await
 }

@@ -23,9 +23,9 @@ use retinker_wire::session::{
 };
 use retinker_wire::training::{Datum, ForwardBackwardOutput, ModelInput, OptimStepRequest, OptimStepResult};
 use retinker_wire::weights::{
-    CopyWeightsRequest, CopyWeightsResponse, ExternalWeightsUrls, SaveWeightsForSamplerRequest,
-    SaveWeightsForSamplerResult, SaveWeightsRequest, SaveWeightsResult, SetTtlRequest, WeightsInfoRequest,
-    WeightsInfoResponse,
+    CopyWeightsRequest, CopyWeightsResponse, ExternalWeightsUrls, SaveWeightsExternalRequest,
+    SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest, SaveWeightsResult,
+    SetTtlRequest, WeightsInfoRequest, WeightsInfoResponse,
 };
 use serde::de::DeserializeOwned;
 
@@ -544,6 +544,13 @@ pub(crate) fn save_weights_call(request: &SaveWeightsRequest) -> Result<Call, Er
     let operation =
         format!("save_weights '{}' (request {}) of run {}", request.path, request.seq_id, request.model_id);
     Call::post(operation, "/api/v1/save_weights", request).map(sequenced)
+}
+
+pub(crate) fn save_weights_external_call(request: &SaveWeightsExternalRequest) -> Result<Call, Error> {
+    let number = request.seq_id.map_or_else(|| "unnumbered".to_owned(), |n| n.to_string());
+    let operation =
+        format!("save_weights_external '{}' (request {number}) of run {}", request.path, request.model_id);
+    Call::post(operation, "/api/v1/save_weights_external", request).map(sequenced)
 }
 
 pub(crate) fn save_weights_for_sampler_call(request: &SaveWeightsForSamplerRequest) -> Result<Call, Error> {

@@ -28,5 +28,5 @@ pub use pending::{FutureResult, Pending, PendingEvent};
 pub use rest::RestClient;
 pub use sampling::{SampleOptions, SamplingClient, SamplingSource};
 pub use secret::Secret;
-pub use service::{ServiceClient, SessionOptions};
-pub use training::{CustomLoss, SaveForSamplerOptions, SaveOptions, TrainingClient};
+pub use service::{ServiceClient, SessionOptions, TrainingOptions};
+pub use training::{CustomLoss, SaveExternalOptions, SaveForSamplerOptions, SaveOptions, TrainingClient};

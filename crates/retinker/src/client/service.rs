@@ -8,8 +8,8 @@ use futures_util::lock::Mutex;
 use retinker_wire::UserMetadata;
 use retinker_wire::capabilities::{ClientConfig, ServerCapabilities};
 use retinker_wire::model::{
-    CreateModelRequest, LoadWeightsRequest, LoraConfig, adamw, create_model_type, load_weights_type,
-    metadata_value, model_id_of,
+    CreateModelRequest, LoadWeightsRequest, LoraConfig, OptimizerConfig, adamw, create_model_type,
+    load_weights_type, metadata_value, model_id_of,
 };
 use retinker_wire::sampler::CreateSamplingSessionRequest;
 use retinker_wire::session::{CreateSessionRequest, FinishReason};
@@ -18,6 +18,7 @@ use super::api::{Api, SDK_VERSION};
 use super::error::Error;
 use super::rest::RestClient;
 use super::sampling::{SamplingClient, SamplingSource};
+use super::secret::Secret;
 use super::session::Session;
 use super::training::TrainingClient;
 
@@ -32,6 +33,26 @@ pub struct SessionOptions {
     pub project_id: Option<String>,
     /// A name for people.
     pub display_name: Option<String>,
+}
+
+/// What a run is made with, beside its adapter or checkpoint.
+#[derive(Debug, Clone, Default)]
+pub struct TrainingOptions {
+    /// The run's labels.
+    pub user_metadata: Option<UserMetadata>,
+    /// What it is trained with: [`adamw`], [`dimuon`](retinker_wire::model::dimuon); `None` = AdamW. With the optimizer's
+    /// state of a checkpoint it is the checkpoint's, and cannot be chosen.
+    pub optimizer_config: Option<OptimizerConfig>,
+    /// Another base model that the checkpoint fits, e.g. one with a longer context; `None` = the checkpoint's own.
+    pub base_model: Option<String>,
+    /// Leave to load another account's checkpoint.
+    pub weights_access_token: Option<Secret>,
+}
+
+impl From<UserMetadata> for TrainingOptions {
+    fn from(labels: UserMetadata) -> Self {
+        Self { user_metadata: Some(labels), ..Self::default() }
+    }
 }
 
 /// Makes training and sampling clients. Opens its session when it is first needed, and keeps it alive until the last clone and
@@ -98,11 +119,12 @@ impl ServiceClient {
         &self,
         base_model: &str,
         lora_config: LoraConfig,
-        user_metadata: Option<UserMetadata>,
+        options: impl Into<TrainingOptions>,
     ) -> Result<TrainingClient, Error> {
         let session = self.session().await?;
         let number = self.inner.next_model.fetch_add(1, Ordering::Relaxed);
-        let model_id = self.create_model(&session, number, base_model, lora_config, user_metadata).await?;
+        let options = options.into();
+        let model_id = self.create_model(&session, number, base_model, lora_config, &options).await?;
         Ok(self.training_client(session, model_id, 1))
     }
 
@@ -110,18 +132,18 @@ impl ServiceClient {
     pub async fn create_training_client_from_state(
         &self,
         path: &str,
-        user_metadata: Option<UserMetadata>,
+        options: impl Into<TrainingOptions>,
     ) -> Result<TrainingClient, Error> {
-        self.go_on_from(path, false, user_metadata).await
+        self.go_on_from(path, false, options.into()).await
     }
 
     /// Makes a run that goes on from a checkpoint: weights and optimizer state.
     pub async fn create_training_client_from_state_with_optimizer(
         &self,
         path: &str,
-        user_metadata: Option<UserMetadata>,
+        options: impl Into<TrainingOptions>,
     ) -> Result<TrainingClient, Error> {
-        self.go_on_from(path, true, user_metadata).await
+        self.go_on_from(path, true, options.into()).await
     }
 
     /// Makes a sampler and a client of it.
@@ -217,7 +239,7 @@ impl ServiceClient {
         model_seq_id: u64,
         base_model: &str,
         mut lora_config: LoraConfig,
-        user_metadata: Option<UserMetadata>,
+        options: &TrainingOptions,
     ) -> Result<String, Error> {
         // 31 bits: every server's and every language's integer takes them.
         lora_config.seed.get_or_insert_with(|| self.inner.api.runtime().random() >> 33);
@@ -225,10 +247,10 @@ impl ServiceClient {
             session_id: session.id.clone(),
             model_seq_id,
             base_model: base_model.to_owned(),
-            user_metadata: user_metadata.as_ref().map(metadata_value),
+            user_metadata: options.user_metadata.as_ref().map(metadata_value),
             lora_config: Some(lora_config),
-            // Left out: AdamW is the default, and some servers refuse the member.
-            optimizer_config: None,
+            // Left out where it is the default: some servers refuse the member.
+            optimizer_config: options.optimizer_config.clone().filter(|config| *config != adamw()),
             kind: create_model_type(),
         };
         Ok(self.inner.api.create_model(&request).await?.await?.model_id)
@@ -238,8 +260,14 @@ impl ServiceClient {
         &self,
         path: &str,
         optimizer: bool,
-        user_metadata: Option<UserMetadata>,
+        options: TrainingOptions,
     ) -> Result<TrainingClient, Error> {
+        if optimizer && options.optimizer_config.is_some() {
+            return Err(Error::config(
+                format!("load_weights of {path} with its optimizer's state"),
+                "the optimizer is the checkpoint's: leave optimizer_config out",
+            ));
+        }
         let session = self.session().await?;
         let number = self.inner.next_model.fetch_add(1, Ordering::Relaxed);
         let request = LoadWeightsRequest {
@@ -247,8 +275,10 @@ impl ServiceClient {
             model_seq_id: Some(number),
             path: path.to_owned(),
             optimizer,
-            user_metadata: user_metadata.as_ref().map(metadata_value),
-            optimizer_config: (!optimizer).then(adamw),
+            base_model: options.base_model.clone(),
+            user_metadata: options.user_metadata.as_ref().map(metadata_value),
+            optimizer_config: (!optimizer).then(|| options.optimizer_config.clone().unwrap_or_else(adamw)),
+            weights_access_token: options.weights_access_token.as_ref().map(|t| t.expose().to_owned()),
             kind: load_weights_type(),
             ..LoadWeightsRequest::default()
         };
@@ -276,7 +306,8 @@ impl ServiceClient {
             train_mlp: info.train_mlp.unwrap_or(default.train_mlp),
             train_attn: info.train_attn.unwrap_or(default.train_attn),
         };
-        let model_id = self.create_model(&session, number, &info.base_model, lora, user_metadata).await?;
+        let base_model = options.base_model.as_ref().unwrap_or(&info.base_model);
+        let model_id = self.create_model(&session, number, base_model, lora, &options).await?;
         let client = self.training_client(session, model_id, 1);
         let loaded = if optimizer { client.load_state_with_optimizer(path) } else { client.load_state(path) };
         loaded.await?;

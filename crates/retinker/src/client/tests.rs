@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use prost::Message;
+use retinker_wire::UserMetadata;
 use retinker_wire::future::{PROTOBUF, QueueState, RequestErrorCategory};
 use retinker_wire::model::LoraConfig;
 use retinker_wire::proto;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use super::testing::{FakeReply, FakeTransport, ManualRuntime, test};
 use super::{
     Api, ApiConfig, Error, ErrorKind, LossFnConfig, PendingEvent, RestClient, SaveOptions, Secret,
-    ServiceClient, SessionOptions, TrainingClient,
+    ServiceClient, SessionOptions, TrainingClient, TrainingOptions,
 };
 use crate::recovery::restore::Attachment;
 use crate::transport::{Request, TransportErrorKind};
@@ -625,12 +626,15 @@ fn a_run_is_made_with_a_seed_and_trained_from_number_one() {
     let (runtime, transport, client) = service_client(service);
     assert!(transport.requests().is_empty());
     runtime.block_on(async {
-        let metadata = [("name".to_owned(), "a".to_owned())].into();
+        let metadata = UserMetadata::from([("name".to_owned(), "a".to_owned())]);
         let config = LoraConfig { rank: 8, ..LoraConfig::default() };
-        let training = client.create_lora_training_client("tiny", config, Some(metadata)).await.unwrap();
+        let training = client.create_lora_training_client("tiny", config, metadata).await.unwrap();
         assert_eq!(training.model_id(), "s:train:0");
         training.optim_step(AdamParams::default()).await.unwrap();
-        client.create_lora_training_client("tiny", LoraConfig::default(), None).await.unwrap();
+        client
+            .create_lora_training_client("tiny", LoraConfig::default(), TrainingOptions::default())
+            .await
+            .unwrap();
     });
     assert_eq!(sent(&transport, "create_session").len(), 1);
     let made = sent(&transport, "create_model");
@@ -647,7 +651,10 @@ fn a_run_is_made_with_a_seed_and_trained_from_number_one() {
 fn a_run_goes_on_from_a_checkpoint() {
     let (runtime, transport, client) = service_client(service);
     let training = runtime
-        .block_on(client.create_training_client_from_state_with_optimizer("tinker://r/weights/a", None))
+        .block_on(client.create_training_client_from_state_with_optimizer(
+            "tinker://r/weights/a",
+            TrainingOptions::default(),
+        ))
         .unwrap();
     assert_eq!(training.model_id(), "s:train:0");
     assert_eq!(
@@ -667,8 +674,11 @@ fn where_create_via_load_is_unknown_the_run_is_made_first() {
         }
         _ => service(request),
     });
-    let training =
-        runtime.block_on(client.create_training_client_from_state("tinker://r/weights/a", None)).unwrap();
+    let training = runtime
+        .block_on(
+            client.create_training_client_from_state("tinker://r/weights/a", TrainingOptions::default()),
+        )
+        .unwrap();
     assert_eq!(sent(&transport, "create_model")[0]["lora_config"]["rank"], 16);
     assert_eq!(
         sent(&transport, "load_weights")[1],
@@ -688,8 +698,11 @@ fn a_checkpoint_that_is_not_there_is_the_error_not_the_way_round_it() {
         "weights_info" => FakeReply::json(404, r#"{"detail":"no such checkpoint"}"#),
         _ => service(request),
     });
-    let error =
-        runtime.block_on(client.create_training_client_from_state("tinker://r/weights/x", None)).unwrap_err();
+    let error = runtime
+        .block_on(
+            client.create_training_client_from_state("tinker://r/weights/x", TrainingOptions::default()),
+        )
+        .unwrap_err();
     assert_eq!(error.status(), Some(400));
     assert!(error.to_string().contains("Invalid checkpoint tinker path"), "{error}");
     assert!(sent(&transport, "create_model").is_empty());

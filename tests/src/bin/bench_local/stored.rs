@@ -74,8 +74,7 @@ async fn make_one(dir: &Path) -> Result<()> {
     let service = ServiceProcess::start(dir).await?;
     let owner = ServiceClient::new(service.api()?);
     let labels = UserMetadata::from([("name".to_owned(), "run 0".to_owned())]);
-    let client =
-        owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), Some(labels)).await?;
+    let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), labels).await?;
     schedule::step(&client, 0).await?;
     client.save_state("step-1", SaveOptions::default()).await?;
     service.kill().await

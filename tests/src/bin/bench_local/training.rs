@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use retinker::client::{LossFnConfig, ServiceClient, TrainingClient};
+use retinker::client::{LossFnConfig, ServiceClient, TrainingClient, TrainingOptions};
 use retinker::wire::model::LoraConfig;
 use retinker::wire::training::{AdamParams, Datum};
 use retinker_nn as nn;
@@ -135,7 +135,7 @@ pub(crate) async fn beside_torch(cores: usize) -> Result<Vec<Comparison>> {
 /// A run on the default model.
 pub(crate) async fn client(owner: &ServiceClient, seed: u64) -> Result<TrainingClient> {
     let lora = LoraConfig { rank: RANK, seed: Some(seed), ..LoraConfig::default() };
-    Ok(owner.create_lora_training_client(MODEL, lora, None).await?)
+    Ok(owner.create_lora_training_client(MODEL, lora, TrainingOptions::default()).await?)
 }
 
 /// Steps for so long; tokens, and the time they took.

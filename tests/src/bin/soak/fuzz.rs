@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use prost::Message as _;
-use retinker::client::ServiceClient;
+use retinker::client::{ServiceClient, TrainingOptions};
 use retinker::wire::proto::ForwardBackwardRequest;
 use retinker_tests::http::Connection;
 use retinker_tests::random::Random;
@@ -19,10 +19,14 @@ pub(crate) async fn run(requests: u64, reference: &[f64]) -> Result<String> {
     let data = tempfile::tempdir()?;
     let service = ServiceProcess::start(data.path()).await?;
     let owner = ServiceClient::new(service.api()?);
-    let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
+    let client = owner
+        .create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), TrainingOptions::default())
+        .await?;
     // In a session of its own: within one, runs' ids differ by a bit that may be flipped.
     let target = ServiceClient::new(service.api()?);
-    let victim = target.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
+    let victim = target
+        .create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), TrainingOptions::default())
+        .await?;
     let seeds = seeds(victim.model_id(), &target.session_id().await?);
     let mut random = Random(0xf022);
     let mut connection = Connection::open(&service.base_url).await?;

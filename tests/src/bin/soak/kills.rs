@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use retinker::client::{Api, SaveOptions, ServiceClient};
+use retinker::client::{Api, SaveOptions, ServiceClient, TrainingOptions};
 use retinker::wire::UserMetadata;
 use retinker_tests::random::Random;
 use retinker_tests::schedule;
@@ -80,8 +80,7 @@ pub(crate) async fn run(kills: u64, reference: &Arc<Vec<f64>>) -> Result<String>
 async fn train(api: Api, label: String, ledger: &Ledger, mut random: Random) -> Result<()> {
     let owner = ServiceClient::new(api);
     let labels = UserMetadata::from([("soak".to_owned(), label.clone())]);
-    let client =
-        owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), Some(labels)).await?;
+    let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), labels).await?;
     let note = |change: &dyn Fn(&mut Known)| {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
         change(ledger.entry(client.model_id().to_owned()).or_default());
@@ -131,7 +130,9 @@ async fn check(api: &Api, ledger: &Ledger, reference: &[f64], report: &mut Repor
         }
         if let Some((path, &saved)) = known.checkpoints.iter().max_by_key(|(_, step)| **step) {
             let owner = ServiceClient::new(api.clone());
-            let client = owner.create_training_client_from_state_with_optimizer(path, None).await?;
+            let client = owner
+                .create_training_client_from_state_with_optimizer(path, TrainingOptions::default())
+                .await?;
             for (step, expected) in reference.iter().enumerate().skip(saved).take(2) {
                 let loss = schedule::step(&client, step).await?;
                 ensure!(

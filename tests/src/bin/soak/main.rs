@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use retinker::client::ServiceClient;
+use retinker::client::{ServiceClient, TrainingOptions};
 use retinker_tests::schedule;
 use retinker_tests::service::ServiceProcess;
 
@@ -52,7 +52,9 @@ async fn undisturbed() -> Result<Vec<f64>> {
     let data = tempfile::tempdir()?;
     let service = ServiceProcess::start(data.path()).await?;
     let owner = ServiceClient::new(service.api()?);
-    let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
+    let client = owner
+        .create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), TrainingOptions::default())
+        .await?;
     let mut losses = Vec::new();
     for step in 0..STEPS {
         losses.push(schedule::step(&client, step).await?);

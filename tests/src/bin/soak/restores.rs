@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use retinker::client::{SaveOptions, ServiceClient};
+use retinker::client::{SaveOptions, ServiceClient, TrainingOptions};
 use retinker::host::api::PlanAnswer;
 use retinker::recovery::plan::{PlanRequest, Strategy};
 use retinker::recovery::restore::RestoreState;
@@ -75,7 +75,9 @@ pub(crate) async fn run(restores: u64) -> Result<String> {
 async fn poisoned_run(data: &std::path::Path) -> Result<String> {
     let up = UpProcess::start(data).await?;
     let owner = ServiceClient::new(up.api()?);
-    let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
+    let client = owner
+        .create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), TrainingOptions::default())
+        .await?;
     schedule::step(&client, 0).await?;
     client.save_state("step-1", SaveOptions::default()).await?;
     schedule::step(&client, 1).await?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use retinker::client::ServiceClient;
+use retinker::client::{ServiceClient, TrainingOptions};
 use retinker_tests::random::Random;
 use retinker_tests::schedule;
 use retinker_tests::service::{ServiceProcess, api};
@@ -30,7 +30,9 @@ pub(crate) async fn run(reference: &[f64]) -> Result<String> {
     let faults = Arc::new(AtomicU64::new(0));
     let weather = tokio::spawn(blow(listener, target, Arc::clone(&faults)));
     let owner = ServiceClient::new(api(&proxy)?);
-    let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), None).await?;
+    let client = owner
+        .create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), TrainingOptions::default())
+        .await?;
     for (step, expected) in reference.iter().enumerate() {
         let loss = schedule::step(&client, step).await.with_context(|| format!("step {step}"))?;
         ensure!(loss == *expected, "step {step} has the loss {loss}; the undisturbed run has {expected}");

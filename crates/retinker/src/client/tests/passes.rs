@@ -129,8 +129,10 @@ fn batches_are_compressed_where_the_server_asks_for_it() {
     });
     let data = vec![datum(); 100];
     runtime.block_on(async {
-        let training =
-            client.create_lora_training_client("tiny", LoraConfig::default(), None).await.unwrap();
+        let training = client
+            .create_lora_training_client("tiny", LoraConfig::default(), TrainingOptions::default())
+            .await
+            .unwrap();
         training.forward_backward(&data, "cross_entropy", &none()).await.unwrap();
         training.optim_step(AdamParams::default()).await.unwrap();
     });
@@ -167,7 +169,11 @@ fn a_loss_of_the_programs_own_is_a_forward_and_then_a_weighted_backward() {
             let rewards = data[0].loss_fn_inputs["rewards"].to_f32();
             let loss = logprobs[0].to_f32().iter().zip(&rewards).map(|(l, r)| -f64::from(l * r)).sum();
             let gradients = vec![rewards.iter().map(|reward| -reward).collect()];
-            Ok::<_, String>(CustomLoss { loss, gradients, metrics: [("custom/x:mean".to_owned(), 9.0)].into() })
+            Ok::<_, String>(CustomLoss {
+                loss,
+                gradients,
+                metrics: [("custom/x:mean".to_owned(), 9.0)].into(),
+            })
         });
         // Called before the forward pass is even sent, carried out after the backward pass.
         let step = client.optim_step(AdamParams::default());

@@ -12,15 +12,16 @@ use retinker_wire::UserMetadata;
 use retinker_wire::model::{GetInfoResponse, LoadWeightsRequest, LoadWeightsResult, load_weights_type};
 use retinker_wire::sampler::sampler_id_of;
 use retinker_wire::tensor::TensorData;
-use retinker_wire::training::{
-    AdamParams, Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult, optim_step_type,
-};
+use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimParams, OptimStepRequest, OptimStepResult};
 use retinker_wire::weights::{
-    SamplerKind, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest,
-    SaveWeightsResult, save_weights_type,
+    SamplerKind, SaveWeightsExternalRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult,
+    SaveWeightsRequest, SaveWeightsResult, save_weights_type,
 };
 
-use super::api::{Api, load_weights_call, optim_step_call, save_weights_call, save_weights_for_sampler_call};
+use super::api::{
+    Api, load_weights_call, optim_step_call, save_weights_call, save_weights_external_call,
+    save_weights_for_sampler_call,
+};
 use super::call::Call;
 use super::encode::LossFnConfig;
 use super::error::Error;
@@ -71,6 +72,15 @@ pub struct SaveOptions {
     pub overwrite: bool,
     /// The checkpoint's labels.
     pub user_metadata: Option<UserMetadata>,
+}
+
+/// How weights to be used elsewhere are saved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SaveExternalOptions {
+    /// Seconds until the server deletes them; `None` = never.
+    pub ttl_seconds: Option<u64>,
+    /// Who can read the files, as recipients of `age` (filippo.io/age), at most 10; `None` = they are not encrypted.
+    pub age_encryption_recipients: Option<Vec<String>>,
 }
 
 /// How weights to sample from are saved.
@@ -180,16 +190,12 @@ impl TrainingClient {
         self.pass("forward", data, loss_fn, loss_fn_config, true)
     }
 
-    /// One step of the optimizer over the gradients added up.
-    pub fn optim_step(&self, adam_params: AdamParams) -> Pending<OptimStepResult> {
-        let model_id = self.inner.model_id.clone();
+    /// One step of the optimizer over the gradients added up: [`AdamParams`](retinker_wire::training::AdamParams), or those of the optimizer that the run was made
+    /// with.
+    pub fn optim_step(&self, params: impl Into<OptimParams>) -> Pending<OptimStepResult> {
+        let (model_id, params) = (self.inner.model_id.clone(), params.into());
         self.one("optim_step", move |seq_id| {
-            optim_step_call(&OptimStepRequest {
-                adam_params,
-                model_id,
-                seq_id: Some(seq_id),
-                kind: optim_step_type(),
-            })
+            optim_step_call(&OptimStepRequest::new(model_id, seq_id, params))
         })
     }
 
@@ -217,6 +223,26 @@ impl TrainingClient {
     ) -> Pending<SaveWeightsForSamplerResult> {
         let path = Some(name.to_owned());
         self.save_for_sampler("save_weights_for_sampler", path, None, SamplerKind::Snapshot, options)
+    }
+
+    /// Saves weights under a name in the layout that `peft` loads; where their files can be had is told by
+    /// [`get_external_weights_urls`](super::RestClient::get_external_weights_urls). The result has the checkpoint's
+    /// `tinker://` path.
+    pub fn save_weights_external(
+        &self,
+        name: &str,
+        options: SaveExternalOptions,
+    ) -> Pending<SaveWeightsResult> {
+        let (model_id, path) = (self.inner.model_id.clone(), name.to_owned());
+        self.one("save_weights_external", move |seq_id| {
+            save_weights_external_call(&SaveWeightsExternalRequest {
+                model_id,
+                path,
+                seq_id: Some(seq_id),
+                ttl_seconds: options.ttl_seconds,
+                age_encryption_recipients: options.age_encryption_recipients,
+            })
+        })
     }
 
     /// Saves the weights as they are now for a sampler, and gives a client of it. There is no checkpoint to find again:
