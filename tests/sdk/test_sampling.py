@@ -546,6 +546,17 @@ def test_retry_config(client):
     assert len(drawn(sampler, max_tokens=3)[0]) <= 3
 
 
+def test_a_prompt_that_fills_the_context_can_be_scored(base, rest):
+    """Such as what was sampled up to its end."""
+    models = rest.get_server_capabilities().result().supported_models
+    context = {model.model_name: model.max_context_length for model in models}[MODEL]
+    whole = base.compute_logprobs(prompt([65] * context)).result()
+    start = base.compute_logprobs(prompt([65] * (context - 1))).result()
+    assert len(whole) == context and whole[1:-1] == pytest.approx(start[1:])
+    with pytest.raises(tinker.RequestFailedError):
+        sample(base, SamplingParams(max_tokens=1), text=[65] * context)
+
+
 def test_tokenizer_of_a_sampling_client(service, tmp_path):
     """In a process of its own: Hugging Face's libraries read their environment once."""
     program = (

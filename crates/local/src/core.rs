@@ -14,6 +14,7 @@ use crate::faults::Rules;
 use crate::futures::Futures;
 use crate::http::Tokens;
 use crate::index::Index;
+use crate::intake::Intake;
 use crate::models::Models;
 use crate::ops::Downloads;
 use crate::sampler::Sampler;
@@ -45,6 +46,8 @@ pub(crate) struct Core {
     /// One for each trainer.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) backlog: Arc<Backlog>,
+    /// What is being received.
+    pub(crate) intake: Arc<Intake>,
     /// How many bytes of run states each trainer may keep in memory.
     pub(crate) memory_share: u64,
     /// What clients get for their key.

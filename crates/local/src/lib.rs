@@ -28,6 +28,7 @@ mod fingerprint;
 mod futures;
 mod http;
 mod index;
+mod intake;
 mod labels;
 mod lora;
 mod metrics;

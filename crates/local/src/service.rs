@@ -21,6 +21,7 @@ use crate::faults::{Faults, Line, Lines, Rules};
 use crate::futures::Futures;
 use crate::http::{self, Guard, Origins, Tokens};
 use crate::index::Index;
+use crate::intake::Intake;
 use crate::models::Models;
 use crate::ops;
 use crate::sampler;
@@ -213,6 +214,7 @@ fn open(config: &LocalConfig) -> Result<(Arc<Core>, Found), StartError> {
         tokenizers,
         inboxes: (0..trainers).map(|_| Arc::default()).collect(),
         backlog: Arc::new(Backlog::new(config.queue_limit)),
+        intake: Arc::new(Intake::new(config.queue_limit)),
         memory_share: config.memory_limit / trainers as u64,
         tokens: Arc::new(tokens),
         requires_key: config.api_key.is_some(),

@@ -5,9 +5,9 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use prost::Message;
@@ -20,35 +20,49 @@ use super::error::ApiError;
 use super::{salvage, words};
 use crate::core::Core;
 use crate::index::Page;
+use crate::intake::Held;
 
 /// A body and its kind.
 pub(crate) struct Body {
     pub(crate) protobuf: bool,
-    pub(crate) bytes: Bytes,
+    bytes: Bytes,
+    /// Counts it among those that are being read.
+    _held: Vec<Held>,
 }
+
+/// Bodies beyond this are read beside the runtime, which has other requests to answer meanwhile.
+const READ_AT_ONCE: usize = 128 << 10;
+
+/// The largest body of a request that brings no batch.
+const SMALL_BODY_LIMIT: usize = 32 << 20;
 
 impl FromRequest<Arc<Core>> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, core: &Arc<Core>) -> Result<Self, ApiError> {
         let (parts, sent) = request.into_parts();
-        let mut bytes = Bytes::new();
+        let brings_a_batch =
+            parts.uri.path().rsplit('/').next().is_some_and(|name| name.starts_with("forward"));
+        let limit = if brings_a_batch { BODY_LIMIT } else { SMALL_BODY_LIMIT };
+        let (mut bytes, mut held) = (Bytes::new(), Vec::new());
         let read = async {
-            let received = receive(sent).await?;
-            bytes = received.bytes;
-            received.complaint.map_or(Ok(()), Err)?;
+            let received = receive(sent, limit, core.intake.open()).await?;
+            received.take(&mut bytes, &mut held)?;
             let (protobuf, compressed) = (is_protobuf(&parts.headers)?, is_compressed(&parts.headers)?);
             if compressed {
-                let plain = decompress(bytes.clone()).await?;
-                bytes = plain.bytes;
-                plain.complaint.map_or(Ok(()), Err)?;
+                let plain = decompress(bytes.clone(), limit, core.intake.open()).await?;
+                plain.take(&mut bytes, &mut held)?;
             }
             Ok(protobuf)
         };
-        match read.await {
-            Ok(protobuf) => Ok(Self { protobuf, bytes }),
+        let read: Result<bool, ApiError> = read.await;
+        match read {
+            Ok(protobuf) => Ok(Self { protobuf, bytes, _held: held }),
             Err(complaint) => {
-                note_refused(core, &bytes);
+                // What is sent again needs its number.
+                if complaint.status != StatusCode::TOO_MANY_REQUESTS {
+                    note_refused(core, &bytes).await;
+                }
                 Err(complaint)
             }
         }
@@ -58,27 +72,38 @@ impl FromRequest<Arc<Core>> for Body {
 /// What was read of a body, all of it unless there is a complaint.
 struct Read {
     bytes: Bytes,
+    held: Held,
     complaint: Option<ApiError>,
 }
 
-/// Takes a body in, up to the largest there may be. What lies beyond is thrown away: a client that is still sending would
-/// not see the answer. Fails when the client stops half-way; it will send again.
-async fn receive(body: axum::body::Body) -> Result<Read, ApiError> {
-    let (mut bytes, mut length) = (BytesMut::new(), 0_u64);
+impl Read {
+    /// Gives what there is, and what it counts for; then the complaint.
+    fn take(self, bytes: &mut Bytes, held: &mut Vec<Held>) -> Result<(), ApiError> {
+        *bytes = self.bytes;
+        held.push(self.held);
+        self.complaint.map_or(Ok(()), Err)
+    }
+}
+
+/// Takes a body in, up to a limit. What lies beyond is thrown away: a client that is still sending would not see the
+/// answer. Fails when the client stops half-way; it will send again.
+async fn receive(body: axum::body::Body, limit: usize, mut held: Held) -> Result<Read, ApiError> {
+    let (mut bytes, mut length, mut full) = (BytesMut::new(), 0_u64, None);
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|e| ApiError::bad_request(format!("the body ended half-way: {e}")))?;
         length += piece.len() as u64;
-        if length <= BODY_LIMIT as u64 {
-            bytes.extend_from_slice(&piece);
+        if length <= limit as u64 && full.is_none() {
+            match held.grow(piece.len()) {
+                Ok(()) => bytes.extend_from_slice(&piece),
+                Err(reason) => full = Some(ApiError::too_many(reason)),
+            }
         }
     }
-    let complaint = (length > BODY_LIMIT as u64).then(|| {
-        ApiError::too_large(format!(
-            "the body has {length} bytes, the most is {BODY_LIMIT}: send a smaller batch"
-        ))
+    let too_large = (length > limit as u64).then(|| {
+        ApiError::too_large(format!("the body has {length} bytes, the most is {limit}: send a smaller one"))
     });
-    Ok(Read { bytes: bytes.freeze(), complaint })
+    Ok(Read { bytes: bytes.freeze(), held, complaint: too_large.or(full) })
 }
 
 /// Whether a body is protobuf; otherwise it is JSON. Refuses other kinds.
@@ -106,63 +131,104 @@ fn is_compressed(headers: &HeaderMap) -> Result<bool, ApiError> {
     }
 }
 
-/// Reads a zstd frame, up to the size that a body may have.
-async fn decompress(bytes: Bytes) -> Result<Read, ApiError> {
+/// Reads a zstd frame, up to a limit.
+async fn decompress(bytes: Bytes, limit: usize, mut held: Held) -> Result<Read, ApiError> {
     let read = tokio::task::spawn_blocking(move || {
         let mut plain = Vec::new();
-        let limit = BODY_LIMIT as u64 + 1;
-        let read = StreamingDecoder::new(&*bytes)
-            .map_err(|e| e.to_string())
-            .and_then(|frame| frame.take(limit).read_to_end(&mut plain).map_err(|e| e.to_string()));
-        let complaint = match read {
-            Err(e) => Some(ApiError::unprocessable(format!("the body is not a zstd frame: {e}"))),
-            Ok(length) if length > BODY_LIMIT => Some(ApiError::too_large(format!(
-                "the body decompresses to more than {BODY_LIMIT} bytes: send a smaller batch"
-            ))),
-            Ok(_) => None,
-        };
-        Read { bytes: plain.into(), complaint }
+        let complaint = unpack(&bytes, limit, &mut plain, &mut held).err();
+        Read { bytes: plain.into(), held, complaint }
     });
     read.await.map_err(|_| ApiError::internal("the body could not be decompressed".to_owned()))
 }
 
+fn unpack(bytes: &[u8], limit: usize, plain: &mut Vec<u8>, held: &mut Held) -> Result<(), ApiError> {
+    const PIECE: u64 = 1 << 20;
+    let unreadable = |e: String| ApiError::unprocessable(format!("the body is not a zstd frame: {e}"));
+    let mut frame = StreamingDecoder::new(bytes).map_err(|e| unreadable(e.to_string()))?;
+    loop {
+        let before = plain.len();
+        frame.by_ref().take(PIECE).read_to_end(plain).map_err(|e| unreadable(e.to_string()))?;
+        if plain.len() == before {
+            return Ok(());
+        }
+        if plain.len() > limit {
+            return Err(ApiError::too_large(format!(
+                "the body decompresses to more than {limit} bytes: send a smaller one"
+            )));
+        }
+        held.grow(plain.len() - before).map_err(ApiError::too_many)?;
+    }
+}
+
 /// Notes that a request was refused, so that nobody waits for its number, if it has one.
-fn note_refused(core: &Core, body: &[u8]) {
-    if let Some((run, seq)) = salvage::turn(body) {
+async fn note_refused(core: &Core, body: &Bytes) {
+    let (length, body) = (body.len(), body.clone());
+    if let Ok(Some((run, seq))) = aside(length, move || Ok(salvage::turn(&body))).await {
         core.note_refused(&run, seq);
     }
 }
 
+/// Reads so many bytes, beside the runtime if they are many.
+async fn aside<T: Send + 'static>(
+    length: usize,
+    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if length <= READ_AT_ONCE {
+        return read();
+    }
+    let failed = |_| ApiError::internal("the body could not be read; the log says why".to_owned());
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(failed(e)))
+}
+
 impl Body {
     /// The body as JSON of this form.
-    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+    pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(&self) -> Result<T, ApiError> {
         if self.protobuf {
             return Err(ApiError::unsupported_media("this endpoint reads application/json".to_owned()));
         }
-        // A list would be read as the members in their order, which nobody means.
-        if self.bytes.trim_ascii_start().starts_with(b"[") {
-            return Err(ApiError::unprocessable("the body must be an object, not a list".to_owned()));
-        }
-        words::read(&self.bytes).map_err(ApiError::unprocessable)
+        self.read(json).await
+    }
+
+    /// What a function makes of the body.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Bytes) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let bytes = self.bytes.clone();
+        aside(bytes.len(), move || read(&bytes)).await
     }
 
     /// The body of a numbered request. When it cannot be read its number is noted, so that nobody waits for it.
-    pub(crate) fn numbered<T: DeserializeOwned>(&self, core: &Core) -> Result<T, ApiError> {
-        self.json().inspect_err(|_| self.note_refused(core))
-    }
-
-    /// The body of a numbered request in its protobuf form.
-    pub(crate) fn numbered_message<T: Message + Default>(&self, core: &Core) -> Result<T, ApiError> {
-        T::decode(self.bytes.clone()).map_err(|e| {
-            self.note_refused(core);
-            ApiError::unprocessable(format!("the body is not such a protobuf message: {e}"))
-        })
+    pub(crate) async fn numbered<T: DeserializeOwned + Send + 'static>(
+        &self,
+        core: &Core,
+    ) -> Result<T, ApiError> {
+        let read = self.json().await;
+        if read.is_err() {
+            self.note_refused(core).await;
+        }
+        read
     }
 
     /// Notes that this was refused, so that nobody waits for its number, if it has one.
-    pub(super) fn note_refused(&self, core: &Core) {
-        note_refused(core, &self.bytes);
+    pub(super) async fn note_refused(&self, core: &Core) {
+        note_refused(core, &self.bytes).await;
     }
+}
+
+/// Reads JSON of this form.
+pub(crate) fn json<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
+    // A list would be read as the members in their order, which nobody means.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::unprocessable("the body must be an object, not a list".to_owned()));
+    }
+    words::read(bytes).map_err(ApiError::unprocessable)
+}
+
+/// Reads a protobuf message of this form.
+pub(crate) fn message<T: Message + Default>(bytes: &Bytes) -> Result<T, ApiError> {
+    T::decode(bytes.clone())
+        .map_err(|e| ApiError::unprocessable(format!("the body is not such a protobuf message: {e}")))
 }
 
 /// The number of a request that has to have one.

@@ -60,7 +60,7 @@ pub(super) async fn clear(State(core): Shared) -> Json<ActiveFaults> {
 }
 
 pub(super) async fn add_request_rule(State(core): Shared, body: Body) -> Active {
-    let rule: RequestRule = body.json()?;
+    let rule: RequestRule = body.json().await?;
     check_endpoint(rule.pattern())?;
     let faults = Faults::new(core);
     faults.add_request_rule(rule)?;
@@ -84,14 +84,14 @@ fn check_endpoint(pattern: &str) -> Result<(), ApiError> {
 }
 
 pub(super) async fn add_operation_rule(State(core): Shared, body: Body) -> Active {
-    let rule: OperationRule = body.json()?;
+    let rule: OperationRule = body.json().await?;
     let faults = Faults::new(core);
     faults.add_operation_rule(rule)?;
     Ok(Json(faults.active()))
 }
 
 pub(super) async fn pause(State(core): Shared, body: Body) -> Active {
-    let pause: Pause = body.json()?;
+    let pause: Pause = body.json().await?;
     let faults = Faults::new(core);
     faults.pause(pause)?;
     Ok(Json(faults.active()))
@@ -111,7 +111,7 @@ struct Poison {
 }
 
 pub(super) async fn poison(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
-    let Poison { run_id, reason } = body.json()?;
+    let Poison { run_id, reason } = body.json().await?;
     let reason = reason.unwrap_or_else(|| "poisoned on purpose".to_owned());
     let answer = serde_json::json!({ "run_id": run_id, "reason": reason });
     to_the_end(async move { Ok(Faults::new(core).poison(&run_id, &reason).await?) }).await?;
@@ -125,7 +125,7 @@ struct StopTrainer {
 }
 
 pub(super) async fn stop_trainer(State(core): Shared, body: Body) -> Result<Json<StoppedTrainer>, ApiError> {
-    let StopTrainer { run_id } = body.json()?;
+    let StopTrainer { run_id } = body.json().await?;
     Ok(Json(Faults::new(core).stop_trainer_of(&run_id).await?))
 }
 
@@ -136,7 +136,7 @@ struct Expire {
 }
 
 pub(super) async fn expire(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
-    let Expire { path } = body.json()?;
+    let Expire { path } = body.json().await?;
     let path = checkpoint_path(&path)?;
     let answer = serde_json::json!({ "path": path.to_string() });
     to_the_end(async move { Ok(Faults::new(core).expire(&path).await?) }).await?;
@@ -153,7 +153,7 @@ struct DamageFile {
 }
 
 pub(super) async fn damage(State(core): Shared, body: Body) -> Result<Json<Damaged>, ApiError> {
-    let DamageFile { path, file, damage } = body.json()?;
+    let DamageFile { path, file, damage } = body.json().await?;
     let path = checkpoint_path(&path)?;
     let done = async move { Ok(Faults::new(core).damage(&path, file.as_deref(), damage).await?) };
     Ok(Json(to_the_end(done).await?))

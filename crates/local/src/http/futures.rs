@@ -26,7 +26,7 @@ pub(crate) async fn retrieve(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let RetrieveFutureRequest { request_id, .. } = body.json()?;
+    let RetrieveFutureRequest { request_id, .. } = body.json().await?;
     let protobuf = headers
         .get_all(ACCEPT)
         .iter()

@@ -66,7 +66,7 @@ async fn refuse(core: &Arc<Core>, mut request: Request, status: u16) {
         return swallow(&mut request).await;
     }
     if let Ok(body) = super::body::Body::from_request(request, core).await {
-        body.note_refused(core);
+        body.note_refused(core).await;
     }
 }
 

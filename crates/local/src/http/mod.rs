@@ -27,7 +27,6 @@ mod words;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 
 pub(crate) use auth::Tokens;
@@ -62,6 +61,5 @@ pub(crate) fn router(core: Arc<Core>, guard: Guard) -> Router {
         .nest(faults::PREFIX, faults::router(core))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .fallback(async || ApiError::not_offered())
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(Arc::new(guard), guard::guard))
 }

@@ -35,7 +35,7 @@ pub(crate) async fn get(
 }
 
 pub(crate) async fn get_info(State(core): Shared, body: Body) -> Result<Json<GetInfoResponse>, ApiError> {
-    let request: GetInfoRequest = body.json()?;
+    let request: GetInfoRequest = body.json().await?;
     let index = core.index();
     let run = &index.run(&request.model_id).ok_or_else(|| unknown_run(&request.model_id))?.new;
     Ok(Json(GetInfoResponse {

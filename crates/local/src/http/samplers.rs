@@ -14,7 +14,7 @@ pub(crate) async fn create(
     State(core): Shared,
     body: Body,
 ) -> Result<Json<CreateSamplingSessionResponse>, ApiError> {
-    let request: CreateSamplingSessionRequest = body.json()?;
+    let request: CreateSamplingSessionRequest = body.json().await?;
     let sampling_session_id = to_the_end(async move { core.create_sampler(request).await }).await?;
     Ok(Json(CreateSamplingSessionResponse { sampling_session_id }))
 }
@@ -23,7 +23,7 @@ pub(crate) async fn join(
     State(core): Shared,
     body: Body,
 ) -> Result<Json<JoinSamplingSessionResponse>, ApiError> {
-    let request: JoinSamplingSessionRequest = body.json()?;
+    let request: JoinSamplingSessionRequest = body.json().await?;
     let joined = to_the_end(async move { core.join_sampler(&request.sampling_session_id).await });
     Ok(Json(JoinSamplingSessionResponse { client_counter: joined.await? }))
 }

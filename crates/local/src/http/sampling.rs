@@ -25,13 +25,13 @@ const HOLD: Duration = Duration::from_secs(20);
 const UNNUMBERED: &str = "sample:";
 
 pub(crate) async fn asample(State(core): Shared, body: Body) -> Result<Json<SampleFuture>, ApiError> {
-    let request: AsampleRequest = body.json()?;
+    let request: AsampleRequest = body.json().await?;
     let (source, request_id, fingerprint, listener) = match &request.sampling_session_id {
         Some(session) => {
             let seq = request.seq_id.ok_or_else(|| {
                 ApiError::unprocessable("seq_id is missing; it must come with sampling_session_id".to_owned())
             })?;
-            let fingerprint = Fingerprint::of_body("asample", &body.json::<Value>()?);
+            let fingerprint = Fingerprint::of_body("asample", &body.json::<Value>().await?);
             let listener = Listener { sampling_session_id: session.clone(), clone: seq / CLONE_BLOCK };
             (core.sampling_source(session)?, format!("{session}:{seq}"), Some(fingerprint), Some(listener))
         }
@@ -67,7 +67,7 @@ pub(crate) async fn asample(State(core): Shared, body: Body) -> Result<Json<Samp
 }
 
 pub(crate) async fn cancel_future(State(core): Shared, body: Body) -> Result<Json<Value>, ApiError> {
-    let CancelFutureRequest { request_id } = body.json()?;
+    let CancelFutureRequest { request_id } = body.json().await?;
     core.sampler.cancel(&request_id);
     Ok(Json(json!({})))
 }
@@ -76,7 +76,7 @@ pub(crate) async fn retrieve_futures(
     State(core): Shared,
     body: Body,
 ) -> Result<Json<RetrieveFuturesResponse>, ApiError> {
-    let request: RetrieveFuturesRequest = body.json()?;
+    let request: RetrieveFuturesRequest = body.json().await?;
     let FuturesTarget::SamplingSession { sampling_session_id, cloned_sampler_id } = request.target;
     core.sampling_source(&sampling_session_id)?;
     let listener = Listener { sampling_session_id, clone: cloned_sampler_id };

@@ -18,7 +18,7 @@ pub(crate) async fn create(
     key: IdempotencyKey,
     body: Body,
 ) -> Result<Json<CreateSessionResponse>, ApiError> {
-    let request: CreateSessionRequest = body.json()?;
+    let request: CreateSessionRequest = body.json().await?;
     let session_id = to_the_end(async move { core.create_session(request, key.0).await }).await?;
     Ok(Json(CreateSessionResponse {
         session_id,
@@ -29,7 +29,7 @@ pub(crate) async fn create(
 }
 
 pub(crate) async fn heartbeat(State(core): Shared, body: Body) -> Result<Json<Value>, ApiError> {
-    let request: SessionHeartbeatRequest = body.json()?;
+    let request: SessionHeartbeatRequest = body.json().await?;
     core.heartbeat(&request.session_id)?;
     Ok(Json(json!({ "type": "session_heartbeat" })))
 }
@@ -40,7 +40,7 @@ pub(crate) async fn finish(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     // Some clients send nothing, or `{}`.
-    let request = body.json().unwrap_or(FinishSessionRequest {
+    let request = body.json().await.unwrap_or(FinishSessionRequest {
         reason: FinishReasonBody { kind: FinishReason::Success },
         detail: None,
     });
@@ -71,7 +71,7 @@ pub(crate) async fn list(
 }
 
 pub(crate) async fn search(State(core): Shared, body: Body) -> Result<Json<SessionSearchResponse>, ApiError> {
-    let request: SessionSearchRequest = body.json()?;
+    let request: SessionSearchRequest = body.json().await?;
     core.search_sessions(&request).map(Json)
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn set_project(
     Path(session_id): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let SetProjectRequest { project_id } = body.json()?;
+    let SetProjectRequest { project_id } = body.json().await?;
     to_the_end(async move { core.set_project(&session_id, project_id).await }).await?;
     Ok(Json(json!({})))
 }

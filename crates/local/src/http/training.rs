@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use retinker_wire::future::UntypedApiFuture;
 use retinker_wire::model::CreateModelRequest;
 use retinker_wire::proto::{self, loss_config_value};
 use retinker_wire::training::{Datum, OptimStepRequest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Value, json as json_of};
 
-use super::body::{Body, required_seq, to_the_end};
+use super::body::{Body, json, message, required_seq, to_the_end};
 use super::{ApiError, Shared, words};
 use crate::core::Core;
 use crate::trainer::{ForwardBackward, Op, Refusal};
@@ -34,28 +35,46 @@ pub(crate) async fn submit(core: Arc<Core>, run_id: String, seq: u64, op: Op) ->
 }
 
 pub(crate) async fn create_model(State(core): Shared, body: Body) -> Submitted {
-    let request: CreateModelRequest = body.json()?;
+    let request: CreateModelRequest = body.json().await?;
     let request_id = to_the_end(async move { core.create_model(request).await }).await?;
     Ok(submitted(request_id))
 }
 
 pub(crate) async fn unload_model(State(core): Shared, body: Body) -> Submitted {
-    let request: UnloadModel = body.json()?;
+    let request: UnloadModel = body.json().await?;
     let request_id = to_the_end(async move { core.unload_model(&request.model_id).await }).await?;
     Ok(submitted(request_id))
 }
 
 pub(crate) async fn forward_backward(State(core): Shared, body: Body) -> Submitted {
-    if !body.protobuf {
-        let request: ForwardBackwardJson = body.numbered(&core)?;
-        let op = json_pass(request.forward_backward_input, false);
-        return submit(core, request.model_id, required_seq(request.seq_id)?, op).await;
+    if body.protobuf {
+        return submit_pass(core, body, proto_pass).await;
     }
-    let request: proto::ForwardBackwardRequest = body.numbered_message(&core)?;
-    let seq = u64::try_from(request.seq_id)
-        .map_err(|_| ApiError::unprocessable(format!("seq_id {} is negative", request.seq_id)))?;
-    let run_id = request.model_id.clone();
-    submit(core, run_id, seq, proto_pass(request)).await
+    submit_pass(core, body, |bytes| {
+        let ForwardBackwardJson { forward_backward_input, model_id, seq_id } = json(bytes)?;
+        Ok((model_id, required_seq(seq_id)?, json_pass(forward_backward_input, false)))
+    })
+    .await
+}
+
+/// Hands over what was read of a batch: its run, its number, and what is to be done. Batches are large, so all of their
+/// reading is done at one place, beside the runtime.
+async fn submit_pass(
+    core: Arc<Core>,
+    body: Body,
+    read: impl FnOnce(&Bytes) -> Result<(String, u64, Op), ApiError> + Send + 'static,
+) -> Submitted {
+    match body.read(read).await {
+        Ok((run_id, seq, op)) => {
+            // It counts among what waits from now on.
+            drop(body);
+            submit(core, run_id, seq, op).await
+        }
+        Err(refusal) => {
+            body.note_refused(&core).await;
+            Err(refusal)
+        }
+    }
 }
 
 /// How older clients end a run.
@@ -93,13 +112,18 @@ struct ForwardJson {
 }
 
 pub(crate) async fn forward(State(core): Shared, body: Body) -> Submitted {
-    let request: ForwardJson = body.numbered(&core)?;
-    let op = json_pass(request.forward_input, true);
-    submit(core, request.model_id, required_seq(request.seq_id)?, op).await
+    if body.protobuf {
+        return Err(ApiError::unsupported_media("this endpoint reads application/json".to_owned()));
+    }
+    submit_pass(core, body, |bytes| {
+        let ForwardJson { forward_input, model_id, seq_id } = json(bytes)?;
+        Ok((model_id, required_seq(seq_id)?, json_pass(forward_input, true)))
+    })
+    .await
 }
 
 pub(crate) async fn optim_step(State(core): Shared, body: Body) -> Submitted {
-    let request: OptimStepRequest = body.numbered(&core)?;
+    let request: OptimStepRequest = body.numbered(&core).await?;
     let op = match request.optimizer_params {
         Some(params) => {
             let kind = params.get("type").and_then(|kind| kind.as_str()).unwrap_or("(unnamed)").to_owned();
@@ -117,7 +141,10 @@ fn json_pass(batch: JsonBatch, forward_only: bool) -> Op {
     pass(data, batch.loss_fn, settings, forward_only)
 }
 
-fn proto_pass(request: proto::ForwardBackwardRequest) -> Op {
+fn proto_pass(bytes: &Bytes) -> Result<(String, u64, Op), ApiError> {
+    let request: proto::ForwardBackwardRequest = message(bytes)?;
+    let seq = u64::try_from(request.seq_id)
+        .map_err(|_| ApiError::unprocessable(format!("seq_id {} is negative", request.seq_id)))?;
     // The older member holds those that are numbers once more.
     let numbers = request.loss_fn_config.into_iter().map(|(name, number)| (name, number.into()));
     let all = request.loss_fn_config_v2.into_iter().map(|(name, setting)| match setting.value {
@@ -127,7 +154,7 @@ fn proto_pass(request: proto::ForwardBackwardRequest) -> Op {
     });
     let settings = numbers.chain(all).collect();
     let data = request.data.iter().map(Datum::from_proto);
-    pass(data, request.loss_fn, settings, request.forward_only)
+    Ok((request.model_id, seq, pass(data, request.loss_fn, settings, request.forward_only)))
 }
 
 /// A pass over these examples, or the refusal of one that cannot be read.
@@ -145,8 +172,7 @@ fn pass<E: Display>(
     match data {
         Ok(data) => Op::ForwardBackward(ForwardBackward { data, loss_fn, settings, forward_only }),
         Err(reason) => {
-            let request =
-                json!({ "data": count, "loss_fn": loss_fn, "forward_only": forward_only, "reason": reason });
+            let request = json_of!({ "data": count, "loss_fn": loss_fn, "forward_only": forward_only, "reason": reason });
             Op::Refuse(Refusal { reason, operation: "forward_backward", request })
         }
     }

@@ -24,7 +24,7 @@ use crate::time::now_millis;
 use crate::trainer::{Load, Op, Refusal, Save, SaveForSampler};
 
 pub(crate) async fn save(State(core): Shared, body: Body) -> Result<Json<UntypedApiFuture>, ApiError> {
-    let request: SaveWeightsRequest = body.numbered(&core)?;
+    let request: SaveWeightsRequest = body.numbered(&core).await?;
     let save = Save {
         kind: CheckpointKind::Training,
         name: request.path,
@@ -40,7 +40,7 @@ pub(crate) async fn save_for_sampler(
     body: Body,
 ) -> Result<Json<UntypedApiFuture>, ApiError> {
     const OPERATION: &str = "save_weights_for_sampler";
-    let request: SaveWeightsForSamplerRequest = body.numbered(&core)?;
+    let request: SaveWeightsForSamplerRequest = body.numbered(&core).await?;
     let seq = required_seq(request.seq_id)?;
     let op = match (request.path, request.sampling_session_seq_id, request.kind) {
         (_, _, SamplerKind::Other(kind)) => {
@@ -76,7 +76,7 @@ pub(crate) async fn save_external(
     body: Body,
 ) -> Result<Json<UntypedApiFuture>, ApiError> {
     const OPERATION: &str = "save_weights_external";
-    let request: SaveWeightsExternalRequest = body.numbered(&core)?;
+    let request: SaveWeightsExternalRequest = body.numbered(&core).await?;
     let seq = required_seq(request.seq_id)?;
     let op = match request.age_encryption_recipients {
         Some(recipients) if !recipients.is_empty() => {
@@ -116,7 +116,7 @@ fn named(operation: &'static str, save: Save) -> Op {
 }
 
 pub(crate) async fn load(State(core): Shared, body: Body) -> Result<Json<UntypedApiFuture>, ApiError> {
-    let request: LoadWeightsRequest = body.numbered(&core)?;
+    let request: LoadWeightsRequest = body.numbered(&core).await?;
     match (&request.model_id, request.seq_id, &request.session_id, request.model_seq_id) {
         (Some(model_id), Some(seq), None, None) => {
             let (model_id, path) = (model_id.clone(), training_path(&request.path));
@@ -142,7 +142,7 @@ pub(crate) async fn load(State(core): Shared, body: Body) -> Result<Json<Untyped
 }
 
 pub(crate) async fn info(State(core): Shared, body: Body) -> Result<Json<WeightsInfoResponse>, ApiError> {
-    let request: WeightsInfoRequest = body.json()?;
+    let request: WeightsInfoRequest = body.json().await?;
     let path = checkpoint_path(&request.tinker_path)?;
     // Reading and summing the files takes a while.
     let answer = tokio::task::spawn_blocking(move || core.weights_info(&path)).await;
@@ -156,7 +156,7 @@ pub(crate) async fn copy(
     key: IdempotencyKey,
     body: Body,
 ) -> Result<Json<CopyWeightsResponse>, ApiError> {
-    let request: CopyWeightsRequest = body.json()?;
+    let request: CopyWeightsRequest = body.json().await?;
     let path = to_the_end(async move { core.copy_weights(request, key.0).await }).await?;
     Ok(Json(CopyWeightsResponse { tinker_path: path.to_string() }))
 }
@@ -223,7 +223,7 @@ pub(crate) async fn one(
             Ok(Json(json!({})).into_response())
         }
         (Method::PUT, Some("ttl")) => {
-            let request: SetTtlRequest = body?.json()?;
+            let request: SetTtlRequest = body?.json().await?;
             if request.ttl_seconds == Some(0) {
                 return Err(ApiError::unprocessable(format!(
                     "ttl_seconds must be at least 1; delete {path} to be rid of it"

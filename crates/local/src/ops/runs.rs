@@ -25,6 +25,9 @@ use retinker_nn::Layout;
 /// How many requests of one run may wait.
 const QUEUE_LIMIT: usize = 4096;
 
+/// Requests beyond so many bytes are hashed beside the runtime.
+const FINGERPRINTED_AT_ONCE: u64 = 128 << 10;
+
 impl Core {
     /// Takes `create_model` in. Gives the id of its request.
     pub(crate) async fn create_model(&self, request: CreateModelRequest) -> Result<String, ApiError> {
@@ -153,8 +156,16 @@ impl Core {
         }
         check_number("seq_id", seq)?;
         let request_id = format!("{run_id}:{seq}");
+        let bytes = op.bytes();
+        let (fingerprint, op) = if bytes > FINGERPRINTED_AT_ONCE {
+            let aside = tokio::task::spawn_blocking(move || (Fingerprint::of(&op), op)).await;
+            aside
+                .map_err(|_| ApiError::internal("the batch could not be read; the log says why".to_owned()))?
+        } else {
+            (Fingerprint::of(&op), op)
+        };
         let Admitted { run, trainer, permit, completer, waiting, durable } =
-            self.admit(run_id, seq, &request_id, &op)?;
+            self.admit(run_id, seq, &request_id, &op, fingerprint, bytes)?;
         if let Some(Durable { ticket, marked }) = durable {
             if let Err(error) = ticket.done().await {
                 if let Some(completer) = completer {
@@ -177,9 +188,15 @@ impl Core {
 
     /// Looks whether a run takes a request, and notes it. All under one lock, so that a save that ends at the same moment
     /// either comes before and leaves the run clean, or sees that there is more to come.
-    fn admit(&self, run_id: &str, seq: u64, request_id: &str, op: &Op) -> Result<Admitted, ApiError> {
-        // Before the lock: a large batch takes a while.
-        let (fingerprint, bytes) = (Fingerprint::of(op), op.bytes());
+    fn admit(
+        &self,
+        run_id: &str,
+        seq: u64,
+        request_id: &str,
+        op: &Op,
+        fingerprint: Fingerprint,
+        bytes: u64,
+    ) -> Result<Admitted, ApiError> {
         let now = now_millis();
         let mut index = self.index();
         let run = index.run(run_id).ok_or_else(|| unknown_run(run_id))?;
@@ -480,6 +497,12 @@ impl Core {
             if run.refused.contains(&seq) {
                 return Outcome::Gone(format!(
                     "request {request_id} was refused when it was sent: nothing of it was or will be carried out"
+                ));
+            }
+            if seq <= run.executed_seq {
+                return Outcome::server(format!(
+                    "request {request_id} was carried out, but its result is no longer kept: go on with the next one, for \
+                     to send it again would do it twice"
                 ));
             }
             Outcome::Gone(format!(

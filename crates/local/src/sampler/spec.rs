@@ -149,7 +149,9 @@ impl Spec {
                 return Err(format!("{member} must be at most the vocabulary of {vocabulary}, not {k}"));
             }
         }
-        let room = context.saturating_sub(self.tokens.len());
+        // A prompt that fills the context can be scored: what is sampled in passing is read by nobody.
+        let scored = self.prompt.logprobs && self.tokens.len() == context;
+        let room = if scored { 1 } else { context.saturating_sub(self.tokens.len()) };
         if room == 0 {
             return Err(format!(
                 "the prompt has {} tokens, which leaves nothing of the model's context of {context} for samples",
