@@ -36,7 +36,7 @@ async fn checkpoints_and_sessions_are_listed_shared_copied_and_deleted() {
     rest.unpublish_checkpoint_from_tinker_path(&weights).await.unwrap();
     assert!(!public().await);
 
-    let copy = rest.copy_weights(&weights, "shared", None, None).await.unwrap();
+    let copy = rest.copy_weights(&weights, Some("shared"), None, None).await.unwrap();
     assert_ne!(copy, weights);
     let info = rest.get_weights_info_by_tinker_path(&copy).await.unwrap();
     assert_eq!((info.base_model.as_str(), info.lora_rank), ("retinker/nano-llama", Some(2)));

@@ -161,7 +161,7 @@ The API key is better given as TINKER_API_KEY. --budget bounds how long one requ
             return Err(format!("{} has {} bytes; {} are needed", args.text, text.len(), LENGTH + 1).into());
         }
         let runtime = NativeRuntime::current().ok_or("there is no tokio runtime")?;
-        let config = ApiConfig { base_url: args.base_url, api_key: args.api_key, headers: Vec::new() };
+        let config = ApiConfig { base_url: args.base_url, api_key: args.api_key, ..ApiConfig::default() };
         let mut api = Api::new(config, Arc::new(NativeTransport::new()?), Arc::new(runtime))?;
         if let Some(seconds) = args.budget {
             api = api

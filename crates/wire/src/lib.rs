@@ -4,6 +4,7 @@
 //! item says otherwise. Responses decode leniently: unknown members are ignored, unknown enum values are kept as
 //! they came, and a member that some servers omit has a default.
 
+pub mod account;
 pub mod capabilities;
 pub mod future;
 pub mod input;

@@ -91,6 +91,16 @@ fn lenient_bool<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<bool>, 
     })
 }
 
+/// Whose things are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessScope {
+    /// The caller's own.
+    #[default]
+    Owned,
+    /// All that the caller may see.
+    Accessible,
+}
+
 /// Where a page stands in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cursor {

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::python;
-use crate::shell::{command, root, run, step};
+use crate::shell::{cargo, command, root, run, step, target_dir};
 
 /// Earlier SDKs that must go on working: the last that sent JSON, the first of protobuf, and one between that and
 /// today's.
@@ -35,10 +35,14 @@ pub fn test(binary: &Path) -> Result<()> {
     step("Custom losses, with PyTorch", || {
         run(pytest(&python::sdk_with_torch()?, binary).arg("test_torch.py"))
     })?;
+    let build = ["build", "--package", "retinker-tests", "--bin", "wire"];
+    step("Building what shows Rust's protobuf", || run(cargo().args(build)))?;
+    let wire = target_dir().join("debug").join(format!("wire{}", std::env::consts::EXE_SUFFIX));
     step("Everything else", || {
         run(pytest(&python::sdk()?, binary)
             .args(["--ignore", "test_torch.py"])
             .args(PARALLEL)
+            .env("RETINKER_WIRE", &wire)
             .env("RETINKER_OLD_SDKS", older))
     })
 }

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use retinker_wire::account::{
+    AuditEventType, AuditLogResponse, BillingUsageResponse, CheckpointStorageUsageResponse, TraceExport,
+};
 use retinker_wire::capabilities::{ClientConfig, ClientConfigRequest, DynamicConfig, ServerCapabilities};
 use retinker_wire::future::{PROTOBUF, UntypedApiFuture};
 use retinker_wire::model::{
     CreateModelRequest, CreateModelResult, GetInfoRequest, GetInfoResponse, LoadWeightsRequest,
     LoadWeightsResult,
 };
-use retinker_wire::run::{CheckpointsResponse, TrainingRun, TrainingRunsResponse};
+use retinker_wire::run::{AccessScope, CheckpointsResponse, TrainingRun, TrainingRunsResponse};
 use retinker_wire::sampler::{
     CreateSamplingSessionRequest, CreateSamplingSessionResponse, GetSamplerResponse,
     JoinSamplingSessionRequest, JoinSamplingSessionResponse,
@@ -21,6 +24,7 @@ use retinker_wire::session::{
     GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest, SessionSearchRequest,
     SessionSearchResponse, SetProjectRequest,
 };
+use retinker_wire::time::Time;
 use retinker_wire::training::{Datum, ForwardBackwardOutput, ModelInput, OptimStepRequest, OptimStepResult};
 use retinker_wire::weights::{
     CopyWeightsRequest, CopyWeightsResponse, ExternalWeightsUrls, SaveWeightsExternalRequest,
@@ -29,6 +33,7 @@ use retinker_wire::weights::{
 };
 use serde::de::DeserializeOwned;
 
+use super::auth::{Auth, CredentialSource};
 use super::call::{Answer, CANCEL_TIMEOUT, Call, Caller, HEARTBEAT_TIMEOUT};
 use super::encode::{Batch, LossFnConfig};
 use super::error::{Error, ErrorKind, snippet_of};
@@ -49,6 +54,8 @@ pub struct ApiConfig {
     pub base_url: String,
     /// Sent as `X-API-Key`; `None` where the server (or a host in between) needs none.
     pub api_key: Option<Secret>,
+    /// Asked for a credential whenever one is needed, in place of `api_key`.
+    pub credential_source: Option<Arc<dyn CredentialSource>>,
     /// More headers for every request; names in lower case. Their values are never printed.
     pub headers: Vec<(Cow<'static, str>, String)>,
 }
@@ -59,6 +66,7 @@ impl fmt::Debug for ApiConfig {
         f.debug_struct("ApiConfig")
             .field("base_url", &self.base_url)
             .field("api_key", &self.api_key)
+            .field("credential_source", &self.credential_source)
             .field("headers", &names)
             .finish()
     }
@@ -102,8 +110,8 @@ impl Api {
                 ));
             }
         }
-        let caller =
-            Caller { base_url, api_key: config.api_key, headers: config.headers, transport, runtime };
+        let auth = Auth::new(config.api_key, config.credential_source);
+        let caller = Caller { base_url, auth, headers: config.headers, transport, runtime };
         Ok(Self { caller: Arc::new(caller), retry: RetryPolicy::default(), wait: WaitPolicy::default() })
     }
 
@@ -129,8 +137,19 @@ impl Api {
         &self.caller.runtime
     }
 
+    /// Exchanges the credential for short-lived tokens from now on, as servers ask for it that say `pjwt_auth_enabled`.
+    /// Clients with a session do so by themselves.
+    pub fn exchange_tokens(&self) {
+        self.caller.auth.exchange();
+    }
+
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// How long a call waits in all while billing is blocked.
+    pub(crate) fn billing_pause(&self) -> std::time::Duration {
+        self.retry.billing_pause
     }
 
     pub(crate) fn wait_policy(&self) -> &WaitPolicy {
@@ -377,6 +396,44 @@ impl Api {
         self.json(Call::get(format!("training_runs from {offset} on"), path)).await
     }
 
+    /// The same of these runs only. Servers before the SDK 0.30's ignore what they do not know of it.
+    pub async fn training_runs_in(
+        &self,
+        limit: u64,
+        offset: u64,
+        access_scope: AccessScope,
+        project_id: Option<&str>,
+    ) -> Result<TrainingRunsResponse, Error> {
+        let mut path = format!("/api/v1/training_runs?limit={limit}&offset={offset}");
+        put_scope(&mut path, access_scope);
+        put_query(&mut path, "project_id", project_id);
+        self.json(Call::get(format!("training_runs from {offset} on"), path)).await
+    }
+
+    /// A run that need not be the caller's own.
+    pub async fn training_run_in(
+        &self,
+        run_id: &str,
+        access_scope: AccessScope,
+    ) -> Result<TrainingRun, Error> {
+        let operation = format!("training_run of run {run_id}");
+        let mut path = format!("/api/v1/training_runs/{}", segment(&operation, run_id)?);
+        put_scope(&mut path, access_scope);
+        self.json(Call::get(operation, path)).await
+    }
+
+    /// Session ids that need not be the caller's own.
+    pub async fn list_sessions_in(
+        &self,
+        limit: u64,
+        offset: u64,
+        access_scope: AccessScope,
+    ) -> Result<ListSessionsResponse, Error> {
+        let mut path = format!("/api/v1/sessions?limit={limit}&offset={offset}");
+        put_scope(&mut path, access_scope);
+        self.json(Call::get("list_sessions", path)).await
+    }
+
     /// One run.
     pub async fn training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
         let operation = format!("training_run of run {run_id}");
@@ -453,6 +510,54 @@ impl Api {
             call.headers.push(("x-tinker-weights-access-token".into(), token.expose().to_owned()));
         }
         self.json(call).await
+    }
+
+    // -- the account --------------------------------------------------------------------------------------------
+
+    /// The token that says who the credential belongs to: the credential itself, or what it is exchanged for.
+    pub(crate) async fn identity(&self, operation: &str) -> Result<Secret, Error> {
+        self.caller.identity(operation).await
+    }
+
+    /// What was done with the organization's things on one day (`YYYY-MM-DD`; `None` = today).
+    pub async fn audit_log(
+        &self,
+        event_type: &AuditEventType,
+        day: Option<&str>,
+    ) -> Result<AuditLogResponse, Error> {
+        let mut path = "/api/v1/audit".to_owned();
+        put_query(&mut path, "event_type", Some(event_type.as_str()));
+        put_query(&mut path, "day", day);
+        self.json(Call::get("audit_log", path)).await
+    }
+
+    /// Usage between two full hours, at most 14 days apart.
+    pub async fn billing_usage(
+        &self,
+        starting_on: Time,
+        ending_before: Time,
+    ) -> Result<BillingUsageResponse, Error> {
+        let mut path = "/api/v1/billing/usage/events".to_owned();
+        put_query(&mut path, "starting_on", Some(&starting_on.to_string()));
+        put_query(&mut path, "ending_before", Some(&ending_before.to_string()));
+        self.json(Call::get("billing_usage", path)).await
+    }
+
+    /// What checkpoints take now, in all or of one project.
+    pub async fn checkpoint_storage_usage(
+        &self,
+        project_id: Option<&str>,
+    ) -> Result<CheckpointStorageUsageResponse, Error> {
+        let mut path = "/api/v1/billing/usage/checkpoints/current".to_owned();
+        put_query(&mut path, "project_id", project_id);
+        self.json(Call::get("checkpoint_storage_usage", path)).await
+    }
+
+    /// Begins the export of a session's trace, or tells how it stands.
+    pub async fn session_trace_export(&self, session_id: &str) -> Result<TraceExport, Error> {
+        let operation = format!("trace_export of session {session_id}");
+        let path = format!("/api/v1/sessions/{}/trace_export", segment(&operation, session_id)?);
+        self.json(Call::get(operation, path)).await
     }
 
     /// One page of the sessions that fit.
@@ -587,6 +692,20 @@ pub(crate) fn load_weights_call(request: &LoadWeightsRequest) -> Result<Call, Er
 fn sequenced(mut call: Call) -> Call {
     call.waits_for_billing = true;
     call
+}
+
+/// Adds a member to a query, escaped.
+fn put_query(path: &mut String, name: &str, value: Option<&str>) {
+    let Some(value) = value else { return };
+    path.push(if path.contains('?') { '&' } else { '?' });
+    path.push_str(name);
+    path.push('=');
+    path.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+}
+
+/// The caller's own is what a server takes when nothing is said, and what older ones know.
+fn put_scope(path: &mut String, access_scope: AccessScope) {
+    put_query(path, "access_scope", (access_scope == AccessScope::Accessible).then_some("accessible"));
 }
 
 /// Ids go into paths as they are (they hold `:`); what would change the path's meaning is refused.

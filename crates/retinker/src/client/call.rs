@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use ruzstd::encoding::CompressionLevel;
 
+use super::auth::{Auth, EXCHANGE, is_jwt};
 use super::error::{Error, ErrorKind, detail_of};
 use super::retry::{Decision, Outcome, RetryPolicy, Spent, retry_after};
 use super::secret::Secret;
@@ -125,6 +126,12 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
+    /// Whether the server refused the token itself, not what was asked with it (RFC 6750).
+    fn refuses_token(&self) -> bool {
+        let challenge = self.header("www-authenticate").unwrap_or_default();
+        self.status == 401 && challenge.contains("error=\"invalid_token\"")
+    }
+
     /// The error that an answer which is not a success stands for.
     pub(crate) fn refusal(&self, operation: &str, request_id: Option<String>) -> Error {
         let kind = match self.status {
@@ -139,7 +146,7 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) base_url: String,
-    pub(crate) api_key: Option<Secret>,
+    pub(crate) auth: Auth,
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -160,7 +167,10 @@ impl Caller {
                 Err(error) => {
                     let outcome = match error.kind() {
                         ErrorKind::TimedOut { .. } => Outcome::TimedOut,
-                        kind => Outcome::Transport { built: !matches!(kind, ErrorKind::Config { .. }) },
+                        // Of an attempt only the exchange of the credential is refused: then there was nothing to send.
+                        kind => Outcome::Transport {
+                            built: !matches!(kind, ErrorKind::Config { .. } | ErrorKind::Refused { .. }),
+                        },
                     };
                     (outcome, error)
                 }
@@ -205,9 +215,6 @@ impl Caller {
             let _ = write!(key, "{:016x}{:016x}", self.runtime.random(), self.runtime.random());
             headers.push(("x-idempotency-key".into(), key));
         }
-        if let Some(key) = &self.api_key {
-            headers.push(("x-api-key".into(), key.expose().to_owned()));
-        }
         headers.extend(self.headers.iter().cloned());
         headers.extend(call.headers.iter().cloned());
         Request {
@@ -218,8 +225,57 @@ impl Caller {
         }
     }
 
+    /// One attempt, signed. A token that the server does not take is replaced once.
     async fn attempt(&self, call: &Call, request: &Request) -> Result<Answer, Error> {
-        let answer = Box::pin(read_whole(self.transport.send(request.clone())));
+        let now = || self.runtime.now().as_millis();
+        let ask = |credential| self.exchange(&call.operation, credential);
+        let key = self.auth.key(&call.operation, now(), ask).await?;
+        let answer = self.send(call, request, key.as_ref()).await?;
+        let Some(refused) = key.filter(|_| answer.refuses_token()) else { return Ok(answer) };
+        match self.auth.replacement(&call.operation, now(), &refused, ask).await? {
+            Some(other) => self.send(call, request, Some(&other)).await,
+            None => Ok(answer),
+        }
+    }
+
+    /// The token that says who asks, exchanged for if there is none.
+    pub(crate) async fn identity(&self, operation: &str) -> Result<Secret, Error> {
+        let now = self.runtime.now().as_millis();
+        let ask = |credential| self.exchange(operation, credential);
+        match self.auth.key(operation, now, ask).await? {
+            Some(token) if is_jwt(&token) => Ok(token),
+            Some(credential) => self.exchange(operation, credential).await,
+            None => Err(Error::config(operation, "there is no API key to say who asks")),
+        }
+    }
+
+    /// Asks for a token.
+    async fn exchange(&self, operation: &str, credential: Secret) -> Result<Secret, Error> {
+        #[derive(serde::Deserialize)]
+        struct Exchanged {
+            jwt: String,
+        }
+        let call =
+            Call::post(format!("{operation}: exchange of its API key"), EXCHANGE, &serde_json::json!({}))?;
+        let answer = self.send(&call, &self.request(&call), Some(&credential)).await?;
+        if !answer.is_success() {
+            return Err(answer.refusal(&call.operation, None));
+        }
+        // What it says is secret, whatever it is: errors repeat none of it.
+        let exchanged: Exchanged = serde_json::from_slice(&answer.body).map_err(|_| {
+            let (path, what) = ("jwt".to_owned(), "the answer holds no token".to_owned());
+            Error::new(&call.operation, ErrorKind::Undecodable { path, what, snippet: String::new() })
+        })?;
+        Ok(Secret::new(exchanged.jwt))
+    }
+
+    /// Sends once, with a time limit.
+    async fn send(&self, call: &Call, request: &Request, key: Option<&Secret>) -> Result<Answer, Error> {
+        let mut request = request.clone();
+        if let Some(key) = key {
+            request.headers.push(("x-api-key".into(), key.expose().to_owned()));
+        }
+        let answer = Box::pin(read_whole(self.transport.send(request)));
         let limit = self.runtime.sleep(call.timeout);
         match select(answer, limit).await {
             Either::Left((Ok(answer), _)) => Ok(answer),

@@ -28,6 +28,7 @@ pub(crate) struct Dispatch {
     throttled: Arc<Budget>,
     bytes: Arc<Budget>,
     passes: Arc<Budget>,
+    under_way: Arc<Budget>,
     /// Until when nothing is sent; `None` = nothing was ever refused.
     paused_until: Mutex<Option<Duration>>,
 }
@@ -47,6 +48,9 @@ impl Dispatch {
             throttled: Budget::new(THROTTLED),
             bytes: Budget::new(config.sample_dispatch_bytes_semaphore_size.max(1)),
             passes: Budget::new(config.fwdbwd_dispatch_bytes_semaphore_size.max(1)),
+            under_way: Budget::new(
+                i64::try_from(config.sample_max_concurrent_requests).unwrap_or(i64::MAX).max(1),
+            ),
             paused_until: Mutex::new(None),
         }
     }
@@ -65,6 +69,11 @@ impl Dispatch {
     /// Waits until a batch of so many estimated bytes may be submitted.
     pub(crate) async fn pass(&self, bytes: usize) -> Taken {
         self.passes.take(i64::try_from(bytes).unwrap_or(i64::MAX)).await
+    }
+
+    /// Waits until one more sample may be under way; kept until its result is there.
+    pub(crate) async fn under_way(&self) -> Taken {
+        self.under_way.take(1).await
     }
 
     /// Waits until nothing is paused.

@@ -1,13 +1,18 @@
 //! The client: one typed call per endpoint ([`Api`]), and the SDK's client objects above them.
 
 mod api;
+mod auth;
 mod budget;
 mod call;
+mod console_url;
 mod dispatch;
 mod encode;
 mod error;
+mod handle;
 mod heartbeat;
+mod pages;
 mod pending;
+mod poller;
 mod rest;
 pub mod retry;
 mod sampling;
@@ -22,6 +27,7 @@ mod training;
 pub mod waiting;
 
 pub use api::{Api, ApiConfig, SDK_VERSION};
+pub use auth::CredentialSource;
 pub use encode::{LossConfigValue, LossFnConfig};
 pub use error::{Error, ErrorKind};
 pub use pending::{FutureResult, Pending, PendingEvent};

@@ -72,7 +72,27 @@ impl Watch {
     }
 
     fn queued(&self, again: TryAgain) {
-        let event = PendingEvent::Queued { state: again.queue_state, reason: again.queue_state_reason };
+        self.changed(PendingEvent::Queued { state: again.queue_state, reason: again.queue_state_reason });
+    }
+
+    /// Tells those who have heard of a pause that it is over: a result is there, which is all a server says of it.
+    pub(crate) fn goes_on(&self) {
+        let told = self.state.lock().unwrap_or_else(PoisonError::into_inner).last.clone();
+        if let Some(PendingEvent::Queued { state: Some(state), .. }) = told
+            && state != QueueState::Active
+        {
+            self.changed(PendingEvent::Queued { state: Some(QueueState::Active), reason: None });
+        }
+    }
+
+    /// What happens from now on.
+    pub(crate) fn events(&self) -> impl Stream<Item = PendingEvent> + Send + 'static + use<> {
+        let (sender, receiver) = mpsc::unbounded();
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).listeners.push(sender);
+        receiver
+    }
+
+    fn changed(&self, event: PendingEvent) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Polls repeat what they said before; listeners hear of changes.
         if state.last.as_ref() != Some(&event) {
@@ -110,9 +130,7 @@ impl<T: Send + 'static> Pending<T> {
     /// What happens to the request from now on, each change once. Events of the queue come while the result is
     /// awaited, so poll both, e.g. with `select`; the stream ends when the pending result is gone.
     pub fn events(&self) -> impl Stream<Item = PendingEvent> + Send + 'static + use<T> {
-        let (sender, receiver) = mpsc::unbounded();
-        self.watch.state.lock().unwrap_or_else(PoisonError::into_inner).listeners.push(sender);
-        receiver
+        self.watch.events()
     }
 
     /// The same request, its result turned into something else.

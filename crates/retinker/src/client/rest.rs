@@ -1,21 +1,32 @@
 //! What is on the server, without a session.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::stream;
+use retinker_wire::account::{
+    AuditEventType, AuditLogResponse, BillingUsageResponse, CheckpointStorageUsageResponse, TraceExport,
+    Whoami,
+};
 use retinker_wire::capabilities::ServerCapabilities;
+use retinker_wire::future::RequestErrorCategory;
 use retinker_wire::path::TinkerPath;
-use retinker_wire::run::{CheckpointsResponse, TrainingRun, TrainingRunsResponse};
+use retinker_wire::run::{AccessScope, Checkpoint, CheckpointsResponse, TrainingRun, TrainingRunsResponse};
 use retinker_wire::sampler::GetSamplerResponse;
 use retinker_wire::session::{
     GetSessionResponse, ListSessionsResponse, SessionSearchRequest, SessionSummary,
 };
+use retinker_wire::time::Time;
 use retinker_wire::weights::{CopyWeightsRequest, ExternalWeightsUrls, WeightsInfoResponse};
 
 use super::api::Api;
-use super::error::Error;
+use super::auth::Claims;
+use super::error::{Error, ErrorKind};
+use super::pages::{Page, pages};
 use super::secret::Secret;
+
+/// How often a trace that is being built is asked for; as in the official SDK.
+const TRACE_POLL: Duration = Duration::from_secs(5);
 
 /// Looks at runs and checkpoints, and manages them. Opens no session.
 #[derive(Debug, Clone)]
@@ -54,35 +65,82 @@ impl RestClient {
         self.api.training_runs(limit, offset).await
     }
 
-    /// All runs, a page of `page_size` at a time. Runs made meanwhile move the pages; a run that comes twice is
-    /// given once. Ends with the first page that fails, or that brings nothing new.
+    /// One page of these runs: the caller's own or all that the caller may see, of all projects or of one.
+    pub async fn list_training_runs_in(
+        &self,
+        limit: u64,
+        offset: u64,
+        access_scope: AccessScope,
+        project_id: Option<&str>,
+    ) -> Result<TrainingRunsResponse, Error> {
+        self.api.training_runs_in(limit, offset, access_scope, project_id).await
+    }
+
+    /// A run that need not be the caller's own.
+    pub async fn get_training_run_in(
+        &self,
+        run_id: &str,
+        access_scope: AccessScope,
+    ) -> Result<TrainingRun, Error> {
+        self.api.training_run_in(run_id, access_scope).await
+    }
+
+    /// All runs, a page of about `page_size` at a time. Each comes once, whatever is made or deleted meanwhile. Ends with
+    /// the first page that fails.
     pub fn training_runs(
         &self,
         page_size: u64,
     ) -> impl Stream<Item = Result<Vec<TrainingRun>, Error>> + Send + 'static + use<> {
-        let start = (self.api.clone(), 0u64, HashSet::<String>::new(), true);
-        stream::unfold(start, move |(api, offset, mut seen, more)| async move {
-            if !more {
-                return None;
-            }
-            match api.training_runs(page_size, offset).await {
-                Err(error) => Some((Err(error), (api, offset, seen, false))),
-                Ok(page) => {
-                    let came = page.training_runs.len() as u64;
-                    let total = page.cursor.total_count;
-                    let next = offset + came;
-                    let new: Vec<_> = page
-                        .training_runs
-                        .into_iter()
-                        .filter(|run| seen.insert(run.training_run_id.clone()))
-                        .collect();
-                    // A server may cap the page below what was asked for, so only its total tells the end, or,
-                    // where it answers a total of 0, a page with nothing new.
-                    let more = came > 0 && if total > 0 { next < total } else { !new.is_empty() };
-                    if new.is_empty() && !more { None } else { Some((Ok(new), (api, next, seen, more))) }
+        let api = self.api.clone();
+        pages(
+            page_size,
+            |run: &TrainingRun| &run.training_run_id,
+            move |limit, offset| {
+                let api = api.clone();
+                async move {
+                    let page = api.training_runs(limit, offset).await?;
+                    Ok(Page { entries: page.training_runs, total: Some(page.cursor.total_count) })
                 }
-            }
-        })
+            },
+        )
+    }
+
+    /// The checkpoints of all runs, newest first, in the same way.
+    pub fn user_checkpoints(
+        &self,
+        page_size: u64,
+    ) -> impl Stream<Item = Result<Vec<Checkpoint>, Error>> + Send + 'static + use<> {
+        let api = self.api.clone();
+        pages(
+            page_size,
+            |checkpoint: &Checkpoint| &checkpoint.tinker_path,
+            move |limit, offset| {
+                let api = api.clone();
+                async move {
+                    let page = api.user_checkpoints(limit, offset).await?;
+                    Ok(Page {
+                        entries: page.checkpoints,
+                        total: page.cursor.map(|cursor| cursor.total_count),
+                    })
+                }
+            },
+        )
+    }
+
+    /// The ids of all sessions, newest first, in the same way.
+    pub fn sessions(
+        &self,
+        page_size: u64,
+    ) -> impl Stream<Item = Result<Vec<String>, Error>> + Send + 'static + use<> {
+        let api = self.api.clone();
+        pages(
+            page_size,
+            |id: &String| id.as_str(),
+            move |limit, offset| {
+                let api = api.clone();
+                async move { Ok(Page { entries: api.list_sessions(limit, offset).await?.sessions, total: None }) }
+            },
+        )
     }
 
     /// The checkpoints of a run.
@@ -134,11 +192,12 @@ impl RestClient {
         self.api.external_weights_urls(&path.training_run_id, &path.checkpoint_id()).await
     }
 
-    /// Copies a checkpoint into a run of its own in a project; that run cannot be trained. Gives the copy's path. The copy lives for `ttl_seconds`; `None` = for ever.
+    /// Copies a checkpoint into a run of its own, in a project if one is named; that run cannot be trained. Gives the copy's path. The copy
+    /// lives for `ttl_seconds`; `None` = for ever.
     pub async fn copy_weights(
         &self,
         path: &str,
-        destination_project_id: &str,
+        destination_project_id: Option<&str>,
         ttl_seconds: Option<u64>,
         weights_access_token: Option<&Secret>,
     ) -> Result<String, Error> {
@@ -146,7 +205,7 @@ impl RestClient {
             source_path: parsed(path)?.to_string(),
             session_id: None,
             model_seq_id: None,
-            destination_project_id: Some(destination_project_id.to_owned()),
+            destination_project_id: destination_project_id.map(str::to_owned),
             ttl_seconds,
         };
         Ok(self.api.copy_weights(&request, weights_access_token).await?.tinker_path)
@@ -184,6 +243,93 @@ impl RestClient {
     /// The runs and samplers of a session.
     pub async fn get_session(&self, session_id: &str) -> Result<GetSessionResponse, Error> {
         self.api.get_session(session_id).await
+    }
+
+    /// Who the credential belongs to, as its token says. Servers that give no tokens cannot say.
+    pub async fn whoami(&self) -> Result<Whoami, Error> {
+        let token = self.api.identity("whoami").await?;
+        let claims = Claims::of(token.expose());
+        let claim = |name: &str| claims.as_ref()?.others.get(name)?.as_str().map(str::to_owned);
+        match (claim("sub"), claim("org_id")) {
+            (Some(user_urn), Some(org)) => Ok(Whoami {
+                user_urn,
+                org_urn: format!("tml:organization:{org}"),
+                email: claim("email").filter(|email| !email.is_empty()),
+            }),
+            _ => Err(Error::new(
+                "whoami",
+                ErrorKind::Undecodable {
+                    path: "the token".to_owned(),
+                    what: "it does not say whose it is".to_owned(),
+                    snippet: String::new(),
+                },
+            )),
+        }
+    }
+
+    /// What was done with the organization's things on one day (`YYYY-MM-DD`; `None` = today).
+    pub async fn get_audit_log(
+        &self,
+        event_type: &AuditEventType,
+        day: Option<&str>,
+    ) -> Result<AuditLogResponse, Error> {
+        self.api.audit_log(event_type, day).await
+    }
+
+    /// Usage between two full hours, at most 14 days apart.
+    pub async fn get_billing_usage(
+        &self,
+        starting_on: Time,
+        ending_before: Time,
+    ) -> Result<BillingUsageResponse, Error> {
+        self.api.billing_usage(starting_on, ending_before).await
+    }
+
+    /// What checkpoints take now and would cost, in all or of one project.
+    pub async fn get_current_checkpoint_storage_usage(
+        &self,
+        project_id: Option<&str>,
+    ) -> Result<CheckpointStorageUsageResponse, Error> {
+        self.api.checkpoint_storage_usage(project_id).await
+    }
+
+    /// Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from for
+    /// about an hour. The address is a secret.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Failed`] if it could not be built.
+    pub async fn export_session_trace(&self, session_id: &str) -> Result<String, Error> {
+        loop {
+            match self.api.session_trace_export(session_id).await? {
+                TraceExport::Ready { url } => return Ok(url),
+                TraceExport::Failed { error } => {
+                    return Err(Error::new(
+                        format!("trace_export of session {session_id}"),
+                        ErrorKind::Failed {
+                            category: RequestErrorCategory::Server,
+                            message: error.unwrap_or_else(|| "the server does not say why".to_owned()),
+                            request_id: None,
+                        },
+                    ));
+                }
+                _ => self.api.runtime().sleep(TRACE_POLL).await,
+            }
+        }
+    }
+
+    /// Session ids that need not be the caller's own, newest first.
+    pub async fn list_sessions_in(
+        &self,
+        limit: u64,
+        offset: u64,
+        access_scope: AccessScope,
+    ) -> Result<ListSessionsResponse, Error> {
+        self.api.list_sessions_in(limit, offset, access_scope).await
+    }
+
+    /// Deletes a checkpoint of a run, for good. `checkpoint_id` is `<segment>/<name>`.
+    pub async fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Result<(), Error> {
+        self.api.delete_checkpoint(run_id, checkpoint_id).await
     }
 
     /// Session ids, newest first.

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_core::Stream;
 use futures_util::future::{Either, select};
-use retinker_wire::sampler::GetSamplerResponse;
+use retinker_wire::sampler::{CreateSamplingSessionRequest, GetSamplerResponse};
 use retinker_wire::sampling::{
     AsampleRequest, CLONE_BLOCK, SampleFuture, SampleResponse, SamplingParams, TargetTokens, sample_type,
 };
@@ -14,7 +15,9 @@ use retinker_wire::training::ModelInput;
 
 use super::api::{Api, asample_call};
 use super::error::{Error, ErrorKind};
-use super::pending::{Watch, wait};
+use super::handle::Handle;
+use super::pending::{PendingEvent, Watch, wait};
+use super::poller::Poller;
 use super::retry::backoff;
 use super::session::Session;
 
@@ -83,6 +86,10 @@ struct Inner {
     session: Arc<Session>,
     sampler_id: String,
     next_seq_id: AtomicU64,
+    /// What waits for the samples, if not each for itself.
+    poller: Option<Poller>,
+    /// How the service stands to the samples.
+    watch: Watch,
     /// When a sample of this client last succeeded.
     progress: Mutex<Duration>,
 }
@@ -96,8 +103,37 @@ impl fmt::Debug for SamplingClient {
 impl SamplingClient {
     /// The first client of a sampling session.
     pub(crate) fn new(api: Api, session: Arc<Session>, sampler_id: String) -> Self {
+        Self::numbered(api, session, sampler_id, 0)
+    }
+
+    /// Makes a sampler in a session, and a client of it.
+    pub(crate) async fn create(
+        api: &Api,
+        session: Arc<Session>,
+        source: SamplingSource,
+    ) -> Result<Self, Error> {
+        let (base_model, model_path) = match source {
+            SamplingSource::BaseModel(name) => (Some(name), None),
+            SamplingSource::ModelPath(path) => (None, Some(path)),
+        };
+        let request = CreateSamplingSessionRequest {
+            session_id: session.id.clone(),
+            sampling_session_seq_id: session.next_sampler(api).await?,
+            base_model,
+            model_path,
+        };
+        let sampler = api.create_sampling_session(&request).await?;
+        Ok(Self::new(api.clone(), session, sampler.sampling_session_id))
+    }
+
+    /// A client that numbers its requests in this block.
+    fn numbered(api: Api, session: Arc<Session>, sampler_id: String, block: u64) -> Self {
         let progress = Mutex::new(api.runtime().monotonic());
-        let inner = Inner { api, session, sampler_id, next_seq_id: AtomicU64::new(0), progress };
+        let next_seq_id = AtomicU64::new(block.saturating_mul(CLONE_BLOCK));
+        let together = session.config.sample_use_retrieve_futures;
+        let poller = together.then(|| Poller::start(api.clone(), sampler_id.clone(), block));
+        let watch = Watch::default();
+        let inner = Inner { api, session, sampler_id, next_seq_id, poller, watch, progress };
         Self { inner: Arc::new(inner) }
     }
 
@@ -113,9 +149,26 @@ impl SamplingClient {
             Err(error) => return Err(error),
         };
         let session = Arc::new(Session::adopted(&api, session_id.to_owned()));
-        let client = Self::new(api, session, sampler_id.to_owned());
-        client.inner.next_seq_id.store(block.saturating_mul(CLONE_BLOCK), Ordering::Relaxed);
-        Ok(client)
+        Ok(Self::numbered(api, session, sampler_id.to_owned(), block))
+    }
+
+    /// Another client of a sampler, from a handle of [`get_sampler_handle`](Self::get_sampler_handle), or of the official
+    /// SDK. It has credentials of its own: `api`'s.
+    pub async fn from_sampler_handle(api: Api, handle: &str) -> Result<Self, Error> {
+        let Handle { session_id, sampling_session_id } = Handle::decode(handle)?;
+        Self::join(api, &session_id, &sampling_session_id).await
+    }
+
+    /// The sampler as a text, for other programs. It holds no credentials. The sampler lives as long as its session.
+    pub fn get_sampler_handle(&self) -> String {
+        let (session_id, sampling_session_id) = (self.session_id().to_owned(), self.sampler_id().to_owned());
+        Handle { session_id, sampling_session_id }.encode()
+    }
+
+    /// How the service stands to this client's samples, from now on: each change once, e.g. that work is paused for want of
+    /// capacity, and that it goes on. The stream ends with the client.
+    pub fn events(&self) -> impl Stream<Item = PendingEvent> + Send + 'static + use<> {
+        self.inner.watch.events()
     }
 
     /// The sampling session.
@@ -203,6 +256,11 @@ impl Inner {
         options: &SampleOptions,
     ) -> Result<SampleResponse, Error> {
         let runtime = &**self.api.runtime();
+        // Those that are waited for together are no burden while they wait.
+        let _under_way = match &self.poller {
+            None => Some(self.session.dispatch.under_way().await),
+            Some(_) => None,
+        };
         let bytes = i64::try_from(prompt.estimated_sample_bytes()).unwrap_or(i64::MAX);
         let seq_id = self.next_seq_id.fetch_add(1, Ordering::Relaxed);
         let call = asample_call(&self.request(seq_id, prompt, options))?;
@@ -221,8 +279,17 @@ impl Inner {
         };
         let mut awaited = Awaited { session: &self.session, request_id: Some(accepted.request_id) };
         let request_id = awaited.request_id.clone().unwrap_or_default();
-        let result = wait::<SampleResponse>(&self.api, &request_id, operation, &Watch::default()).await;
+        if let Some(poller) = &self.poller {
+            poller.wait_for(&request_id).await?;
+        }
+        let result = wait::<SampleResponse>(&self.api, &request_id, operation, &self.watch).await;
         awaited.request_id = None;
+        if let Some(poller) = &self.poller
+            && result.as_ref().err().is_none_or(|error| matches!(error.kind(), ErrorKind::Failed { .. }))
+        {
+            poller.mark_retrieved(request_id);
+        }
+        self.watch.goes_on();
         let mut response = result?;
         complete(operation, &mut response, accepted.sample_sequence_ids, options)?;
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = runtime.monotonic();

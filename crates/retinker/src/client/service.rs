@@ -11,10 +11,10 @@ use retinker_wire::model::{
     CreateModelRequest, LoadWeightsRequest, LoraConfig, OptimizerConfig, adamw, create_model_type,
     load_weights_type, metadata_value, model_id_of,
 };
-use retinker_wire::sampler::CreateSamplingSessionRequest;
 use retinker_wire::session::{CreateSessionRequest, FinishReason};
 
 use super::api::{Api, SDK_VERSION};
+use super::console_url;
 use super::error::Error;
 use super::rest::RestClient;
 use super::sampling::{SamplingClient, SamplingSource};
@@ -149,18 +149,24 @@ impl ServiceClient {
     /// Makes a sampler and a client of it.
     pub async fn create_sampling_client(&self, source: SamplingSource) -> Result<SamplingClient, Error> {
         let session = self.session().await?;
-        let (base_model, model_path) = match source {
-            SamplingSource::BaseModel(name) => (Some(name), None),
-            SamplingSource::ModelPath(path) => (None, Some(path)),
-        };
-        let request = CreateSamplingSessionRequest {
-            session_id: session.id.clone(),
-            sampling_session_seq_id: session.next_sampler(&self.inner.api).await?,
-            base_model,
-            model_path,
-        };
-        let sampler = self.inner.api.create_sampling_session(&request).await?;
-        Ok(SamplingClient::new(self.inner.api.clone(), session, sampler.sampling_session_id))
+        SamplingClient::create(&self.inner.api, session, source).await
+    }
+
+    /// Copies a checkpoint into a run of its own in this client's project; that run cannot be trained. Gives the copy's
+    /// path. The copy lives for `ttl_seconds`; `None` = for ever.
+    pub async fn copy_weights(
+        &self,
+        path: &str,
+        ttl_seconds: Option<u64>,
+        weights_access_token: Option<&Secret>,
+    ) -> Result<String, Error> {
+        let project = self.inner.options.project_id.as_deref();
+        self.create_rest_client().copy_weights(path, project, ttl_seconds, weights_access_token).await
+    }
+
+    /// The session's page in the console of the hosted service; opens the session if there is none yet.
+    pub async fn get_console_url(&self) -> Result<String, Error> {
+        Ok(console_url::of_session(&self.session().await?.id))
     }
 
     /// Ends the session and stops its heartbeat. Does nothing if none was opened. The client makes no training
@@ -200,10 +206,10 @@ impl ServiceClient {
             }
             Err(error) => return Err(error),
         };
-        let dynamic = self.inner.api.dynamic_config().await?;
         if config.pjwt_auth_enabled {
-            tracing::warn!("the service exchanges API keys for tokens, which this version does not do");
+            self.inner.api.exchange_tokens();
         }
+        let dynamic = self.inner.api.dynamic_config().await?;
         let options = &self.inner.options;
         let request = CreateSessionRequest {
             tags: options.tags.clone(),

@@ -1,5 +1,6 @@
 //! The client against a transport whose answers are given by hand, in a time that is moved by hand.
 
+mod auth;
 mod passes;
 mod sampling;
 
@@ -32,6 +33,7 @@ fn api(runtime: &ManualRuntime, transport: &FakeTransport) -> Api {
         base_url: "http://service.test/prefix/".into(),
         api_key: Some(Secret::new(KEY)),
         headers: vec![("x-extra".into(), "1".into())],
+        ..ApiConfig::default()
     };
     Api::new(config, Arc::new(transport.clone()), Arc::new(runtime.clone())).unwrap()
 }
@@ -231,7 +233,7 @@ fn addresses_and_keys_are_checked_and_not_repeated() {
     let transport = FakeTransport::scripted(&runtime, []);
     let make = |base_url: &str, key: &str| {
         let config =
-            ApiConfig { base_url: base_url.into(), api_key: Some(Secret::new(key)), headers: Vec::new() };
+            ApiConfig { base_url: base_url.into(), api_key: Some(Secret::new(key)), ..ApiConfig::default() };
         Api::new(config, Arc::new(transport.clone()), Arc::new(runtime.clone()))
     };
     for bad in
@@ -755,10 +757,10 @@ fn all_runs_come_once_although_the_pages_move() {
         (ids, transport.paths())
     };
     // A run was made after the first page: what was second is now third.
-    let (seen, paths) = ids(vec![page(&["c", "b"], 3), page(&["b", "a"], 4)]);
+    let (seen, paths) = ids(vec![page(&["c", "b"], 3), page(&["c", "b"], 4), page(&["b", "a"], 4)]);
     assert_eq!(seen, ["c", "b", "a"]);
-    assert_eq!(paths[1], "GET /prefix/api/v1/training_runs?limit=2&offset=2");
+    assert_eq!(paths[1], "GET /prefix/api/v1/training_runs?limit=2&offset=1");
     // A server that tells no total, and one that ignores the offset as well.
-    assert_eq!(ids(vec![page(&["a"], 0), page(&[], 0)]).0, ["a"]);
+    assert_eq!(ids(vec![page(&["a"], 0), page(&[], 0), page(&["a"], 0)]).0, ["a"]);
     assert_eq!(ids(vec![page(&["a", "b"], 0), page(&["a", "b"], 0)]).0, ["a", "b"]);
 }

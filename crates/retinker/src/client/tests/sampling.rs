@@ -242,3 +242,115 @@ fn an_attached_client_takes_a_number_that_no_sampler_has() {
     assert_eq!(saved[0]["sampling_session_seq_id"], 11);
     assert_eq!((&saved[0]["seq_id"], &saved[0]["kind"]), (&json!(7), &json!("snapshot")));
 }
+
+/// Of a service that tells of all samples of a client at once: those whose numbers `done` gives for a cursor.
+fn told_together(
+    done: impl Fn(u64) -> Vec<u64> + Send + 'static,
+) -> (ManualRuntime, FakeTransport, SamplingClient) {
+    sampler(move |request| match path(request) {
+        "client/config" => FakeReply::json(200, r#"{"sample_use_retrieve_futures":true}"#),
+        "retrieve_futures" => {
+            let cursor = body(request)["prev_cursor"].as_u64().unwrap();
+            let completions: Vec<_> = done(cursor)
+                .iter()
+                .map(|number| json!({"state": "finished", "request_id": number.to_string(), "new_member": 1}))
+                .collect();
+            // It is held when there is no news.
+            let held = if completions.is_empty() { 30 } else { 1 };
+            let answer = json!({"completions": completions, "cursor": cursor + u64::from(held == 1)});
+            let reply = FakeReply::json(200, answer.to_string());
+            if body(request)["timeout"] == 0.0 { reply } else { reply.after(secs(held)) }
+        }
+        _ => sampling(request),
+    })
+}
+
+#[test]
+fn one_question_is_asked_for_all_samples_of_a_client() {
+    let (runtime, transport, client) = told_together(|cursor| match cursor {
+        0 => vec![1, 2],
+        1 => vec![0],
+        _ => vec![],
+    });
+    let options = SampleOptions::default();
+    let prompt = prompt();
+    let results = runtime.block_on(join_all((0..3).map(|_| client.sample(&prompt, &options))));
+    let tokens: Vec<_> = results.into_iter().map(|result| result.unwrap().sequences[0].tokens[0]).collect();
+    assert_eq!(tokens, [0, 1, 2]);
+    // Each is read once, when it is there.
+    assert_eq!(sent(&transport, "retrieve_future").len(), 3);
+    let asked = sent(&transport, "retrieve_futures");
+    let target =
+        json!({"type": "sampling_session", "sampling_session_id": "s:sample:0", "cloned_sampler_id": 0});
+    assert_eq!(asked[0]["target"], target);
+    assert_eq!((&asked[0]["prev_cursor"], asked[0].get("timeout")), (&json!(0), None));
+    drop(client);
+    runtime.block_on(runtime.sleep(secs(1)));
+    // The last word tells what was read, and that all was heard.
+    let asked = sent(&transport, "retrieve_futures");
+    let read: std::collections::BTreeSet<_> = asked
+        .iter()
+        .flat_map(|question| question["retrieved_request_ids"].as_array().unwrap().clone())
+        .map(|id| id.as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(read, ["0", "1", "2"].map(str::to_owned).into());
+    let last = asked.last().unwrap();
+    assert_eq!((&last["prev_cursor"], &last["timeout"]), (&json!(2), &json!(0.0)));
+    let count = asked.len();
+    runtime.block_on(runtime.sleep(secs(600)));
+    assert_eq!(sent(&transport, "retrieve_futures").len(), count, "nothing is asked when nobody waits");
+}
+
+#[test]
+fn a_poller_goes_on_through_what_passes_and_fails_all_for_what_does_not() {
+    let failures = |replies: Vec<FakeReply>| {
+        let mut replies = replies.into_iter();
+        let (runtime, transport, client) = sampler(move |request| match path(request) {
+            "client/config" => FakeReply::json(200, r#"{"sample_use_retrieve_futures":true}"#),
+            "retrieve_futures" => replies.next().unwrap_or_else(|| {
+                let done = ["0", "1"].map(|id| json!({"state": "finished", "request_id": id}));
+                FakeReply::json(200, json!({"completions": done, "cursor": 1}).to_string()).after(secs(1))
+            }),
+            _ => sampling(request),
+        });
+        let (options, prompt) = (SampleOptions::default(), prompt());
+        let result = runtime.block_on(client.sample(&prompt, &options));
+        let again = runtime.block_on(client.sample(&prompt, &options));
+        (result, again, sent(&transport, "asample").len())
+    };
+    let passing = vec![
+        FakeReply::fail(TransportErrorKind::Request),
+        FakeReply::json(503, "{}"),
+        FakeReply::json(400, "{}"),
+        FakeReply::json(400, "{}"),
+        FakeReply::json(400, "{}"),
+        FakeReply::json(402, "{}"),
+        FakeReply::never(),
+    ];
+    let (result, again, _) = failures(passing);
+    assert!(result.is_ok() && again.is_ok(), "{result:?} {again:?}");
+    for fatal in
+        [vec![FakeReply::json(404, r#"{"detail":"Not Found"}"#)], vec![FakeReply::json(400, "{}"); 4]]
+    {
+        let (result, again, submitted) = failures(fatal);
+        let error = result.unwrap_err();
+        assert!(error.to_string().starts_with("retrieve_futures"), "{error}");
+        assert!(again.is_err());
+        assert_eq!(submitted, 2, "each was submitted once");
+    }
+}
+
+#[test]
+fn only_so_many_samples_are_under_way_at_once() {
+    let (runtime, transport, client) = sampler(|request| match path(request) {
+        "client/config" => FakeReply::json(200, r#"{"sample_max_concurrent_requests":2}"#),
+        "retrieve_future" => sampling(request).after(secs(10)),
+        _ => sampling(request),
+    });
+    let (options, prompt) = (SampleOptions::default(), prompt());
+    let begin = runtime.elapsed();
+    let results = runtime.block_on(join_all((0..6).map(|_| client.sample(&prompt, &options))));
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(runtime.elapsed() - begin, secs(30));
+    assert_eq!(numbers(&transport).len(), 6);
+}

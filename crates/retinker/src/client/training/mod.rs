@@ -23,10 +23,11 @@ use super::api::{
     save_weights_for_sampler_call,
 };
 use super::call::Call;
+use super::console_url;
 use super::encode::LossFnConfig;
 use super::error::Error;
 use super::pending::{FutureResult, Pending, Watch, wait};
-use super::sampling::SamplingClient;
+use super::sampling::{SamplingClient, SamplingSource};
 use super::session::Session;
 use crate::recovery::restore::Attachment;
 
@@ -268,6 +269,23 @@ impl TrainingClient {
         // Servers that name no sampler use the only name there can be.
         let sampler_id = saved.sampling_session_id.unwrap_or_else(|| sampler_id_of(&session.id, number));
         Ok(SamplingClient::new(self.inner.api.clone(), session, sampler_id))
+    }
+
+    /// A sampler of weights that were saved for one, in the run's session.
+    pub async fn create_sampling_client(&self, model_path: &str) -> Result<SamplingClient, Error> {
+        let Some(session) = self.session() else {
+            return Err(cancelled(
+                self.describe("create_sampling_client"),
+                "the run was given away".to_owned(),
+            ));
+        };
+        SamplingClient::create(&self.inner.api, session, SamplingSource::ModelPath(model_path.to_owned()))
+            .await
+    }
+
+    /// The run's page in the console of the hosted service.
+    pub fn get_console_url(&self) -> String {
+        console_url::of_training_run(&self.inner.model_id)
     }
 
     fn save_for_sampler(

@@ -1,0 +1,223 @@
+//! One question for all samples of a client: which of them are done. Rules and constants are those of the official SDK 0.38
+//! (`lib/session_futures_poller.py`).
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use retinker_wire::sampling::{
+    FutureCompletion, FuturesTarget, RetrieveFuturesRequest, RetrieveFuturesResponse,
+};
+
+use super::api::Api;
+use super::call::Call;
+use super::error::{Error, ErrorKind};
+
+/// How long a question may take: a server holds it for about 30 s when there is no news.
+const POLL_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long one may take that only reports what was read.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long after a failure that passes it is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The same while billing is paused.
+const BILLING: Duration = Duration::from_secs(5);
+/// A 400 can be a proxy's: so often it is asked again all the same.
+const BAD_REQUESTS: u32 = 3;
+
+/// Waits for the samples of one client. Ends with it, after telling the server what was read.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    state: Arc<Mutex<State>>,
+    /// Says that there is something to do; closed when there never will be again.
+    wake: mpsc::UnboundedSender<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: HashMap<String, oneshot::Sender<Result<(), Error>>>,
+    /// Done before anybody waited.
+    done: HashSet<String>,
+    /// Read, and not reported yet.
+    retrieved: BTreeSet<String>,
+    /// Why nothing can be waited for any more.
+    failure: Option<Error>,
+}
+
+impl Poller {
+    /// A poller of one client of a sampling session. Asks nothing until somebody waits.
+    pub(crate) fn start(api: Api, sampling_session_id: String, cloned_sampler_id: u64) -> Self {
+        let state = Arc::<Mutex<State>>::default();
+        let (wake, woken) = mpsc::unbounded();
+        let target = FuturesTarget::SamplingSession { sampling_session_id, cloned_sampler_id };
+        let asking = Asking { api: api.clone(), target, state: state.clone(), cursor: 0, acknowledged: 0 };
+        api.runtime().spawn(Box::pin(asking.run(woken)));
+        Self { state, wake }
+    }
+
+    /// Resolves when a request is done, whether it has a result or failed.
+    pub(crate) async fn wait_for(&self, request_id: &str) -> Result<(), Error> {
+        let done = {
+            let mut state = lock(&self.state);
+            if state.done.remove(request_id) {
+                return Ok(());
+            }
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+            let (done, waiting) = oneshot::channel();
+            state.waiting.insert(request_id.to_owned(), done);
+            waiting
+        };
+        let _registered = Registered { state: &self.state, request_id };
+        let _ = self.wake.unbounded_send(());
+        let ended = |_| {
+            let reason = "the runtime it was running in has ended.".to_owned();
+            Err(Error::new("retrieve_futures", ErrorKind::Cancelled { reason }))
+        };
+        done.await.unwrap_or_else(ended)
+    }
+
+    /// Notes that a request's result was read, so that the server need not keep it.
+    pub(crate) fn mark_retrieved(&self, request_id: String) {
+        lock(&self.state).retrieved.insert(request_id);
+        let _ = self.wake.unbounded_send(());
+    }
+}
+
+/// Somebody who waits; given up, nobody does any more.
+struct Registered<'a> {
+    state: &'a Mutex<State>,
+    request_id: &'a str,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        lock(self.state).waiting.remove(self.request_id);
+    }
+}
+
+struct Asking {
+    api: Api,
+    target: FuturesTarget,
+    state: Arc<Mutex<State>>,
+    cursor: u64,
+    /// The cursor up to which the server knows that everything was heard.
+    acknowledged: u64,
+}
+
+impl Asking {
+    async fn run(mut self, mut woken: mpsc::UnboundedReceiver<()>) {
+        let (mut bad_requests, mut paused) = (0, Duration::ZERO);
+        let mut open = true;
+        loop {
+            let (somebody_waits, retrieved) = {
+                let state = lock(&self.state);
+                (!state.waiting.is_empty(), state.retrieved.clone())
+            };
+            let nothing_to_say = retrieved.is_empty() && self.cursor <= self.acknowledged;
+            if nothing_to_say && !somebody_waits {
+                if !open || woken.next().await.is_none() {
+                    return;
+                }
+                continue;
+            }
+            let answer = self.ask(somebody_waits && open, &retrieved);
+            let answer = if open {
+                // Whoever comes meanwhile is told by the same answer; but when nobody is left, nobody waits for it.
+                match select(Box::pin(answer), Box::pin(closed(&mut woken))).await {
+                    Either::Left((answer, _)) => answer,
+                    Either::Right(_) => {
+                        open = false;
+                        continue;
+                    }
+                }
+            } else {
+                // The last word: once, whatever comes of it.
+                let _ = answer.await;
+                return;
+            };
+            let error = match answer {
+                Ok(news) => {
+                    bad_requests = 0;
+                    self.take(news, &retrieved);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let delay = match error.status() {
+                Some(402) if paused < self.api.billing_pause() => {
+                    paused += BILLING;
+                    BILLING
+                }
+                Some(400) if bad_requests < BAD_REQUESTS => {
+                    bad_requests += 1;
+                    AGAIN
+                }
+                Some(402) => return self.fail(error),
+                _ if error.is_retryable() => AGAIN,
+                _ => return self.fail(error),
+            };
+            tracing::debug!(%error, "asking again which samples are done");
+            self.api.runtime().sleep(delay).await;
+        }
+    }
+
+    fn ask(
+        &self,
+        hold: bool,
+        retrieved: &BTreeSet<String>,
+    ) -> impl Future<Output = Result<RetrieveFuturesResponse, Error>> + Send + use<> {
+        let request = RetrieveFuturesRequest {
+            target: self.target.clone(),
+            prev_cursor: self.cursor,
+            timeout: (!hold).then_some(0.0),
+            retrieved_request_ids: retrieved.iter().cloned().collect(),
+        };
+        let call = Call::post("retrieve_futures", "/api/v1/retrieve_futures", &request);
+        let api = self.api.clone();
+        async move {
+            let mut call = call?;
+            call.timeout = if hold { POLL_TIMEOUT } else { ACK_TIMEOUT };
+            call.retry = false;
+            api.json(call).await
+        }
+    }
+
+    fn take(&mut self, news: RetrieveFuturesResponse, reported: &BTreeSet<String>) {
+        self.acknowledged = self.acknowledged.max(self.cursor);
+        self.cursor = news.cursor;
+        let mut state = lock(&self.state);
+        state.retrieved.retain(|request_id| !reported.contains(request_id));
+        for completion in news.completions {
+            let (FutureCompletion::Finished { request_id } | FutureCompletion::Failed { request_id }) =
+                completion;
+            match state.waiting.remove(&request_id) {
+                // Who has given up meanwhile does not read it either.
+                Some(waiting) => drop(waiting.send(Ok(()))),
+                None => drop(state.done.insert(request_id)),
+            }
+        }
+    }
+
+    /// Fails all who wait, and who will.
+    fn fail(&self, error: Error) {
+        tracing::error!(%error, "samples can no longer be waited for");
+        let mut state = lock(&self.state);
+        for (_, waiting) in state.waiting.drain() {
+            let _ = waiting.send(Err(error.clone()));
+        }
+        state.failure = Some(error);
+    }
+}
+
+/// Resolves when the poller is gone.
+async fn closed(woken: &mut mpsc::UnboundedReceiver<()>) {
+    while woken.next().await.is_some() {}
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,144 @@
+//! Protobuf as the client and the service write and read it, for comparison with the official package: a JSON object a line
+//! in, one out. Bytes are base64. `tests/sdk/test_rust_wire.py` asks.
+
+use std::io::{BufRead, Write};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use prost::Message;
+use retinker::client::retry::RetryPolicy;
+use retinker::client::{Api, ApiConfig, LossConfigValue, LossFnConfig};
+use retinker::native::NativeRuntime;
+use retinker::transport::{Request, Response, Transport, TransportError, TransportErrorKind};
+use retinker::wire::proto;
+use retinker::wire::sampling::SampleResponse;
+use retinker::wire::training::{Datum, ForwardBackwardOutput};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+enum Ask {
+    /// What the client sends.
+    EncodeRequest {
+        model_id: String,
+        seq_id: u64,
+        data: Vec<Datum>,
+        loss_fn: String,
+        loss_fn_config: serde_json::Map<String, Value>,
+        forward_only: bool,
+    },
+    /// What the service reads.
+    DecodeRequest { body: String },
+    /// What the client reads.
+    DecodeForwardBackward { body: String },
+    /// What the service sends.
+    EncodeForwardBackward { output: ForwardBackwardOutput },
+    /// What the client reads.
+    DecodeSample { body: String },
+    /// The same there and back: what the service sends of what the client reads.
+    RepeatSample { body: String },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for line in std::io::stdin().lock().lines() {
+        let answer = match serde_json::from_str(&line?).map_err(anyhow::Error::from) {
+            Ok(ask) => answer(ask).await,
+            Err(error) => Err(error),
+        };
+        let answer = answer.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }));
+        writeln!(out, "{answer}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+async fn answer(ask: Ask) -> Result<Value> {
+    Ok(match ask {
+        Ask::EncodeRequest { model_id, seq_id, data, loss_fn, loss_fn_config, forward_only } => {
+            let config = config(&loss_fn_config)?;
+            let transport = Kept::default();
+            let api = Api::new(
+                ApiConfig { base_url: "http://nowhere".to_owned(), ..ApiConfig::default() },
+                Arc::new(transport.clone()),
+                Arc::new(NativeRuntime::new(tokio::runtime::Handle::current())),
+            )?
+            .with_retry(RetryPolicy::none());
+            let sent = api.forward_backward(&model_id, seq_id, &data, &loss_fn, &config, forward_only).await;
+            let body = transport.body.lock().map_err(|_| anyhow!("poisoned"))?.take();
+            match (body, sent) {
+                (Some(body), _) => json!({ "body": STANDARD.encode(body) }),
+                (None, Err(error)) => bail!("{error}"),
+                (None, Ok(_)) => bail!("nothing was sent"),
+            }
+        }
+        Ask::DecodeRequest { body } => {
+            let request: proto::ForwardBackwardRequest = decoded(&body)?;
+            let data = request.data.iter().map(Datum::from_proto).collect::<Result<Vec<_>, _>>()?;
+            let settings = request.loss_fn_config_v2.iter().map(|(name, setting)| {
+                let value = match &setting.value {
+                    Some(proto::loss_config_value::Value::Number(number)) => json!(number),
+                    Some(proto::loss_config_value::Value::Text(text)) => json!(text),
+                    None => Value::Null,
+                };
+                (name.clone(), value)
+            });
+            json!({
+                "model_id": request.model_id,
+                "seq_id": request.seq_id,
+                "data": data,
+                "loss_fn": request.loss_fn,
+                "loss_fn_config": settings.collect::<serde_json::Map<_, _>>(),
+                "forward_only": request.forward_only,
+            })
+        }
+        Ask::DecodeForwardBackward { body } => {
+            serde_json::to_value(ForwardBackwardOutput::from_proto(&decoded(&body)?)?)?
+        }
+        Ask::EncodeForwardBackward { output } => {
+            json!({ "body": STANDARD.encode(output.to_proto().encode_to_vec()) })
+        }
+        Ask::DecodeSample { body } => serde_json::to_value(SampleResponse::from_proto(&decoded(&body)?)?)?,
+        Ask::RepeatSample { body } => {
+            let response = SampleResponse::from_proto(&decoded(&body)?)?;
+            json!({ "body": STANDARD.encode(response.to_proto().encode_to_vec()) })
+        }
+    })
+}
+
+fn decoded<M: Message + Default>(body: &str) -> Result<M> {
+    M::decode(&*STANDARD.decode(body)?).context("it is not such a message")
+}
+
+fn config(members: &serde_json::Map<String, Value>) -> Result<LossFnConfig> {
+    let setting = |(name, value): (&String, &Value)| {
+        let value = match value {
+            Value::String(text) => LossConfigValue::Text(text.clone()),
+            other => LossConfigValue::Number(other.as_f64().context("a setting is neither number nor text")?),
+        };
+        Ok((name.clone(), value))
+    };
+    members.iter().map(setting).collect()
+}
+
+/// Keeps what is sent, and answers nothing.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    body: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Transport for Kept {
+    fn send(&self, request: Request) -> BoxFuture<'static, Result<Response, TransportError>> {
+        if let Ok(mut body) = self.body.lock() {
+            *body = Some(request.body.to_vec());
+        }
+        let refused = TransportError::new(TransportErrorKind::Connect, "nobody is there");
+        std::future::ready(Err(refused)).boxed()
+    }
+}
