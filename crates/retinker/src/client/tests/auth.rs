@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
+use crate::client::testing::test;
 use crate::runtime::Runtime;
 
 /// A token that lives so many seconds from now.

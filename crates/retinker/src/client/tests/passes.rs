@@ -4,6 +4,7 @@ use std::io::Read;
 
 use super::*;
 use crate::client::CustomLoss;
+use crate::client::testing::test;
 
 /// A batch of three requests.
 fn three() -> Vec<Datum> {
