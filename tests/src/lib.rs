@@ -4,3 +4,4 @@ pub mod http;
 pub mod random;
 pub mod schedule;
 pub mod service;
+pub mod weather;
