@@ -146,7 +146,7 @@ async fn what_is_sparse_means_the_same_and_what_is_not_text_is_refused_in_its_tu
         client.forward(&[datum(targets.clone(), weights.clone())], "cross_entropy", &none()).await.unwrap();
     let listed = datum(targets.to_sparse(), weights.to_sparse());
     assert!(listed.loss_fn_inputs.values().all(|tensor| tensor.sparse.is_some()));
-    let sparse = client.forward(&[listed.clone()], "cross_entropy", &none()).await.unwrap();
+    let sparse = client.forward(std::slice::from_ref(&listed), "cross_entropy", &none()).await.unwrap();
     assert_eq!(sparse.metrics, dense.metrics);
 
     let image =

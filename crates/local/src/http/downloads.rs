@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HOST, LOCATION};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, EXPIRES, HOST, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use retinker_wire::path::TinkerPath;
 use retinker_wire::run::CheckpointType;
 use retinker_wire::weights::ExternalWeightsUrls;
 use tokio::sync::mpsc;
-use tokio_util::io::ReaderStream;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
 
 use super::body::Path;
 use super::{ApiError, Shared};
@@ -81,10 +82,11 @@ fn http_date(millis: i64) -> String {
     time(millis).0.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// One file, or all of them in an archive.
+/// One file, in parts if the client wants to go on with one that broke off, or all of them in an archive.
 pub(crate) async fn file(
     State(core): Shared,
     Path((secret, name)): Path<(String, String)>,
+    request: Request,
 ) -> Result<Response, ApiError> {
     let files = core.downloads.files(&secret)?;
     if name == ARCHIVE {
@@ -92,12 +94,18 @@ pub(crate) async fn file(
     }
     let path = files.into_iter().find(|(known, _)| *known == name).map(|(_, path)| path);
     let path = path.ok_or_else(|| ApiError::not_found(format!("the checkpoint has no file '{name}'")))?;
-    let gone = |_: io::Error| ApiError::not_found(format!("'{name}' is gone: the checkpoint was deleted"));
-    let file = tokio::fs::File::open(&path).await.map_err(gone)?;
-    let length = file.metadata().await.map_err(gone)?.len();
-    let headers =
-        [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, length.to_string())];
-    Ok((headers, Body::from_stream(ReaderStream::new(file))).into_response())
+    match ServeFile::new(&path).oneshot(request).await {
+        Ok(answer) if answer.status() == StatusCode::NOT_FOUND => {
+            Err(ApiError::not_found(format!("'{name}' is gone: the checkpoint was deleted")))
+        }
+        Ok(answer) => {
+            let mut answer = answer.map(Body::new);
+            let binary = HeaderValue::from_static("application/octet-stream");
+            answer.headers_mut().insert(CONTENT_TYPE, binary);
+            Ok(answer)
+        }
+        Err(never) => match never {},
+    }
 }
 
 /// The files in a tar archive, made while it is sent.

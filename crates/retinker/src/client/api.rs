@@ -497,6 +497,21 @@ impl Api {
         self.json(Call::get(operation, path)).await
     }
 
+    /// Where an archive of a checkpoint's files can be had for a while. The address is a secret.
+    pub async fn checkpoint_archive_address(
+        &self,
+        run_id: &str,
+        checkpoint_id: &str,
+    ) -> Result<Secret, Error> {
+        let operation = format!("archive of {checkpoint_id} of run {run_id}");
+        let path = format!("{}/archive", checkpoint(&operation, run_id, checkpoint_id)?);
+        let answer = self.caller.redirection(&Call::get(operation, path), &self.retry).await?;
+        match answer.header("location").filter(|_| (300..400).contains(&answer.status)) {
+            Some(address) => Ok(Secret::new(address)),
+            None => Err(answer.refusal("archive", None)),
+        }
+    }
+
     /// Copies a checkpoint into a run of its own, which cannot be trained. The token of weights that are not the
     /// caller's, if there is one, is sent as a header and appears nowhere else.
     pub async fn copy_weights(

@@ -155,6 +155,20 @@ pub(crate) struct Caller {
 impl Caller {
     /// Sends until success, or until the policy says stop; then the last attempt's error is the call's.
     pub(crate) async fn call(&self, call: &Call, policy: &RetryPolicy) -> Result<Answer, Error> {
+        self.until(call, policy, Answer::is_success).await
+    }
+
+    /// The same where success is to be sent elsewhere.
+    pub(crate) async fn redirection(&self, call: &Call, policy: &RetryPolicy) -> Result<Answer, Error> {
+        self.until(call, policy, |answer| answer.is_success() || answer.header("location").is_some()).await
+    }
+
+    async fn until(
+        &self,
+        call: &Call,
+        policy: &RetryPolicy,
+        done: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Error> {
         let request = self.request(call);
         let start = self.runtime.monotonic();
         let mut spent = Spent::default();
@@ -162,7 +176,7 @@ impl Caller {
         loop {
             let attempt = self.attempt(call, &request).await;
             let (outcome, error) = match attempt {
-                Ok(answer) if answer.is_success() => return Ok(answer),
+                Ok(answer) if done(&answer) => return Ok(answer),
                 Ok(answer) => (self.outcome(&answer), answer.refusal(&call.operation, None)),
                 Err(error) => {
                     let outcome = match error.kind() {

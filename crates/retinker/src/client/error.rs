@@ -99,6 +99,12 @@ impl Error {
         Self::new(operation, ErrorKind::Config { message: message.into() })
     }
 
+    /// A file of this machine that cannot be made, written or moved.
+    #[cfg(all(feature = "native", not(target_arch = "wasm32")))]
+    pub(crate) fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::config(path.display().to_string(), format!("it cannot be written: {error}"))
+    }
+
     pub(crate) fn transport(operation: impl Into<String>, error: &TransportError) -> Self {
         let message = error.message.clone();
         Self::new(

@@ -6,6 +6,7 @@ mod budget;
 mod call;
 mod console_url;
 mod dispatch;
+mod download;
 mod encode;
 mod error;
 mod handle;
@@ -28,6 +29,7 @@ pub mod waiting;
 
 pub use api::{Api, ApiConfig, SDK_VERSION};
 pub use auth::CredentialSource;
+pub use download::Download;
 pub use encode::{LossConfigValue, LossFnConfig};
 pub use error::{Error, ErrorKind};
 pub use pending::{FutureResult, Pending, PendingEvent};

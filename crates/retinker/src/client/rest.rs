@@ -192,6 +192,12 @@ impl RestClient {
         self.api.external_weights_urls(&path.training_run_id, &path.checkpoint_id()).await
     }
 
+    /// Where an archive of a checkpoint's files can be had for a while. The address is a secret.
+    pub async fn checkpoint_archive_address(&self, path: &str) -> Result<Secret, Error> {
+        let path = parsed(path)?;
+        self.api.checkpoint_archive_address(&path.training_run_id, &path.checkpoint_id()).await
+    }
+
     /// Copies a checkpoint into a run of its own, in a project if one is named; that run cannot be trained. Gives the copy's path. The copy
     /// lives for `ttl_seconds`; `None` = for ever.
     pub async fn copy_weights(

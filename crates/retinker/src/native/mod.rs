@@ -1,9 +1,11 @@
 //! The native leaves: the only place where reqwest, tokio and the system's clocks may be used.
 
 mod credentials;
+mod download;
 mod runtime;
 mod transport;
 
 pub use credentials::{DEFAULT_BASE_URL, resolve};
+pub use download::{Progress, download_archive, download_external_weights};
 pub use runtime::NativeRuntime;
 pub use transport::NativeTransport;

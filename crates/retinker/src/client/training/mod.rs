@@ -45,7 +45,7 @@ use order::{Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled,
 ///   to the next operation, and the client goes on. Operations called before the refusal was delivered to its
 ///   caller were meant to follow the refused one: they are not sent, and say so.
 /// - **Undecided** (broken off, timed out, 5xx): the order is lost and the client is *poisoned*. Every later call
-///   fails with [`ErrorKind::Poisoned`], which has the cause.
+///   fails with [`ErrorKind::Poisoned`](super::ErrorKind::Poisoned), which has the cause.
 ///
 /// A result that fails after its operation was accepted fails that call and no other.
 #[derive(Clone)]
@@ -333,7 +333,7 @@ impl TrainingClient {
     /// resolves to what somebody else needs to go on. This client, and its clones, take no operation afterwards.
     ///
     /// # Errors
-    /// [`ErrorKind::Poisoned`] if the order is lost: there is nothing to go on with.
+    /// [`ErrorKind::Poisoned`](super::ErrorKind::Poisoned) if the order is lost: there is nothing to go on with.
     pub async fn hand_over(&self) -> Result<Attachment, Error> {
         let operation = format!("hand_over of run {}", self.inner.model_id);
         self.inner.order.lock().closed = true;
