@@ -1,6 +1,7 @@
 //! What the cross-crate programs share: a service process that can be killed, a connection to it, and a training schedule.
 
 pub mod http;
+pub mod process;
 pub mod random;
 pub mod schedule;
 pub mod service;

@@ -1,30 +1,50 @@
 //! `cargo xtask bench`: measurements, apart from the tests.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Result, bail};
 
 use crate::shell::{cargo, command, run, target_dir};
-use crate::up;
+use crate::{python, up};
 
 /// Debian's python3-torch is a package of the system's own Python.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Measures the embedded service with 100,000 runs, and its training beside PyTorch's; the report is docs/bench.md.
+/// Measures the embedded service with 100,000 runs, and its training beside PyTorch's (docs/bench.md); or the client beside
+/// the official Python SDK's (docs/bench-client.md).
 pub fn run_bench(args: &[String]) -> Result<()> {
-    let rest = match args.split_first() {
-        Some((what, rest)) if what == "local" => rest,
-        Some((other, _)) => bail!("there is no benchmark '{other}': use `cargo xtask bench local`"),
-        None => bail!("say what to measure: `cargo xtask bench local`"),
-    };
+    match args.split_first() {
+        Some((what, rest)) if what == "local" => local(rest),
+        Some((what, [])) if what == "client" => client(),
+        Some((what, _)) if what == "client" => bail!("`cargo xtask bench client` takes no options"),
+        Some((other, _)) => {
+            bail!(
+                "there is no benchmark '{other}': use `cargo xtask bench local` or `cargo xtask bench client`"
+            )
+        }
+        None => bail!("say what to measure: `cargo xtask bench local` or `cargo xtask bench client`"),
+    }
+}
+
+fn local(options: &[String]) -> Result<()> {
     let python = std::env::var("RETINKER_TORCH_PYTHON").unwrap_or_else(|_| PYTHON.to_owned());
-    if !rest.iter().any(|option| option == "--only=calls") {
+    if !options.iter().any(|option| option == "--only=calls") {
         check_torch(&python)?;
     }
-    let binary = up::binary()?;
-    run(cargo().args(["build", "--release", "--package", "retinker-tests", "--bin", "bench_local"]))?;
-    let bench = target_dir().join("release").join(format!("bench_local{}", std::env::consts::EXE_SUFFIX));
-    run(command(bench).args(rest).env("RETINKER_BIN", binary).env("RETINKER_TORCH_PYTHON", python))
+    let bench = built("bench_local")?;
+    run(command(bench).args(options).env("RETINKER_BIN", up::binary()?).env("RETINKER_TORCH_PYTHON", python))
+}
+
+fn client() -> Result<()> {
+    let python = python::sdk()?;
+    let bench = built("bench_client")?;
+    run(command(bench).env("RETINKER_BIN", up::binary()?).env("RETINKER_SDK_PYTHON", python))
+}
+
+fn built(bench: &str) -> Result<PathBuf> {
+    run(cargo().args(["build", "--release", "--package", "retinker-tests", "--bin", bench]))?;
+    Ok(target_dir().join("release").join(format!("{bench}{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// What cannot work is said at once, before minutes of building.

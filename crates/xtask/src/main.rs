@@ -26,6 +26,7 @@ Usage: cargo xtask <command>
   soak [--kills N]
                kills, cut-off restores, network faults, fuzzing; writes docs/soak.md
   bench local  measure the embedded service; writes docs/bench.md
+  bench client measure the client beside the official Python SDK; writes docs/bench-client.md
   reference [--write]
                compute losses, gradients and steps in JAX and compare them with the fixtures, or record
                them; then have peft load a checkpoint of the service

@@ -3,6 +3,7 @@
 mod auth;
 mod passes;
 mod sampling;
+mod servers;
 
 use std::sync::Arc;
 use std::time::Duration;

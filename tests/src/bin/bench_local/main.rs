@@ -3,7 +3,6 @@
 
 mod calls;
 mod memory;
-mod process;
 mod report;
 mod stored;
 mod torch;

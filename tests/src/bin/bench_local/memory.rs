@@ -5,8 +5,8 @@ use retinker::client::{LossFnConfig, ServiceClient};
 use retinker::wire::training::AdamParams;
 use retinker_tests::service::ServiceProcess;
 
-use crate::process;
 use crate::training::{self, LOADS};
+use retinker_tests::process;
 
 /// Runs, each trained for a step and then left alone.
 pub(crate) const RUNS: u64 = 200;

@@ -9,7 +9,7 @@ use retinker::wire::UserMetadata;
 use retinker_tests::schedule;
 use retinker_tests::service::ServiceProcess;
 
-use crate::process;
+use retinker_tests::process;
 
 /// Runs in the data directory.
 pub(crate) const RUNS: u64 = 100_000;

@@ -12,8 +12,8 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::process;
 use crate::training::{Load, Speed};
+use retinker_tests::process;
 
 const SCRIPT: &str = "tests/bench/torch_baseline.py";
 

@@ -11,8 +11,8 @@ use retinker::wire::training::{AdamParams, Datum};
 use retinker_nn as nn;
 use retinker_tests::service::ServiceProcess;
 
-use crate::process;
 use crate::torch::{About, Torch};
+use retinker_tests::process;
 
 /// What trains.
 pub(crate) const MODEL: &str = "retinker/tiny-llama-1m";

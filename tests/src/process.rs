@@ -3,14 +3,23 @@
 use std::time::Duration;
 
 /// Memory that a process has in use, in bytes.
-pub(crate) fn resident(id: u32) -> Option<u64> {
+pub fn resident(id: u32) -> Option<u64> {
+    memory(id, "VmRSS:")
+}
+
+/// The most memory that a process ever had in use, in bytes.
+pub fn peak(id: u32) -> Option<u64> {
+    memory(id, "VmHWM:")
+}
+
+fn memory(id: u32, member: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(member))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
 }
 
 /// Processor time that a process has used, on all cores.
-pub(crate) fn cpu_time(id: u32) -> Option<Duration> {
+pub fn cpu_time(id: u32) -> Option<Duration> {
     /// Linux counts it in hundredths of a second for programs.
     const TICKS: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;

@@ -1,0 +1,203 @@
+//! What other servers were seen to answer (SkyRL, TuFT), one exchange for each endpoint and status: all of it is read, or
+//! reported with its status and the server's words. `servers.json` was recorded with their Tinker servers on a CPU.
+
+use std::collections::BTreeMap;
+
+use retinker_wire::model::{CreateModelResult, LoadWeightsResult};
+use retinker_wire::path::TinkerPath;
+use retinker_wire::training::OptimStepResult;
+use retinker_wire::weights::{SaveWeightsForSamplerResult, SaveWeightsResult};
+use serde::Deserialize;
+
+use super::*;
+use crate::client::FutureResult;
+use crate::client::retry::RetryPolicy;
+use crate::client::testing::test;
+
+#[derive(Debug, Deserialize)]
+struct Exchange {
+    server: String,
+    method: String,
+    path: String,
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    status: u16,
+    #[serde(default)]
+    location: Option<String>,
+    body: Value,
+}
+
+impl Exchange {
+    fn all() -> Vec<Self> {
+        serde_json::from_str(include_str!("servers.json")).unwrap()
+    }
+
+    /// The path with its ids replaced, and the ids.
+    fn endpoint(&self) -> (String, Vec<&str>) {
+        let mut ids = Vec::new();
+        let parts = self.path.trim_start_matches("/api/v1/").split('/').collect::<Vec<_>>();
+        let mut named = Vec::new();
+        for (i, part) in parts.iter().enumerate() {
+            let before = i.checked_sub(1).map(|i| parts[i]);
+            if matches!(before, Some("training_runs" | "sessions" | "samplers")) && *part != "search" {
+                ids.push(*part);
+                named.push("ID");
+            } else {
+                named.push(part);
+            }
+        }
+        (named.join("/"), ids)
+    }
+
+    fn reply(&self) -> FakeReply {
+        let text = match &self.body {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let reply = FakeReply::json(self.status, text);
+        match &self.location {
+            Some(location) => reply.header("location", location),
+            None => reply,
+        }
+    }
+}
+
+/// Does what the exchange was part of; what came of it, for people. `None` for what the client has no call for.
+async fn replay(api: &Api, exchange: &Exchange) -> Option<Result<String, Error>> {
+    fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> Option<Result<String, Error>> {
+        Some(result.map(|value| format!("{value:?}")))
+    }
+    async fn result<T: FutureResult + std::fmt::Debug>(api: &Api) -> Option<Result<String, Error>> {
+        told(api.retrieve_future::<T>("r").await)
+    }
+    let (endpoint, ids) = exchange.endpoint();
+    let id = ids.first().copied().unwrap_or("r");
+    let numbered = |kind: &str| json!({"model_id": "m", "seq_id": 1, "path": "a", "type": kind});
+    let read = |value: Value| value;
+    match (exchange.method.as_str(), endpoint.as_str()) {
+        ("POST", "client/config") => told(api.client_config().await),
+        ("POST", "client/dynamic_config") => told(api.dynamic_config().await),
+        ("GET", "get_server_capabilities") => told(api.capabilities().await),
+        ("POST", "create_session") => {
+            told(api.create_session(&serde_json::from_value(json!({"sdk_version": "x"})).unwrap()).await)
+        }
+        ("POST", "session_heartbeat") => told(api.session_heartbeat("s").await),
+        ("POST", "sessions/ID/finish") => told(api.finish_session(id, FinishReason::Success, None).await),
+        ("POST", "sessions/search") => told(api.search_sessions(&Default::default()).await),
+        ("GET", "sessions") => told(api.list_sessions(20, 0).await),
+        ("GET", "sessions/ID") => told(api.get_session(id).await),
+        ("POST", "create_model") => {
+            let request = json!({"session_id": "s", "base_model": "m"});
+            told(api.create_model(&serde_json::from_value(request).unwrap()).await)
+        }
+        ("POST", "get_info") => told(api.get_info("m").await),
+        ("POST", "forward_backward") => {
+            told(api.forward_backward("m", 1, &[datum()], "cross_entropy", &none(), false).await)
+        }
+        ("POST", "optim_step") => {
+            told(api.optim_step(&serde_json::from_value(read(numbered("optim_step"))).unwrap()).await)
+        }
+        ("POST", "save_weights") => {
+            told(api.save_weights(&serde_json::from_value(numbered("save_weights")).unwrap()).await)
+        }
+        ("POST", "save_weights_for_sampler") => {
+            told(api.save_weights_for_sampler(&serde_json::from_value(numbered("x")).unwrap()).await)
+        }
+        ("POST", "load_weights") => {
+            told(api.load_weights(&serde_json::from_value(numbered("load_weights")).unwrap()).await)
+        }
+        ("POST", "weights_info") => told(api.weights_info("tinker://m/weights/a").await),
+        ("POST", "create_sampling_session") => {
+            let request = json!({"session_id": "s", "sampling_session_seq_id": 0, "base_model": "m"});
+            told(api.create_sampling_session(&serde_json::from_value(request).unwrap()).await)
+        }
+        ("GET", "samplers/ID") => told(api.get_sampler(id).await),
+        ("POST", "retrieve_future") => match exchange.kind.as_deref() {
+            Some("CreateModel") => result::<CreateModelResult>(api).await,
+            Some("LoadWeights") => result::<LoadWeightsResult>(api).await,
+            Some("SaveWeights") => result::<SaveWeightsResult>(api).await,
+            Some("SaveWeightsForSampler") => result::<SaveWeightsForSamplerResult>(api).await,
+            Some("ForwardBackward" | "Forward") => result::<ForwardBackwardOutput>(api).await,
+            _ => result::<OptimStepResult>(api).await,
+        },
+        ("GET", "training_runs") => told(api.training_runs(20, 0).await),
+        ("GET", "training_runs/ID") => told(api.training_run(id).await),
+        ("GET", "training_runs/ID/checkpoints") => told(api.run_checkpoints(id).await),
+        ("GET", "checkpoints") => told(api.user_checkpoints(100, 0).await),
+        (method, of_checkpoint) => {
+            let rest = of_checkpoint.strip_prefix("training_runs/ID/checkpoints/")?;
+            let (kind, name) = rest.split_once('/')?;
+            if !matches!(kind, "weights" | "sampler_weights") {
+                return None;
+            }
+            let (name, what) = name.split_once('/').unwrap_or((name, ""));
+            let checkpoint = format!("{kind}/{name}");
+            match (method, what) {
+                ("DELETE", "") => told(api.delete_checkpoint(id, &checkpoint).await),
+                ("POST", "publish") => told(api.set_checkpoint_public(id, &checkpoint, true).await),
+                ("DELETE", "publish") => told(api.set_checkpoint_public(id, &checkpoint, false).await),
+                ("PUT", "ttl") => told(api.set_checkpoint_ttl(id, &checkpoint, Some(60)).await),
+                ("GET", "archive") => told(api.checkpoint_archive_address(id, &checkpoint).await),
+                _ => None,
+            }
+        }
+    }
+}
+
+#[test]
+fn everything_is_read_or_reported_with_the_servers_words() {
+    let mut done = BTreeMap::<String, u32>::new();
+    for exchange in Exchange::all() {
+        let case = format!("{} {} {} {}", exchange.server, exchange.method, exchange.path, exchange.status);
+        let runtime = ManualRuntime::new();
+        let reply = exchange.reply();
+        let transport = FakeTransport::new(&runtime, move |_| reply.clone());
+        let api = api(&runtime, &transport).with_retry(RetryPolicy::none());
+        let Some(result) = runtime.block_on(replay(&api, &exchange)) else { continue };
+        *done.entry(exchange.server.clone()).or_default() += 1;
+        // An older server has no settings that change: that is no error.
+        let fine = exchange.status < 400 || exchange.path.ends_with("dynamic_config");
+        match result {
+            Ok(_) => assert!(fine, "{case}"),
+            Err(error) => {
+                assert!(!fine, "{case}: {error}");
+                assert_eq!(error.status(), Some(exchange.status), "{case}: {error}");
+                let detail = exchange.body.get("detail").and_then(Value::as_str).unwrap_or_default();
+                // Control characters, such as colours, do not reach those who read errors.
+                let told = detail.split(char::is_control).next().unwrap_or_default().trim();
+                let told = told.chars().take(40).collect::<String>();
+                assert!(error.to_string().contains(&told) || exchange.status == 410, "{case}: {error}");
+            }
+        }
+    }
+    assert!(done["skyrl"] > 25 && done["tuft"] > 25, "{done:?}");
+}
+
+#[test]
+fn what_a_server_does_not_have_is_told_apart_from_what_is_not_there() {
+    for exchange in Exchange::all() {
+        let (endpoint, _) = exchange.endpoint();
+        let runtime = ManualRuntime::new();
+        let reply = exchange.reply();
+        let transport = FakeTransport::new(&runtime, move |_| reply.clone());
+        let api = api(&runtime, &transport).with_retry(RetryPolicy::none());
+        let unsupported = match (exchange.server.as_str(), endpoint.as_str()) {
+            ("skyrl", "checkpoints" | "sessions" | "sessions/search" | "sessions/ID/finish") => true,
+            ("tuft", "sessions/search" | "sessions/ID/finish") => true,
+            _ if exchange.status == 405 => true,
+            _ if exchange.status == 422 => false,
+            _ => continue,
+        };
+        if let Some(Err(error)) = runtime.block_on(replay(&api, &exchange)) {
+            assert_eq!(error.is_unsupported(), unsupported, "{} {}: {error}", exchange.server, exchange.path);
+        }
+    }
+}
+
+#[test]
+fn the_path_of_a_sampler_checkpoint_without_its_kind_is_reported_with_the_path() {
+    // SkyRL answers tinker://RUN/NAME, which no call takes.
+    let path: Result<TinkerPath, _> = "tinker://model_95a73b36/samp5".parse();
+    assert!(path.unwrap_err().to_string().contains("tinker://model_95a73b36/samp5"));
+}

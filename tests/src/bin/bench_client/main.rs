@@ -1,0 +1,76 @@
+//! Measures the client beside the official Python SDK's: many samples at once, and the encoding of a large batch. Each side
+//! runs in a process of its own against the same service. Writes `docs/bench-client.md`; the last line on standard output is
+//! one JSON object.
+
+mod encode;
+mod report;
+mod samples;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use retinker_tests::service::ServiceProcess;
+use serde::de::DeserializeOwned;
+use tokio::process::Command;
+
+use report::Report;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => compare().await,
+        // The sides that are measured.
+        ["samples", base_url] => print(&samples::here(base_url).await?),
+        ["encode"] => print(&encode::here().await?),
+        ["encode-memory"] => print(&encode::memory().await?),
+        other => bail!("{other:?} is no option of this benchmark; it takes none"),
+    }
+}
+
+async fn compare() -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let service = ServiceProcess::start(data.path()).await?;
+    eprintln!("samples, Rust");
+    let mut own = program("samples");
+    own.arg(&service.base_url);
+    let rust = answer(own).await?;
+    eprintln!("samples, Python");
+    let python_samples = answer(samples::python(&service.base_url)?).await?;
+    eprintln!("encoding, Rust");
+    let encoded = answer(program("encode")).await?;
+    let memory = answer(program("encode-memory")).await?;
+    eprintln!("encoding, Python");
+    let python_encoded = answer(encode::python()?).await?;
+    Report { rust, python_samples, encoded, memory, python_encoded }.write(Path::new("docs/bench-client.md"))
+}
+
+/// This program again, in another of its parts.
+fn program(part: &str) -> Command {
+    let mut program = Command::new(std::env::current_exe().unwrap_or_default());
+    program.arg(part);
+    program
+}
+
+/// The official SDK's side.
+fn python(what: &str) -> Result<Command> {
+    let python = std::env::var_os("RETINKER_SDK_PYTHON")
+        .context("RETINKER_SDK_PYTHON is not set: use `cargo xtask`")?;
+    let mut command = Command::new(python);
+    command.args(["-B", "tests/bench/client_python.py", what]).env("TINKER_TELEMETRY", "0");
+    Ok(command)
+}
+
+async fn answer<T: DeserializeOwned>(mut command: Command) -> Result<T> {
+    let output = command.stderr(Stdio::inherit()).output().await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().last().unwrap_or_default();
+    serde_json::from_str(line)
+        .with_context(|| format!("a side of the comparison failed ({}): {line}", output.status))
+}
+
+fn print(value: &impl serde::Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
