@@ -59,20 +59,27 @@ impl Transport for Nowhere {
     }
 }
 
-fn batch() -> Vec<Datum> {
+/// What a program has before there is a batch: tokens, targets and weights of each sequence.
+type Sequence = (Vec<i32>, Vec<i64>, Vec<f32>);
+
+fn sequences() -> Vec<Sequence> {
     let (tokens, targets): (Vec<i32>, Vec<i64>) = (0..LENGTH).map(|i| (i as i32, i as i64)).unzip();
     let weights = vec![1.0; LENGTH];
-    let datum = |_| Datum::cross_entropy(tokens.clone(), targets.clone(), weights.clone());
-    (0..SEQUENCES).map(datum).collect()
+    (0..SEQUENCES).map(|_| (tokens.clone(), targets.clone(), weights.clone())).collect()
+}
+
+fn batch(sequences: Vec<Sequence>) -> Vec<Datum> {
+    let made = |(tokens, targets, weights)| Datum::cross_entropy(tokens, targets, weights);
+    sequences.into_iter().map(made).collect()
 }
 
 /// This side.
 pub(crate) async fn here() -> Result<Encoded> {
     let mut best = f64::INFINITY;
     for _ in 0..ROUNDS.0 {
-        let client = client()?;
+        let (client, sequences) = (client()?, sequences());
         let begin = Instant::now();
-        let data = batch();
+        let data = batch(sequences);
         let pending = client.forward_backward(&data, "cross_entropy", &LossFnConfig::new());
         best = best.min(begin.elapsed().as_secs_f64());
         ensure!(pending.await.is_err(), "it was sent nowhere, and answered");
@@ -85,7 +92,7 @@ pub(crate) async fn memory() -> Result<Memory> {
     let client = client()?;
     let id = std::process::id();
     let before = process::resident(id).context("the memory of this process is not known")?;
-    let data = batch();
+    let data = batch(sequences());
     let pending = client.forward_backward(&data, "cross_entropy", &LossFnConfig::new());
     let peak = process::peak(id).context("the memory of this process is not known")?;
     drop(pending);
