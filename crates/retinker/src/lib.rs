@@ -5,6 +5,8 @@
 //! [`Store`](recovery::journal::Store) that keeps the recovery journal. The same text compiles natively (feature
 //! `native`: reqwest and tokio, in [`native`] only) and to `wasm32-unknown-unknown` (fetch, in `web` only).
 
+#![deny(missing_docs)]
+
 pub mod client;
 pub mod host;
 #[cfg(all(feature = "native", not(target_arch = "wasm32")))]

@@ -4,6 +4,8 @@
 //! item says otherwise. Responses decode leniently: unknown members are ignored, unknown enum values are kept as
 //! they came, and a member that some servers omit has a default.
 
+#![deny(missing_docs)]
+
 pub mod account;
 pub mod capabilities;
 pub mod future;
