@@ -109,6 +109,11 @@ def test_what_cannot_be_read_is_not_waited_for(wire, session):
     def mislabelled(seq):
         return wire.pass_of(protobuf_pass(model, seq, BATCH), **{"Content-Type": "text/plain"})
 
+    def of_another_form(seq):
+        return wire.http.post(
+            "forward", content=protobuf_pass(model, seq, BATCH), headers={"Content-Type": PROTOBUF}
+        )
+
     def unlabelled(seq):
         return wire.pass_of(b'{"model_id": "%s", "seq_id": %d}' % (model.encode(), seq), **{"Content-Type": ""})
 
@@ -128,6 +133,7 @@ def test_what_cannot_be_read_is_not_waited_for(wire, session):
     for spoiled, statuses in [
         (cut, {400, 422}),
         (mislabelled, {415}),
+        (of_another_form, {415}),
         (unlabelled, {415}),
         (encoded, {415}),
         (huge, {413}),

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use retinker::client::{
-    Api, Download, SaveExternalOptions, SaveOptions, Secret, ServiceClient, TrainingOptions,
+    Api, Download, SaveExternalOptions, SaveOptions, Secret, ServiceClient, TrainingClient, TrainingOptions,
 };
 use retinker::native::{Progress, download_archive, download_external_weights};
 use retinker::wire::model::LoraConfig;
@@ -21,6 +21,11 @@ async fn service() -> (tempfile::TempDir, LocalService, ServiceClient) {
     (dir, service, ServiceClient::new(api))
 }
 
+async fn run(owner: &ServiceClient) -> TrainingClient {
+    let lora = LoraConfig { rank: 4, ..LoraConfig::default() };
+    owner.create_lora_training_client(MODEL, lora, TrainingOptions::default()).await.unwrap()
+}
+
 fn hidden(directory: &Path) -> usize {
     let entries = std::fs::read_dir(directory).unwrap();
     entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count()
@@ -29,14 +34,7 @@ fn hidden(directory: &Path) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn external_weights_are_gone_on_with_and_checked() {
     let (dir, service, owner) = service().await;
-    let run = owner
-        .create_lora_training_client(
-            MODEL,
-            LoraConfig { rank: 4, ..LoraConfig::default() },
-            TrainingOptions::default(),
-        )
-        .await
-        .unwrap();
+    let run = run(&owner).await;
     let path = run.save_weights_external("out", SaveExternalOptions::default()).await.unwrap().path;
     let rest = owner.create_rest_client();
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
@@ -73,14 +71,7 @@ async fn external_weights_are_gone_on_with_and_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_becomes_a_directory_or_nothing() {
     let (dir, service, owner) = service().await;
-    let run = owner
-        .create_lora_training_client(
-            MODEL,
-            LoraConfig { rank: 4, ..LoraConfig::default() },
-            TrainingOptions::default(),
-        )
-        .await
-        .unwrap();
+    let run = run(&owner).await;
     let path = run.save_state("a", SaveOptions::default()).await.unwrap().path;
     let rest = owner.create_rest_client();
     let target = dir.path().join("unpacked");

@@ -16,6 +16,7 @@
 //! ```
 
 mod backlog;
+mod beside;
 mod changes;
 mod checkpoint;
 mod config;

@@ -271,3 +271,26 @@ async fn a_full_queue_turns_requests_away_but_for_those_that_others_wait_for() {
     assert_eq!(other.train(0).await, expected[0]);
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_alone_is_read_however_far_it_unpacks() {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    let dir = tempfile::tempdir().unwrap();
+    let config = LocalConfig { queue_limit: 20_000, ..LocalConfig::new(dir.path()) };
+    let service = LocalService::start(config).await.unwrap();
+    let client = Client::new(service.base_url());
+    let body = format!(r#"{{"tags": [], "sdk_version": "x"{}}}"#, " ".repeat(3 << 20));
+    let packed = compress_to_vec(body.as_bytes(), CompressionLevel::Fastest);
+    let response = client
+        .http
+        .post(client.url("create_session"))
+        .header("content-type", "application/json")
+        .header("content-encoding", "zstd")
+        .body(packed)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    service.stop().await;
+}

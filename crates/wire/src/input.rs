@@ -110,8 +110,11 @@ impl ModelInputChunk {
         }
     }
 
-    /// The protobuf form; an asset pointer has none.
-    pub fn to_proto(&self) -> Option<proto::Chunk> {
+    /// The protobuf form.
+    ///
+    /// # Errors
+    /// An asset pointer has none.
+    pub fn to_proto(&self) -> Result<proto::Chunk, DatumError> {
         use proto::chunk::Chunk;
         let chunk = match self {
             Self::EncodedText { tokens } => {
@@ -122,10 +125,10 @@ impl ModelInputChunk {
                 format: format.as_str().to_owned(),
                 expected_tokens: expected_tokens.map(|tokens| i32::try_from(tokens).unwrap_or(i32::MAX)),
             }),
-            Self::ImageAssetPointer { .. } => return None,
+            Self::ImageAssetPointer { .. } => return Err(DatumError::Unsupported(self.kind())),
             Self::Dmel { dmel } => Chunk::Dmel(proto::DmelChunk { dmel: dmel.clone() }),
         };
-        Some(proto::Chunk { chunk: Some(chunk) })
+        Ok(proto::Chunk { chunk: Some(chunk) })
     }
 
     /// Reads the protobuf form.

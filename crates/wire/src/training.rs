@@ -46,8 +46,7 @@ pub struct ProvenanceSpan {
 }
 
 impl ProvenanceSpan {
-    /// The protobuf form.
-    pub fn to_proto(&self) -> proto::ProvenanceSpan {
+    fn to_proto(&self) -> proto::ProvenanceSpan {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let run = proto::SpanOfTokens {
             sequence_id: self.sequence_id.clone(),
@@ -107,22 +106,33 @@ impl Datum {
         Ok(self)
     }
 
+    /// The spans of its provenance in their protobuf form: those of the input, and those of the loss's rows.
+    pub fn spans_to_proto(&self) -> [Vec<proto::ProvenanceSpan>; 2] {
+        let spans = |of: fn(&Provenance) -> &[ProvenanceSpan]| {
+            self.provenance.iter().flat_map(of).map(ProvenanceSpan::to_proto).collect()
+        };
+        [
+            spans(|provenance| &provenance.model_input_spans),
+            spans(|provenance| &provenance.loss_fn_input_spans),
+        ]
+    }
+
     /// The protobuf form.
     ///
     /// # Errors
     /// If the input has a piece that the form has no place for.
     pub fn to_proto(&self) -> Result<proto::Datum, DatumError> {
-        let chunks = self.model_input.chunks.iter();
-        let model_input =
-            chunks.map(|chunk| chunk.to_proto().ok_or(DatumError::Unsupported(chunk.kind()))).collect();
-        let spans = |of: fn(&Provenance) -> &[ProvenanceSpan]| {
-            self.provenance.iter().flat_map(of).map(ProvenanceSpan::to_proto).collect()
-        };
+        let [model_input_spans, loss_fn_input_spans] = self.spans_to_proto();
         Ok(proto::Datum {
-            model_input: Result::from_iter::<Vec<_>>(model_input)?,
+            model_input: self
+                .model_input
+                .chunks
+                .iter()
+                .map(ModelInputChunk::to_proto)
+                .collect::<Result<_, _>>()?,
             loss_fn_inputs: self.loss_fn_inputs.iter().map(|(k, v)| (k.clone(), v.to_proto())).collect(),
-            model_input_spans: spans(|provenance| &provenance.model_input_spans),
-            loss_fn_input_spans: spans(|provenance| &provenance.loss_fn_input_spans),
+            model_input_spans,
+            loss_fn_input_spans,
         })
     }
 

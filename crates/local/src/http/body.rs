@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::BODY_LIMIT;
 use super::error::ApiError;
 use super::{salvage, words};
+use crate::beside::beside;
 use crate::core::Core;
 use crate::index::Page;
 use crate::intake::Held;
@@ -27,11 +28,8 @@ pub(crate) struct Body {
     pub(crate) protobuf: bool,
     bytes: Bytes,
     /// Counts it among those that are being read.
-    _held: Vec<Held>,
+    _held: Held,
 }
-
-/// Bodies beyond this are read beside the runtime, which has other requests to answer meanwhile.
-const READ_AT_ONCE: usize = 128 << 10;
 
 /// The largest body of a request that brings no batch.
 const SMALL_BODY_LIMIT: usize = 32 << 20;
@@ -44,21 +42,19 @@ impl FromRequest<Arc<Core>> for Body {
         let brings_a_batch =
             parts.uri.path().rsplit('/').next().is_some_and(|name| name.starts_with("forward"));
         let limit = if brings_a_batch { BODY_LIMIT } else { SMALL_BODY_LIMIT };
-        let (mut bytes, mut held) = (Bytes::new(), Vec::new());
         let read = async {
             let received = receive(sent, limit, core.intake.open()).await?;
-            received.take(&mut bytes, &mut held)?;
-            let (protobuf, compressed) = (is_protobuf(&parts.headers)?, is_compressed(&parts.headers)?);
-            if compressed {
-                let plain = decompress(bytes.clone(), limit, core.intake.open()).await?;
-                plain.take(&mut bytes, &mut held)?;
+            let kinds = is_protobuf(&parts.headers)
+                .and_then(|protobuf| Ok((protobuf, is_compressed(&parts.headers)?)));
+            match kinds {
+                Ok((protobuf, false)) => Ok(received.into_body(protobuf)),
+                Ok((protobuf, true)) => Ok(decompress(received, limit).await?.into_body(protobuf)),
+                Err(complaint) => Err(Unread { bytes: received.bytes, complaint }),
             }
-            Ok(protobuf)
         };
-        let read: Result<bool, ApiError> = read.await;
-        match read {
-            Ok(protobuf) => Ok(Self { protobuf, bytes, _held: held }),
-            Err(complaint) => {
+        match read.await {
+            Ok(body) => Ok(body),
+            Err(Unread { bytes, complaint }) => {
                 // What is sent again needs its number.
                 if complaint.status != StatusCode::TOO_MANY_REQUESTS {
                     note_refused(core, &bytes).await;
@@ -69,25 +65,33 @@ impl FromRequest<Arc<Core>> for Body {
     }
 }
 
-/// What was read of a body, all of it unless there is a complaint.
+/// A body, and what it counts for.
 struct Read {
     bytes: Bytes,
     held: Held,
-    complaint: Option<ApiError>,
 }
 
 impl Read {
-    /// Gives what there is, and what it counts for; then the complaint.
-    fn take(self, bytes: &mut Bytes, held: &mut Vec<Held>) -> Result<(), ApiError> {
-        *bytes = self.bytes;
-        held.push(self.held);
-        self.complaint.map_or(Ok(()), Err)
+    fn into_body(self, protobuf: bool) -> Body {
+        Body { protobuf, bytes: self.bytes, _held: self.held }
+    }
+}
+
+/// What there is of a body that is not read, and why it is not.
+struct Unread {
+    bytes: Bytes,
+    complaint: ApiError,
+}
+
+impl From<ApiError> for Unread {
+    fn from(complaint: ApiError) -> Self {
+        Self { bytes: Bytes::new(), complaint }
     }
 }
 
 /// Takes a body in, up to a limit. What lies beyond is thrown away: a client that is still sending would not see the
 /// answer. Fails when the client stops half-way; it will send again.
-async fn receive(body: axum::body::Body, limit: usize, mut held: Held) -> Result<Read, ApiError> {
+async fn receive(body: axum::body::Body, limit: usize, mut held: Held) -> Result<Read, Unread> {
     let (mut bytes, mut length, mut full) = (BytesMut::new(), 0_u64, None);
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
@@ -103,7 +107,11 @@ async fn receive(body: axum::body::Body, limit: usize, mut held: Held) -> Result
     let too_large = (length > limit as u64).then(|| {
         ApiError::too_large(format!("the body has {length} bytes, the most is {limit}: send a smaller one"))
     });
-    Ok(Read { bytes: bytes.freeze(), held, complaint: too_large.or(full) })
+    let bytes = bytes.freeze();
+    match too_large.or(full) {
+        Some(complaint) => Err(Unread { bytes, complaint }),
+        None => Ok(Read { bytes, held }),
+    }
 }
 
 /// Whether a body is protobuf; otherwise it is JSON. Refuses other kinds.
@@ -132,13 +140,17 @@ fn is_compressed(headers: &HeaderMap) -> Result<bool, ApiError> {
 }
 
 /// Reads a zstd frame, up to a limit.
-async fn decompress(bytes: Bytes, limit: usize, mut held: Held) -> Result<Read, ApiError> {
+async fn decompress(frame: Read, limit: usize) -> Result<Read, Unread> {
     let read = tokio::task::spawn_blocking(move || {
+        let Read { bytes, mut held } = frame;
         let mut plain = Vec::new();
-        let complaint = unpack(&bytes, limit, &mut plain, &mut held).err();
-        Read { bytes: plain.into(), held, complaint }
+        match unpack(&bytes, limit, &mut plain, &mut held) {
+            Ok(()) => Ok(Read { bytes: plain.into(), held }),
+            Err(complaint) => Err(Unread { bytes: plain.into(), complaint }),
+        }
     });
-    read.await.map_err(|_| ApiError::internal("the body could not be decompressed".to_owned()))
+    let failed = |_| Err(ApiError::internal("the body could not be decompressed".to_owned()).into());
+    read.await.unwrap_or_else(failed)
 }
 
 fn unpack(bytes: &[u8], limit: usize, plain: &mut Vec<u8>, held: &mut Held) -> Result<(), ApiError> {
@@ -163,30 +175,23 @@ fn unpack(bytes: &[u8], limit: usize, plain: &mut Vec<u8>, held: &mut Held) -> R
 /// Notes that a request was refused, so that nobody waits for its number, if it has one.
 async fn note_refused(core: &Core, body: &Bytes) {
     let (length, body) = (body.len(), body.clone());
-    if let Ok(Some((run, seq))) = aside(length, move || Ok(salvage::turn(&body))).await {
+    if let Ok(Some((run, seq))) = beside(length as u64, move || salvage::turn(&body)).await {
         core.note_refused(&run, seq);
     }
 }
 
-/// Reads so many bytes, beside the runtime if they are many.
-async fn aside<T: Send + 'static>(
-    length: usize,
-    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    if length <= READ_AT_ONCE {
-        return read();
-    }
-    let failed = |_| ApiError::internal("the body could not be read; the log says why".to_owned());
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(failed(e)))
+/// What an endpoint that only reads JSON answers to other bodies.
+pub(crate) fn not_json() -> ApiError {
+    ApiError::unsupported_media("this endpoint reads application/json".to_owned())
 }
 
 impl Body {
     /// The body as JSON of this form.
     pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(&self) -> Result<T, ApiError> {
         if self.protobuf {
-            return Err(ApiError::unsupported_media("this endpoint reads application/json".to_owned()));
+            return Err(not_json());
         }
-        self.read(json).await
+        self.read(from_json).await
     }
 
     /// What a function makes of the body.
@@ -195,7 +200,8 @@ impl Body {
         read: impl FnOnce(&Bytes) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let bytes = self.bytes.clone();
-        aside(bytes.len(), move || read(&bytes)).await
+        let failed = |_| Err(ApiError::internal("the body could not be read; the log says why".to_owned()));
+        beside(bytes.len() as u64, move || read(&bytes)).await.unwrap_or_else(failed)
     }
 
     /// The body of a numbered request. When it cannot be read its number is noted, so that nobody waits for it.
@@ -217,7 +223,7 @@ impl Body {
 }
 
 /// Reads JSON of this form.
-pub(crate) fn json<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
+pub(crate) fn from_json<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
     // A list would be read as the members in their order, which nobody means.
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(ApiError::unprocessable("the body must be an object, not a list".to_owned()));
@@ -226,7 +232,7 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
 }
 
 /// Reads a protobuf message of this form.
-pub(crate) fn message<T: Message + Default>(bytes: &Bytes) -> Result<T, ApiError> {
+pub(crate) fn from_protobuf<T: Message + Default>(bytes: &Bytes) -> Result<T, ApiError> {
     T::decode(bytes.clone())
         .map_err(|e| ApiError::unprocessable(format!("the body is not such a protobuf message: {e}")))
 }

@@ -5,10 +5,10 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use sha2::{Digest, Sha256};
 
 use super::body::Path;
 use super::{ApiError, Shared};
+use crate::checkpoint::sha256;
 use crate::tokenizer;
 
 /// Which version of the repository it is. Without it the library takes the answer for a proxy's.
@@ -33,7 +33,7 @@ pub(crate) async fn file(
     };
     let mut answer = ([(CONTENT_TYPE, "application/json")], text.clone()).into_response();
     answer.headers_mut().extend(marks(&files));
-    answer.headers_mut().insert(ETAG, header(format!("\"{}\"", hex(text.as_bytes()))));
+    answer.headers_mut().insert(ETAG, header(format!("\"{}\"", sha256(text.as_bytes()))));
     Ok(answer)
 }
 
@@ -45,15 +45,11 @@ fn missing(code: &'static str, detail: String) -> Response {
 /// What marks the answers about a repository of these files. Revisions are as long as git's.
 fn marks(files: &[(&str, String)]) -> HeaderMap {
     let all: String = files.iter().map(|(_, text)| text.as_str()).collect();
-    let revision = hex(all.as_bytes()).chars().take(40).collect();
+    let revision = sha256(all.as_bytes()).chars().take(40).collect();
     HeaderMap::from_iter([(COMMIT, header(revision))])
 }
 
 fn header(digits: String) -> HeaderValue {
     // Digits are valid in a header.
     HeaderValue::try_from(digits).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

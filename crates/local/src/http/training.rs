@@ -13,9 +13,9 @@ use retinker_wire::proto::{self, loss_config_value};
 use retinker_wire::training::{Datum, OptimStepRequest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json as json_of};
+use serde_json::{Value, json};
 
-use super::body::{Body, json, message, required_seq, to_the_end};
+use super::body::{Body, from_json, from_protobuf, not_json, required_seq, to_the_end};
 use super::{ApiError, Shared, words};
 use crate::core::Core;
 use crate::trainer::{ForwardBackward, Op, Refusal};
@@ -51,7 +51,7 @@ pub(crate) async fn forward_backward(State(core): Shared, body: Body) -> Submitt
         return submit_pass(core, body, proto_pass).await;
     }
     submit_pass(core, body, |bytes| {
-        let ForwardBackwardJson { forward_backward_input, model_id, seq_id } = json(bytes)?;
+        let ForwardBackwardJson { forward_backward_input, model_id, seq_id } = from_json(bytes)?;
         Ok((model_id, required_seq(seq_id)?, json_pass(forward_backward_input, false)))
     })
     .await
@@ -112,11 +112,12 @@ struct ForwardJson {
 }
 
 pub(crate) async fn forward(State(core): Shared, body: Body) -> Submitted {
-    if body.protobuf {
-        return Err(ApiError::unsupported_media("this endpoint reads application/json".to_owned()));
-    }
-    submit_pass(core, body, |bytes| {
-        let ForwardJson { forward_input, model_id, seq_id } = json(bytes)?;
+    let protobuf = body.protobuf;
+    submit_pass(core, body, move |bytes| {
+        if protobuf {
+            return Err(not_json());
+        }
+        let ForwardJson { forward_input, model_id, seq_id } = from_json(bytes)?;
         Ok((model_id, required_seq(seq_id)?, json_pass(forward_input, true)))
     })
     .await
@@ -142,7 +143,7 @@ fn json_pass(batch: JsonBatch, forward_only: bool) -> Op {
 }
 
 fn proto_pass(bytes: &Bytes) -> Result<(String, u64, Op), ApiError> {
-    let request: proto::ForwardBackwardRequest = message(bytes)?;
+    let request: proto::ForwardBackwardRequest = from_protobuf(bytes)?;
     let seq = u64::try_from(request.seq_id)
         .map_err(|_| ApiError::unprocessable(format!("seq_id {} is negative", request.seq_id)))?;
     // The older member holds those that are numbers once more.
@@ -172,7 +173,8 @@ fn pass<E: Display>(
     match data {
         Ok(data) => Op::ForwardBackward(ForwardBackward { data, loss_fn, settings, forward_only }),
         Err(reason) => {
-            let request = json_of!({ "data": count, "loss_fn": loss_fn, "forward_only": forward_only, "reason": reason });
+            let request =
+                json!({ "data": count, "loss_fn": loss_fn, "forward_only": forward_only, "reason": reason });
             Op::Refuse(Refusal { reason, operation: "forward_backward", request })
         }
     }

@@ -25,9 +25,6 @@ use retinker_nn::Layout;
 /// How many requests of one run may wait.
 const QUEUE_LIMIT: usize = 4096;
 
-/// Requests beyond so many bytes are hashed beside the runtime.
-const FINGERPRINTED_AT_ONCE: u64 = 128 << 10;
-
 impl Core {
     /// Takes `create_model` in. Gives the id of its request.
     pub(crate) async fn create_model(&self, request: CreateModelRequest) -> Result<String, ApiError> {
@@ -157,13 +154,9 @@ impl Core {
         check_number("seq_id", seq)?;
         let request_id = format!("{run_id}:{seq}");
         let bytes = op.bytes();
-        let (fingerprint, op) = if bytes > FINGERPRINTED_AT_ONCE {
-            let aside = tokio::task::spawn_blocking(move || (Fingerprint::of(&op), op)).await;
-            aside
-                .map_err(|_| ApiError::internal("the batch could not be read; the log says why".to_owned()))?
-        } else {
-            (Fingerprint::of(&op), op)
-        };
+        let failed = |_| ApiError::internal("the batch could not be read; the log says why".to_owned());
+        let (fingerprint, op) =
+            crate::beside::beside(bytes, move || (Fingerprint::of(&op), op)).await.map_err(failed)?;
         let Admitted { run, trainer, permit, completer, waiting, durable } =
             self.admit(run_id, seq, &request_id, &op, fingerprint, bytes)?;
         if let Some(Durable { ticket, marked }) = durable {

@@ -245,7 +245,7 @@ impl Api {
 
     /// Session ids, newest first. `limit` is 20 in the SDK.
     pub async fn list_sessions(&self, limit: u64, offset: u64) -> Result<ListSessionsResponse, Error> {
-        self.json(Call::get("list_sessions", format!("/api/v1/sessions?limit={limit}&offset={offset}"))).await
+        self.list_sessions_in(limit, offset, AccessScope::Owned).await
     }
 
     // -- models -------------------------------------------------------------------------------------------------
@@ -392,8 +392,7 @@ impl Api {
 
     /// One page of the runs. `limit` is 20 in the SDK; a server may cap it.
     pub async fn training_runs(&self, limit: u64, offset: u64) -> Result<TrainingRunsResponse, Error> {
-        let path = format!("/api/v1/training_runs?limit={limit}&offset={offset}");
-        self.json(Call::get(format!("training_runs from {offset} on"), path)).await
+        self.training_runs_in(limit, offset, AccessScope::Owned, None).await
     }
 
     /// The same of these runs only. Servers before the SDK 0.30's ignore what they do not know of it.
@@ -436,9 +435,7 @@ impl Api {
 
     /// One run.
     pub async fn training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
-        let operation = format!("training_run of run {run_id}");
-        let path = format!("/api/v1/training_runs/{}", segment(&operation, run_id)?);
-        self.json(Call::get(operation, path)).await
+        self.training_run_in(run_id, AccessScope::Owned).await
     }
 
     /// The checkpoints of a run.
@@ -505,10 +502,11 @@ impl Api {
     ) -> Result<Secret, Error> {
         let operation = format!("archive of {checkpoint_id} of run {run_id}");
         let path = format!("{}/archive", checkpoint(&operation, run_id, checkpoint_id)?);
-        let answer = self.caller.redirection(&Call::get(operation, path), &self.retry).await?;
+        let call = Call::get(operation, path);
+        let answer = self.caller.redirection(&call, &self.retry).await?;
         match answer.header("location").filter(|_| (300..400).contains(&answer.status)) {
             Some(address) => Ok(Secret::new(address)),
-            None => Err(answer.refusal("archive", None)),
+            None => Err(answer.refusal(&call.operation, None)),
         }
     }
 
@@ -655,7 +653,7 @@ pub(crate) fn forward_backward_call(
 }
 
 pub(crate) fn optim_step_call(request: &OptimStepRequest) -> Result<Call, Error> {
-    let number = request.seq_id.map_or_else(|| "unnumbered".to_owned(), |n| n.to_string());
+    let number = number(request.seq_id);
     let operation = format!("optim_step (request {number}) of run {}", request.model_id);
     Call::post(operation, "/api/v1/optim_step", request).map(sequenced)
 }
@@ -667,14 +665,14 @@ pub(crate) fn save_weights_call(request: &SaveWeightsRequest) -> Result<Call, Er
 }
 
 pub(crate) fn save_weights_external_call(request: &SaveWeightsExternalRequest) -> Result<Call, Error> {
-    let number = request.seq_id.map_or_else(|| "unnumbered".to_owned(), |n| n.to_string());
+    let number = number(request.seq_id);
     let operation =
         format!("save_weights_external '{}' (request {number}) of run {}", request.path, request.model_id);
     Call::post(operation, "/api/v1/save_weights_external", request).map(sequenced)
 }
 
 pub(crate) fn save_weights_for_sampler_call(request: &SaveWeightsForSamplerRequest) -> Result<Call, Error> {
-    let number = request.seq_id.map_or_else(|| "unnumbered".to_owned(), |n| n.to_string());
+    let number = number(request.seq_id);
     let name = request.path.as_deref().map_or_else(String::new, |name| format!(" '{name}'"));
     let operation = format!("save_weights_for_sampler{name} (request {number}) of run {}", request.model_id);
     Call::post(operation, "/api/v1/save_weights_for_sampler", request).map(sequenced)
@@ -702,6 +700,11 @@ pub(crate) fn load_weights_call(request: &LoadWeightsRequest) -> Result<Call, Er
     };
     let operation = format!("load_weights of {} into {into}", request.path);
     Call::post(operation, "/api/v1/load_weights", request).map(sequenced)
+}
+
+/// A request's number, for errors.
+fn number(seq_id: Option<u64>) -> String {
+    seq_id.map_or_else(|| "unnumbered".to_owned(), |number| number.to_string())
 }
 
 fn sequenced(mut call: Call) -> Call {

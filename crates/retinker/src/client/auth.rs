@@ -36,6 +36,9 @@ pub(crate) fn is_jwt(credential: &Secret) -> bool {
     credential.expose().starts_with(JWT)
 }
 
+/// Exchanges a credential for a token.
+pub(crate) type Ask<'a> = dyn Fn(Secret) -> BoxFuture<'a, Result<Secret, Error>> + Send + Sync + 'a;
+
 /// What requests are signed with.
 #[derive(Debug)]
 pub(crate) struct Auth {
@@ -117,7 +120,7 @@ impl Auth {
     }
 
     /// The credential itself, with which a token is asked for.
-    pub(crate) async fn credential(&self, operation: &str, now: i64) -> Result<Option<Secret>, Error> {
+    async fn credential(&self, operation: &str, now: i64) -> Result<Option<Secret>, Error> {
         let credential = match &self.source {
             Some(source) => Some(source.credential().await.map_err(|e| Error::config(operation, e))?),
             None => self.key.clone(),
@@ -135,15 +138,12 @@ impl Auth {
     }
 
     /// What a request is signed with now. `ask` exchanges a credential for a token.
-    pub(crate) async fn key<F>(
+    pub(crate) async fn key(
         &self,
         operation: &str,
         now: i64,
-        ask: impl FnOnce(Secret) -> F,
-    ) -> Result<Option<Secret>, Error>
-    where
-        F: Future<Output = Result<Secret, Error>>,
-    {
+        ask: &Ask<'_>,
+    ) -> Result<Option<Secret>, Error> {
         let is_token = self.source.is_none() && self.key.as_ref().is_some_and(is_jwt);
         if !self.exchanges.load(Ordering::Relaxed) || is_token {
             return self.credential(operation, now).await;
@@ -163,9 +163,8 @@ impl Auth {
             Err(error) => match held.filter(|token| token.left(now) > 0) {
                 Some(mut token) => {
                     tracing::warn!(%error, "the token was not renewed; the one there is will do for now");
-                    let again = now.saturating_add(millis(AGAIN.as_secs_f64()));
                     // Close to its end it is tried for again at once.
-                    token.exchange_after = again;
+                    token.exchange_after = now.saturating_add(millis(AGAIN.as_secs_f64()));
                     let secret = token.secret.clone();
                     self.keep(token);
                     Ok(Some(secret))
@@ -176,16 +175,13 @@ impl Auth {
     }
 
     /// Another token than one that the server did not take; whoever asks first exchanges for all.
-    pub(crate) async fn replacement<F>(
+    pub(crate) async fn replacement(
         &self,
         operation: &str,
         now: i64,
         refused: &Secret,
-        ask: impl FnOnce(Secret) -> F,
-    ) -> Result<Option<Secret>, Error>
-    where
-        F: Future<Output = Result<Secret, Error>>,
-    {
+        ask: &Ask<'_>,
+    ) -> Result<Option<Secret>, Error> {
         let _exchanging = self.exchanging.lock().await;
         match self.token() {
             Some(token) if token.secret == *refused => {
@@ -197,15 +193,7 @@ impl Auth {
         }
     }
 
-    async fn renew<F>(
-        &self,
-        operation: &str,
-        now: i64,
-        ask: impl FnOnce(Secret) -> F,
-    ) -> Result<Option<Secret>, Error>
-    where
-        F: Future<Output = Result<Secret, Error>>,
-    {
+    async fn renew(&self, operation: &str, now: i64, ask: &Ask<'_>) -> Result<Option<Secret>, Error> {
         let Some(credential) = self.credential(operation, now).await? else { return Ok(None) };
         let secret = ask(credential).await?;
         self.keep(Token::new(secret.clone(), now));

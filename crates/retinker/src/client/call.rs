@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use futures_util::{FutureExt, StreamExt};
 use ruzstd::encoding::CompressionLevel;
 
 use super::auth::{Auth, EXCHANGE, is_jwt};
@@ -242,11 +242,11 @@ impl Caller {
     /// One attempt, signed. A token that the server does not take is replaced once.
     async fn attempt(&self, call: &Call, request: &Request) -> Result<Answer, Error> {
         let now = || self.runtime.now().as_millis();
-        let ask = |credential| self.exchange(&call.operation, credential);
-        let key = self.auth.key(&call.operation, now(), ask).await?;
+        let ask = |credential| self.exchange(&call.operation, credential).boxed();
+        let key = self.auth.key(&call.operation, now(), &ask).await?;
         let answer = self.send(call, request, key.as_ref()).await?;
         let Some(refused) = key.filter(|_| answer.refuses_token()) else { return Ok(answer) };
-        match self.auth.replacement(&call.operation, now(), &refused, ask).await? {
+        match self.auth.replacement(&call.operation, now(), &refused, &ask).await? {
             Some(other) => self.send(call, request, Some(&other)).await,
             None => Ok(answer),
         }
@@ -255,8 +255,8 @@ impl Caller {
     /// The token that says who asks, exchanged for if there is none.
     pub(crate) async fn identity(&self, operation: &str) -> Result<Secret, Error> {
         let now = self.runtime.now().as_millis();
-        let ask = |credential| self.exchange(operation, credential);
-        match self.auth.key(operation, now, ask).await? {
+        let ask = |credential| self.exchange(operation, credential).boxed();
+        match self.auth.key(operation, now, &ask).await? {
             Some(token) if is_jwt(&token) => Ok(token),
             Some(credential) => self.exchange(operation, credential).await,
             None => Err(Error::config(operation, "there is no API key to say who asks")),

@@ -103,13 +103,13 @@ impl Download {
                 return Err(error);
             }
             self.wait(&mut failures, error).await?;
-            if let Err(error) = self.ask().await {
-                self.wait(&mut failures, error).await?;
-            }
         }
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.body.is_none() {
+            self.ask().await?;
+        }
         let Some(body) = &mut self.body else { return Err(self.broken("the connection broke off")) };
         let limit = self.api.runtime().sleep(PATIENCE);
         let piece = match select(body.next(), limit).await {
@@ -150,7 +150,7 @@ impl Download {
                 self.resumable = true;
             }
             (200, _) => {
-                if self.body.is_some() || self.resumable {
+                if self.resumable {
                     // It had allowed to go on, and begins anew: it is another file now.
                     return Err(self.changed());
                 }

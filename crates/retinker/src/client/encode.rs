@@ -7,7 +7,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
 use retinker_wire::proto;
 use retinker_wire::tensor::{SparseIndices, TensorData, i32_le, i64_le};
-use retinker_wire::training::{Datum, DatumError, ModelInputChunk, Provenance, ProvenanceSpan};
+use retinker_wire::training::{Datum, DatumError, ModelInputChunk};
 
 /// The settings of a loss function, by name.
 pub type LossFnConfig = BTreeMap<String, LossConfigValue>;
@@ -124,8 +124,8 @@ fn text_len(tag: u32, value: &str) -> usize {
 struct Example<'a> {
     datum: &'a Datum,
     pieces: Vec<Piece<'a>>,
-    /// By their tags.
-    spans: [(u32, Vec<proto::ProvenanceSpan>); 2],
+    /// Those of the input, tag 3, and of the loss's rows, tag 4.
+    spans: [Vec<proto::ProvenanceSpan>; 2],
 }
 
 enum Piece<'a> {
@@ -138,24 +138,20 @@ impl<'a> Example<'a> {
     fn new(datum: &'a Datum) -> Result<Self, DatumError> {
         let pieces = datum.model_input.chunks.iter().map(|chunk| match chunk {
             ModelInputChunk::EncodedText { tokens } => Ok(Piece::Tokens(tokens)),
-            other => other.to_proto().map(Piece::Other).ok_or(DatumError::Unsupported(other.kind())),
+            other => other.to_proto().map(Piece::Other),
         });
-        let spans = |of: fn(&Provenance) -> &[ProvenanceSpan]| {
-            datum.provenance.iter().flat_map(of).map(ProvenanceSpan::to_proto).collect()
-        };
-        Ok(Self {
-            datum,
-            pieces: pieces.collect::<Result<_, _>>()?,
-            spans: [(3, spans(|p| &p.model_input_spans)), (4, spans(|p| &p.loss_fn_input_spans))],
-        })
+        Ok(Self { datum, pieces: pieces.collect::<Result<_, _>>()?, spans: datum.spans_to_proto() })
+    }
+
+    fn spans(&self) -> impl Iterator<Item = (u32, &proto::ProvenanceSpan)> {
+        (3..).zip(&self.spans).flat_map(|(tag, spans)| spans.iter().map(move |span| (tag, span)))
     }
 
     fn len(&self) -> usize {
         let pieces: usize = self.pieces.iter().map(|piece| len_len(1, piece.len())).sum();
         let tensors = self.datum.loss_fn_inputs.iter();
         let tensors: usize = tensors.map(|(name, tensor)| len_len(2, entry_len(name, tensor))).sum();
-        let spans = self.spans.iter().flat_map(|(tag, spans)| spans.iter().map(|span| (*tag, span)));
-        pieces + tensors + spans.map(|(tag, span)| message::encoded_len(tag, span)).sum::<usize>()
+        pieces + tensors + self.spans().map(|(tag, span)| message::encoded_len(tag, span)).sum::<usize>()
     }
 
     fn put(&self, out: &mut BytesMut) {
@@ -169,9 +165,7 @@ impl<'a> Example<'a> {
             put_len(2, tensor_len(tensor), out);
             put_tensor(tensor, out);
         }
-        for (tag, spans) in &self.spans {
-            spans.iter().for_each(|span| message::encode(*tag, span, out));
-        }
+        self.spans().for_each(|(tag, span)| message::encode(tag, span, out));
     }
 }
 
@@ -261,7 +255,7 @@ fn put_tensor(tensor: &TensorData, out: &mut BytesMut) {
 mod tests {
     use super::*;
     use crate::client::testing::test;
-    use retinker_wire::training::{ImageFormat, ModelInput};
+    use retinker_wire::training::{ImageFormat, ModelInput, Provenance, ProvenanceSpan};
 
     fn batch() -> Vec<Datum> {
         let mut shaped = Datum::cross_entropy((0..300).collect(), (0..300).collect(), vec![0.5; 300]);

@@ -170,7 +170,7 @@ fn unpack(archive: impl Read, into: &Path) -> Result<Vec<PathBuf>, String> {
             return Err(format!("the archive has '{}', which is neither file nor directory", name.display()));
         }
         let target = into.join(&name);
-        let write = || -> io::Result<()> {
+        let mut write = || -> io::Result<()> {
             fs::create_dir_all(target.parent().unwrap_or(into))?;
             let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&target)?;
             let copied = io::copy(&mut entry, &mut file)?;
@@ -179,7 +179,6 @@ fn unpack(archive: impl Read, into: &Path) -> Result<Vec<PathBuf>, String> {
             }
             file.sync_all()
         };
-        let mut write = write;
         write().map_err(|e| format!("'{}' cannot be unpacked: {e}", name.display()))?;
         if name.extension().is_some_and(|extension| extension == "safetensors") {
             check_tensors(&target).map_err(|reason| format!("'{}': {reason}", name.display()))?;

@@ -74,7 +74,6 @@ async fn replay(api: &Api, exchange: &Exchange) -> Option<Result<String, Error>>
     let (endpoint, ids) = exchange.endpoint();
     let id = ids.first().copied().unwrap_or("r");
     let numbered = |kind: &str| json!({"model_id": "m", "seq_id": 1, "path": "a", "type": kind});
-    let read = |value: Value| value;
     match (exchange.method.as_str(), endpoint.as_str()) {
         ("POST", "client/config") => told(api.client_config().await),
         ("POST", "client/dynamic_config") => told(api.dynamic_config().await),
@@ -96,7 +95,7 @@ async fn replay(api: &Api, exchange: &Exchange) -> Option<Result<String, Error>>
             told(api.forward_backward("m", 1, &[datum()], "cross_entropy", &none(), false).await)
         }
         ("POST", "optim_step") => {
-            told(api.optim_step(&serde_json::from_value(read(numbered("optim_step"))).unwrap()).await)
+            told(api.optim_step(&serde_json::from_value(numbered("optim_step")).unwrap()).await)
         }
         ("POST", "save_weights") => {
             told(api.save_weights(&serde_json::from_value(numbered("save_weights")).unwrap()).await)

@@ -208,14 +208,10 @@ impl Sender {
 
     async fn send_one(&self, part: Part, seq_id: u64, session: Option<&Session>) -> Result<String, Error> {
         let call = (part.call)(seq_id)?;
-        let call = match session {
-            Some(session) if part.bytes > 0 => session.compressed(call),
-            _ => call,
-        };
-        let _taken = match session {
-            Some(session) if part.bytes > 0 => Some(session.dispatch.pass(part.bytes).await),
-            _ => None,
-        };
+        // Only batches count, and are worth compressing.
+        let Some(session) = session.filter(|_| part.bytes > 0) else { return self.api.accept(&call).await };
+        let call = session.compressed(call);
+        let _taken = session.dispatch.pass(part.bytes).await;
         self.api.accept(&call).await
     }
 
