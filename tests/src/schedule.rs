@@ -32,7 +32,7 @@ pub fn batch(step: usize) -> Vec<Datum> {
 
 /// Takes a step and gives its loss.
 pub async fn step(client: &TrainingClient, step: usize) -> Result<f64> {
-    let gradients = client.forward_backward(&batch(step), "cross_entropy", &LossFnConfig::new());
+    let gradients = client.forward_backward(batch(step), "cross_entropy", &LossFnConfig::new());
     let update = client.optim_step(AdamParams { learning_rate: 1e-3, ..AdamParams::default() });
     let output = gradients.await?;
     update.await?;

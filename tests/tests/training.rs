@@ -45,9 +45,9 @@ async fn train(client: &TrainingClient, steps: usize) -> Vec<f64> {
         // All are called before any is awaited, so their order is that of the calls; a look at the weights in between
         // changes nothing.
         let passes: Vec<_> = (0..6)
-            .map(|part| client.forward_backward(&schedule::batch(6 * step + part), "cross_entropy", &none()))
+            .map(|part| client.forward_backward(schedule::batch(6 * step + part), "cross_entropy", &none()))
             .collect();
-        let look = client.forward(&schedule::batch(0), "cross_entropy", &none());
+        let look = client.forward(schedule::batch(0), "cross_entropy", &none());
         let update = client.optim_step(AdamParams { learning_rate: 1e-2, ..AdamParams::default() });
         let results = join_all(passes).await;
         losses.push(results.into_iter().map(|result| result.unwrap().metrics["loss:sum"]).sum());
@@ -83,7 +83,7 @@ async fn a_batch_of_many_requests_is_one_batch() {
     let client = run(&api).await;
     // Three requests, which go out together.
     let data: Vec<Datum> = (0..1050).flat_map(schedule::batch).collect();
-    let whole = client.forward_backward(&data, "cross_entropy", &none()).await.unwrap();
+    let whole = client.forward_backward(data.as_slice(), "cross_entropy", &none()).await.unwrap();
     assert_eq!((whole.loss_fn_outputs.len(), client.attachment().next_seq_id), (2100, 4));
     let parts = client.forward(&data[1500..1502], "cross_entropy", &none()).await.unwrap();
     for (part, found) in parts.loss_fn_outputs.iter().zip(&whole.loss_fn_outputs[1500..1502]) {
@@ -111,7 +111,7 @@ async fn a_loss_of_the_programs_own_trains_like_the_servers() {
             Ok::<_, String>(CustomLoss { loss, gradients, ..CustomLoss::default() })
         });
         let (stepped, expected) =
-            (own.optim_step(adam), theirs.forward_backward(&data, "cross_entropy", &none()));
+            (own.optim_step(adam), theirs.forward_backward(data.as_slice(), "cross_entropy", &none()));
         theirs.optim_step(adam).await.unwrap();
         let (mine, expected) = (mine.await.unwrap().metrics, expected.await.unwrap().metrics);
         stepped.await.unwrap();

@@ -185,7 +185,7 @@ The API key is better given as TINKER_API_KEY. --budget bounds how long one requ
         print(&client.attachment())?;
         let adam = AdamParams { learning_rate: args.learning_rate, ..AdamParams::default() };
         for step in args.first_step..args.first_step.saturating_add(args.steps) {
-            let pass = client.forward_backward(&batch(&text, step), "cross_entropy", &LossFnConfig::new());
+            let pass = client.forward_backward(batch(&text, step), "cross_entropy", &LossFnConfig::new());
             // Called before the pass is awaited: the service has the next request by the time it is done.
             let update = client.optim_step(adam);
             let output = pass.await?;

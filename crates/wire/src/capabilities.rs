@@ -55,6 +55,8 @@ pub struct ClientConfig {
     pub sample_dispatch_bytes_semaphore_size: i64,
     /// Estimated bytes of batches that may be on their way to the server at once.
     pub fwdbwd_dispatch_bytes_semaphore_size: i64,
+    /// Bytes of results that may be on their way to the client at once.
+    pub inflight_response_bytes_semaphore_size: i64,
     /// Samples that may be under way at once, unless they are waited for together.
     pub sample_max_concurrent_requests: usize,
     /// Samples are not tried again.
@@ -96,6 +98,7 @@ impl Default for ClientConfig {
             billing_exception_max_pause_duration_sec: 3600,
             sample_dispatch_bytes_semaphore_size: 10 << 20,
             fwdbwd_dispatch_bytes_semaphore_size: 50_000_000,
+            inflight_response_bytes_semaphore_size: 50 << 20,
             sample_max_concurrent_requests: 2000,
             sample_no_retries: false,
             sample_enable_stuck_detection: true,

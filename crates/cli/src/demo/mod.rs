@@ -135,14 +135,14 @@ async fn train(
 }
 
 fn forward_backward(client: &TrainingClient, corpus: &Corpus, step: u32) -> Pending<ForwardBackwardOutput> {
-    client.forward_backward(&corpus.batch(step), "cross_entropy", &LossFnConfig::new())
+    client.forward_backward(corpus.batch(step), "cross_entropy", &LossFnConfig::new())
 }
 
 /// Mean loss per token on text that is never trained on, in nats.
 async fn held_out_loss(client: &TrainingClient, corpus: &Corpus) -> Result<f64> {
     let batch = corpus.held_out();
     let tokens: usize = batch.iter().filter_map(|datum| datum.model_input.length()).sum();
-    let output = client.forward(&batch, "cross_entropy", &LossFnConfig::new()).await?;
+    let output = client.forward(batch, "cross_entropy", &LossFnConfig::new()).await?;
     let sum = output.metrics.get("loss:sum").context("the service gave no loss:sum")?;
     Ok(sum / tokens as f64)
 }

@@ -37,6 +37,7 @@ use super::auth::{Auth, CredentialSource};
 use super::call::{Answer, CANCEL_TIMEOUT, Call, Caller, HEARTBEAT_TIMEOUT};
 use super::encode::{Batch, LossFnConfig};
 use super::error::{Error, ErrorKind, snippet_of};
+use super::heeded::Heeded;
 use super::pending::{FutureResult, Pending, Watch, wait};
 use super::retry::RetryPolicy;
 use super::secret::Secret;
@@ -111,7 +112,8 @@ impl Api {
             }
         }
         let auth = Auth::new(config.api_key, config.credential_source);
-        let caller = Caller { base_url, auth, headers: config.headers, transport, runtime };
+        let heeded = Heeded::default();
+        let caller = Caller { base_url, auth, headers: config.headers, transport, runtime, heeded };
         Ok(Self { caller: Arc::new(caller), retry: RetryPolicy::default(), wait: WaitPolicy::default() })
     }
 
@@ -147,13 +149,23 @@ impl Api {
         &self.caller
     }
 
-    /// How long a call waits in all while billing is blocked.
-    pub(crate) fn billing_pause(&self) -> std::time::Duration {
-        self.retry.billing_pause
+    /// Does from now on what a server asks of every call: tokens in place of keys, the pause for billing, and how much of
+    /// results may be on its way at once. Clients with a session do so by themselves.
+    pub fn heed(&self, config: &ClientConfig) {
+        if config.pjwt_auth_enabled {
+            self.exchange_tokens();
+        }
+        self.caller.heeded.heed(config);
     }
 
-    pub(crate) fn wait_policy(&self) -> &WaitPolicy {
-        &self.wait
+    /// How long a call waits in all while billing is blocked.
+    pub(crate) fn billing_pause(&self) -> std::time::Duration {
+        self.retry.billing_pause.unwrap_or(self.caller.heeded.billing_pause())
+    }
+
+    pub(crate) fn wait_policy(&self) -> WaitPolicy {
+        let billing_pause = self.wait.billing_pause.unwrap_or(self.caller.heeded.billing_pause());
+        WaitPolicy { billing_pause: Some(billing_pause), ..self.wait }
     }
 
     // -- what the server is -------------------------------------------------------------------------------------

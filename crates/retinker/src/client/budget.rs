@@ -41,7 +41,7 @@ impl Budget {
             let admitted = {
                 let mut state = self.lock();
                 if state.left > 0 && (woken || state.waiting.is_empty()) {
-                    state.left -= cost;
+                    state.left = state.left.saturating_sub(cost);
                     return Taken { budget: self.clone(), cost };
                 }
                 let (wake, admitted) = oneshot::channel();
@@ -56,6 +56,14 @@ impl Budget {
             let _ = admitted.await;
             woken = true;
         }
+    }
+
+    /// Makes it larger, or smaller by a negative number.
+    pub(crate) fn grow(&self, by: i64) {
+        let mut state = self.lock();
+        state.left = state.left.saturating_add(by);
+        drop(state);
+        self.wake();
     }
 
     fn wake(&self) {

@@ -12,6 +12,7 @@ use ruzstd::encoding::CompressionLevel;
 
 use super::auth::{Auth, EXCHANGE, is_jwt};
 use super::error::{Error, ErrorKind, detail_of};
+use super::heeded::Heeded;
 use super::retry::{Decision, Outcome, RetryPolicy, Spent, retry_after};
 use super::secret::Secret;
 use crate::runtime::Runtime;
@@ -150,6 +151,7 @@ pub(crate) struct Caller {
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) heeded: Heeded,
 }
 
 impl Caller {
@@ -169,6 +171,8 @@ impl Caller {
         policy: &RetryPolicy,
         done: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, Error> {
+        let billing_pause = policy.billing_pause.unwrap_or(self.heeded.billing_pause());
+        let policy = RetryPolicy { billing_pause: Some(billing_pause), ..*policy };
         let request = self.request(call);
         let start = self.runtime.monotonic();
         let mut spent = Spent::default();

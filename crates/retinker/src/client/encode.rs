@@ -33,6 +33,14 @@ impl From<&str> for LossConfigValue {
     }
 }
 
+/// Refuses what [`Batch::new`] would.
+pub(crate) fn check(data: &[Datum]) -> Result<(), DatumError> {
+    let chunks = data.iter().flat_map(|datum| &datum.model_input.chunks);
+    chunks
+        .filter(|chunk| !matches!(chunk, ModelInputChunk::EncodedText { .. }))
+        .try_for_each(|chunk| chunk.to_proto().map(drop))
+}
+
 /// An encoded batch that lacks only its number, which is decided when it is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch(BytesMut);
@@ -302,8 +310,10 @@ mod tests {
             expected_tokens: None,
         };
         let datum = Datum { model_input: ModelInput::default().append(pointer), ..everything() };
+        let expected = DatumError::Unsupported("image_asset_pointer");
+        assert_eq!(check(std::slice::from_ref(&datum)), Err(expected.clone()));
         let error = Batch::new("m", &[datum], "ppo", &LossFnConfig::new(), false).unwrap_err();
-        assert_eq!(error, DatumError::Unsupported("image_asset_pointer"));
+        assert_eq!((error, check(&batch())), (expected, Ok(())));
     }
 
     #[test]

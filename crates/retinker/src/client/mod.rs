@@ -11,6 +11,7 @@ mod encode;
 mod error;
 mod handle;
 mod heartbeat;
+mod heeded;
 mod pages;
 mod pending;
 mod poller;

@@ -232,7 +232,7 @@ impl FutureResult for SampleResponse {
 enum Said {
     NotYet(TryAgain),
     Failed(RequestFailed),
-    SizeOnly,
+    SizeOnly(u64),
     Result,
 }
 
@@ -251,6 +251,8 @@ fn what_it_says(protobuf: bool, body: &[u8]) -> Said {
         error: Option<serde_json::Value>,
         #[serde(default)]
         category: Option<serde_json::Value>,
+        #[serde(default)]
+        response_payload_size: Option<serde_json::Value>,
     }
     fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<serde_json::Value>, D::Error> {
         serde::Deserialize::deserialize(d).map(Some)
@@ -261,7 +263,9 @@ fn what_it_says(protobuf: bool, body: &[u8]) -> Said {
         return Said::NotYet(serde_json::from_slice(body).unwrap_or_default());
     }
     if is(&probe.status, "complete_metadata") {
-        return Said::SizeOnly;
+        return Said::SizeOnly(
+            probe.response_payload_size.and_then(|size| size.as_u64()).unwrap_or_default(),
+        );
     }
     match probe.error {
         Some(error) => Said::Failed(RequestFailed {
@@ -276,6 +280,23 @@ fn what_it_says(protobuf: bool, body: &[u8]) -> Said {
     }
 }
 
+/// The question for a future.
+fn retrieve(
+    operation: &str,
+    request_id: &str,
+    kind: RequestType,
+    allow_metadata_only: bool,
+) -> Result<Call, Error> {
+    let body = RetrieveFutureRequest { request_id: request_id.to_owned(), allow_metadata_only };
+    let mut call = Call::post(operation, "/api/v1/retrieve_future", &body)?;
+    call.timeout = RETRIEVE_TIMEOUT;
+    call.retry = false;
+    if kind.is_proto() {
+        call.accept = PROTOBUF;
+    }
+    Ok(call)
+}
+
 /// Asks for a future until there is a result or a final no.
 pub(crate) async fn wait<T: FutureResult>(
     api: &Api,
@@ -284,14 +305,10 @@ pub(crate) async fn wait<T: FutureResult>(
     watch: &Watch,
 ) -> Result<T, Error> {
     let runtime = &api.caller().runtime;
-    let policy = *api.wait_policy();
-    let body = RetrieveFutureRequest { request_id: request_id.to_owned(), allow_metadata_only: false };
-    let mut call = Call::post(operation, "/api/v1/retrieve_future", &body)?;
-    call.timeout = RETRIEVE_TIMEOUT;
-    call.retry = false;
-    if T::TYPE.is_proto() {
-        call.accept = PROTOBUF;
-    }
+    let policy = api.wait_policy();
+    let mut call = retrieve(operation, request_id, T::TYPE, true)?;
+    // A large result is announced by its size, and comes when there is room for it.
+    let mut room = None;
     let mut state = WaitState::default();
     let mut iteration = 0u64;
     loop {
@@ -307,12 +324,18 @@ pub(crate) async fn wait<T: FutureResult>(
                 match what_it_says(protobuf, &answer.body) {
                     Said::Result => return decode(operation, protobuf, &answer),
                     Said::Failed(failed) => return Err(failure(operation, request_id, failed)),
-                    Said::SizeOnly => {
+                    Said::SizeOnly(bytes) if room.is_none() => {
+                        room = Some(api.caller().heeded.response(bytes).await);
+                        call = retrieve(operation, request_id, T::TYPE, false)?;
+                        state = WaitState { paused: state.paused, ..WaitState::default() };
+                        continue;
+                    }
+                    Said::SizeOnly(_) => {
                         return Err(undecodable(
                             operation,
                             (
                                 "its status".into(),
-                                "the server sent the result's size, where the result was asked for".into(),
+                                "the server sent the result's size a second time, where the result was asked for".into(),
                             ),
                             &answer,
                         ));

@@ -61,9 +61,13 @@ pub struct RetryPolicy {
     pub first_delay: Duration,
     /// The longest delay; 10 s.
     pub max_delay: Duration,
-    /// How long a call that can wait for billing (402) does so in all; an hour.
-    pub billing_pause: Duration,
+    /// How long a call that can wait for billing (402) does so in all; `None` = as long as the service's client config says,
+    /// and an hour while it has not said.
+    pub billing_pause: Option<Duration>,
 }
+
+/// How long billing is waited for in all where nobody says otherwise; as in the official SDK.
+pub(crate) const BILLING_PAUSE: Duration = Duration::from_secs(3600);
 
 /// How long one pause for billing is.
 pub(crate) const BILLING_SLEEP: Duration = Duration::from_secs(5);
@@ -79,7 +83,7 @@ impl Default for RetryPolicy {
             max_conflicts: 2,
             first_delay: Duration::from_millis(500),
             max_delay: Duration::from_secs(10),
-            billing_pause: Duration::from_secs(3600),
+            billing_pause: None,
         }
     }
 }
@@ -87,7 +91,7 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// One attempt and no more.
     pub fn none() -> Self {
-        Self { max_retries: 0, billing_pause: Duration::ZERO, ..Self::default() }
+        Self { max_retries: 0, billing_pause: Some(Duration::ZERO), ..Self::default() }
     }
 
     /// For a person who waits in front of a screen: two retries within 5 s.
@@ -96,7 +100,7 @@ impl RetryPolicy {
             budget: Duration::from_secs(5),
             max_retries: 2,
             max_conflicts: 0,
-            billing_pause: Duration::ZERO,
+            billing_pause: Some(Duration::ZERO),
             ..Self::default()
         }
     }
@@ -113,7 +117,7 @@ impl RetryPolicy {
             Outcome::TimedOut => None,
             Outcome::Status { status, retry_after, should_retry, empty } => {
                 if status == 402 && should_retry != Some(false) {
-                    return if spent.paused < self.billing_pause {
+                    return if spent.paused < self.billing_pause.unwrap_or(BILLING_PAUSE) {
                         Decision::After(BILLING_SLEEP)
                     } else {
                         Decision::Stop

@@ -19,7 +19,7 @@ use super::handle::Handle;
 use super::pending::{PendingEvent, Watch, wait};
 use super::poller::Poller;
 use super::retry::backoff;
-use super::session::Session;
+use super::session::{Session, Settings};
 
 /// How long the samples of a client may go without any success before they count as stuck; as in the official SDK.
 const STUCK: Duration = Duration::from_secs(7200);
@@ -84,6 +84,7 @@ pub struct SamplingClient {
 struct Inner {
     api: Api,
     session: Arc<Session>,
+    settings: Arc<Settings>,
     sampler_id: String,
     next_seq_id: AtomicU64,
     /// What waits for the samples, if not each for itself.
@@ -102,8 +103,8 @@ impl fmt::Debug for SamplingClient {
 
 impl SamplingClient {
     /// The first client of a sampling session.
-    pub(crate) fn new(api: Api, session: Arc<Session>, sampler_id: String) -> Self {
-        Self::numbered(api, session, sampler_id, 0)
+    pub(crate) async fn new(api: Api, session: Arc<Session>, sampler_id: String) -> Self {
+        Self::numbered(api, session, sampler_id, 0).await
     }
 
     /// Makes a sampler in a session, and a client of it.
@@ -123,17 +124,18 @@ impl SamplingClient {
             model_path,
         };
         let sampler = api.create_sampling_session(&request).await?;
-        Ok(Self::new(api.clone(), session, sampler.sampling_session_id))
+        Ok(Self::new(api.clone(), session, sampler.sampling_session_id).await)
     }
 
     /// A client that numbers its requests in this block.
-    fn numbered(api: Api, session: Arc<Session>, sampler_id: String, block: u64) -> Self {
+    async fn numbered(api: Api, session: Arc<Session>, sampler_id: String, block: u64) -> Self {
         let progress = Mutex::new(api.runtime().monotonic());
         let next_seq_id = AtomicU64::new(block.saturating_mul(CLONE_BLOCK));
-        let together = session.config.sample_use_retrieve_futures;
+        let settings = session.settings(&api).await;
+        let together = settings.config.sample_use_retrieve_futures;
         let poller = together.then(|| Poller::start(api.clone(), sampler_id.clone(), block));
         let watch = Watch::default();
-        let inner = Inner { api, session, sampler_id, next_seq_id, poller, watch, progress };
+        let inner = Inner { api, session, settings, sampler_id, next_seq_id, poller, watch, progress };
         Self { inner: Arc::new(inner) }
     }
 
@@ -149,7 +151,7 @@ impl SamplingClient {
             Err(error) => return Err(error),
         };
         let session = Arc::new(Session::adopted(&api, session_id.to_owned()));
-        Ok(Self::numbered(api, session, sampler_id.to_owned(), block))
+        Ok(Self::numbered(api, session, sampler_id.to_owned(), block).await)
     }
 
     /// Another client of a sampler, from a handle of [`get_sampler_handle`](Self::get_sampler_handle), or of the official
@@ -211,7 +213,7 @@ impl SamplingClient {
                     Ok(response) => return Ok(response),
                     Err(error) => error,
                 };
-                if inner.session.config.sample_no_retries || !is_worth_another(&error) {
+                if inner.settings.config.sample_no_retries || !is_worth_another(&error) {
                     return Err(error);
                 }
                 let delay = backoff(DELAYS.0, DELAYS.1, failures, inner.api.runtime().random());
@@ -220,7 +222,7 @@ impl SamplingClient {
                 inner.api.runtime().sleep(delay).await;
             }
         };
-        if !inner.session.config.sample_enable_stuck_detection {
+        if !inner.settings.config.sample_enable_stuck_detection {
             return retried.await;
         }
         match select(Box::pin(retried), Box::pin(inner.stuck())).await {
@@ -258,20 +260,20 @@ impl Inner {
         let runtime = &**self.api.runtime();
         // Those that are waited for together are no burden while they wait.
         let _under_way = match &self.poller {
-            None => Some(self.session.dispatch.under_way().await),
+            None => Some(self.settings.dispatch.under_way().await),
             Some(_) => None,
         };
         let bytes = i64::try_from(prompt.estimated_sample_bytes()).unwrap_or(i64::MAX);
         let seq_id = self.next_seq_id.fetch_add(1, Ordering::Relaxed);
         let call = asample_call(&self.request(seq_id, prompt, options))?;
         let accepted: SampleFuture = {
-            let _admission = self.session.dispatch.admit(runtime, bytes).await;
+            let _admission = self.settings.dispatch.admit(runtime, bytes).await;
             loop {
                 match self.api.json(call.clone()).await {
                     Ok(accepted) => break accepted,
                     Err(error) if error.status() == Some(429) => {
-                        self.session.dispatch.too_much(runtime, bytes);
-                        self.session.dispatch.pause(runtime).await;
+                        self.settings.dispatch.too_much(runtime, bytes);
+                        self.settings.dispatch.pause(runtime).await;
                     }
                     Err(error) => return Err(error),
                 }

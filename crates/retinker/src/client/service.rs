@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::lock::Mutex;
 use retinker_wire::UserMetadata;
-use retinker_wire::capabilities::{ClientConfig, ServerCapabilities};
+use retinker_wire::capabilities::ServerCapabilities;
 use retinker_wire::model::{
     CreateModelRequest, LoadWeightsRequest, LoraConfig, OptimizerConfig, adamw, create_model_type,
     load_weights_type, metadata_value, model_id_of,
@@ -19,7 +19,7 @@ use super::error::Error;
 use super::rest::RestClient;
 use super::sampling::{SamplingClient, SamplingSource};
 use super::secret::Secret;
-use super::session::Session;
+use super::session::{Session, ask};
 use super::training::TrainingClient;
 
 /// What a session is opened with.
@@ -198,18 +198,7 @@ impl ServiceClient {
             }
             State::None => {}
         }
-        let config = match self.inner.api.client_config().await {
-            Ok(config) => config,
-            // A server that does not say what it takes is spared what it may not.
-            Err(error) if error.is_unsupported() => {
-                ClientConfig { parallel_fwdbwd_chunks: false, ..ClientConfig::default() }
-            }
-            Err(error) => return Err(error),
-        };
-        if config.pjwt_auth_enabled {
-            self.inner.api.exchange_tokens();
-        }
-        let dynamic = self.inner.api.dynamic_config().await?;
+        let (config, dynamic) = ask(&self.inner.api).await?;
         let options = &self.inner.options;
         let request = CreateSessionRequest {
             tags: options.tags.clone(),

@@ -9,25 +9,56 @@ use futures_util::future::{Either, select};
 use retinker_wire::capabilities::{ClientConfig, DynamicConfig};
 
 use super::api::Api;
-use super::call::Call;
 use super::dispatch::Dispatch;
 use super::error::Error;
 use super::heartbeat::Heartbeat;
+use super::retry::RetryPolicy;
 
 /// The shortest time between two questions for the settings that may change.
 const MIN_REFRESH: Duration = Duration::from_secs(10);
+
+/// How the server wants to be talked to, and what is under way by that.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: ClientConfig,
+    pub(crate) dispatch: Dispatch,
+}
+
+impl Settings {
+    fn new(config: ClientConfig) -> Arc<Self> {
+        Arc::new(Self { dispatch: Dispatch::new(&config), config })
+    }
+
+    /// For a server that has not said what it takes: it is spared what it may not.
+    pub(crate) fn careful() -> Arc<Self> {
+        Self::new(careful())
+    }
+}
+
+fn careful() -> ClientConfig {
+    ClientConfig { parallel_fwdbwd_chunks: false, ..ClientConfig::default() }
+}
+
+/// Asks how a server wants to be talked to, and heeds what of that concerns every call.
+pub(crate) async fn ask(api: &Api) -> Result<(ClientConfig, DynamicConfig), Error> {
+    let config = match api.client_config().await {
+        Ok(config) => config,
+        Err(error) if error.is_unsupported() => careful(),
+        Err(error) => return Err(error),
+    };
+    api.heed(&config);
+    Ok((config, api.dynamic_config().await?))
+}
 
 /// A session. Its heartbeat stops when nobody holds it any more.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: String,
-    pub(crate) config: ClientConfig,
-    pub(crate) dispatch: Dispatch,
     heartbeat: Heartbeat,
     dynamic: Arc<Mutex<DynamicConfig>>,
     cancels: mpsc::UnboundedSender<String>,
-    /// Whether chunks are sent together; `None` = not known yet.
-    together: futures_util::lock::Mutex<Option<bool>>,
+    /// `None` = not known yet.
+    settings: futures_util::lock::Mutex<Option<Arc<Settings>>>,
     /// The number of the next sampler; `None` = not known yet.
     next_sampler: futures_util::lock::Mutex<Option<u64>>,
 }
@@ -35,31 +66,28 @@ pub(crate) struct Session {
 impl Session {
     /// One that was made just now.
     pub(crate) fn opened(api: &Api, id: String, config: ClientConfig, dynamic: DynamicConfig) -> Self {
-        let together = Some(config.parallel_fwdbwd_chunks);
-        Self::new(api, id, config, dynamic, together, Some(0))
+        Self::new(api, id, Some(Settings::new(config)), dynamic, Some(0))
     }
 
     /// One that somebody else has made. Sends nothing at once.
     pub(crate) fn adopted(api: &Api, id: String) -> Self {
-        Self::new(api, id, ClientConfig::default(), DynamicConfig::default(), None, None)
+        Self::new(api, id, None, DynamicConfig::default(), None)
     }
 
     fn new(
         api: &Api,
         id: String,
-        config: ClientConfig,
+        settings: Option<Arc<Settings>>,
         dynamic: DynamicConfig,
-        together: Option<bool>,
         next_sampler: Option<u64>,
     ) -> Self {
         let heartbeat = Heartbeat::start(api, &id);
         let dynamic = Arc::new(Mutex::new(dynamic));
         let (cancels, queue) = mpsc::unbounded();
         api.runtime().spawn(Box::pin(tend(api.clone(), dynamic.clone(), queue)));
-        let dispatch = Dispatch::new(&config);
-        let together = futures_util::lock::Mutex::new(together);
+        let settings = futures_util::lock::Mutex::new(settings);
         let next_sampler = futures_util::lock::Mutex::new(next_sampler);
-        Self { id, config, dispatch, heartbeat, dynamic, cancels, together, next_sampler }
+        Self { id, heartbeat, dynamic, cancels, settings, next_sampler }
     }
 
     /// Whether the server has said that it is over.
@@ -67,19 +95,23 @@ impl Session {
         self.heartbeat.is_over()
     }
 
-    /// Whether the server takes the chunks of a batch in any order. That of an adopted session is asked; one that does not
-    /// say so is given them one after the other.
-    pub(crate) async fn sends_chunks_together(&self, api: &Api) -> bool {
-        let mut together = self.together.lock().await;
-        if together.is_none() {
-            *together = api.client_config().await.ok().map(|config| config.parallel_fwdbwd_chunks);
+    /// How the server wants to be talked to. That of an adopted session is asked, briefly: while it does not say so, careful
+    /// settings do.
+    pub(crate) async fn settings(&self, api: &Api) -> Arc<Settings> {
+        let mut known = self.settings.lock().await;
+        if let Some(settings) = &*known {
+            return settings.clone();
         }
-        together.unwrap_or(false)
-    }
-
-    /// The call with its body compressed, if the server wants that.
-    pub(crate) fn compressed(&self, call: Call) -> Call {
-        if self.config.proto_compress_fwdbwd { call.compressed() } else { call }
+        match ask(&api.clone().with_retry(RetryPolicy::interactive())).await {
+            Ok((config, dynamic)) => {
+                *lock(&self.dynamic) = dynamic;
+                known.insert(Settings::new(config)).clone()
+            }
+            Err(error) => {
+                tracing::debug!(session_id = self.id, %error, "the server's settings are not known yet");
+                Settings::careful()
+            }
+        }
     }
 
     /// A number that no sampler of this session has. Those of an adopted session are asked for.

@@ -4,7 +4,9 @@ mod auth;
 mod passes;
 mod sampling;
 mod servers;
+mod settings;
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +46,12 @@ fn body(request: &Request) -> Value {
 }
 
 fn forward_backward(request: &Request) -> proto::ForwardBackwardRequest {
-    proto::ForwardBackwardRequest::decode(request.body.clone()).unwrap()
+    let mut plain = request.body.to_vec();
+    if request.header("content-encoding") == Some("zstd") {
+        plain.clear();
+        ruzstd::decoding::StreamingDecoder::new(&*request.body).unwrap().read_to_end(&mut plain).unwrap();
+    }
+    proto::ForwardBackwardRequest::decode(&*plain).unwrap()
 }
 
 fn secs(n: u64) -> Duration {
@@ -518,7 +525,7 @@ fn a_failed_result_fails_its_call_and_no_other() {
 fn a_large_batch_goes_out_in_chunks_and_comes_back_as_one() {
     let (runtime, transport, client) = training(obliging);
     let data = vec![datum(); 2050];
-    let output = runtime.block_on(client.forward_backward(&data, "cross_entropy", &none())).unwrap();
+    let output = runtime.block_on(client.forward_backward(data, "cross_entropy", &none())).unwrap();
     assert_eq!(sequence(&transport), ["forward_backward 7", "forward_backward 8", "forward_backward 9"]);
     let sizes: Vec<_> = transport
         .requests()

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::retry::{BILLING_SLEEP, Decision, backoff};
+use super::retry::{BILLING_PAUSE, BILLING_SLEEP, Decision, backoff};
 
 /// What one question about a future came to, when it was neither a result nor a final no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +46,9 @@ pub struct WaitPolicy {
     /// How long the service may give no sensible answer before the wait is given up; half an hour. The official
     /// SDK has no such bound.
     pub patience: Duration,
-    /// How long to wait for billing (402) in all; an hour.
-    pub billing_pause: Duration,
+    /// How long to wait for billing (402) in all; `None` = as long as the service's client config says, and an hour while it
+    /// has not said.
+    pub billing_pause: Option<Duration>,
     /// How often a 400 is asked again; 3.
     pub max_bad_requests: u32,
 }
@@ -63,11 +64,7 @@ const MAX_ASKED: Duration = Duration::from_secs(60);
 
 impl Default for WaitPolicy {
     fn default() -> Self {
-        Self {
-            patience: Duration::from_secs(1800),
-            billing_pause: Duration::from_secs(3600),
-            max_bad_requests: 3,
-        }
+        Self { patience: Duration::from_secs(1800), billing_pause: None, max_bad_requests: 3 }
     }
 }
 
@@ -97,7 +94,7 @@ impl WaitPolicy {
                 Decision::After(backoff(QUICK.0, QUICK.1, state.bad_requests - 1, random))
             }
             Reply::Billing => {
-                if state.paused >= self.billing_pause {
+                if state.paused >= self.billing_pause.unwrap_or(BILLING_PAUSE) {
                     return Decision::Stop;
                 }
                 state.paused += BILLING_SLEEP;

@@ -49,7 +49,7 @@ async fn idle_runs(limit: &str) -> Result<(u64, u64)> {
     let batch = load.data();
     for seed in 0..RUNS {
         let client = training::client(&owner, seed).await?;
-        let pass = client.forward_backward(&batch, "cross_entropy", &LossFnConfig::new());
+        let pass = client.forward_backward(batch.as_slice(), "cross_entropy", &LossFnConfig::new());
         client.optim_step(AdamParams::default()).await?;
         pass.await?;
     }

@@ -143,7 +143,7 @@ pub(crate) async fn train(client: &TrainingClient, load: Load, span: Duration) -
     let batch = load.data();
     let params = AdamParams::default();
     let step = || {
-        let pass = client.forward_backward(&batch, "cross_entropy", &LossFnConfig::new());
+        let pass = client.forward_backward(batch.as_slice(), "cross_entropy", &LossFnConfig::new());
         (pass, client.optim_step(params))
     };
     let start = Instant::now();

@@ -1,77 +1,89 @@
 //! A batch cut into requests, and their results put together again.
 
+use std::sync::Arc;
+
+use retinker_wire::capabilities::ClientConfig;
 use retinker_wire::metrics;
 use retinker_wire::training::{Datum, ForwardBackwardOutput};
 
 use super::order::Part;
 use crate::client::api::forward_backward_call;
-use crate::client::encode::{Batch, LossFnConfig};
+use crate::client::encode::{Batch, LossFnConfig, check};
 use crate::client::error::{Error, ErrorKind};
 
-/// Makes requests of batches.
-#[derive(Debug, Clone)]
-pub(super) struct Chunker {
+/// A batch that is to be passed forward, and backward where a gradient is wanted.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// For errors.
+    pub(super) operation: String,
     pub(super) model_id: String,
-    pub(super) max_datums: usize,
-    pub(super) max_bytes: usize,
+    pub(super) data: Vec<Datum>,
+    pub(super) loss_fn: String,
+    pub(super) config: LossFnConfig,
+    pub(super) forward_only: bool,
 }
 
-impl Chunker {
-    /// The requests of a batch, encoded, and the number of datums in each.
-    pub(super) fn parts(
-        &self,
-        operation: &str,
-        data: &[Datum],
-        loss_fn: &str,
-        config: &LossFnConfig,
-        forward_only: bool,
-    ) -> Result<(Vec<Part>, Vec<usize>), Error> {
-        if data.is_empty() {
-            return Err(Error::config(operation, "the batch has no datum"));
+impl Pass {
+    /// Refuses what could not be written.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.data.is_empty() {
+            return Err(Error::config(&self.operation, "the batch has no datum"));
         }
-        let (mut parts, mut sizes) = (Vec::new(), Vec::new());
-        for (chunk, bytes) in chunks(data, self.max_datums, self.max_bytes) {
-            sizes.push(chunk.len());
-            let model_id = self.model_id.clone();
-            let batch = Batch::new(&model_id, chunk, loss_fn, config, forward_only)
-                .map_err(|e| Error::config(operation, e.to_string()))?;
-            let call = Box::new(move |seq_id| forward_backward_call(&model_id, seq_id, batch, forward_only));
-            parts.push(Part { call, bytes });
-        }
-        Ok((parts, sizes))
+        check(&self.data).map_err(|e| Error::config(&self.operation, e.to_string()))
+    }
+
+    /// The requests, within the server's bounds. Each is written when it is sent, and its data are let go then: the batch is
+    /// never in memory twice as a whole.
+    pub(super) fn cut(self, bounds: &ClientConfig) -> Vec<Part> {
+        let Self { operation, model_id, data, loss_fn, config, forward_only } = self;
+        let shared = Arc::new((operation, model_id, loss_fn, config));
+        let (most, most_bytes) =
+            (bounds.fwdbwd_max_chunk_len.max(1), bounds.fwdbwd_max_chunk_bytes_count.max(1));
+        let parts = chunks(data, most, most_bytes).into_iter().map(|(chunk, bytes)| {
+            let (shared, datums) = (shared.clone(), chunk.len());
+            let call = Box::new(move |seq_id| {
+                let (operation, model_id, loss_fn, config) = &*shared;
+                let batch = Batch::new(model_id, &chunk, loss_fn, config, forward_only)
+                    .map_err(|e| Error::config(operation, e.to_string()))?;
+                forward_backward_call(model_id, seq_id, batch, forward_only)
+            });
+            Part { call, bytes, datums }
+        });
+        parts.collect()
     }
 }
 
 /// Greedy, in order, as the official SDK does it: one datum that is too large by itself gets a chunk of its own. Each with
 /// its estimated bytes.
-fn chunks(data: &[Datum], max_datums: usize, max_bytes: usize) -> Vec<(&[Datum], usize)> {
+fn chunks(data: Vec<Datum>, most: usize, most_bytes: usize) -> Vec<(Vec<Datum>, usize)> {
     let mut chunks = Vec::new();
-    let (mut start, mut bytes) = (0, 0usize);
-    for (i, datum) in data.iter().enumerate() {
+    let (mut chunk, mut bytes) = (Vec::new(), 0usize);
+    for datum in data {
         let size = datum.estimated_bytes();
-        if i > start && (bytes + size > max_bytes || i - start == max_datums) {
-            chunks.extend(data.get(start..i).map(|chunk| (chunk, bytes)));
-            (start, bytes) = (i, 0);
+        if !chunk.is_empty() && (bytes + size > most_bytes || chunk.len() == most) {
+            chunks.push((std::mem::take(&mut chunk), bytes));
+            bytes = 0;
         }
+        chunk.push(datum);
         bytes += size;
     }
-    chunks.extend(data.get(start..).map(|chunk| (chunk, bytes)));
+    chunks.push((chunk, bytes));
     chunks
 }
 
-/// The result of a batch from those of its chunks, which had so many datums. Metrics are combined by their reductions.
+/// The result of a batch from those of its chunks, each with the number of its datums. Metrics are combined by their
+/// reductions.
 pub(super) fn merge(
     operation: &str,
-    mut outputs: Vec<ForwardBackwardOutput>,
-    sizes: &[usize],
+    mut outputs: Vec<(ForwardBackwardOutput, usize)>,
 ) -> Result<ForwardBackwardOutput, Error> {
     if outputs.len() == 1
-        && let Some(only) = outputs.pop()
+        && let Some((only, _)) = outputs.pop()
     {
         return Ok(only);
     }
     let measured: Vec<_> =
-        outputs.iter_mut().map(|o| std::mem::take(&mut o.metrics)).zip(sizes.iter().copied()).collect();
+        outputs.iter_mut().map(|(output, datums)| (std::mem::take(&mut output.metrics), *datums)).collect();
     let metrics = metrics::combine(&measured).map_err(|error| {
         Error::new(
             operation,
@@ -82,7 +94,7 @@ pub(super) fn merge(
             },
         )
     })?;
-    let kind = outputs.first().map(|o| o.loss_fn_output_type.clone()).unwrap_or_default();
-    let loss_fn_outputs = outputs.into_iter().flat_map(|o| o.loss_fn_outputs).collect();
+    let kind = outputs.first().map(|(output, _)| output.loss_fn_output_type.clone()).unwrap_or_default();
+    let loss_fn_outputs = outputs.into_iter().flat_map(|(output, _)| output.loss_fn_outputs).collect();
     Ok(ForwardBackwardOutput { loss_fn_output_type: kind, loss_fn_outputs, metrics })
 }

@@ -31,9 +31,9 @@ use super::sampling::{SamplingClient, SamplingSource};
 use super::session::Session;
 use crate::recovery::restore::Attachment;
 
-use chunks::{Chunker, merge};
+use chunks::{Pass, merge};
 pub use custom::CustomLoss;
-use order::{Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled, poisoned};
+use order::{Accepted, Cut, Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled, poisoned};
 
 /// Trains one run. Cheap to clone; clones share the run's order.
 ///
@@ -59,7 +59,6 @@ struct Inner {
     model_id: String,
     jobs: mpsc::UnboundedSender<Job>,
     order: Arc<Order>,
-    chunker: Chunker,
     /// `None` once the run is given away.
     session: Mutex<Option<Arc<Session>>>,
 }
@@ -116,25 +115,14 @@ impl TrainingClient {
     pub(crate) fn new(api: Api, session: Arc<Session>, model_id: String, next_seq_id: u64) -> Self {
         let (jobs, queue) = mpsc::unbounded();
         let order = Order::new(next_seq_id);
-        let sender = Sender {
-            api: api.clone(),
-            model_id: model_id.clone(),
-            order: order.clone(),
-            session: Arc::downgrade(&session),
-        };
+        let sender = Sender::new(api.clone(), model_id.clone(), order.clone(), &session);
         api.runtime().spawn(Box::pin(sender.run(queue)));
-        let chunker = Chunker {
-            model_id: model_id.clone(),
-            max_datums: session.config.fwdbwd_max_chunk_len.max(1),
-            max_bytes: session.config.fwdbwd_max_chunk_bytes_count.max(1),
-        };
         let inner = Inner {
             api,
             session_id: session.id.clone(),
             model_id,
             jobs,
             order,
-            chunker,
             session: Mutex::new(Some(session)),
         };
         Self { inner: Arc::new(inner) }
@@ -172,23 +160,26 @@ impl TrainingClient {
 
     /// A forward and backward pass: the gradient adds up until the next [`optim_step`](Self::optim_step). A batch
     /// beyond the server's bounds goes out in several requests, whose results are merged.
+    ///
+    /// The batch is written request by request as it is sent. Given by value (a `Vec`) it is let go meanwhile; a slice is
+    /// copied first.
     pub fn forward_backward(
         &self,
-        data: &[Datum],
+        data: impl Into<Vec<Datum>>,
         loss_fn: &str,
         loss_fn_config: &LossFnConfig,
     ) -> Pending<ForwardBackwardOutput> {
-        self.pass("forward_backward", data, loss_fn, loss_fn_config, false)
+        self.pass("forward_backward", data.into(), loss_fn, loss_fn_config, false)
     }
 
-    /// A forward pass without a gradient.
+    /// A forward pass without a gradient. Otherwise as [`forward_backward`](Self::forward_backward).
     pub fn forward(
         &self,
-        data: &[Datum],
+        data: impl Into<Vec<Datum>>,
         loss_fn: &str,
         loss_fn_config: &LossFnConfig,
     ) -> Pending<ForwardBackwardOutput> {
-        self.pass("forward", data, loss_fn, loss_fn_config, true)
+        self.pass("forward", data.into(), loss_fn, loss_fn_config, true)
     }
 
     /// One step of the optimizer over the gradients added up: [`AdamParams`](retinker_wire::training::AdamParams), or those of the optimizer that the run was made
@@ -268,7 +259,7 @@ impl TrainingClient {
             self.save_for_sampler(name, None, Some(number), kind, SaveForSamplerOptions::default()).await?;
         // Servers that name no sampler use the only name there can be.
         let sampler_id = saved.sampling_session_id.unwrap_or_else(|| sampler_id_of(&session.id, number));
-        Ok(SamplingClient::new(self.inner.api.clone(), session, sampler_id))
+        Ok(SamplingClient::new(self.inner.api.clone(), session, sampler_id).await)
     }
 
     /// A sampler of weights that were saved for one, in the run's session.
@@ -381,49 +372,60 @@ impl TrainingClient {
         loss_fn: impl FnOnce(&[Datum], &[TensorData]) -> Result<CustomLoss, E> + Send + 'static,
     ) -> Pending<ForwardBackwardOutput> {
         let operation = self.describe("forward_backward_custom");
+        let pass = {
+            let (operation, model_id) = (operation.clone(), self.inner.model_id.clone());
+            move |data: Vec<Datum>, forward_only: bool| {
+                let (loss_fn, config) = (custom::SURROGATE.to_owned(), LossFnConfig::new());
+                let pass = Pass { operation, model_id, data, loss_fn, config, forward_only };
+                pass.check().map(|()| pass)
+            }
+        };
         let forward = custom::forward_data(&data).map_err(|e| Error::config(&operation, e));
-        let none = LossFnConfig::new();
-        let (parts, sizes) = match forward
-            .and_then(|data| self.inner.chunker.parts(&operation, &data, custom::SURROGATE, &none, true))
-        {
-            Ok(made) => made,
+        let forward = match forward.and_then(|data| pass.clone()(data, true)) {
+            Ok(forward) => forward,
             Err(error) => return Pending::failed(error),
         };
         let computed = Arc::new(Mutex::new(None));
-        let (chunker, name, result) = (self.inner.chunker.clone(), operation.clone(), computed.clone());
-        let then: Then = Box::new(move |outputs| {
+        let (name, result) = (operation.clone(), computed.clone());
+        let then: Then = Box::new(move |outputs, bounds| {
             let fail = |reason: String| Error::config(&name, reason);
-            let logprobs = custom::logprobs(&data, merge(&name, outputs, &sizes)?).map_err(fail)?;
+            let logprobs = custom::logprobs(&data, merge(&name, outputs)?).map_err(fail)?;
             let CustomLoss { loss, gradients, metrics } =
                 loss_fn(&data, &logprobs).map_err(|e| fail(format!("its loss function failed: {e}")))?;
             let data = custom::backward_data(&data, &logprobs, gradients).map_err(fail)?;
-            let (parts, sizes) =
-                chunker.parts(&name, &data, custom::SURROGATE, &LossFnConfig::new(), false)?;
-            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some((sizes, loss, metrics));
-            Ok(parts)
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some((loss, metrics));
+            Ok(pass(data, false)?.cut(bounds))
         });
-        self.enqueue("forward_backward_custom", parts, Some(then), move |outputs| {
-            let (sizes, loss, metrics) =
+        let cut: Cut = Box::new(move |bounds| forward.cut(bounds));
+        self.enqueue("forward_backward_custom", cut, Some(then), move |outputs| {
+            let (loss, metrics) =
                 computed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-            Ok(custom::report(merge(&operation, outputs, &sizes)?, loss, metrics))
+            Ok(custom::report(merge(&operation, outputs)?, loss, metrics))
         })
     }
 
     fn pass(
         &self,
         name: &str,
-        data: &[Datum],
+        data: Vec<Datum>,
         loss_fn: &str,
         config: &LossFnConfig,
         forward_only: bool,
     ) -> Pending<ForwardBackwardOutput> {
         let operation = self.describe(name);
-        match self.inner.chunker.parts(&operation, data, loss_fn, config, forward_only) {
-            Ok((parts, sizes)) => {
-                self.enqueue(name, parts, None, move |outputs| merge(&operation, outputs, &sizes))
-            }
-            Err(error) => Pending::failed(error),
+        let pass = Pass {
+            operation: operation.clone(),
+            model_id: self.inner.model_id.clone(),
+            data,
+            loss_fn: loss_fn.to_owned(),
+            config: config.clone(),
+            forward_only,
+        };
+        if let Err(error) = pass.check() {
+            return Pending::failed(error);
         }
+        let cut: Cut = Box::new(move |bounds| pass.cut(bounds));
+        self.enqueue(name, cut, None, move |outputs| merge(&operation, outputs))
     }
 
     fn one<T: FutureResult>(
@@ -432,10 +434,10 @@ impl TrainingClient {
         part: impl FnOnce(u64) -> Result<Call, Error> + Send + 'static,
     ) -> Pending<T> {
         let operation = self.describe(name);
-        let part = Part { call: Box::new(part), bytes: 0 };
-        self.enqueue(name, vec![part], None, move |results: Vec<T>| {
+        let cut: Cut = Box::new(move |_| vec![Part { call: Box::new(part), bytes: 0, datums: 0 }]);
+        self.enqueue(name, cut, None, move |results: Vec<(T, usize)>| {
             let nothing = || cancelled(operation, "it came to no request.".to_owned());
-            results.into_iter().next().ok_or_else(nothing)
+            results.into_iter().next().map(|(result, _)| result).ok_or_else(nothing)
         })
     }
 
@@ -447,9 +449,9 @@ impl TrainingClient {
     fn enqueue<T: FutureResult, U: Send + 'static>(
         &self,
         name: &str,
-        parts: Vec<Part>,
+        cut: Cut,
         then: Option<Then>,
-        finish: impl FnOnce(Vec<T>) -> Result<U, Error> + Send + 'static,
+        finish: impl FnOnce(Vec<(T, usize)>) -> Result<U, Error> + Send + 'static,
     ) -> Pending<U> {
         let operation = self.describe(name);
         let watch = Arc::new(Watch::default());
@@ -467,7 +469,7 @@ impl TrainingClient {
                 return Pending::failed(after_refusal(operation, refusal));
             }
             let (name, watch) = (operation.clone(), watch.clone());
-            let job = Operation { name, epoch: state.epoch, parts, then, watch, done };
+            let job = Operation { name, epoch: state.epoch, cut, then, watch, done };
             if self.inner.jobs.unbounded_send(Job::Operation(job)).is_err() {
                 return Pending::failed(cancelled(
                     operation,
@@ -483,10 +485,10 @@ impl TrainingClient {
                     return Err(cancelled(operation, "the runtime it was running in has ended.".to_owned()));
                 }
             };
-            let request_ids = submitted.result?;
-            let mut results = Vec::with_capacity(request_ids.len());
-            for request_id in request_ids {
-                results.push(wait::<T>(&api, &request_id, &operation, &held).await?);
+            let accepted = submitted.result?;
+            let mut results = Vec::with_capacity(accepted.len());
+            for Accepted { request_id, datums } in accepted {
+                results.push((wait::<T>(&api, &request_id, &operation, &held).await?, datums));
             }
             finish(results)
         };

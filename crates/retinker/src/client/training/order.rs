@@ -1,17 +1,18 @@
 //! The run's order: one task sends what was called, each operation after the one before it was accepted.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use retinker_wire::capabilities::ClientConfig;
 use retinker_wire::training::ForwardBackwardOutput;
 
 use crate::client::api::Api;
 use crate::client::call::Call;
 use crate::client::error::{Error, ErrorKind};
 use crate::client::pending::{Watch, wait};
-use crate::client::session::Session;
+use crate::client::session::{Session, Settings};
 
 /// The run's order, shared by the callers and the sender.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ pub(super) enum Job {
 pub(super) struct Operation {
     pub(super) name: String,
     pub(super) epoch: u64,
-    pub(super) parts: Vec<Part>,
+    pub(super) cut: Cut,
     /// What follows from the results of the parts, and is sent before anything that was called later.
     pub(super) then: Option<Then>,
     pub(super) watch: Arc<Watch>,
@@ -79,44 +80,69 @@ pub(super) struct Part {
     pub(super) call: Box<dyn FnOnce(u64) -> Result<Call, Error> + Send>,
     /// As estimated, for the budget of what is under way.
     pub(super) bytes: usize,
+    /// How many are in it.
+    pub(super) datums: usize,
 }
 
-/// Makes the requests of an operation's second half from the results of its first.
-pub(super) type Then = Box<dyn FnOnce(Vec<ForwardBackwardOutput>) -> Result<Vec<Part>, Error> + Send>;
+/// Makes an operation's requests within the server's bounds.
+pub(super) type Cut = Box<dyn FnOnce(&ClientConfig) -> Vec<Part> + Send>;
+
+/// Makes the requests of an operation's second half from the results of its first, each with its number of datums.
+pub(super) type Then =
+    Box<dyn FnOnce(Vec<(ForwardBackwardOutput, usize)>, &ClientConfig) -> Result<Vec<Part>, Error> + Send>;
+
+/// A request that the server has accepted.
+pub(super) struct Accepted {
+    pub(super) request_id: String,
+    pub(super) datums: usize,
+}
 
 pub(super) struct Submitted {
-    /// The ids under which the results will be: those of the second half, if there is one.
-    pub(super) result: Result<Vec<String>, Error>,
+    /// Where the results will be: those of the second half, if there is one.
+    pub(super) result: Result<Vec<Accepted>, Error>,
     pub(super) _delivered: Option<Delivered>,
 }
 
 /// What sends. Dies with the last client of the run.
 pub(super) struct Sender {
-    pub(super) api: Api,
-    pub(super) model_id: String,
-    pub(super) order: Arc<Order>,
-    pub(super) session: std::sync::Weak<Session>,
+    api: Api,
+    model_id: String,
+    order: Arc<Order>,
+    session: Weak<Session>,
+    /// How the server wants to be talked to, as far as it has said.
+    settings: Arc<Settings>,
 }
 
 impl Sender {
+    pub(super) fn new(api: Api, model_id: String, order: Arc<Order>, session: &Arc<Session>) -> Self {
+        Self { api, model_id, order, session: Arc::downgrade(session), settings: Settings::careful() }
+    }
+
     /// Sends what was called, in order, until nobody can call any more.
-    pub(super) async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>) {
+    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
         while let Some(job) = queue.next().await {
             match job {
                 Job::Barrier(done) => {
                     let _ = done.send(());
                 }
-                Job::Operation(operation) => {
-                    let Operation { name, epoch, parts, then, watch, done } = operation;
-                    let submitted = match self.may_go(&name, epoch) {
-                        Ok(()) => self.submit(&name, parts, then, &watch).await,
-                        Err(error) => Submitted { result: Err(error), _delivered: None },
-                    };
-                    // Nobody may be waiting any more; the request keeps its place all the same.
-                    let _ = done.send(submitted);
-                }
+                Job::Operation(operation) => self.carry_out(operation).await,
             }
         }
+    }
+
+    async fn carry_out(&mut self, operation: Operation) {
+        let Operation { name, epoch, cut, then, watch, done } = operation;
+        let submitted = match self.may_go(&name, epoch) {
+            Ok(()) => {
+                if let Some(session) = self.session.upgrade() {
+                    self.settings = session.settings(&self.api).await;
+                }
+                self.submit(&name, cut(&self.settings.config), then, &watch).await
+            }
+            Err(error) => Submitted { result: Err(error), _delivered: None },
+        };
+        // Nobody may be waiting any more; the request keeps its place all the same.
+        let _ = done.send(submitted);
     }
 
     fn may_go(&self, name: &str, epoch: u64) -> Result<(), Error> {
@@ -132,15 +158,15 @@ impl Sender {
 
     async fn submit(&self, name: &str, parts: Vec<Part>, then: Option<Then>, watch: &Watch) -> Submitted {
         let first = self.send(parts, watch).await;
-        let (Ok(request_ids), Some(then)) = (&first, then) else { return self.conclude(first) };
-        let mut results = Vec::with_capacity(request_ids.len());
-        for request_id in request_ids {
+        let (Ok(accepted), Some(then)) = (&first, then) else { return self.conclude(first) };
+        let mut results = Vec::with_capacity(accepted.len());
+        for Accepted { request_id, datums } in accepted {
             match wait::<ForwardBackwardOutput>(&self.api, request_id, name, watch).await {
-                Ok(result) => results.push(result),
+                Ok(result) => results.push((result, *datums)),
                 Err(error) => return self.conclude(Err(Stop::Refused(error))),
             }
         }
-        let second = match then(results) {
+        let second = match then(results, &self.settings.config) {
             Ok(parts) => self.send(parts, watch).await,
             Err(error) => Err(Stop::Refused(error)),
         };
@@ -148,10 +174,10 @@ impl Sender {
     }
 
     /// Notes in the order what came of an operation.
-    fn conclude(&self, sent: Result<Vec<String>, Stop>) -> Submitted {
+    fn conclude(&self, sent: Result<Vec<Accepted>, Stop>) -> Submitted {
         let mut state = self.order.lock();
         match sent {
-            Ok(request_ids) => Submitted { result: Ok(request_ids), _delivered: None },
+            Ok(accepted) => Submitted { result: Ok(accepted), _delivered: None },
             Err(Stop::Lost(error)) => {
                 let (model_id, seq_id) = (&self.model_id, state.next_seq_id);
                 tracing::warn!(model_id, seq_id, %error, "the order of the run's operations is lost");
@@ -170,18 +196,12 @@ impl Sender {
 
     /// Sends the parts under the next numbers. Together, if the server takes that: all but the first, then the first, for
     /// which the server waits with the others; so they are there when it begins.
-    async fn send(&self, parts: Vec<Part>, watch: &Watch) -> Result<Vec<String>, Stop> {
+    async fn send(&self, parts: Vec<Part>, watch: &Watch) -> Result<Vec<Accepted>, Stop> {
         let start = self.order.lock().next_seq_id;
-        let session = self.session.upgrade();
-        let together = match &session {
-            Some(session) if parts.len() > 1 => session.sends_chunks_together(&self.api).await,
-            _ => false,
-        };
-        let mut sendings: Vec<_> = parts
-            .into_iter()
-            .zip(start..)
-            .map(|(part, seq_id)| self.send_one(part, seq_id, session.as_deref()))
-            .collect();
+        let together = parts.len() > 1 && self.settings.config.parallel_fwdbwd_chunks;
+        let datums: Vec<_> = parts.iter().map(|part| part.datums).collect();
+        let mut sendings: Vec<_> =
+            parts.into_iter().zip(start..).map(|(part, seq_id)| self.send_one(part, seq_id)).collect();
         let mut outcomes = Vec::with_capacity(sendings.len());
         if together {
             let rest = sendings.split_off(1);
@@ -203,15 +223,20 @@ impl Sender {
                 }
             }
         }
-        self.settle(outcomes, watch)
+        let request_ids = self.settle(outcomes, watch)?;
+        let accepted = request_ids.into_iter().zip(datums);
+        Ok(accepted.map(|(request_id, datums)| Accepted { request_id, datums }).collect())
     }
 
-    async fn send_one(&self, part: Part, seq_id: u64, session: Option<&Session>) -> Result<String, Error> {
-        let call = (part.call)(seq_id)?;
+    async fn send_one(&self, part: Part, seq_id: u64) -> Result<String, Error> {
         // Only batches count, and are worth compressing.
-        let Some(session) = session.filter(|_| part.bytes > 0) else { return self.api.accept(&call).await };
-        let call = session.compressed(call);
-        let _taken = session.dispatch.pass(part.bytes).await;
+        if part.bytes == 0 {
+            return self.api.accept(&(part.call)(seq_id)?).await;
+        }
+        // Written only now: what waits for its turn takes no more memory than the batch itself.
+        let _taken = self.settings.dispatch.pass(part.bytes).await;
+        let call = (part.call)(seq_id)?;
+        let call = if self.settings.config.proto_compress_fwdbwd { call.compressed() } else { call };
         self.api.accept(&call).await
     }
 

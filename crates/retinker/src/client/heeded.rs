@@ -1,0 +1,48 @@
+//! What a server has asked of every call that is made of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use retinker_wire::capabilities::ClientConfig;
+
+use super::budget::{Budget, Taken};
+
+/// Until a server says otherwise: the SDK's defaults.
+#[derive(Debug)]
+pub(crate) struct Heeded {
+    billing_pause_sec: AtomicU64,
+    response_bytes: AtomicI64,
+    responses: Arc<Budget>,
+}
+
+impl Default for Heeded {
+    fn default() -> Self {
+        let config = ClientConfig::default();
+        Self {
+            billing_pause_sec: AtomicU64::new(config.billing_exception_max_pause_duration_sec),
+            response_bytes: AtomicI64::new(config.inflight_response_bytes_semaphore_size),
+            responses: Budget::new(config.inflight_response_bytes_semaphore_size),
+        }
+    }
+}
+
+impl Heeded {
+    /// Notes what a server asks for.
+    pub(crate) fn heed(&self, config: &ClientConfig) {
+        self.billing_pause_sec.store(config.billing_exception_max_pause_duration_sec, Ordering::Relaxed);
+        let size = config.inflight_response_bytes_semaphore_size.max(1);
+        let before = self.response_bytes.swap(size, Ordering::Relaxed);
+        self.responses.grow(size.saturating_sub(before));
+    }
+
+    /// How long billing is waited for in all.
+    pub(crate) fn billing_pause(&self) -> Duration {
+        Duration::from_secs(self.billing_pause_sec.load(Ordering::Relaxed))
+    }
+
+    /// Waits until a result of so many bytes may be on its way.
+    pub(crate) async fn response(&self, bytes: u64) -> Taken {
+        self.responses.take(i64::try_from(bytes).unwrap_or(i64::MAX)).await
+    }
+}
