@@ -11,6 +11,8 @@ pub mod client;
 pub mod host;
 #[cfg(all(feature = "native", not(target_arch = "wasm32")))]
 pub mod native;
+#[cfg(feature = "opentelemetry")]
+pub mod propagation;
 pub mod recovery;
 pub mod runtime;
 pub mod transport;

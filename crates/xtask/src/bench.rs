@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Result, bail};
 
 use crate::shell::{cargo, command, run, target_dir};
-use crate::{python, up};
+use crate::{python, tools, up};
 
 /// Debian's python3-torch is a package of the system's own Python.
 const PYTHON: &str = "/usr/bin/python3";
@@ -39,7 +39,32 @@ fn local(options: &[String]) -> Result<()> {
 fn client() -> Result<()> {
     let python = python::sdk()?;
     let bench = built("bench_client")?;
-    run(command(bench).env("RETINKER_BIN", up::binary()?).env("RETINKER_SDK_PYTHON", python))
+    run(command(bench)
+        .env("RETINKER_BIN", up::binary()?)
+        .env("RETINKER_SDK_PYTHON", python)
+        .env("RETINKER_ENCODE", encode()?)
+        .env("RETINKER_ENCODE_WASM", encode_wasm()?))
+}
+
+/// The program that encodes, natively.
+fn encode() -> Result<PathBuf> {
+    run(cargo().args(["build", "--release", "--package", "retinker", "--example", "encode"]))?;
+    Ok(target_dir().join("release/examples").join(format!("encode{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// The same as wasm, for Node.
+fn encode_wasm() -> Result<PathBuf> {
+    tools::wasm_target()?;
+    tools::node()?;
+    let target = ["--target", "wasm32-unknown-unknown", "--profile", "wasm-release", "--no-default-features"];
+    run(cargo().args(["build", "--package", "retinker", "--example", "encode"]).args(target))?;
+    let (wasm, out) = (
+        target_dir().join("wasm32-unknown-unknown/wasm-release/examples/encode.wasm"),
+        target_dir().join("encode-node"),
+    );
+    let tool = tools::wasm_bindgen()?.join("wasm-bindgen");
+    run(command(tool).arg(wasm).args(["--target", "nodejs", "--out-dir"]).arg(&out))?;
+    Ok(out.join("encode.js"))
 }
 
 fn built(bench: &str) -> Result<PathBuf> {

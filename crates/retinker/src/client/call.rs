@@ -9,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
 use ruzstd::encoding::CompressionLevel;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::auth::{Auth, EXCHANGE, is_jwt};
 use super::error::{Error, ErrorKind, detail_of};
@@ -178,7 +180,7 @@ impl Caller {
         let mut spent = Spent::default();
         let mut seen_before = false;
         loop {
-            let attempt = self.attempt(call, &request).await;
+            let attempt = self.attempt(call, &request, spent.retries).await;
             let (outcome, error) = match attempt {
                 Ok(answer) if done(&answer) => return Ok(answer),
                 Ok(answer) => (self.outcome(&answer), answer.refusal(&call.operation, None)),
@@ -220,7 +222,7 @@ impl Caller {
 
     /// One attempt, whatever the status.
     pub(crate) async fn once(&self, call: &Call) -> Result<Answer, Error> {
-        self.attempt(call, &self.request(call)).await
+        self.attempt(call, &self.request(call), 0).await
     }
 
     fn request(&self, call: &Call) -> Request {
@@ -243,8 +245,28 @@ impl Caller {
         }
     }
 
+    /// One attempt in a span of its own, whose fields are those of OpenTelemetry's conventions for HTTP clients.
+    async fn attempt(&self, call: &Call, request: &Request, resend_count: u32) -> Result<Answer, Error> {
+        let span = tracing::debug_span!(
+            "request",
+            otel.kind = "client",
+            operation = %call.operation,
+            http.request.method = request.method.as_str(),
+            url.path = %call.path,
+            http.request.resend_count = resend_count,
+            http.response.status_code = Empty,
+            "error.type" = Empty,
+        );
+        let answer = self.signed(call, request).instrument(span.clone()).await;
+        match &answer {
+            Ok(answer) => span.record("http.response.status_code", answer.status),
+            Err(error) => span.record("error.type", error.kind().name()),
+        };
+        answer
+    }
+
     /// One attempt, signed. A token that the server does not take is replaced once.
-    async fn attempt(&self, call: &Call, request: &Request) -> Result<Answer, Error> {
+    async fn signed(&self, call: &Call, request: &Request) -> Result<Answer, Error> {
         let now = || self.runtime.now().as_millis();
         let ask = |credential| self.exchange(&call.operation, credential).boxed();
         let key = self.auth.key(&call.operation, now(), &ask).await?;

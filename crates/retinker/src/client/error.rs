@@ -75,6 +75,9 @@ pub enum ErrorKind {
     Poisoned {
         /// The run.
         run_id: String,
+        /// The last checkpoint that this client has saved or loaded, to restore the run from; `None` if it knows of none. The
+        /// run may have others: the plan of a restore finds them.
+        checkpoint: Option<String>,
         /// What made it so.
         cause: Error,
     },
@@ -88,6 +91,24 @@ pub enum ErrorKind {
         /// How long was waited.
         after: Duration,
     },
+}
+
+impl ErrorKind {
+    /// Its name in lower case, for logs and traces.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Config { .. } => "config",
+            Self::NeverSent { .. } => "never_sent",
+            Self::MayHaveBeenSent { .. } => "may_have_been_sent",
+            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
+            Self::Expired { .. } => "expired",
+            Self::Undecodable { .. } => "undecodable",
+            Self::Poisoned { .. } => "poisoned",
+            Self::Cancelled { .. } => "cancelled",
+            Self::TimedOut { .. } => "timed_out",
+        }
+    }
 }
 
 impl Error {
@@ -299,11 +320,18 @@ impl fmt::Display for Error {
                 write!(f, "{what}: the answer cannot be read at {path}: {problem}.")?;
                 if snippet.is_empty() { Ok(()) } else { write!(f, " It begins: {snippet}") }
             }
-            ErrorKind::Poisoned { run_id, cause } => write!(
-                f,
-                "{what} was not sent: the order of the operations of run {run_id} is lost, because {cause} \
-                 Restore the run from its last checkpoint and go on with the new one."
-            ),
+            ErrorKind::Poisoned { run_id, checkpoint, cause } => {
+                write!(
+                    f,
+                    "{what} was not sent: the order of the operations of run {run_id} is lost, because {cause} \
+                     Restore the run from "
+                )?;
+                match checkpoint {
+                    Some(path) => write!(f, "{path}, the last checkpoint that this client knows of,")?,
+                    None => f.write_str("its last checkpoint")?,
+                }
+                f.write_str(" and go on with the new one.")
+            }
             ErrorKind::Cancelled { reason } => write!(f, "{what} was not sent: {reason}"),
             ErrorKind::TimedOut { after } => write!(
                 f,

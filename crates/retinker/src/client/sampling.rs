@@ -12,6 +12,7 @@ use retinker_wire::sampling::{
     AsampleRequest, CLONE_BLOCK, SampleFuture, SampleResponse, SamplingParams, TargetTokens, sample_type,
 };
 use retinker_wire::training::ModelInput;
+use tracing::Instrument;
 
 use super::api::{Api, asample_call};
 use super::error::{Error, ErrorKind};
@@ -203,32 +204,8 @@ impl SamplingClient {
         prompt: &ModelInput,
         options: &SampleOptions,
     ) -> Result<SampleResponse, Error> {
-        let inner = &*self.inner;
-        let operation = format!("sample of sampler {}", inner.sampler_id);
-        check(&operation, options)?;
-        let retried = async {
-            let mut failures = 0;
-            loop {
-                let error = match inner.attempt(&operation, prompt, options).await {
-                    Ok(response) => return Ok(response),
-                    Err(error) => error,
-                };
-                if inner.settings.config.sample_no_retries || !is_worth_another(&error) {
-                    return Err(error);
-                }
-                let delay = backoff(DELAYS.0, DELAYS.1, failures, inner.api.runtime().random());
-                tracing::debug!(%error, ?delay, "sampling again");
-                failures += 1;
-                inner.api.runtime().sleep(delay).await;
-            }
-        };
-        if !inner.settings.config.sample_enable_stuck_detection {
-            return retried.await;
-        }
-        match select(Box::pin(retried), Box::pin(inner.stuck())).await {
-            Either::Left((result, _)) => result,
-            Either::Right(_) => Err(Error::new(&operation, ErrorKind::TimedOut { after: STUCK })),
-        }
+        let span = tracing::info_span!("sample", sampler_id = self.inner.sampler_id);
+        self.inner.sample(prompt, options).instrument(span).await
     }
 
     /// The log-probability of each of the prompt's tokens under the model; `None` for the first, which nothing precedes,
@@ -250,6 +227,35 @@ impl SamplingClient {
 }
 
 impl Inner {
+    /// Submissions, until one has a result.
+    async fn sample(&self, prompt: &ModelInput, options: &SampleOptions) -> Result<SampleResponse, Error> {
+        let operation = format!("sample of sampler {}", self.sampler_id);
+        check(&operation, options)?;
+        let retried = async {
+            let mut failures = 0;
+            loop {
+                let error = match self.attempt(&operation, prompt, options).await {
+                    Ok(response) => return Ok(response),
+                    Err(error) => error,
+                };
+                if self.settings.config.sample_no_retries || !is_worth_another(&error) {
+                    return Err(error);
+                }
+                let delay = backoff(DELAYS.0, DELAYS.1, failures, self.api.runtime().random());
+                tracing::debug!(%error, ?delay, "sampling again");
+                failures += 1;
+                self.api.runtime().sleep(delay).await;
+            }
+        };
+        if !self.settings.config.sample_enable_stuck_detection {
+            return retried.await;
+        }
+        match select(Box::pin(retried), Box::pin(self.stuck())).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(Error::new(&operation, ErrorKind::TimedOut { after: STUCK })),
+        }
+    }
+
     /// One submission and its result.
     async fn attempt(
         &self,

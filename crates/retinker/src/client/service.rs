@@ -281,7 +281,9 @@ impl ServiceClient {
             Ok(pending) => {
                 let loaded = pending.await?;
                 let model_id = loaded.model_id.unwrap_or_else(|| model_id_of(&session.id, number));
-                return Ok(self.training_client(session, model_id, 1));
+                let client = self.training_client(session, model_id, 1);
+                client.remember(path);
+                return Ok(client);
             }
             Err(error) if error.is_unknown_form() => error,
             Err(error) => return Err(error),

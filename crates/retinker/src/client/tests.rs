@@ -444,6 +444,7 @@ fn an_undecided_submission_poisons_the_client() {
     });
     let clone = client.clone();
     runtime.block_on(async {
+        client.save_state("a", SaveOptions::default()).await.unwrap();
         let pass = client.forward_backward(&[datum()], "cross_entropy", &none());
         let step = client.optim_step(AdamParams::default());
         let queued = client.save_state("a", SaveOptions::default());
@@ -454,20 +455,24 @@ fn an_undecided_submission_poisons_the_client() {
             clone.save_state("b", SaveOptions::default()).await.unwrap_err(),
             clone.hand_over().await.unwrap_err(),
         ] {
-            let ErrorKind::Poisoned { run_id, cause } = error.kind() else { panic!("{error}") };
-            assert_eq!(run_id, "s:train:0");
+            let ErrorKind::Poisoned { run_id, checkpoint, cause } = error.kind() else { panic!("{error}") };
+            assert_eq!(
+                (run_id.as_str(), checkpoint.as_deref()),
+                ("s:train:0", Some("tinker://s:train:0/weights/a"))
+            );
             assert!(matches!(cause.kind(), ErrorKind::MayHaveBeenSent { .. }));
+            let restore = "Restore the run from tinker://s:train:0/weights/a, the last checkpoint";
             assert!(
-                error.to_string().contains("run s:train:0") && error.to_string().contains("Restore"),
+                error.to_string().contains("run s:train:0") && error.to_string().contains(restore),
                 "{error}"
             );
         }
     });
-    assert!(sequence(&transport).iter().all(|line| !line.starts_with("save")), "{:?}", transport.paths());
+    assert_eq!(sequence(&transport).iter().filter(|line| line.starts_with("save")).count(), 1);
     // All tries of the step carried the same number and the same key.
     let steps: Vec<_> = transport.requests().into_iter().filter(|r| path(r) == "optim_step").collect();
     assert!(steps.len() > 5);
-    assert!(steps.iter().all(|r| seq_id(r) == 8));
+    assert!(steps.iter().all(|r| seq_id(r) == 9));
 }
 
 #[test]

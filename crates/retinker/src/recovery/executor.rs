@@ -25,6 +25,7 @@ use retinker_wire::model::{
 };
 use retinker_wire::run::TrainingRun;
 use retinker_wire::session::{CreateSessionRequest, FinishReason};
+use tracing::Instrument;
 
 use super::health::{cause_of, unusable_because};
 use super::journal::{Begun, Lease, Store, StoreError, check_schema};
@@ -203,6 +204,10 @@ impl Executor {
     /// Carries a restore on from wherever the journal says it is, until it is settled. A restore that failed is a
     /// success of this call: its record says why.
     pub async fn run(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {
+        self.run_leased(restore_id).instrument(tracing::info_span!("restore", restore_id)).await
+    }
+
+    async fn run_leased(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {
         let lease = self.lease(restore_id).await?;
         let (renewal, work) = (Box::pin(self.keep(&lease)), Box::pin(self.drive(&lease)));
         let outcome = match select(work, renewal).await {

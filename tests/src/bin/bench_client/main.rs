@@ -21,10 +21,8 @@ async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => compare().await,
-        // The sides that are measured.
+        // The side that is measured.
         ["samples", base_url] => print(&samples::here(base_url).await?),
-        ["encode"] => print(&encode::here().await?),
-        ["encode-memory"] => print(&encode::memory().await?),
         other => bail!("{other:?} is no option of this benchmark; it takes none"),
     }
 }
@@ -39,11 +37,14 @@ async fn compare() -> Result<()> {
     eprintln!("samples, Python");
     let python_samples = answer(samples::python(&service.base_url)?).await?;
     eprintln!("encoding, Rust");
-    let encoded = answer(program("encode")).await?;
-    let memory = answer(program("encode-memory")).await?;
+    let encoded = answer(encode::native()?).await?;
+    let memory = answer(encode::memory()?).await?;
+    eprintln!("encoding, wasm");
+    let wasm = answer(encode::wasm()?).await?;
     eprintln!("encoding, Python");
     let python_encoded = answer(encode::python()?).await?;
-    Report { rust, python_samples, encoded, memory, python_encoded }.write(Path::new("docs/bench-client.md"))
+    Report { rust, python_samples, encoded, memory, wasm, python_encoded }
+        .write(Path::new("docs/bench-client.md"))
 }
 
 /// This program again, in another of its parts.

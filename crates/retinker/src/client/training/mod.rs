@@ -17,6 +17,7 @@ use retinker_wire::weights::{
     SamplerKind, SaveWeightsExternalRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult,
     SaveWeightsRequest, SaveWeightsResult, save_weights_type,
 };
+use tracing::Instrument;
 
 use super::api::{
     Api, load_weights_call, optim_step_call, save_weights_call, save_weights_external_call,
@@ -33,7 +34,7 @@ use crate::recovery::restore::Attachment;
 
 use chunks::{Pass, merge};
 pub use custom::CustomLoss;
-use order::{Accepted, Cut, Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled, poisoned};
+use order::{Accepted, Cut, Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled};
 
 /// Trains one run. Cheap to clone; clones share the run's order.
 ///
@@ -194,7 +195,7 @@ impl TrainingClient {
     /// Saves weights and optimizer state under a name; the result has the checkpoint's `tinker://` path.
     pub fn save_state(&self, name: &str, options: SaveOptions) -> Pending<SaveWeightsResult> {
         let (model_id, path) = (self.inner.model_id.clone(), name.to_owned());
-        self.one("save_state", move |seq_id| {
+        let saved: Pending<SaveWeightsResult> = self.one("save_state", move |seq_id| {
             save_weights_call(&SaveWeightsRequest {
                 model_id,
                 path,
@@ -204,6 +205,11 @@ impl TrainingClient {
                 user_metadata: options.user_metadata,
                 kind: save_weights_type(),
             })
+        });
+        let order = self.inner.order.clone();
+        saved.map(move |saved| {
+            order.remember(&saved.path);
+            saved
         })
     }
 
@@ -332,8 +338,8 @@ impl TrainingClient {
         if self.inner.jobs.unbounded_send(Job::Barrier(done)).is_err() || passed.await.is_err() {
             return Err(cancelled(operation, "the runtime it was running in has ended.".to_owned()));
         }
-        if let Some(cause) = self.poisoned() {
-            return Err(poisoned(operation, &self.inner.model_id, &cause));
+        if let Some(error) = self.inner.order.lock().refuses(&operation, &self.inner.model_id) {
+            return Err(error);
         }
         self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(self.attachment())
@@ -345,17 +351,27 @@ impl TrainingClient {
     }
 
     fn load(&self, name: &str, path: &str, optimizer: bool) -> Pending<LoadWeightsResult> {
-        let (model_id, path) = (self.inner.model_id.clone(), path.to_owned());
-        self.one(name, move |seq_id| {
+        let (model_id, source) = (self.inner.model_id.clone(), path.to_owned());
+        let loaded: Pending<LoadWeightsResult> = self.one(name, move |seq_id| {
             load_weights_call(&LoadWeightsRequest {
                 model_id: Some(model_id),
                 seq_id: Some(seq_id),
-                path,
+                path: source,
                 optimizer,
                 kind: load_weights_type(),
                 ..LoadWeightsRequest::default()
             })
+        });
+        let (order, path) = (self.inner.order.clone(), path.to_owned());
+        loaded.map(move |loaded| {
+            order.remember(&path);
+            loaded
         })
+    }
+
+    /// Notes where the run could be restored from.
+    pub(crate) fn remember(&self, checkpoint: &str) {
+        self.inner.order.remember(checkpoint);
     }
 
     /// A forward and backward pass under a loss of the program's own, which is given each datum's log-probabilities of its
@@ -455,12 +471,18 @@ impl TrainingClient {
     ) -> Pending<U> {
         let operation = self.describe(name);
         let watch = Arc::new(Watch::default());
+        let span = tracing::info_span!(
+            "training",
+            otel.name = name,
+            operation = name,
+            model_id = self.inner.model_id
+        );
         let (done, submitted) = oneshot::channel();
         {
             // The place in the queue is taken under the lock, so that it agrees with the epoch.
             let state = self.inner.order.lock();
-            if let Some(cause) = &state.poisoned {
-                return Pending::failed(poisoned(operation, &self.inner.model_id, cause));
+            if let Some(error) = state.refuses(&operation, &self.inner.model_id) {
+                return Pending::failed(error);
             }
             if state.closed {
                 return Pending::failed(cancelled(operation, "the run was handed over.".to_owned()));
@@ -469,7 +491,8 @@ impl TrainingClient {
                 return Pending::failed(after_refusal(operation, refusal));
             }
             let (name, watch) = (operation.clone(), watch.clone());
-            let job = Operation { name, epoch: state.epoch, cut, then, watch, done };
+            let span = span.clone();
+            let job = Operation { name, epoch: state.epoch, cut, then, watch, span, done };
             if self.inner.jobs.unbounded_send(Job::Operation(job)).is_err() {
                 return Pending::failed(cancelled(
                     operation,
@@ -492,6 +515,6 @@ impl TrainingClient {
             }
             finish(results)
         };
-        Pending::new(watch, Box::pin(waiting))
+        Pending::new(watch, Box::pin(waiting.instrument(span)))
     }
 }

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use retinker_wire::capabilities::ClientConfig;
 use retinker_wire::training::ForwardBackwardOutput;
+use tracing::{Instrument, Span};
 
 use crate::client::api::Api;
 use crate::client::call::Call;
@@ -30,12 +31,28 @@ pub(super) struct OrderState {
     /// The last refusal, which jobs of earlier epochs name.
     refusal: Option<Error>,
     pub(super) poisoned: Option<Error>,
+    /// The last checkpoint that was saved or loaded.
+    pub(super) checkpoint: Option<String>,
     pub(super) closed: bool,
+}
+
+impl OrderState {
+    /// The error of an operation that cannot be sent because the order is lost, if it is.
+    pub(super) fn refuses(&self, operation: &str, model_id: &str) -> Option<Error> {
+        let (run_id, checkpoint) = (model_id.to_owned(), self.checkpoint.clone());
+        let poisoned = |cause| ErrorKind::Poisoned { run_id, checkpoint, cause };
+        self.poisoned.clone().map(|cause| Error::new(operation, poisoned(cause)))
+    }
 }
 
 impl Order {
     pub(super) fn new(next_seq_id: u64) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new(OrderState { next_seq_id, ..OrderState::default() }) })
+    }
+
+    /// Notes where the run could be restored from.
+    pub(super) fn remember(&self, checkpoint: &str) {
+        self.lock().checkpoint = Some(checkpoint.to_owned());
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, OrderState> {
@@ -72,6 +89,8 @@ pub(super) struct Operation {
     /// What follows from the results of the parts, and is sent before anything that was called later.
     pub(super) then: Option<Then>,
     pub(super) watch: Arc<Watch>,
+    /// The caller's, which what is sent for it belongs to.
+    pub(super) span: Span,
     pub(super) done: oneshot::Sender<Submitted>,
 }
 
@@ -125,13 +144,16 @@ impl Sender {
                 Job::Barrier(done) => {
                     let _ = done.send(());
                 }
-                Job::Operation(operation) => self.carry_out(operation).await,
+                Job::Operation(operation) => {
+                    let span = operation.span.clone();
+                    self.carry_out(operation).instrument(span).await;
+                }
             }
         }
     }
 
     async fn carry_out(&mut self, operation: Operation) {
-        let Operation { name, epoch, cut, then, watch, done } = operation;
+        let Operation { name, epoch, cut, then, watch, done, .. } = operation;
         let submitted = match self.may_go(&name, epoch) {
             Ok(()) => {
                 if let Some(session) = self.session.upgrade() {
@@ -147,8 +169,8 @@ impl Sender {
 
     fn may_go(&self, name: &str, epoch: u64) -> Result<(), Error> {
         let state = self.order.lock();
-        if let Some(cause) = &state.poisoned {
-            return Err(poisoned(name.to_owned(), &self.model_id, cause));
+        if let Some(error) = state.refuses(name, &self.model_id) {
+            return Err(error);
         }
         match &state.refusal {
             Some(refusal) if epoch != state.epoch => Err(after_refusal(name.to_owned(), refusal)),
@@ -285,10 +307,6 @@ enum Stop {
     Refused(Error),
     /// The server may have it, or has what was to follow it: nobody knows which number is next.
     Lost(Error),
-}
-
-pub(super) fn poisoned(operation: String, model_id: &str, cause: &Error) -> Error {
-    Error::new(operation, ErrorKind::Poisoned { run_id: model_id.to_owned(), cause: cause.clone() })
 }
 
 pub(super) fn cancelled(operation: String, reason: String) -> Error {
