@@ -68,6 +68,7 @@ async fn a_storm_changes_no_step() {
     let client = run(&retinker_tests::service::api(&storm.base_url).unwrap().with_retry(policy)).await;
     assert_eq!(train(&client, STEPS).await, expected, "every step once, in order, bit for bit");
     assert!(storm.faults() > 20, "{} faults", storm.faults());
+    assert!(storm.duplicates() > 5, "{} requests arrived twice", storm.duplicates());
     assert!(client.poisoned().is_none());
     // Seven passes and a step each: no number was left out, none was taken twice.
     assert_eq!(client.attachment().next_seq_id, 8 * STEPS as u64 + 1);

@@ -23,7 +23,7 @@ pub(crate) async fn client_config(headers: HeaderMap) -> Json<Value> {
         "pjwt_auth_enabled": agent.starts_with(b"AsyncTinker/Python"),
         "parallel_fwdbwd_chunks": true,
         "proto_compress_fwdbwd": false,
-        "sample_use_retrieve_futures": false,
+        "sample_use_retrieve_futures": true,
         "custom_loss_server_side": false,
         "sample_join_sampling_session": false,
     }))

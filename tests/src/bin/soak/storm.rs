@@ -21,9 +21,10 @@ pub(crate) async fn run(reference: &[f64]) -> Result<String> {
         ensure!(loss == *expected, "step {step} has the loss {loss}; the undisturbed run has {expected}");
     }
     Ok(format!(
-        "{} steps were trained through a proxy that refused, answered with half a body or 429, or cut the connection, \
-         {} times. Every step was taken once, and every loss was equal to the undisturbed run's, bit for bit.\n",
+        "{} steps were trained through a proxy that delayed, refused, answered with half a body or 429, or cut the \
+         connection, on {} connections; {} requests arrived twice. Every step was taken once, and every loss was equal to the undisturbed run's, bit for bit.\n",
         reference.len(),
-        storm.faults()
+        storm.faults(),
+        storm.duplicates()
     ))
 }
