@@ -27,7 +27,13 @@ pub fn lint() -> Result<()> {
 
 /// Documentation without a warning.
 pub fn docs() -> Result<()> {
-    run(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+    let doc = |arguments: &[&str]| {
+        run(cargo().args(["doc", "--no-deps"]).args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
+    };
+    doc(&["--workspace", "--all-features"])?;
+    // docs.rs builds the core for both of its targets.
+    tools::wasm_target()?;
+    doc(&["--package", "retinker", "--no-default-features", "--target", "wasm32-unknown-unknown"])
 }
 
 /// Licences, bans and sources. Advisories need a database that is fetched, so they are left to `cargo deny check`.
