@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use retinker_wire::future::RequestErrorCategory;
-use retinker_wire::sampling::{FutureCompletion, SampleResponse};
+use retinker_wire::sampling::{CompletionState, FutureCompletion, SampleResponse};
 use retinker_wire::training::ForwardBackwardOutput;
 use tokio::sync::watch;
 
@@ -206,12 +206,9 @@ impl Futures {
             news.pop_front();
         }
         let completion = |news: &News| {
+            let state = if news.failed { CompletionState::Failed } else { CompletionState::Finished };
             let request_id = news.request_id.clone();
-            if news.failed {
-                FutureCompletion::Failed { request_id }
-            } else {
-                FutureCompletion::Finished { request_id }
-            }
+            FutureCompletion { state, request_id, response_payload_uncompressed_size: None }
         };
         let next = news.back().map_or(cursor, |last| last.cursor);
         let completions: Vec<FutureCompletion> = news.iter().map(completion).collect();

@@ -192,8 +192,6 @@ pub struct CheckpointStorageUsageResponse {
 #[serde(tag = "status", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TraceExport {
-    /// It is being built.
-    Pending,
     /// It can be downloaded for about an hour from this address, which is a secret.
     Ready {
         /// The address.
@@ -205,6 +203,9 @@ pub enum TraceExport {
         #[serde(default)]
         error: Option<String>,
     },
+    /// It is being built; so is one whose state this version does not know.
+    #[serde(other)]
+    Pending,
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ pub struct ClientConfigRequest {
 pub struct ClientConfig {
     /// Credentials are exchanged for a short-lived JWT.
     pub pjwt_auth_enabled: bool,
+    /// Which credential they are exchanged from where a program has several: `api_key`, or `credential_cmd` for a command that
+    /// prints short-lived ones.
+    pub credential_default_source: String,
     /// Chunks of one forward_backward call are sent together.
     pub parallel_fwdbwd_chunks: bool,
     /// Bodies of forward_backward are compressed with zstd.
@@ -65,6 +68,8 @@ pub struct ClientConfig {
     pub sample_enable_stuck_detection: bool,
     /// All samples of a client are waited for by one `retrieve_futures`.
     pub sample_use_retrieve_futures: bool,
+    /// Losses are uploaded as graphs, with `create_custom_loss`.
+    pub custom_loss_server_side: bool,
     /// Further clients of a sampling session ask the server for their block of numbers.
     pub sample_join_sampling_session: bool,
 }
@@ -91,6 +96,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             pjwt_auth_enabled: false,
+            credential_default_source: "api_key".to_owned(),
             parallel_fwdbwd_chunks: true,
             proto_compress_fwdbwd: false,
             fwdbwd_max_chunk_len: 1024,
@@ -103,6 +109,7 @@ impl Default for ClientConfig {
             sample_no_retries: false,
             sample_enable_stuck_detection: true,
             sample_use_retrieve_futures: false,
+            custom_loss_server_side: false,
             sample_join_sampling_session: false,
         }
     }

@@ -4,9 +4,11 @@ use bytes::Bytes;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::open_enum::open_enum;
 use crate::proto::{self, tensor::Encoding};
 use crate::tensor::{
-    TensorData, TensorError, f32_bytes, f32_values, i32_bytes, i32_values, i64_bytes, i64_values,
+    TensorData, TensorError, TensorValues, f32_bytes, f32_values, i32_bytes, i32_values, i64_bytes,
+    i64_values,
 };
 
 /// Log-probability in the empty cells of [`TopkLogprobs`].
@@ -93,6 +95,20 @@ pub struct TargetTokens {
     pub sparse_col_indices: Option<Vec<i64>>,
 }
 
+impl TargetTokens {
+    /// `columns` tokens for each position, position by position.
+    pub fn new(data: Vec<i64>, columns: u64) -> Self {
+        let rows = (data.len() as u64).checked_div(columns).unwrap_or_default();
+        Self {
+            data,
+            dtype: "int64".to_owned(),
+            shape: Some(vec![rows, columns]),
+            sparse_crow_indices: None,
+            sparse_col_indices: None,
+        }
+    }
+}
+
 fn one() -> i64 {
     1
 }
@@ -139,6 +155,10 @@ pub struct AsampleRequest<P = Prompt> {
     /// Score only so many of the prompt's last tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_logprobs_last_n: Option<i64>,
+    /// Record at the service what the loss `stable_reinforce` needs of the sample. Left out where it is not wanted: some
+    /// servers refuse the member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_stability_info: Option<bool>,
     /// Always `sample`.
     #[serde(rename = "type", default = "sample_type")]
     pub kind: String,
@@ -159,14 +179,33 @@ pub struct SampleFuture {
     pub sample_sequence_ids: Vec<String>,
 }
 
-/// Why a sample ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StopReason {
-    /// Something that was to end it came.
-    Stop,
-    /// It is as long as it may be.
-    Length,
+open_enum! {
+    /// Why a sample ended.
+    StopReason {
+        /// Something that was to end it came.
+        Stop = "stop",
+        /// It is as long as it may be.
+        Length = "length",
+    }
+}
+
+impl StopReason {
+    /// Reads the protobuf form. A reason that this version does not know keeps its number.
+    fn from_proto(number: i32) -> Self {
+        match proto::StopReason::try_from(number) {
+            Ok(proto::StopReason::Stop) => Self::Stop,
+            Ok(proto::StopReason::Length) => Self::Length,
+            Err(_) => Self::Other(number.to_string()),
+        }
+    }
+
+    fn to_proto(&self) -> i32 {
+        match self {
+            Self::Stop => proto::StopReason::Stop as i32,
+            Self::Length => proto::StopReason::Length as i32,
+            Self::Other(number) => number.parse().unwrap_or_default(),
+        }
+    }
 }
 
 /// The most probable tokens of several positions. A row with nothing in it was not computed.
@@ -251,7 +290,7 @@ pub struct SampledSequence {
     pub tokens: Vec<u32>,
     /// Natural logarithms of the tokens' probabilities, at temperature 1 and with nothing left out; empty where a server
     /// gives none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_empty")]
     pub logprobs: Vec<f32>,
     /// The most probable tokens at each position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -287,14 +326,15 @@ fn float32() -> &'static str {
 impl TargetLogprobs {
     /// Reads the protobuf form.
     pub fn from_proto(tensor: &proto::Tensor) -> Result<Self, TensorError> {
-        if tensor.dtype != proto::DType::Float32 as i32 {
-            return Err(TensorError::Dtype(tensor.dtype));
-        }
+        let floats = |bytes: &[u8]| match TensorValues::from_bytes(tensor.dtype, bytes)? {
+            TensorValues::Float32(values) => Ok(values),
+            TensorValues::Int64(_) => Err(TensorError::Dtype(tensor.dtype)),
+        };
         let (data, crow, col) = match &tensor.encoding {
-            Some(Encoding::Dense(bytes)) => (f32_values(bytes)?, None, None),
+            Some(Encoding::Dense(bytes)) => (floats(bytes)?, None, None),
             Some(Encoding::SparseCsr(csr)) => {
                 let (crow, col) = (i64_values(&csr.crow_indices)?, i64_values(&csr.col_indices)?);
-                (f32_values(&csr.values)?, Some(crow), Some(col))
+                (floats(&csr.values)?, Some(crow), Some(col))
             }
             None => return Err(TensorError::Missing),
         };
@@ -368,6 +408,10 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
+fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+    Ok(null_as_nan(deserializer)?.unwrap_or_default())
+}
+
 fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f32>>, D::Error> {
     let values = Option::<Vec<Option<f32>>>::deserialize(deserializer)?;
     Ok(values.map(|values| values.into_iter().map(|value| value.unwrap_or(f32::NAN)).collect()))
@@ -383,12 +427,8 @@ impl SampleResponse {
     pub fn to_proto(&self) -> proto::SampleResponse {
         let sequences = self.sequences.iter().map(|sequence| {
             let tokens: Vec<i32> = sequence.tokens.iter().map(|&token| token as i32).collect();
-            let stop_reason = match sequence.stop_reason {
-                StopReason::Stop => proto::StopReason::Stop,
-                StopReason::Length => proto::StopReason::Length,
-            };
             proto::SampledSequence {
-                stop_reason: stop_reason as i32,
+                stop_reason: sequence.stop_reason.to_proto(),
                 tokens: i32_bytes(&tokens).into(),
                 logprobs: Some(f32_bytes(&sequence.logprobs).into()),
                 topk_sampled_logprobs: sequence.topk_logprobs.as_ref().map(TopkLogprobs::to_proto),
@@ -414,11 +454,7 @@ impl SampleResponse {
             let logprobs = sequence.logprobs.as_deref().map(f32_values).transpose()?;
             let topk_logprobs =
                 sequence.topk_sampled_logprobs.as_ref().map(TopkLogprobs::from_proto).transpose()?;
-            // 0 is the first reason; one that this version does not know is no reason to lose the tokens.
-            let stop_reason = match proto::StopReason::try_from(sequence.stop_reason) {
-                Ok(proto::StopReason::Length) => StopReason::Length,
-                _ => StopReason::Stop,
-            };
+            let stop_reason = StopReason::from_proto(sequence.stop_reason);
             let logprobs = logprobs.unwrap_or_default();
             Ok(SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id: None })
         });
@@ -505,18 +541,24 @@ pub struct RetrieveFuturesRequest {
 
 /// A request that is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum FutureCompletion {
-    /// It has a result.
-    Finished {
-        /// Which.
-        request_id: String,
-    },
-    /// It failed.
-    Failed {
-        /// Which.
-        request_id: String,
-    },
+pub struct FutureCompletion {
+    /// How it ended.
+    pub state: CompletionState,
+    /// Which.
+    pub request_id: String,
+    /// How large its result is, in bytes before compression, where the server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_payload_uncompressed_size: Option<u64>,
+}
+
+open_enum! {
+    /// How a request ended. Whatever it is, `retrieve_future` has the rest.
+    CompletionState {
+        /// It has a result.
+        Finished = "finished",
+        /// It failed.
+        Failed = "failed",
+    }
 }
 
 /// The answer of `retrieve_futures`.
@@ -653,7 +695,11 @@ mod tests {
         .unwrap();
         let FuturesTarget::SamplingSession { sampling_session_id, cloned_sampler_id } = request.target;
         assert_eq!((sampling_session_id.as_str(), cloned_sampler_id), ("s", 3));
-        let done = FutureCompletion::Finished { request_id: "s:1".into() };
+        let done = FutureCompletion {
+            state: CompletionState::Finished,
+            request_id: "s:1".into(),
+            response_payload_uncompressed_size: None,
+        };
         assert_eq!(serde_json::to_value(done).unwrap(), json!({"state": "finished", "request_id": "s:1"}));
     }
 }

@@ -229,14 +229,7 @@ impl TensorData {
 
     /// Reads the protobuf form.
     pub fn from_proto(tensor: &proto::Tensor) -> Result<Self, TensorError> {
-        let values = |bytes: &[u8]| match proto::DType::try_from(tensor.dtype) {
-            Ok(proto::DType::Float32) => Ok(TensorValues::Float32(f32_values(bytes)?)),
-            Ok(proto::DType::Int64) => Ok(TensorValues::Int64(i64_values(bytes)?)),
-            Ok(proto::DType::Int32) => {
-                Ok(TensorValues::Int64(i32_values(bytes)?.into_iter().map(i64::from).collect()))
-            }
-            _ => Err(TensorError::Dtype(tensor.dtype)),
-        };
+        let values = |bytes: &[u8]| TensorValues::from_bytes(tensor.dtype, bytes);
         let bad_shape = |elements: usize| TensorError::Shape { shape: tensor.shape.clone(), elements };
         let sizes: Option<Vec<u64>> = tensor.shape.iter().map(|&size| u64::try_from(size).ok()).collect();
         match &tensor.encoding {
@@ -260,6 +253,32 @@ impl TensorData {
                 Ok(Self { values, shape, sparse: Some(SparseIndices { crow, col }) })
             }
             None => Err(TensorError::Missing),
+        }
+    }
+}
+
+impl TensorValues {
+    /// Reads values of a type by its number in the protocol. Narrower ones become the wider of their kind.
+    ///
+    /// # Errors
+    /// If the type is not known, or the bytes are no whole number of values.
+    pub(crate) fn from_bytes(dtype: i32, bytes: &[u8]) -> Result<Self, TensorError> {
+        match proto::DType::try_from(dtype) {
+            Ok(proto::DType::Float32) => Ok(Self::Float32(f32_values(bytes)?)),
+            Ok(proto::DType::Int64) => Ok(Self::Int64(i64_values(bytes)?)),
+            Ok(proto::DType::Int32) => {
+                Ok(Self::Int64(i32_values(bytes)?.into_iter().map(i64::from).collect()))
+            }
+            Ok(proto::DType::Bfloat16) => {
+                let (pairs, rest) = bytes.as_chunks::<2>();
+                if !rest.is_empty() {
+                    return Err(TensorError::Ragged { bytes: bytes.len(), size: 2 });
+                }
+                // Its bits are the upper half of a float32's.
+                let value = |pair: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*pair)) << 16);
+                Ok(Self::Float32(pairs.iter().map(value).collect()))
+            }
+            _ => Err(TensorError::Dtype(dtype)),
         }
     }
 }

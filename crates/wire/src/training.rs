@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::input::{ImageFormat, ModelInput, ModelInputChunk, NotText};
 use crate::metrics::Metrics;
 use crate::proto;
-use crate::tensor::{self, TensorData, TensorError};
+use crate::tensor::{self, TensorData, TensorError, TensorValues};
 
 /// One training example. For cross_entropy: `target_tokens` (int64) and `weights` (float32), each as long as the
 /// input; position t of `target_tokens` is the token that should follow input position t.
@@ -415,23 +415,8 @@ fn record(outputs: &[LossFnOutput]) -> proto::ArrayRecord {
 }
 
 fn batched_values(field: &proto::BatchedTensor, bytes: &[u8]) -> Result<TensorData, TensorError> {
-    let mut tensor = match proto::DType::try_from(field.dtype) {
-        Ok(proto::DType::Float32) => TensorData::float32(tensor::f32_values(bytes)?),
-        Ok(proto::DType::Int64) => TensorData::int64(tensor::i64_values(bytes)?),
-        Ok(proto::DType::Int32) => {
-            TensorData::int64(tensor::i32_values(bytes)?.into_iter().map(i64::from).collect())
-        }
-        Ok(proto::DType::Bfloat16) => {
-            let (pairs, rest) = bytes.as_chunks::<2>();
-            if !rest.is_empty() {
-                return Err(TensorError::Ragged { bytes: bytes.len(), size: 2 });
-            }
-            TensorData::float32(
-                pairs.iter().map(|p| f32::from_bits(u32::from(u16::from_le_bytes(*p)) << 16)).collect(),
-            )
-        }
-        _ => return Err(TensorError::Dtype(field.dtype)),
-    };
+    let values = TensorValues::from_bytes(field.dtype, bytes)?;
+    let mut tensor = TensorData { values, shape: None, sparse: None };
     if !field.trailing_shape.is_empty() {
         let trailing: u64 = field.trailing_shape.iter().map(|&d| d.max(0) as u64).product();
         if trailing == 0 || !(tensor.len() as u64).is_multiple_of(trailing) {

@@ -35,6 +35,7 @@ use serde::de::DeserializeOwned;
 
 use super::auth::{Auth, CredentialSource};
 use super::call::{Answer, CANCEL_TIMEOUT, Call, Caller, HEARTBEAT_TIMEOUT};
+use super::download::Download;
 use super::encode::{Batch, LossFnConfig};
 use super::error::{Error, ErrorKind, snippet_of};
 use super::heeded::Heeded;
@@ -44,6 +45,9 @@ use super::secret::Secret;
 use super::waiting::WaitPolicy;
 use crate::runtime::Runtime;
 use crate::transport::{Method, Transport};
+
+/// The longest audit log of a day that is read, in bytes.
+const MAX_AUDIT_LOG: usize = 256 << 20;
 
 /// The version that requests carry as `sdk_version`.
 pub const SDK_VERSION: &str = concat!("retinker-", env!("CARGO_PKG_VERSION"));
@@ -55,7 +59,8 @@ pub struct ApiConfig {
     pub base_url: String,
     /// Sent as `X-API-Key`; `None` where the server (or a host in between) needs none.
     pub api_key: Option<Secret>,
-    /// Asked for a credential whenever one is needed, in place of `api_key`.
+    /// Asked for a credential whenever one is needed, where there is no `api_key`, or where the service wants short-lived ones
+    /// (`credential_default_source`).
     pub credential_source: Option<Arc<dyn CredentialSource>>,
     /// More headers for every request; names in lower case. Their values are never printed.
     pub headers: Vec<(Cow<'static, str>, String)>,
@@ -155,7 +160,24 @@ impl Api {
         if config.pjwt_auth_enabled {
             self.exchange_tokens();
         }
+        self.caller.auth.prefer_source(config.credential_default_source == "credential_cmd");
         self.caller.heeded.heed(config);
+    }
+
+    /// The same service, after it was asked, once for all clones, how it wants to be talked to. A server that cannot say is
+    /// talked to as it is.
+    ///
+    /// # Errors
+    /// If it could not be asked.
+    pub async fn settled(&self) -> Result<&Self, Error> {
+        if !self.caller.heeded.is_settled() {
+            match self.client_config().await {
+                Ok(config) => self.heed(&config),
+                Err(error) if error.is_unsupported() => self.caller.heeded.settle(),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self)
     }
 
     /// How long a call waits in all while billing is blocked.
@@ -250,8 +272,18 @@ impl Api {
 
     /// The runs and samplers of a session.
     pub async fn get_session(&self, session_id: &str) -> Result<GetSessionResponse, Error> {
+        self.get_session_in(session_id, AccessScope::Owned).await
+    }
+
+    /// A session that need not be the caller's own.
+    pub async fn get_session_in(
+        &self,
+        session_id: &str,
+        access_scope: AccessScope,
+    ) -> Result<GetSessionResponse, Error> {
         let operation = format!("get_session of session {session_id}");
-        let path = format!("/api/v1/sessions/{}", segment(&operation, session_id)?);
+        let mut path = format!("/api/v1/sessions/{}", segment(&operation, session_id)?);
+        put_scope(&mut path, access_scope);
         self.json(Call::get(operation, path)).await
     }
 
@@ -545,6 +577,9 @@ impl Api {
     }
 
     /// What was done with the organization's things on one day (`YYYY-MM-DD`; `None` = today).
+    ///
+    /// The service keeps it elsewhere and says where; that is asked without the API key. Browsers do not show a program where
+    /// a redirect leads, so there it cannot be had from such a service.
     pub async fn audit_log(
         &self,
         event_type: &AuditEventType,
@@ -553,7 +588,12 @@ impl Api {
         let mut path = "/api/v1/audit".to_owned();
         put_query(&mut path, "event_type", Some(event_type.as_str()));
         put_query(&mut path, "day", day);
-        self.json(Call::get("audit_log", path)).await
+        let call = Call::get("audit_log", path);
+        let answer = self.caller.redirection(&call, &self.retry).await?;
+        let Some(address) = answer.header("location") else { return decode(&call.operation, &answer) };
+        let mut file = Download::open(self, "the audit log", &Secret::new(address), 0).await?;
+        let body = file.whole(MAX_AUDIT_LOG).await?;
+        decode(&call.operation, &Answer { status: 200, headers: Vec::new(), body })
     }
 
     /// Usage between two full hours, at most 14 days apart.

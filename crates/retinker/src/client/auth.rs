@@ -31,9 +31,16 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
     fn credential(&self) -> BoxFuture<'static, Result<Secret, String>>;
 }
 
-/// Whether a credential is a token that says of itself who it belongs to.
+/// Whether a credential is a token.
 pub(crate) fn is_jwt(credential: &Secret) -> bool {
     credential.expose().starts_with(JWT)
+}
+
+/// Whether a token says of itself who it belongs to, in the service's own words; as the official SDK tells it.
+pub(crate) fn is_identity(token: &Secret) -> bool {
+    let claims = is_jwt(token).then(|| Claims::of(token.expose())).flatten();
+    let issuer = claims.and_then(|claims| Some(claims.others.get("iss")?.as_str()?.to_owned()));
+    issuer.is_some_and(|issuer| issuer.starts_with("passport-"))
 }
 
 /// Exchanges a credential for a token.
@@ -46,6 +53,8 @@ pub(crate) struct Auth {
     source: Option<Arc<dyn CredentialSource>>,
     /// Whether the server wants a token in place of the credential.
     exchanges: AtomicBool,
+    /// Whether the server wants the source's credentials in place of the key.
+    dynamic: AtomicBool,
     token: Mutex<Option<Token>>,
     /// Held while a token is asked for, so that one is enough for all who wait.
     exchanging: futures_util::lock::Mutex<()>,
@@ -109,6 +118,7 @@ impl Auth {
             key,
             source,
             exchanges: AtomicBool::new(false),
+            dynamic: AtomicBool::new(false),
             token: Mutex::new(None),
             exchanging: futures_util::lock::Mutex::new(()),
         }
@@ -119,11 +129,29 @@ impl Auth {
         self.exchanges.store(true, Ordering::Relaxed);
     }
 
-    /// The credential itself, with which a token is asked for.
+    pub(crate) fn exchanges(&self) -> bool {
+        self.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Which credential tokens are asked for with, where there is a choice.
+    pub(crate) fn prefer_source(&self, dynamic: bool) {
+        self.dynamic.store(dynamic, Ordering::Relaxed);
+    }
+
+    /// The credential itself, with which a token is asked for: the key, or the source's where there is no key or the server
+    /// wants it so. A token given as the key is as short-lived as the source's.
     async fn credential(&self, operation: &str, now: i64) -> Result<Option<Secret>, Error> {
-        let credential = match &self.source {
-            Some(source) => Some(source.credential().await.map_err(|e| Error::config(operation, e))?),
-            None => self.key.clone(),
+        let dynamic = self.dynamic.load(Ordering::Relaxed) && !self.key.as_ref().is_some_and(is_jwt);
+        let credential = match (&self.key, &self.source) {
+            (Some(key), _) if !dynamic => Some(key.clone()),
+            (_, Some(source)) => Some(source.credential().await.map_err(|e| Error::config(operation, e))?),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(Error::config(
+                    operation,
+                    "the organization requires short-lived credentials: set TINKER_CREDENTIAL_CMD to a command that prints one",
+                ));
+            }
         };
         let expired = |key: &Secret| {
             is_jwt(key) && Claims::of(key.expose()).is_some_and(|claims| now >= millis(claims.exp))
@@ -144,8 +172,7 @@ impl Auth {
         now: i64,
         ask: &Ask<'_>,
     ) -> Result<Option<Secret>, Error> {
-        let is_token = self.source.is_none() && self.key.as_ref().is_some_and(is_jwt);
-        if !self.exchanges.load(Ordering::Relaxed) || is_token {
+        if !self.exchanges.load(Ordering::Relaxed) {
             return self.credential(operation, now).await;
         }
         if let Some(token) = self.token().filter(|token| token.is_fresh(now)) {

@@ -12,7 +12,7 @@ use ruzstd::encoding::CompressionLevel;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::auth::{Auth, EXCHANGE, is_jwt};
+use super::auth::{Auth, EXCHANGE, is_identity};
 use super::error::{Error, ErrorKind, detail_of};
 use super::heeded::Heeded;
 use super::retry::{Decision, Outcome, RetryPolicy, Spent, retry_after};
@@ -283,7 +283,8 @@ impl Caller {
         let now = self.runtime.now().as_millis();
         let ask = |credential| self.exchange(operation, credential).boxed();
         match self.auth.key(operation, now, &ask).await? {
-            Some(token) if is_jwt(&token) => Ok(token),
+            // What it was exchanged for is the service's own.
+            Some(token) if self.auth.exchanges() || is_identity(&token) => Ok(token),
             Some(credential) => self.exchange(operation, credential).await,
             None => Err(Error::config(operation, "there is no API key to say who asks")),
         }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 
@@ -104,6 +104,21 @@ impl Download {
             }
             self.wait(&mut failures, error).await?;
         }
+    }
+
+    /// All that is left.
+    ///
+    /// # Errors
+    /// As of [`next`](Self::next), and if it is longer than this many bytes.
+    pub async fn whole(&mut self, most: usize) -> Result<Bytes, Error> {
+        let mut whole = BytesMut::new();
+        while let Some(piece) = self.next().await? {
+            if whole.len() + piece.len() > most {
+                return Err(self.broken(&format!("it is longer than {most} bytes")));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Error> {

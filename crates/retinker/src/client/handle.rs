@@ -13,6 +13,9 @@ pub(super) struct Handle {
     pub(super) session_id: String,
     /// The sampler.
     pub(super) sampling_session_id: String,
+    /// See [`SamplingOptions`](super::SamplingOptions::record_stability_info).
+    #[serde(default)]
+    pub(super) record_stability_info: bool,
 }
 
 impl Handle {
@@ -37,9 +40,13 @@ mod tests {
 
     #[test]
     fn handles_are_read_back_those_of_the_official_sdk_too() {
-        let handle = Handle { session_id: "s".into(), sampling_session_id: "s:sample:0".into() };
+        let handle = Handle {
+            session_id: "s".into(),
+            sampling_session_id: "s:sample:0".into(),
+            record_stability_info: true,
+        };
         assert_eq!(Handle::decode(&handle.encode()).unwrap(), handle);
-        let theirs = r#"{"session_id":"s","sampling_session_id":"s:sample:0","base_model":"m","holder":{"base_url":"u"}}"#;
+        let theirs = r#"{"session_id":"s","sampling_session_id":"s:sample:0","base_model":"m","record_stability_info":true,"holder":{"base_url":"u"}}"#;
         assert_eq!(Handle::decode(&URL_SAFE.encode(theirs)).unwrap(), handle);
         for bad in ["", "%", &URL_SAFE.encode("{}")] {
             assert!(Handle::decode(bad).unwrap_err().to_string().contains("handle"), "{bad}");

@@ -1,7 +1,7 @@
 //! What a server has asked of every call that is made of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use retinker_wire::capabilities::ClientConfig;
@@ -14,6 +14,8 @@ pub(crate) struct Heeded {
     billing_pause_sec: AtomicU64,
     response_bytes: AtomicI64,
     responses: Arc<Budget>,
+    /// Whether the server was asked.
+    settled: AtomicBool,
 }
 
 impl Default for Heeded {
@@ -23,6 +25,7 @@ impl Default for Heeded {
             billing_pause_sec: AtomicU64::new(config.billing_exception_max_pause_duration_sec),
             response_bytes: AtomicI64::new(config.inflight_response_bytes_semaphore_size),
             responses: Budget::new(config.inflight_response_bytes_semaphore_size),
+            settled: AtomicBool::new(false),
         }
     }
 }
@@ -34,6 +37,16 @@ impl Heeded {
         let size = config.inflight_response_bytes_semaphore_size.max(1);
         let before = self.response_bytes.swap(size, Ordering::Relaxed);
         self.responses.grow(size.saturating_sub(before));
+        self.settle();
+    }
+
+    /// Notes that the server has said what it had to say.
+    pub(crate) fn settle(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
     }
 
     /// How long billing is waited for in all.

@@ -35,7 +35,9 @@ pub use encode::{LossConfigValue, LossFnConfig};
 pub use error::{Error, ErrorKind};
 pub use pending::{FutureResult, Pending, PendingEvent};
 pub use rest::RestClient;
-pub use sampling::{SampleOptions, SamplingClient, SamplingSource};
+pub use sampling::{SampleOptions, SampleRetry, SamplingClient, SamplingOptions, SamplingSource};
 pub use secret::Secret;
 pub use service::{ServiceClient, SessionOptions, TrainingOptions};
-pub use training::{CustomLoss, SaveExternalOptions, SaveForSamplerOptions, SaveOptions, TrainingClient};
+pub use training::{
+    CustomLoss, LoadOptions, SaveExternalOptions, SaveForSamplerOptions, SaveOptions, TrainingClient,
+};

@@ -18,7 +18,9 @@ pub(super) struct Page<T> {
 ///
 /// A list with the newest first moves while it is read. What is new moves the others down: an entry that comes twice is
 /// given once. What is deleted moves them up, past the place where the next page begins: so each page begins with the last
-/// entry of the one before, and where it does not, the list is read again from a page before.
+/// entry of the one before, and where it does not, the list is read again from a page before. What moves to the front
+/// before it was read, as in a list by last use, is found there: at the end the list is read from its beginning once more, as
+/// far as there is something new.
 pub(super) fn pages<T, F, Answer>(
     page_size: u64,
     id: fn(&T) -> &str,
@@ -31,40 +33,64 @@ where
 {
     // One entry is for the overlap.
     let size = page_size.max(2);
-    let start = Some((fetch, 0u64, HashSet::<String>::new()));
+    let start = Some((fetch, Reading::default()));
     stream::unfold(start, move |state| async move {
-        let (fetch, mut from, mut seen) = state?;
+        let (fetch, mut reading) = state?;
         loop {
-            let page = match fetch(size, from).await {
+            let page = match fetch(size, reading.from).await {
                 Ok(page) => page,
                 Err(error) => return Some((Err(error), None)),
             };
-            let came = page.entries.len() as u64;
-            let joins = from == 0 || page.entries.first().is_some_and(|first| seen.contains(id(first)));
-            let new: Vec<T> =
-                page.entries.into_iter().filter(|entry| seen.insert(id(entry).to_owned())).collect();
-            // A server may cap the page below what was asked for, so only its total tells the end, or, where it tells
-            // none, a page with nothing new.
-            let end = from + came;
-            let more = match page.total.filter(|total| *total > 0) {
-                Some(total) => came > 0 && end < total,
-                None => came > 0 && !new.is_empty(),
-            };
-            let next = if !joins {
-                Some(from.saturating_sub(size - 1))
-            } else if more {
-                // At least one further than before, also where a page has only the overlap.
-                Some(end.saturating_sub(1).max(from + 1))
-            } else {
-                None
-            };
-            match (new.is_empty(), next) {
-                (true, None) => return None,
-                (true, Some(next)) => from = next,
-                (false, next) => return Some((Ok(new), next.map(|next| (fetch, next, seen)))),
+            let (new, more) = reading.take(page, size, id);
+            match (new.is_empty(), more) {
+                (true, false) => return None,
+                (true, true) => {}
+                (false, more) => return Some((Ok(new), more.then_some((fetch, reading)))),
             }
         }
     })
+}
+
+/// How far a list has been read.
+#[derive(Default)]
+struct Reading {
+    /// Where the next page begins.
+    from: u64,
+    seen: HashSet<String>,
+    /// Whether the end was reached before.
+    again: bool,
+}
+
+impl Reading {
+    /// The entries of a page that have not come before, and whether there is another page to read.
+    fn take<T>(&mut self, page: Page<T>, size: u64, id: fn(&T) -> &str) -> (Vec<T>, bool) {
+        let (from, came) = (self.from, page.entries.len() as u64);
+        let joins = from == 0 || page.entries.first().is_some_and(|first| self.seen.contains(id(first)));
+        let new: Vec<T> =
+            page.entries.into_iter().filter(|entry| self.seen.insert(id(entry).to_owned())).collect();
+        let end = from + came;
+        // A server may cap the page below what was asked for, so only its total tells the end, or, where it tells
+        // none, a page with nothing new.
+        let more = match page.total.filter(|total| *total > 0) {
+            Some(total) => came > 0 && end < total,
+            None => came > 0 && !new.is_empty(),
+        };
+        let next = if self.again {
+            (more && !new.is_empty()).then_some(end)
+        } else if !joins {
+            Some(from.saturating_sub(size - 1))
+        } else if more {
+            // At least one further than before, also where a page has only the overlap.
+            Some(end.saturating_sub(1).max(from + 1))
+        } else if from > 0 {
+            self.again = true;
+            Some(0)
+        } else {
+            None
+        };
+        self.from = next.unwrap_or(from);
+        (new, next.is_some())
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +136,20 @@ mod tests {
         seen.sort_unstable();
         seen.retain(|name| *name <= "c");
         assert_eq!(seen, ["a", "b", "c"], "those made meanwhile may come or not");
+    }
+
+    #[test]
+    fn what_moves_to_the_front_meanwhile_is_found_there() {
+        let before = vec!["f", "e", "d", "c", "b", "a"];
+        for moved in [vec!["a"], vec!["b", "c"], vec!["a", "b", "c", "d"]] {
+            for (size, tells) in [(2, true), (3, true), (3, false), (4, true)] {
+                let rest = before.iter().copied().filter(|name| !moved.contains(name));
+                let after: Vec<_> = moved.iter().copied().chain(rest).collect();
+                let mut seen = read(vec![before.clone(), after.clone()], size, 99, tells);
+                seen.sort_unstable();
+                assert_eq!(seen, ["a", "b", "c", "d", "e", "f"], "{moved:?} {size} {tells}");
+            }
+        }
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub enum PendingEvent {
     },
 }
 
+/// Between two warnings of the same pause; as in the official SDK.
+const WARNINGS: Duration = Duration::from_secs(60);
+
 /// What is known of a pending request outside the future that waits for it.
 #[derive(Default)]
 pub(crate) struct Watch {
@@ -61,6 +64,8 @@ pub(crate) struct Watch {
 struct WatchState {
     request_ids: Vec<String>,
     last: Option<PendingEvent>,
+    /// When somebody was last warned of a pause.
+    warned: Option<Duration>,
     listeners: Vec<mpsc::UnboundedSender<PendingEvent>>,
 }
 
@@ -71,8 +76,23 @@ impl Watch {
         state.send(PendingEvent::Accepted { request_id });
     }
 
-    fn queued(&self, again: TryAgain) {
+    fn queued(&self, again: TryAgain, operation: &str, now: Duration) {
+        let paused = again.queue_state.as_ref().is_some_and(|state| *state != QueueState::Active);
+        if paused && self.may_warn(now) {
+            let reason = again.queue_state_reason.as_deref().unwrap_or("the service does not say why");
+            tracing::warn!(operation, state = ?again.queue_state, reason, "the service has paused this");
+        }
         self.changed(PendingEvent::Queued { state: again.queue_state, reason: again.queue_state_reason });
+    }
+
+    /// Whether it is long enough ago that somebody was warned; if so, somebody is now.
+    fn may_warn(&self, now: Duration) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = state.warned.is_none_or(|warned| now.saturating_sub(warned) >= WARNINGS);
+        if may {
+            state.warned = Some(now);
+        }
+        may
     }
 
     /// Tells those who have heard of a pause that it is over: a result is there, which is all a server says of it.
@@ -131,6 +151,16 @@ impl<T: Send + 'static> Pending<T> {
     /// awaited, so poll both, e.g. with `select`; the stream ends when the pending result is gone.
     pub fn events(&self) -> impl Stream<Item = PendingEvent> + Send + 'static + use<T> {
         self.watch.events()
+    }
+
+    /// The same request, with more to be done once its result is there.
+    pub(crate) fn then<U, More>(self, with: impl FnOnce(T) -> More + Send + 'static) -> Pending<U>
+    where
+        U: Send + 'static,
+        More: Future<Output = Result<U, Error>> + Send + 'static,
+    {
+        let Self { result, watch } = self;
+        Pending::new(watch, Box::pin(async move { with(result.await?).await }))
     }
 
     /// The same request, its result turned into something else.
@@ -304,11 +334,25 @@ pub(crate) async fn wait<T: FutureResult>(
     operation: &str,
     watch: &Watch,
 ) -> Result<T, Error> {
+    wait_sized(api, request_id, operation, watch, None).await
+}
+
+/// The same for a result whose size is known already, if it is.
+pub(crate) async fn wait_sized<T: FutureResult>(
+    api: &Api,
+    request_id: &str,
+    operation: &str,
+    watch: &Watch,
+    size: Option<u64>,
+) -> Result<T, Error> {
     let runtime = &api.caller().runtime;
     let policy = api.wait_policy();
-    let mut call = retrieve(operation, request_id, T::TYPE, true)?;
+    let mut call = retrieve(operation, request_id, T::TYPE, size.is_none())?;
     // A large result is announced by its size, and comes when there is room for it.
-    let mut room = None;
+    let mut room = match size {
+        Some(size) => Some(api.caller().heeded.response(size).await),
+        None => None,
+    };
     let mut state = WaitState::default();
     let mut iteration = 0u64;
     loop {
@@ -342,14 +386,17 @@ pub(crate) async fn wait<T: FutureResult>(
                     }
                     Said::NotYet(again) => {
                         let error = answer.refusal(operation, Some(request_id.to_owned()));
-                        (not_yet(watch, again), error)
+                        (not_yet(watch, again, operation, runtime.monotonic()), error)
                     }
                 }
             }
             Ok(answer) => {
                 let error = answer.refusal(operation, Some(request_id.to_owned()));
                 let reply = match answer.status {
-                    408 => not_yet(watch, serde_json::from_slice(&answer.body).unwrap_or_default()),
+                    408 => {
+                        let again = serde_json::from_slice(&answer.body).unwrap_or_default();
+                        not_yet(watch, again, operation, runtime.monotonic())
+                    }
                     429 => Reply::Unreachable,
                     400 if answer.body.is_empty() => Reply::Unreachable,
                     400 => Reply::BadRequest,
@@ -373,9 +420,9 @@ pub(crate) async fn wait<T: FutureResult>(
     }
 }
 
-fn not_yet(watch: &Watch, again: TryAgain) -> Reply {
+fn not_yet(watch: &Watch, again: TryAgain, operation: &str, now: Duration) -> Reply {
     let retry_after = again.retry_after_ms.map(Duration::from_millis);
-    watch.queued(again);
+    watch.queued(again, operation, now);
     Reply::NotYet { retry_after }
 }
 

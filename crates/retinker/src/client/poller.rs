@@ -1,16 +1,14 @@
 //! One question for all samples of a client: which of them are done. Rules and constants are those of the official SDK 0.38
 //! (`lib/session_futures_poller.py`).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use retinker_wire::sampling::{
-    FutureCompletion, FuturesTarget, RetrieveFuturesRequest, RetrieveFuturesResponse,
-};
+use retinker_wire::sampling::{FuturesTarget, RetrieveFuturesRequest, RetrieveFuturesResponse};
 
 use super::api::Api;
 use super::call::Call;
@@ -37,9 +35,9 @@ pub(crate) struct Poller {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: HashMap<String, oneshot::Sender<Result<(), Error>>>,
+    waiting: HashMap<String, oneshot::Sender<Result<Option<u64>, Error>>>,
     /// Done before anybody waited.
-    done: HashSet<String>,
+    done: HashMap<String, Option<u64>>,
     /// Read, and not reported yet.
     retrieved: BTreeSet<String>,
     /// Why nothing can be waited for any more.
@@ -57,12 +55,13 @@ impl Poller {
         Self { state, wake }
     }
 
-    /// Resolves when a request is done, whether it has a result or failed.
-    pub(crate) async fn wait_for(&self, request_id: &str) -> Result<(), Error> {
+    /// Resolves when a request is done, whether it has a result or failed: to the result's size in bytes, where the server
+    /// says it.
+    pub(crate) async fn wait_for(&self, request_id: &str) -> Result<Option<u64>, Error> {
         let done = {
             let mut state = lock(&self.state);
-            if state.done.remove(request_id) {
-                return Ok(());
+            if let Some(size) = state.done.remove(request_id) {
+                return Ok(size);
             }
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
@@ -192,12 +191,12 @@ impl Asking {
         let mut state = lock(&self.state);
         state.retrieved.retain(|request_id| !reported.contains(request_id));
         for completion in news.completions {
-            let (FutureCompletion::Finished { request_id } | FutureCompletion::Failed { request_id }) =
-                completion;
-            match state.waiting.remove(&request_id) {
+            // Whatever its state is: asking for it tells the rest.
+            let size = completion.response_payload_uncompressed_size.filter(|size| *size > 0);
+            match state.waiting.remove(&completion.request_id) {
                 // Who has given up meanwhile does not read it either.
-                Some(waiting) => drop(waiting.send(Ok(()))),
-                None => drop(state.done.insert(request_id)),
+                Some(waiting) => drop(waiting.send(Ok(size))),
+                None => drop(state.done.insert(completion.request_id, size)),
             }
         }
     }

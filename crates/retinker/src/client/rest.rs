@@ -11,7 +11,9 @@ use retinker_wire::account::{
 use retinker_wire::capabilities::ServerCapabilities;
 use retinker_wire::future::RequestErrorCategory;
 use retinker_wire::path::TinkerPath;
-use retinker_wire::run::{AccessScope, Checkpoint, CheckpointsResponse, TrainingRun, TrainingRunsResponse};
+use retinker_wire::run::{
+    AccessScope, Checkpoint, CheckpointType, CheckpointsResponse, TrainingRun, TrainingRunsResponse,
+};
 use retinker_wire::sampler::GetSamplerResponse;
 use retinker_wire::session::{
     GetSessionResponse, ListSessionsResponse, SessionSearchRequest, SessionSummary,
@@ -47,22 +49,31 @@ impl RestClient {
 
     /// The base models that the server offers.
     pub async fn get_server_capabilities(&self) -> Result<ServerCapabilities, Error> {
-        self.api.capabilities().await
+        self.api.settled().await?.capabilities().await
     }
 
     /// One run.
     pub async fn get_training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
-        self.api.training_run(run_id).await
+        self.api.settled().await?.training_run(run_id).await
     }
 
     /// The run that a checkpoint belongs to.
     pub async fn get_training_run_by_tinker_path(&self, path: &str) -> Result<TrainingRun, Error> {
-        self.api.training_run(&parsed(path)?.training_run_id).await
+        self.api.settled().await?.training_run(&parsed(path)?.training_run_id).await
+    }
+
+    /// The run that a checkpoint belongs to, which need not be the caller's own.
+    pub async fn get_training_run_by_tinker_path_in(
+        &self,
+        path: &str,
+        access_scope: AccessScope,
+    ) -> Result<TrainingRun, Error> {
+        self.get_training_run_in(&parsed(path)?.training_run_id, access_scope).await
     }
 
     /// One page of the runs.
     pub async fn list_training_runs(&self, limit: u64, offset: u64) -> Result<TrainingRunsResponse, Error> {
-        self.api.training_runs(limit, offset).await
+        self.api.settled().await?.training_runs(limit, offset).await
     }
 
     /// One page of these runs: the caller's own or all that the caller may see, of all projects or of one.
@@ -73,7 +84,7 @@ impl RestClient {
         access_scope: AccessScope,
         project_id: Option<&str>,
     ) -> Result<TrainingRunsResponse, Error> {
-        self.api.training_runs_in(limit, offset, access_scope, project_id).await
+        self.api.settled().await?.training_runs_in(limit, offset, access_scope, project_id).await
     }
 
     /// A run that need not be the caller's own.
@@ -82,7 +93,7 @@ impl RestClient {
         run_id: &str,
         access_scope: AccessScope,
     ) -> Result<TrainingRun, Error> {
-        self.api.training_run_in(run_id, access_scope).await
+        self.api.settled().await?.training_run_in(run_id, access_scope).await
     }
 
     /// All runs, a page of about `page_size` at a time. Each comes once, whatever is made or deleted meanwhile. Ends with
@@ -91,14 +102,26 @@ impl RestClient {
         &self,
         page_size: u64,
     ) -> impl Stream<Item = Result<Vec<TrainingRun>, Error>> + Send + 'static + use<> {
-        let api = self.api.clone();
+        self.training_runs_in(page_size, AccessScope::Owned, None)
+    }
+
+    /// The same of the caller's own runs or all that the caller may see, of all projects or of one.
+    pub fn training_runs_in(
+        &self,
+        page_size: u64,
+        access_scope: AccessScope,
+        project_id: Option<&str>,
+    ) -> impl Stream<Item = Result<Vec<TrainingRun>, Error>> + Send + 'static + use<> {
+        let (api, project_id) = (self.api.clone(), project_id.map(str::to_owned));
         pages(
             page_size,
             |run: &TrainingRun| &run.training_run_id,
             move |limit, offset| {
-                let api = api.clone();
+                let (api, project_id) = (api.clone(), project_id.clone());
                 async move {
-                    let page = api.training_runs(limit, offset).await?;
+                    let api = api.settled().await?;
+                    let page =
+                        api.training_runs_in(limit, offset, access_scope, project_id.as_deref()).await?;
                     Ok(Page { entries: page.training_runs, total: Some(page.cursor.total_count) })
                 }
             },
@@ -117,7 +140,7 @@ impl RestClient {
             move |limit, offset| {
                 let api = api.clone();
                 async move {
-                    let page = api.user_checkpoints(limit, offset).await?;
+                    let page = api.settled().await?.user_checkpoints(limit, offset).await?;
                     Ok(Page {
                         entries: page.checkpoints,
                         total: page.cursor.map(|cursor| cursor.total_count),
@@ -132,25 +155,37 @@ impl RestClient {
         &self,
         page_size: u64,
     ) -> impl Stream<Item = Result<Vec<String>, Error>> + Send + 'static + use<> {
+        self.sessions_in(page_size, AccessScope::Owned)
+    }
+
+    /// The same of the caller's own sessions or all that the caller may see.
+    pub fn sessions_in(
+        &self,
+        page_size: u64,
+        access_scope: AccessScope,
+    ) -> impl Stream<Item = Result<Vec<String>, Error>> + Send + 'static + use<> {
         let api = self.api.clone();
         pages(
             page_size,
             |id: &String| id.as_str(),
             move |limit, offset| {
                 let api = api.clone();
-                async move { Ok(Page { entries: api.list_sessions(limit, offset).await?.sessions, total: None }) }
+                async move {
+                    let listed = api.settled().await?.list_sessions_in(limit, offset, access_scope).await?;
+                    Ok(Page { entries: listed.sessions, total: None })
+                }
             },
         )
     }
 
     /// The checkpoints of a run.
     pub async fn list_checkpoints(&self, run_id: &str) -> Result<CheckpointsResponse, Error> {
-        self.api.run_checkpoints(run_id).await
+        self.api.settled().await?.run_checkpoints(run_id).await
     }
 
     /// What a checkpoint fits.
     pub async fn get_weights_info_by_tinker_path(&self, path: &str) -> Result<WeightsInfoResponse, Error> {
-        self.api.weights_info(path).await
+        self.api.settled().await?.weights_info(path).await
     }
 
     /// Lets a checkpoint live for so many seconds from now; `None` = for ever.
@@ -160,42 +195,64 @@ impl RestClient {
         ttl_seconds: Option<u64>,
     ) -> Result<(), Error> {
         let path = parsed(path)?;
-        self.api.set_checkpoint_ttl(&path.training_run_id, &path.checkpoint_id(), ttl_seconds).await
+        self.api
+            .settled()
+            .await?
+            .set_checkpoint_ttl(&path.training_run_id, &path.checkpoint_id(), ttl_seconds)
+            .await
     }
 
     /// Deletes a checkpoint, for good.
     pub async fn delete_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
         let path = parsed(path)?;
-        self.api.delete_checkpoint(&path.training_run_id, &path.checkpoint_id()).await
+        self.api.settled().await?.delete_checkpoint(&path.training_run_id, &path.checkpoint_id()).await
     }
 
     /// One page of the checkpoints of all runs, newest first.
     pub async fn list_user_checkpoints(&self, limit: u64, offset: u64) -> Result<CheckpointsResponse, Error> {
-        self.api.user_checkpoints(limit, offset).await
+        self.api.settled().await?.user_checkpoints(limit, offset).await
     }
 
     /// Lets everybody load a checkpoint and sample from it.
     pub async fn publish_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
         let path = parsed(path)?;
-        self.api.set_checkpoint_public(&path.training_run_id, &path.checkpoint_id(), true).await
+        self.api
+            .settled()
+            .await?
+            .set_checkpoint_public(&path.training_run_id, &path.checkpoint_id(), true)
+            .await
     }
 
     /// Takes that back.
     pub async fn unpublish_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
         let path = parsed(path)?;
-        self.api.set_checkpoint_public(&path.training_run_id, &path.checkpoint_id(), false).await
+        self.api
+            .settled()
+            .await?
+            .set_checkpoint_public(&path.training_run_id, &path.checkpoint_id(), false)
+            .await
     }
 
     /// Where the files of an external checkpoint can be had for a while. The addresses are secrets.
     pub async fn get_external_weights_urls(&self, path: &str) -> Result<ExternalWeightsUrls, Error> {
         let path = parsed(path)?;
-        self.api.external_weights_urls(&path.training_run_id, &path.checkpoint_id()).await
+        if path.checkpoint_type != CheckpointType::External {
+            return Err(Error::config(
+                format!("external_weights_urls of {path}"),
+                "only weights saved by save_weights_external have such addresses",
+            ));
+        }
+        self.api.settled().await?.external_weights_urls(&path.training_run_id, &path.checkpoint_id()).await
     }
 
     /// Where an archive of a checkpoint's files can be had for a while. The address is a secret.
     pub async fn checkpoint_archive_address(&self, path: &str) -> Result<Secret, Error> {
         let path = parsed(path)?;
-        self.api.checkpoint_archive_address(&path.training_run_id, &path.checkpoint_id()).await
+        self.api
+            .settled()
+            .await?
+            .checkpoint_archive_address(&path.training_run_id, &path.checkpoint_id())
+            .await
     }
 
     /// Copies a checkpoint into a run of its own, in a project if one is named; that run cannot be trained. Gives the copy's path. The copy
@@ -214,7 +271,7 @@ impl RestClient {
             destination_project_id: destination_project_id.map(str::to_owned),
             ttl_seconds,
         };
-        Ok(self.api.copy_weights(&request, weights_access_token).await?.tinker_path)
+        Ok(self.api.settled().await?.copy_weights(&request, weights_access_token).await?.tinker_path)
     }
 
     /// All sessions that fit, newest first, a page at a time. Ends with the first page that fails.
@@ -224,7 +281,8 @@ impl RestClient {
     ) -> impl Stream<Item = Result<Vec<SessionSummary>, Error>> + Send + 'static + use<> {
         stream::unfold(Some((self.api.clone(), request)), |state| async move {
             let (api, mut request) = state?;
-            let page = match api.search_sessions(&request).await {
+            let page = async { api.settled().await?.search_sessions(&request).await };
+            let page = match page.await {
                 Ok(page) => page,
                 Err(error) => return Some((Err(error), None)),
             };
@@ -238,22 +296,31 @@ impl RestClient {
 
     /// Moves a session into a project.
     pub async fn assign_session_project(&self, session_id: &str, project_id: &str) -> Result<(), Error> {
-        self.api.set_session_project(session_id, project_id).await
+        self.api.settled().await?.set_session_project(session_id, project_id).await
     }
 
     /// What a sampler samples from.
     pub async fn get_sampler(&self, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
-        self.api.get_sampler(sampler_id).await
+        self.api.settled().await?.get_sampler(sampler_id).await
+    }
+
+    /// A session that need not be the caller's own.
+    pub async fn get_session_in(
+        &self,
+        session_id: &str,
+        access_scope: AccessScope,
+    ) -> Result<GetSessionResponse, Error> {
+        self.api.settled().await?.get_session_in(session_id, access_scope).await
     }
 
     /// The runs and samplers of a session.
     pub async fn get_session(&self, session_id: &str) -> Result<GetSessionResponse, Error> {
-        self.api.get_session(session_id).await
+        self.api.settled().await?.get_session(session_id).await
     }
 
     /// Who the credential belongs to, as its token says. Servers that give no tokens cannot say.
     pub async fn whoami(&self) -> Result<Whoami, Error> {
-        let token = self.api.identity("whoami").await?;
+        let token = self.api.settled().await?.identity("whoami").await?;
         let claims = Claims::of(token.expose());
         let claim = |name: &str| claims.as_ref()?.others.get(name)?.as_str().map(str::to_owned);
         match (claim("sub"), claim("org_id")) {
@@ -279,7 +346,7 @@ impl RestClient {
         event_type: &AuditEventType,
         day: Option<&str>,
     ) -> Result<AuditLogResponse, Error> {
-        self.api.audit_log(event_type, day).await
+        self.api.settled().await?.audit_log(event_type, day).await
     }
 
     /// Usage between two full hours, at most 14 days apart.
@@ -288,7 +355,7 @@ impl RestClient {
         starting_on: Time,
         ending_before: Time,
     ) -> Result<BillingUsageResponse, Error> {
-        self.api.billing_usage(starting_on, ending_before).await
+        self.api.settled().await?.billing_usage(starting_on, ending_before).await
     }
 
     /// What checkpoints take now and would cost, in all or of one project.
@@ -296,7 +363,7 @@ impl RestClient {
         &self,
         project_id: Option<&str>,
     ) -> Result<CheckpointStorageUsageResponse, Error> {
-        self.api.checkpoint_storage_usage(project_id).await
+        self.api.settled().await?.checkpoint_storage_usage(project_id).await
     }
 
     /// Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from for
@@ -306,7 +373,7 @@ impl RestClient {
     /// [`ErrorKind::Failed`] if it could not be built.
     pub async fn export_session_trace(&self, session_id: &str) -> Result<String, Error> {
         loop {
-            match self.api.session_trace_export(session_id).await? {
+            match self.api.settled().await?.session_trace_export(session_id).await? {
                 TraceExport::Ready { url } => return Ok(url),
                 TraceExport::Failed { error } => {
                     return Err(Error::new(
@@ -330,17 +397,17 @@ impl RestClient {
         offset: u64,
         access_scope: AccessScope,
     ) -> Result<ListSessionsResponse, Error> {
-        self.api.list_sessions_in(limit, offset, access_scope).await
+        self.api.settled().await?.list_sessions_in(limit, offset, access_scope).await
     }
 
     /// Deletes a checkpoint of a run, for good. `checkpoint_id` is `<segment>/<name>`.
     pub async fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Result<(), Error> {
-        self.api.delete_checkpoint(run_id, checkpoint_id).await
+        self.api.settled().await?.delete_checkpoint(run_id, checkpoint_id).await
     }
 
     /// Session ids, newest first.
     pub async fn list_sessions(&self, limit: u64, offset: u64) -> Result<ListSessionsResponse, Error> {
-        self.api.list_sessions(limit, offset).await
+        self.api.settled().await?.list_sessions(limit, offset).await
     }
 }
 

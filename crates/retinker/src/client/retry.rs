@@ -143,11 +143,19 @@ impl RetryPolicy {
     }
 }
 
-/// `first * 2^n`, at most `max`, less up to a quarter of it by chance.
+/// Up to which part of it a delay is shorter by chance; as in the official SDK.
+pub(crate) const JITTER: f64 = 0.25;
+
+/// `first * 2^n`, at most `max`, less up to [`JITTER`] of it by chance.
 pub(crate) fn backoff(first: Duration, max: Duration, n: u32, random: u64) -> Duration {
+    jittered(first, max, JITTER, n, random)
+}
+
+/// The same with another part of chance, from 0 to 1.
+pub(crate) fn jittered(first: Duration, max: Duration, jitter: f64, n: u32, random: u64) -> Duration {
     let full = first.saturating_mul(2u32.saturating_pow(n.min(30))).min(max);
     let chance = (random >> 11) as f64 / (1u64 << 53) as f64;
-    full.mul_f64(1.0 - 0.25 * chance)
+    full.mul_f64((1.0 - jitter.clamp(0.0, 1.0) * chance).clamp(0.0, 1.0))
 }
 
 /// Reads `retry-after-ms` and `retry-after` (a number of seconds, or a date as RFC 9110 has it).

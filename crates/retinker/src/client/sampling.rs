@@ -17,15 +17,10 @@ use tracing::Instrument;
 use super::api::{Api, asample_call};
 use super::error::{Error, ErrorKind};
 use super::handle::Handle;
-use super::pending::{PendingEvent, Watch, wait};
+use super::pending::{PendingEvent, Watch, wait_sized};
 use super::poller::Poller;
-use super::retry::backoff;
+use super::retry::{JITTER, jittered};
 use super::session::{Session, Settings};
-
-/// How long the samples of a client may go without any success before they count as stuck; as in the official SDK.
-const STUCK: Duration = Duration::from_secs(7200);
-/// The first and the longest delay before a sample is submitted anew; as in the official SDK.
-const DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// What a sampling client samples from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +29,52 @@ pub enum SamplingSource {
     BaseModel(String),
     /// A checkpoint for samplers, by its `tinker://` path.
     ModelPath(String),
+    /// A checkpoint on another base model than its own that it fits.
+    ModelPathOn {
+        /// The checkpoint's path.
+        model_path: String,
+        /// The base model's name.
+        base_model: String,
+    },
+}
+
+/// What holds for all samples of a client.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SamplingOptions {
+    /// Have the service record what training by the loss `stable_reinforce` needs of each sample; servers that do not know it
+    /// refuse the samples.
+    pub record_stability_info: bool,
+    /// When a sample is tried again.
+    pub retry: SampleRetry,
+}
+
+/// When a sample is tried again, as a new request; the defaults are the official SDK's. A server that asks clients not to try
+/// again, or not to count as stuck, comes first. How many samples are under way at once is the server's to say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleRetry {
+    /// Whether at all; yes.
+    pub enabled: bool,
+    /// How long the samples of a client may go without any success before they count as stuck, and fail; two hours. `None` =
+    /// for ever.
+    pub progress_timeout: Option<Duration>,
+    /// The first delay, which doubles each time; 0.5 s.
+    pub first_delay: Duration,
+    /// The longest delay; 10 s.
+    pub max_delay: Duration,
+    /// Up to which part of it a delay is shorter by chance; 0.25.
+    pub jitter: f64,
+}
+
+impl Default for SampleRetry {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            progress_timeout: Some(Duration::from_secs(7200)),
+            first_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(10),
+            jitter: JITTER,
+        }
+    }
 }
 
 /// What is asked of a sample beside its prompt.
@@ -80,6 +121,7 @@ impl Default for SampleOptions {
 #[derive(Clone)]
 pub struct SamplingClient {
     inner: Arc<Inner>,
+    options: Arc<SamplingOptions>,
 }
 
 struct Inner {
@@ -117,6 +159,7 @@ impl SamplingClient {
         let (base_model, model_path) = match source {
             SamplingSource::BaseModel(name) => (Some(name), None),
             SamplingSource::ModelPath(path) => (None, Some(path)),
+            SamplingSource::ModelPathOn { model_path, base_model } => (Some(base_model), Some(model_path)),
         };
         let request = CreateSamplingSessionRequest {
             session_id: session.id.clone(),
@@ -137,7 +180,13 @@ impl SamplingClient {
         let poller = together.then(|| Poller::start(api.clone(), sampler_id.clone(), block));
         let watch = Watch::default();
         let inner = Inner { api, session, settings, sampler_id, next_seq_id, poller, watch, progress };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), options: Arc::default() }
+    }
+
+    /// The same client with other options: it shares its numbers and budgets with this one.
+    #[must_use]
+    pub fn with_options(self, options: SamplingOptions) -> Self {
+        Self { options: Arc::new(options), ..self }
     }
 
     /// Another client of a sampling session that exists, perhaps made by another program. It is kept alive by whoever
@@ -145,27 +194,34 @@ impl SamplingClient {
     ///
     /// `session_id` is the session that the sampler belongs to.
     pub async fn join(api: Api, session_id: &str, sampler_id: &str) -> Result<Self, Error> {
-        let block = match api.join_sampling_session(sampler_id).await {
-            Ok(joined) => joined.client_counter,
-            // As the official SDK does where servers do not number their clients.
-            Err(error) if error.is_unsupported() => api.runtime().random() % CLONE_BLOCK + 1,
-            Err(error) => return Err(error),
-        };
         let session = Arc::new(Session::adopted(&api, session_id.to_owned()));
+        // As the official SDK does where servers do not number their clients.
+        let by_chance = api.runtime().random() % CLONE_BLOCK + 1;
+        let block = if session.settings(&api).await.config.sample_join_sampling_session {
+            match api.join_sampling_session(sampler_id).await {
+                Ok(joined) => joined.client_counter,
+                Err(error) if error.is_unsupported() => by_chance,
+                Err(error) => return Err(error),
+            }
+        } else {
+            by_chance
+        };
         Ok(Self::numbered(api, session, sampler_id.to_owned(), block).await)
     }
 
     /// Another client of a sampler, from a handle of [`get_sampler_handle`](Self::get_sampler_handle), or of the official
     /// SDK. It has credentials of its own: `api`'s.
     pub async fn from_sampler_handle(api: Api, handle: &str) -> Result<Self, Error> {
-        let Handle { session_id, sampling_session_id } = Handle::decode(handle)?;
-        Self::join(api, &session_id, &sampling_session_id).await
+        let Handle { session_id, sampling_session_id, record_stability_info } = Handle::decode(handle)?;
+        let options = SamplingOptions { record_stability_info, ..SamplingOptions::default() };
+        Ok(Self::join(api, &session_id, &sampling_session_id).await?.with_options(options))
     }
 
     /// The sampler as a text, for other programs. It holds no credentials. The sampler lives as long as its session.
     pub fn get_sampler_handle(&self) -> String {
         let (session_id, sampling_session_id) = (self.session_id().to_owned(), self.sampler_id().to_owned());
-        Handle { session_id, sampling_session_id }.encode()
+        let record_stability_info = self.options.record_stability_info;
+        Handle { session_id, sampling_session_id, record_stability_info }.encode()
     }
 
     /// How the service stands to this client's samples, from now on: each change once, e.g. that work is paused for want of
@@ -205,7 +261,7 @@ impl SamplingClient {
         options: &SampleOptions,
     ) -> Result<SampleResponse, Error> {
         let span = tracing::info_span!("sample", sampler_id = self.inner.sampler_id);
-        self.inner.sample(prompt, options).instrument(span).await
+        self.drawn(prompt, options).instrument(span).await
     }
 
     /// The log-probability of each of the prompt's tokens under the model; `None` for the first, which nothing precedes,
@@ -224,43 +280,47 @@ impl SamplingClient {
         let scores = self.sample(prompt, &options).await?.prompt_logprobs.unwrap_or_default();
         Ok(scores.into_iter().map(|score| (!score.is_nan()).then_some(score)).collect())
     }
-}
 
-impl Inner {
     /// Submissions, until one has a result.
-    async fn sample(&self, prompt: &ModelInput, options: &SampleOptions) -> Result<SampleResponse, Error> {
-        let operation = format!("sample of sampler {}", self.sampler_id);
+    async fn drawn(&self, prompt: &ModelInput, options: &SampleOptions) -> Result<SampleResponse, Error> {
+        let (inner, SampleRetry { enabled, progress_timeout, first_delay, max_delay, jitter }) =
+            (&*self.inner, &self.options.retry);
+        let (operation, config) = (format!("sample of sampler {}", inner.sampler_id), &inner.settings.config);
         check(&operation, options)?;
+        let request = |seq_id| inner.request(seq_id, prompt, options, self.options.record_stability_info);
         let retried = async {
             let mut failures = 0;
             loop {
-                let error = match self.attempt(&operation, prompt, options).await {
+                let error = match inner.attempt(&operation, request, options).await {
                     Ok(response) => return Ok(response),
                     Err(error) => error,
                 };
-                if self.settings.config.sample_no_retries || !is_worth_another(&error) {
+                if !enabled || config.sample_no_retries || !is_worth_another(&error) {
                     return Err(error);
                 }
-                let delay = backoff(DELAYS.0, DELAYS.1, failures, self.api.runtime().random());
+                let delay =
+                    jittered(*first_delay, *max_delay, *jitter, failures, inner.api.runtime().random());
                 tracing::debug!(%error, ?delay, "sampling again");
                 failures += 1;
-                self.api.runtime().sleep(delay).await;
+                inner.api.runtime().sleep(delay).await;
             }
         };
-        if !self.settings.config.sample_enable_stuck_detection {
+        let Some(timeout) = progress_timeout.filter(|_| config.sample_enable_stuck_detection) else {
             return retried.await;
-        }
-        match select(Box::pin(retried), Box::pin(self.stuck())).await {
+        };
+        match select(Box::pin(retried), Box::pin(inner.stuck(timeout))).await {
             Either::Left((result, _)) => result,
-            Either::Right(_) => Err(Error::new(&operation, ErrorKind::TimedOut { after: STUCK })),
+            Either::Right(_) => Err(Error::new(&operation, ErrorKind::TimedOut { after: timeout })),
         }
     }
+}
 
+impl Inner {
     /// One submission and its result.
-    async fn attempt(
+    async fn attempt<'a>(
         &self,
         operation: &str,
-        prompt: &ModelInput,
+        request: impl Fn(u64) -> AsampleRequest<&'a ModelInput>,
         options: &SampleOptions,
     ) -> Result<SampleResponse, Error> {
         let runtime = &**self.api.runtime();
@@ -269,9 +329,9 @@ impl Inner {
             None => Some(self.settings.dispatch.under_way().await),
             Some(_) => None,
         };
-        let bytes = i64::try_from(prompt.estimated_sample_bytes()).unwrap_or(i64::MAX);
-        let seq_id = self.next_seq_id.fetch_add(1, Ordering::Relaxed);
-        let call = asample_call(&self.request(seq_id, prompt, options))?;
+        let request = request(self.next_seq_id.fetch_add(1, Ordering::Relaxed));
+        let bytes = i64::try_from(request.prompt.estimated_sample_bytes()).unwrap_or(i64::MAX);
+        let call = asample_call(&request)?;
         let accepted: SampleFuture = {
             let _admission = self.settings.dispatch.admit(runtime, bytes).await;
             loop {
@@ -287,10 +347,11 @@ impl Inner {
         };
         let mut awaited = Awaited { session: &self.session, request_id: Some(accepted.request_id) };
         let request_id = awaited.request_id.clone().unwrap_or_default();
-        if let Some(poller) = &self.poller {
-            poller.wait_for(&request_id).await?;
-        }
-        let result = wait::<SampleResponse>(&self.api, &request_id, operation, &self.watch).await;
+        let size = match &self.poller {
+            Some(poller) => poller.wait_for(&request_id).await?,
+            None => None,
+        };
+        let result = wait_sized::<SampleResponse>(&self.api, &request_id, operation, &self.watch, size).await;
         awaited.request_id = None;
         if let Some(poller) = &self.poller
             && result.as_ref().err().is_none_or(|error| matches!(error.kind(), ErrorKind::Failed { .. }))
@@ -309,6 +370,7 @@ impl Inner {
         seq_id: u64,
         prompt: &'a ModelInput,
         options: &SampleOptions,
+        record_stability_info: bool,
     ) -> AsampleRequest<&'a ModelInput> {
         AsampleRequest {
             num_samples: options.num_samples.into(),
@@ -324,17 +386,18 @@ impl Inner {
             target_prompt_logprobs: options.target_prompt_logprobs.clone(),
             prompt_alt_tokens_k: options.prompt_alt_tokens_k.into(),
             prompt_logprobs_last_n: options.prompt_logprobs_last_n.map(Into::into),
+            record_stability_info: record_stability_info.then_some(true),
             kind: sample_type(),
         }
     }
 
     /// Resolves when no sample of this client has succeeded for too long, counted from now at the earliest.
-    async fn stuck(&self) {
+    async fn stuck(&self, timeout: Duration) {
         let runtime = self.api.runtime();
         let begin = runtime.monotonic();
         loop {
             let progress = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-            let end = progress.max(begin) + STUCK;
+            let end = progress.max(begin) + timeout;
             match end.checked_sub(runtime.monotonic()).filter(|left| !left.is_zero()) {
                 Some(left) => runtime.sleep(left).await,
                 None => return,
@@ -362,6 +425,9 @@ fn check(operation: &str, options: &SampleOptions) -> Result<(), Error> {
     let fail = |message: &str| Err(Error::config(operation, message));
     if options.num_samples == 0 {
         return fail("num_samples must be at least 1");
+    }
+    if options.target_prompt_logprobs.as_ref().is_some_and(|target| target.dtype != "int64") {
+        return fail("target_prompt_logprobs must be int64");
     }
     if let Some(target) = &options.target_prompt_logprobs
         && !matches!(target.shape.as_deref(), Some([_, _]))

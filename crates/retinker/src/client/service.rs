@@ -20,7 +20,7 @@ use super::rest::RestClient;
 use super::sampling::{SamplingClient, SamplingSource};
 use super::secret::Secret;
 use super::session::{Session, ask};
-use super::training::TrainingClient;
+use super::training::{LoadOptions, TrainingClient};
 
 /// What a session is opened with.
 #[derive(Debug, Clone, Default)]
@@ -121,6 +121,12 @@ impl ServiceClient {
         lora_config: LoraConfig,
         options: impl Into<TrainingOptions>,
     ) -> Result<TrainingClient, Error> {
+        if !(lora_config.train_mlp || lora_config.train_attn || lora_config.train_unembed) {
+            return Err(Error::config(
+                format!("create_model on {base_model}"),
+                "nothing of it is to be trained: set at least one of train_mlp, train_attn and train_unembed",
+            ));
+        }
         let session = self.session().await?;
         let number = self.inner.next_model.fetch_add(1, Ordering::Relaxed);
         let options = options.into();
@@ -272,7 +278,8 @@ impl ServiceClient {
             optimizer,
             base_model: options.base_model.clone(),
             user_metadata: options.user_metadata.as_ref().map(metadata_value),
-            optimizer_config: (!optimizer).then(|| options.optimizer_config.clone().unwrap_or_else(adamw)),
+            // Left out where it is the default, as by the official SDK: some servers refuse the member.
+            optimizer_config: options.optimizer_config.clone().filter(|config| *config != adamw()),
             weights_access_token: options.weights_access_token.as_ref().map(|t| t.expose().to_owned()),
             kind: load_weights_type(),
             ..LoadWeightsRequest::default()
@@ -304,10 +311,12 @@ impl ServiceClient {
             train_attn: info.train_attn.unwrap_or(default.train_attn),
         };
         let base_model = options.base_model.as_ref().unwrap_or(&info.base_model);
+        let mut options = options.clone();
+        options.optimizer_config = options.optimizer_config.or(info.optimizer_config);
         let model_id = self.create_model(&session, number, base_model, lora, &options).await?;
         let client = self.training_client(session, model_id, 1);
-        let loaded = if optimizer { client.load_state_with_optimizer(path) } else { client.load_state(path) };
-        loaded.await?;
+        let weights_access_token = options.weights_access_token;
+        client.load_state_with(path, LoadOptions { optimizer, weights_access_token }).await?;
         Ok(client)
     }
 }

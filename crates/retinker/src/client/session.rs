@@ -46,6 +46,7 @@ pub(crate) async fn ask(api: &Api) -> Result<(ClientConfig, DynamicConfig), Erro
         Err(error) if error.is_unsupported() => careful(),
         Err(error) => return Err(error),
     };
+    // Credentials first: what follows is signed with them.
     api.heed(&config);
     Ok((config, api.dynamic_config().await?))
 }

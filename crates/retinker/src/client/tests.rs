@@ -2,6 +2,7 @@
 
 mod auth;
 mod passes;
+mod rest;
 mod sampling;
 mod servers;
 mod settings;
@@ -705,6 +706,38 @@ fn where_create_via_load_is_unknown_the_run_is_made_first() {
 }
 
 #[test]
+fn the_way_round_keeps_the_checkpoints_optimizer_and_the_token() {
+    let (runtime, transport, client) = service_client(|request| match path(request) {
+        "load_weights" if body(request).get("session_id").is_some() => {
+            FakeReply::json(422, r#"{"detail":[{"type":"missing","msg":"Field required"}]}"#)
+        }
+        "weights_info" => FakeReply::json(
+            200,
+            r#"{"base_model":"tiny","is_lora":true,"lora_rank":16,"optimizer_config":{"type":"dimuon"}}"#,
+        ),
+        _ => service(request),
+    });
+    let token = Secret::new("s3cret-token");
+    let options = TrainingOptions { weights_access_token: Some(token), ..TrainingOptions::default() };
+    let made = client.create_training_client_from_state_with_optimizer("tinker://r/weights/a", options);
+    runtime.block_on(made).unwrap();
+    assert_eq!(sent(&transport, "create_model")[0]["optimizer_config"], json!({"type": "dimuon"}));
+    let loads = sent(&transport, "load_weights");
+    assert!(loads.iter().all(|load| load["weights_access_token"] == "s3cret-token"), "{loads:?}");
+    assert_eq!((&loads[1]["model_id"], &loads[1]["optimizer"]), (&json!("s:train:0"), &json!(true)));
+}
+
+#[test]
+fn an_adapter_of_nothing_is_refused_at_once() {
+    let (runtime, transport, client) = service_client(service);
+    let nothing =
+        LoraConfig { train_mlp: false, train_attn: false, train_unembed: false, ..LoraConfig::default() };
+    let made = client.create_lora_training_client("tiny", nothing, TrainingOptions::default());
+    assert!(matches!(runtime.block_on(made).unwrap_err().kind(), ErrorKind::Config { .. }));
+    assert!(transport.paths().is_empty());
+}
+
+#[test]
 fn a_checkpoint_that_is_not_there_is_the_error_not_the_way_round_it() {
     let (runtime, transport, client) = service_client(|request| match path(request) {
         "load_weights" => {
@@ -763,17 +796,25 @@ fn all_runs_come_once_although_the_pages_move() {
     };
     let ids = |replies: Vec<FakeReply>| {
         let runtime = ManualRuntime::new();
-        let transport = FakeTransport::scripted(&runtime, replies);
+        let says_nothing = FakeReply::json(404, r#"{"detail":"Not Found"}"#);
+        let transport = FakeTransport::scripted(&runtime, [says_nothing].into_iter().chain(replies));
         let rest = RestClient::new(api(&runtime, &transport));
         let pages = runtime.block_on(rest.training_runs(2).collect::<Vec<_>>());
         let ids: Vec<_> = pages.into_iter().flat_map(|p| p.unwrap()).map(|r| r.training_run_id).collect();
         (ids, transport.paths())
     };
     // A run was made after the first page: what was second is now third.
-    let (seen, paths) = ids(vec![page(&["c", "b"], 3), page(&["c", "b"], 4), page(&["b", "a"], 4)]);
-    assert_eq!(seen, ["c", "b", "a"]);
-    assert_eq!(paths[1], "GET /prefix/api/v1/training_runs?limit=2&offset=1");
+    let (seen, paths) = ids(vec![
+        page(&["c", "b"], 3),
+        page(&["c", "b"], 4),
+        page(&["b", "a"], 4),
+        // The beginning once more, where what was made meanwhile stands.
+        page(&["d", "c"], 4),
+        page(&["b", "a"], 4),
+    ]);
+    assert_eq!(seen, ["c", "b", "a", "d"]);
+    assert_eq!(paths[2], "GET /prefix/api/v1/training_runs?limit=2&offset=1");
     // A server that tells no total, and one that ignores the offset as well.
-    assert_eq!(ids(vec![page(&["a"], 0), page(&[], 0), page(&["a"], 0)]).0, ["a"]);
-    assert_eq!(ids(vec![page(&["a", "b"], 0), page(&["a", "b"], 0)]).0, ["a", "b"]);
+    assert_eq!(ids(vec![page(&["a"], 0), page(&[], 0), page(&["a"], 0), page(&["a"], 0)]).0, ["a"]);
+    assert_eq!(ids(vec![page(&["a", "b"], 0), page(&["a", "b"], 0), page(&["a", "b"], 0)]).0, ["a", "b"]);
 }

@@ -1,6 +1,7 @@
 //! Where a native program's address and credentials come from, by the rules of the official SDK 0.38: arguments first,
 //! then the environment, then what `tinker auth login` has stored.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use serde::Deserialize;
 
-use crate::client::{ApiConfig, CredentialSource, Error, Secret};
+use crate::client::{ApiConfig, CredentialSource, Error, Secret, SessionOptions};
 
 /// Where the service is unless something else is said; the SDK's.
 pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services/tinker-prod";
@@ -16,13 +17,20 @@ pub const DEFAULT_BASE_URL: &str = "https://tinker.thinkingmachines.dev/services
 const BASE_URL: &str = "TINKER_BASE_URL";
 const API_KEY: &str = "TINKER_API_KEY";
 const COMMAND: &str = "TINKER_CREDENTIAL_CMD";
+const PROJECT: &str = "TINKER_PROJECT_ID";
+const TAGS: &str = "TINKER_TAGS";
+const ACCESS_HEADERS: [(&str, &str); 2] = [
+    ("cf-access-client-id", "CLOUDFLARE_ACCESS_CLIENT_ID"),
+    ("cf-access-client-secret", "CLOUDFLARE_ACCESS_CLIENT_SECRET"),
+];
 
 /// The address and credentials that a program should use.
 ///
 /// - The address: the argument, else `TINKER_BASE_URL`, else [`DEFAULT_BASE_URL`].
 /// - The key: the argument, else `TINKER_API_KEY`, else what the command in `TINKER_CREDENTIAL_CMD` prints (asked for each
 ///   time it is needed), else the default key of `~/.tinker/credentials.json`. A key that is neither `tml-...` nor a JWT
-///   gives way to the command, if there is one.
+///   gives way to the command, if there is one; so does any key where the service wants short-lived credentials.
+/// - Headers that Cloudflare Access asks for: `CLOUDFLARE_ACCESS_CLIENT_ID` and `CLOUDFLARE_ACCESS_CLIENT_SECRET`.
 ///
 /// `environment` gives a variable's value, as `|name| std::env::var(name).ok()` does.
 ///
@@ -40,8 +48,21 @@ pub fn resolve(
         api_key: variable(API_KEY).map(Secret::new),
         command: variable(COMMAND),
         stored: home.map(|home| Path::new(&home).join(".tinker").join("credentials.json")),
+        headers: ACCESS_HEADERS
+            .into_iter()
+            .filter_map(|(header, name)| Some((header.into(), variable(name)?)))
+            .collect(),
     }
     .resolve(base_url, api_key)
+}
+
+/// What a program's session is labelled with by the environment, as the official SDK does: the project
+/// `TINKER_PROJECT_ID`, and the tags `TINKER_TAGS`, separated by commas.
+pub fn session_options(environment: impl Fn(&str) -> Option<String>) -> SessionOptions {
+    let tags = environment(TAGS).unwrap_or_default();
+    let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
+    let project_id = environment(PROJECT).filter(|project| !project.is_empty());
+    SessionOptions { tags, project_id, ..SessionOptions::default() }
 }
 
 struct Environment {
@@ -49,18 +70,23 @@ struct Environment {
     api_key: Option<Secret>,
     command: Option<String>,
     stored: Option<PathBuf>,
+    headers: Vec<(Cow<'static, str>, String)>,
 }
 
 impl Environment {
     fn resolve(self, base_url: Option<&str>, api_key: Option<Secret>) -> Result<ApiConfig, Error> {
         let base_url = base_url.filter(|url| !url.is_empty()).map(str::to_owned);
         let base_url = base_url.or(self.base_url).unwrap_or_else(|| DEFAULT_BASE_URL.to_owned());
-        let config = ApiConfig { base_url, ..ApiConfig::default() };
+        let config = ApiConfig { base_url, headers: self.headers, ..ApiConfig::default() };
         let given = api_key.filter(|key| !key.expose().is_empty()).or(self.api_key);
         let usable = |key: &Secret| key.expose().starts_with("tml-") || key.expose().starts_with("eyJ");
         match (given, self.command) {
             (Some(key), Some(command)) if !usable(&key) => Ok(with_command(config, command)),
-            (Some(key), _) => Ok(ApiConfig { api_key: Some(key), ..config }),
+            // Which of the two is for the service to say.
+            (Some(key), Some(command)) => {
+                Ok(ApiConfig { api_key: Some(key), ..with_command(config, command) })
+            }
+            (Some(key), None) => Ok(ApiConfig { api_key: Some(key), ..config }),
             (None, Some(command)) => Ok(with_command(config, command)),
             (None, None) => match self.stored.as_deref().map(stored_key).transpose()?.flatten() {
                 Some(key) => Ok(ApiConfig { api_key: Some(key), ..config }),
@@ -137,7 +163,7 @@ mod tests {
     use super::*;
 
     fn environment(stored: Option<PathBuf>) -> Environment {
-        Environment { base_url: None, api_key: None, command: None, stored }
+        Environment { base_url: None, api_key: None, command: None, stored, headers: Vec::new() }
     }
 
     fn key(config: &ApiConfig) -> Option<&str> {
@@ -151,15 +177,46 @@ mod tests {
             api_key: Some(Secret::new("tml-env")),
             command: Some("echo no".to_owned()),
             stored: None,
+            headers: Vec::new(),
         };
         let config = with().resolve(Some("http://arg"), Some(Secret::new("tml-arg"))).unwrap();
         assert_eq!((config.base_url.as_str(), key(&config)), ("http://arg", Some("tml-arg")));
         let config = with().resolve(Some(""), None).unwrap();
         assert_eq!((config.base_url.as_str(), key(&config)), ("http://env", Some("tml-env")));
-        assert!(config.credential_source.is_none());
+        assert!(config.credential_source.is_some(), "for a service that wants short-lived ones");
         // A key that cannot be one gives way to the command.
         let config = with().resolve(None, Some(Secret::new("wrong"))).unwrap();
         assert!(config.api_key.is_none() && config.credential_source.is_some());
+    }
+
+    #[test]
+    fn a_session_is_labelled_by_the_environment() {
+        let labelled = session_options(|name| match name {
+            "TINKER_PROJECT_ID" => Some("p".to_owned()),
+            "TINKER_TAGS" => Some("a, b,,".to_owned()),
+            _ => None,
+        });
+        assert_eq!(
+            (labelled.project_id.as_deref(), labelled.tags),
+            (Some("p"), vec!["a".to_owned(), "b".to_owned()])
+        );
+        let plain = session_options(|_| Some(String::new()));
+        assert_eq!((plain.project_id, plain.tags.len()), (None, 0));
+    }
+
+    #[test]
+    fn what_stands_before_the_service_gets_its_headers() {
+        let environment = |name: &str| match name {
+            "CLOUDFLARE_ACCESS_CLIENT_ID" => Some("id".to_owned()),
+            "CLOUDFLARE_ACCESS_CLIENT_SECRET" => Some("s3cret".to_owned()),
+            "TINKER_API_KEY" => Some("tml-key".to_owned()),
+            _ => None,
+        };
+        let config = resolve(environment, None, None).unwrap();
+        let expected = [("cf-access-client-id", "id"), ("cf-access-client-secret", "s3cret")];
+        let found: Vec<_> = config.headers.iter().map(|(name, value)| (&**name, value.as_str())).collect();
+        assert_eq!(found, expected);
+        assert!(!format!("{config:?}").contains("s3cret"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod download;
 mod runtime;
 mod transport;
 
-pub use credentials::{DEFAULT_BASE_URL, resolve};
+pub use credentials::{DEFAULT_BASE_URL, resolve, session_options};
 pub use download::{Progress, download_archive, download_external_weights};
 pub use runtime::NativeRuntime;
 pub use transport::NativeTransport;

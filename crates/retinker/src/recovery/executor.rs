@@ -436,7 +436,8 @@ impl Executor {
             return None;
         }
         let info = self.api.weights_info(&record.plan.checkpoint.tinker_path).await.ok();
-        Some(info.and_then(|info| info.optimizer_config).unwrap_or_else(adamw))
+        // Left out where it is the default: some services refuse the member.
+        info.and_then(|info| info.optimizer_config).filter(|config| *config != adamw())
     }
 
     async fn make_fresh_model(

@@ -113,24 +113,82 @@ fn without_a_token_nothing_of_a_run_is_sent_and_its_order_is_whole() {
     assert!(transport.requests().iter().all(|request| path(request) == "auth/token"));
 }
 
-#[test]
-fn a_token_given_as_the_key_is_used_as_it_is() {
+/// A client whose key is this; every request is answered, exchanges by `exchanged`.
+fn with_key(key: &str, source: bool) -> (ManualRuntime, FakeTransport, Api) {
     let runtime = ManualRuntime::new();
-    let transport = FakeTransport::new(&runtime, |_| FakeReply::json(200, "{}"));
-    let key = token(&runtime, "own", 100);
+    let clock = runtime.clone();
+    let transport = FakeTransport::new(&runtime, move |request| match path(request) {
+        "auth/token" => FakeReply::json(200, json!({"jwt": token(&clock, "given", 600)}).to_string()),
+        _ => FakeReply::json(200, "{}"),
+    });
     let config = ApiConfig {
         base_url: "http://service.test/prefix".into(),
-        api_key: Some(Secret::new(key.clone())),
+        api_key: Some(Secret::new(key)),
+        credential_source: source.then(|| Arc::new(Printed) as Arc<dyn crate::client::CredentialSource>),
         ..ApiConfig::default()
     };
     let api = Api::new(config, Arc::new(transport.clone()), Arc::new(runtime.clone())).unwrap();
-    api.exchange_tokens();
+    (runtime, transport, api)
+}
+
+#[derive(Debug)]
+struct Printed;
+
+impl crate::client::CredentialSource for Printed {
+    fn credential(&self) -> futures_core::future::BoxFuture<'static, Result<Secret, String>> {
+        Box::pin(std::future::ready(Ok(Secret::new("tml-printed"))))
+    }
+}
+
+fn key_of(request: &Request) -> &str {
+    request.header("x-api-key").unwrap()
+}
+
+#[test]
+fn a_token_given_as_the_key_is_used_as_it_is_or_exchanged_as_the_server_wants() {
+    let runtime = ManualRuntime::new();
+    let own = token(&runtime, "own", 100);
+    let (runtime, transport, api) = with_key(&own, false);
     runtime.block_on(async {
         api.capabilities().await.unwrap();
-        assert_eq!(transport.requests()[0].header("x-api-key"), Some(key.as_str()));
+        api.exchange_tokens();
+        api.capabilities().await.unwrap();
         runtime.sleep(secs(101)).await;
+        // What it was exchanged for still lives.
+        api.capabilities().await.unwrap();
+        runtime.sleep(secs(600)).await;
         let error = api.capabilities().await.unwrap_err();
         assert!(error.to_string().contains("has expired") && !error.to_string().contains("eyJ"), "{error}");
     });
-    assert_eq!(transport.paths().len(), 1);
+    let requests = transport.requests();
+    assert_eq!(
+        (key_of(&requests[0]), path(&requests[1]), key_of(&requests[1])),
+        (own.as_str(), "auth/token", &*own)
+    );
+    assert!(requests[2..].iter().all(|request| key_of(request) != own));
+}
+
+#[test]
+fn a_server_can_want_short_lived_credentials() {
+    let wants = retinker_wire::capabilities::ClientConfig {
+        pjwt_auth_enabled: true,
+        credential_default_source: "credential_cmd".to_owned(),
+        ..Default::default()
+    };
+    let exchanged_from = |key: &str, source: bool, wanted: bool| {
+        let (runtime, transport, api) = with_key(key, source);
+        let api = api.with_retry(crate::client::retry::RetryPolicy::none());
+        api.heed(&retinker_wire::capabilities::ClientConfig {
+            credential_default_source: if wanted { "credential_cmd" } else { "api_key" }.to_owned(),
+            ..wants.clone()
+        });
+        runtime.block_on(api.capabilities())?;
+        Ok::<_, Error>(key_of(&transport.requests()[0]).to_owned())
+    };
+    assert_eq!(exchanged_from(KEY, true, true).unwrap(), "tml-printed");
+    assert_eq!(exchanged_from(KEY, true, false).unwrap(), KEY);
+    let token = token(&ManualRuntime::new(), "own", 100);
+    assert_eq!(exchanged_from(&token, true, true).unwrap(), token, "it is short-lived already");
+    let error = exchanged_from(KEY, false, true).unwrap_err().to_string();
+    assert!(error.contains("TINKER_CREDENTIAL_CMD") && !error.contains(KEY), "{error}");
 }

@@ -118,6 +118,61 @@ fn whatever_fails_at_any_chunk_leaves_the_client_going_on_or_poisoned() {
 }
 
 #[test]
+fn whatever_fails_at_any_chunk_of_a_losss_second_half_leaves_the_client_going_on_or_poisoned() {
+    for together in [false, true] {
+        for at in 10..13 {
+            for fault in Fault::ALL {
+                let case = format!("{fault:?} at {at}, together: {together}");
+                let (mut attempts, mut over) = (0, false);
+                let (runtime, _, client) = training(move |request| match path(request) {
+                    "client/config" => config(together),
+                    "retrieve_future" => logprobs_of(request),
+                    "optim_step" => {
+                        over = true;
+                        obliging(request)
+                    }
+                    "forward_backward" if !over && seq_id(request) == at => {
+                        attempts += 1;
+                        fault.reply(attempts - 1)
+                    }
+                    _ => obliging(request),
+                });
+                let (pass, queued, later) = runtime.block_on(async {
+                    let pass = client.forward_backward_custom(three(), |data, logprobs| {
+                        assert_eq!((data.len(), logprobs.len()), (2050, 2050));
+                        let gradients = vec![vec![1.0, 1.0]; data.len()];
+                        Ok::<_, String>(CustomLoss { loss: 1.0, gradients, ..CustomLoss::default() })
+                    });
+                    let queued = client.optim_step(AdamParams::default());
+                    let (pass, queued) = (pass.await, queued.await);
+                    (pass, queued, client.optim_step(AdamParams::default()).await)
+                });
+                assert!(pass.is_err() && queued.is_err(), "{case}");
+                let lost = !fault.is_definite() || together;
+                assert_eq!(client.poisoned().is_some(), lost, "{case}");
+                assert_eq!(later.is_err(), lost, "{case}");
+            }
+        }
+    }
+}
+
+/// The log-probabilities of a chunk's datums, as many as there are.
+fn logprobs_of(request: &Request) -> FakeReply {
+    if request.header("x-tinker-request-type") != Some("ForwardBackward") {
+        return obliging(request);
+    }
+    let number: u64 = body(request)["request_id"].as_str().unwrap().parse().unwrap();
+    let datums = if number % 3 == 0 { 2 } else { 1024 };
+    let one = [("logprobs".to_owned(), TensorData::float32(vec![-1.0, -1.0]))];
+    let output = ForwardBackwardOutput {
+        loss_fn_outputs: vec![one.into(); datums],
+        metrics: [("loss:sum".to_owned(), 1.0)].into(),
+        ..ForwardBackwardOutput::default()
+    };
+    FakeReply::bytes(200, PROTOBUF, output.to_proto().encode_to_vec())
+}
+
+#[test]
 fn batches_are_compressed_where_the_server_asks_for_it() {
     let (runtime, transport, client) = service_client(|request| match path(request) {
         "client/config" => FakeReply::json(200, r#"{"proto_compress_fwdbwd":true}"#),

@@ -6,7 +6,7 @@ use retinker_wire::training::ModelInput;
 
 use super::*;
 use crate::client::testing::test;
-use crate::client::{SampleOptions, SamplingClient, SamplingSource};
+use crate::client::{SampleOptions, SampleRetry, SamplingClient, SamplingOptions, SamplingSource};
 use crate::runtime::Runtime;
 
 /// A result of one sample with one token.
@@ -353,4 +353,98 @@ fn only_so_many_samples_are_under_way_at_once() {
     assert!(results.iter().all(Result::is_ok));
     assert_eq!(runtime.elapsed() - begin, secs(30));
     assert_eq!(numbers(&transport).len(), 6);
+}
+
+#[test]
+fn what_holds_for_all_samples_of_a_client() {
+    let (runtime, transport, client) = sampler(|request| match path(request) {
+        "asample" => FakeReply::json(503, "{}").header("x-should-retry", "false"),
+        _ => sampling(request),
+    });
+    let retry = SampleRetry {
+        progress_timeout: Some(secs(100)),
+        first_delay: secs(3),
+        max_delay: secs(6),
+        jitter: 0.0,
+        ..SampleRetry::default()
+    };
+    let patient = client.clone().with_options(SamplingOptions { record_stability_info: true, retry });
+    let begin = runtime.elapsed();
+    let error = runtime.block_on(patient.sample(&prompt(), &SampleOptions::default())).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TimedOut { after } if *after == secs(100)), "{error}");
+    assert_eq!(runtime.elapsed() - begin, secs(100));
+    // At 0, 3, 9, 15, ... seconds.
+    assert_eq!(numbers(&transport), (0..18).collect::<Vec<_>>());
+    assert!(sent(&transport, "asample").iter().all(|body| body["record_stability_info"] == true));
+    let once = SampleRetry { enabled: false, ..SampleRetry::default() };
+    let once = client.with_options(SamplingOptions { retry: once, ..SamplingOptions::default() });
+    let error = runtime.block_on(once.sample(&prompt(), &SampleOptions::default())).unwrap_err();
+    assert_eq!(error.status(), Some(503));
+    assert_eq!(numbers(&transport).len(), 19, "the numbers are the client's, whatever its options");
+    assert_eq!(sent(&transport, "asample")[18].get("record_stability_info"), None);
+}
+
+#[test]
+fn a_handle_makes_another_client_with_a_block_of_its_own() {
+    for (joins, numbered) in [(true, 3_000_000_000_u64), (false, 1_000_000_000)] {
+        let (runtime, transport, client) = sampler(move |request| match path(request) {
+            "client/config" => {
+                FakeReply::json(200, json!({"sample_join_sampling_session": joins}).to_string())
+            }
+            "join_sampling_session" => FakeReply::json(200, r#"{"client_counter":3}"#),
+            _ => sampling(request),
+        });
+        let options = SamplingOptions { record_stability_info: true, ..SamplingOptions::default() };
+        let handle = client.with_options(options).get_sampler_handle();
+        assert!(!handle.contains(KEY));
+        let other = SamplingClient::from_sampler_handle(api(&runtime, &transport), &handle);
+        let other = runtime.block_on(other).unwrap();
+        assert_eq!((other.sampler_id(), other.session_id()), ("s:sample:0", "s"));
+        // The result's token is the number, which is beyond a token's range; the request is what counts.
+        let _ = runtime.block_on(other.sample(&prompt(), &SampleOptions::default()));
+        let sample = sent(&transport, "asample").pop().unwrap();
+        assert_eq!((&sample["seq_id"], &sample["record_stability_info"]), (&json!(numbered), &json!(true)));
+        let asked = transport.paths().iter().filter(|p| p.ends_with("join_sampling_session")).count();
+        assert_eq!(asked, usize::from(joins));
+    }
+}
+
+#[test]
+fn a_sampler_of_the_weights_as_they_are_has_its_place_when_it_is_called() {
+    let (runtime, transport, client) = training(|request| match path(request) {
+        // Which number the sampler has must be asked for, and takes a while.
+        "sessions/s" => FakeReply::json(200, r#"{"training_run_ids":[],"sampler_ids":[]}"#).after(secs(9)),
+        "retrieve_future" if request.header("x-tinker-request-type") == Some("SaveWeightsForSampler") => {
+            FakeReply::json(200, r#"{"path":null}"#)
+        }
+        _ => obliging(request),
+    });
+    let (sampler, step) = runtime.block_on(async {
+        let sampler = client.save_weights_and_get_sampling_client();
+        let step = client.optim_step(AdamParams::default());
+        // Awaited in another order than called.
+        let step = step.await;
+        (sampler.await, step)
+    });
+    assert!(step.is_ok());
+    assert_eq!(sampler.unwrap().sampler_id(), "s:sample:0");
+    assert_eq!(sequence(&transport), ["save_weights_for_sampler 7", "optim_step 8"]);
+}
+
+#[test]
+fn a_completion_of_a_new_kind_is_asked_for_and_its_size_needs_no_announcement() {
+    let (runtime, transport, client) = sampler(|request| {
+        match path(request) {
+        "client/config" => FakeReply::json(200, r#"{"sample_use_retrieve_futures":true}"#),
+        "retrieve_futures" => FakeReply::json(
+            200,
+            r#"{"completions":[{"state":"half_done","request_id":"0","response_payload_uncompressed_size":90}],"cursor":1}"#,
+        )
+        .after(secs(1)),
+        _ => sampling(request),
+    }
+    });
+    runtime.block_on(client.sample(&prompt(), &SampleOptions::default())).unwrap();
+    let asked = sent(&transport, "retrieve_future");
+    assert_eq!((asked.len(), &asked[0]["allow_metadata_only"]), (1, &json!(false)));
 }

@@ -5,7 +5,7 @@ mod custom;
 mod order;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
 use retinker_wire::UserMetadata;
@@ -27,14 +27,15 @@ use super::call::Call;
 use super::console_url;
 use super::encode::LossFnConfig;
 use super::error::Error;
-use super::pending::{FutureResult, Pending, Watch, wait};
+use super::pending::{FutureResult, Pending, Watch};
 use super::sampling::{SamplingClient, SamplingSource};
+use super::secret::Secret;
 use super::session::Session;
 use crate::recovery::restore::Attachment;
 
 use chunks::{Pass, merge};
 pub use custom::CustomLoss;
-use order::{Accepted, Cut, Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled};
+use order::{Before, Cut, Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled, results};
 
 /// Trains one run. Cheap to clone; clones share the run's order.
 ///
@@ -73,6 +74,15 @@ pub struct SaveOptions {
     pub overwrite: bool,
     /// The checkpoint's labels.
     pub user_metadata: Option<UserMetadata>,
+}
+
+/// How a checkpoint is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// With the optimizer's state.
+    pub optimizer: bool,
+    /// Leave to load another account's checkpoint.
+    pub weights_access_token: Option<Secret>,
 }
 
 /// How weights to be used elsewhere are saved.
@@ -220,7 +230,15 @@ impl TrainingClient {
         options: SaveForSamplerOptions,
     ) -> Pending<SaveWeightsForSamplerResult> {
         let path = Some(name.to_owned());
-        self.save_for_sampler("save_weights_for_sampler", path, None, SamplerKind::Snapshot, options)
+        let unnumbered = Arc::default();
+        self.save_for_sampler(
+            "save_weights_for_sampler",
+            None,
+            path,
+            unnumbered,
+            SamplerKind::Snapshot,
+            options,
+        )
     }
 
     /// Saves weights under a name in the layout that `peft` loads; where their files can be had is told by
@@ -245,27 +263,39 @@ impl TrainingClient {
 
     /// Saves the weights as they are now for a sampler, and gives a client of it. There is no checkpoint to find again:
     /// the weights are gone with the session.
-    pub async fn save_weights_and_get_sampling_client(&self) -> Result<SamplingClient, Error> {
-        self.sampler(SamplerKind::Snapshot).await
+    pub fn save_weights_and_get_sampling_client(&self) -> Pending<SamplingClient> {
+        self.sampler(SamplerKind::Snapshot)
     }
 
     /// The same with weights that follow the run: every later call of this method gives them to the samplers made before,
     /// too. A sample may then be drawn from several versions of the weights.
-    pub async fn save_weights_and_get_inflight_sampling_client(&self) -> Result<SamplingClient, Error> {
-        self.sampler(SamplerKind::Inflight).await
+    pub fn save_weights_and_get_inflight_sampling_client(&self) -> Pending<SamplingClient> {
+        self.sampler(SamplerKind::Inflight)
     }
 
-    async fn sampler(&self, kind: SamplerKind) -> Result<SamplingClient, Error> {
+    fn sampler(&self, kind: SamplerKind) -> Pending<SamplingClient> {
         let name = "save_weights_and_get_sampling_client";
         let Some(session) = self.session() else {
-            return Err(cancelled(self.describe(name), "the run was given away".to_owned()));
+            return Pending::failed(cancelled(self.describe(name), "the run was given away".to_owned()));
         };
-        let number = session.next_sampler(&self.inner.api).await?;
-        let saved =
-            self.save_for_sampler(name, None, Some(number), kind, SaveForSamplerOptions::default()).await?;
-        // Servers that name no sampler use the only name there can be.
-        let sampler_id = saved.sampling_session_id.unwrap_or_else(|| sampler_id_of(&session.id, number));
-        Ok(SamplingClient::new(self.inner.api.clone(), session, sampler_id).await)
+        // The place in the run's order is taken now; the number in the session when its turn has come.
+        let number = Arc::new(OnceLock::new());
+        let before: Before = {
+            let (api, session, number) = (self.inner.api.clone(), session.clone(), number.clone());
+            Box::pin(async move {
+                let _ = number.set(session.next_sampler(&api).await?);
+                Ok(())
+            })
+        };
+        let options = SaveForSamplerOptions::default();
+        let saved = self.save_for_sampler(name, Some(before), None, number.clone(), kind, options);
+        let api = self.inner.api.clone();
+        saved.then(move |saved| async move {
+            // Servers that name no sampler use the only name there can be.
+            let name = || sampler_id_of(&session.id, number.get().copied().unwrap_or_default());
+            let sampler_id = saved.sampling_session_id.unwrap_or_else(name);
+            Ok(SamplingClient::new(api, session, sampler_id).await)
+        })
     }
 
     /// A sampler of weights that were saved for one, in the run's session.
@@ -288,17 +318,18 @@ impl TrainingClient {
     fn save_for_sampler(
         &self,
         operation: &str,
+        before: Option<Before>,
         path: Option<String>,
-        sampling_session_seq_id: Option<u64>,
+        number: Arc<OnceLock<u64>>,
         kind: SamplerKind,
         options: SaveForSamplerOptions,
     ) -> Pending<SaveWeightsForSamplerResult> {
         let model_id = self.inner.model_id.clone();
-        self.one(operation, move |seq_id| {
+        self.one_after(operation, before, move |seq_id| {
             save_weights_for_sampler_call(&SaveWeightsForSamplerRequest {
                 model_id,
                 path,
-                sampling_session_seq_id,
+                sampling_session_seq_id: number.get().copied(),
                 kind,
                 seq_id: Some(seq_id),
                 ttl_seconds: options.ttl_seconds,
@@ -313,12 +344,21 @@ impl TrainingClient {
 
     /// Loads a checkpoint's weights, with a cold optimizer. Many servers take this only as a run's first request.
     pub fn load_state(&self, path: &str) -> Pending<LoadWeightsResult> {
-        self.load("load_state", path, false)
+        self.load("load_state", path, LoadOptions::default())
     }
 
     /// Loads a checkpoint's weights and optimizer state. Many servers take this only as a run's first request.
     pub fn load_state_with_optimizer(&self, path: &str) -> Pending<LoadWeightsResult> {
-        self.load("load_state_with_optimizer", path, true)
+        self.load(
+            "load_state_with_optimizer",
+            path,
+            LoadOptions { optimizer: true, ..LoadOptions::default() },
+        )
+    }
+
+    /// The same with all that there is to say of it.
+    pub fn load_state_with(&self, path: &str, options: LoadOptions) -> Pending<LoadWeightsResult> {
+        self.load("load_state", path, options)
     }
 
     /// What the run is made of. Has no place in the order.
@@ -350,7 +390,8 @@ impl TrainingClient {
         self.inner.api.runtime().sleep(duration).await;
     }
 
-    fn load(&self, name: &str, path: &str, optimizer: bool) -> Pending<LoadWeightsResult> {
+    fn load(&self, name: &str, path: &str, options: LoadOptions) -> Pending<LoadWeightsResult> {
+        let LoadOptions { optimizer, weights_access_token } = options;
         let (model_id, source) = (self.inner.model_id.clone(), path.to_owned());
         let loaded: Pending<LoadWeightsResult> = self.one(name, move |seq_id| {
             load_weights_call(&LoadWeightsRequest {
@@ -358,6 +399,7 @@ impl TrainingClient {
                 seq_id: Some(seq_id),
                 path: source,
                 optimizer,
+                weights_access_token: weights_access_token.as_ref().map(|t| t.expose().to_owned()),
                 kind: load_weights_type(),
                 ..LoadWeightsRequest::default()
             })
@@ -413,7 +455,7 @@ impl TrainingClient {
             Ok(pass(data, false)?.cut(bounds))
         });
         let cut: Cut = Box::new(move |bounds| forward.cut(bounds));
-        self.enqueue("forward_backward_custom", cut, Some(then), move |outputs| {
+        self.enqueue("forward_backward_custom", None, cut, Some(then), move |outputs| {
             let (loss, metrics) =
                 computed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
             Ok(custom::report(merge(&operation, outputs)?, loss, metrics))
@@ -441,7 +483,7 @@ impl TrainingClient {
             return Pending::failed(error);
         }
         let cut: Cut = Box::new(move |bounds| pass.cut(bounds));
-        self.enqueue(name, cut, None, move |outputs| merge(&operation, outputs))
+        self.enqueue(name, None, cut, None, move |outputs| merge(&operation, outputs))
     }
 
     fn one<T: FutureResult>(
@@ -449,9 +491,18 @@ impl TrainingClient {
         name: &str,
         part: impl FnOnce(u64) -> Result<Call, Error> + Send + 'static,
     ) -> Pending<T> {
+        self.one_after(name, None, part)
+    }
+
+    fn one_after<T: FutureResult>(
+        &self,
+        name: &str,
+        before: Option<Before>,
+        part: impl FnOnce(u64) -> Result<Call, Error> + Send + 'static,
+    ) -> Pending<T> {
         let operation = self.describe(name);
         let cut: Cut = Box::new(move |_| vec![Part { call: Box::new(part), bytes: 0, datums: 0 }]);
-        self.enqueue(name, cut, None, move |results: Vec<(T, usize)>| {
+        self.enqueue(name, before, cut, None, move |results: Vec<(T, usize)>| {
             let nothing = || cancelled(operation, "it came to no request.".to_owned());
             results.into_iter().next().map(|(result, _)| result).ok_or_else(nothing)
         })
@@ -465,6 +516,7 @@ impl TrainingClient {
     fn enqueue<T: FutureResult, U: Send + 'static>(
         &self,
         name: &str,
+        before: Option<Before>,
         cut: Cut,
         then: Option<Then>,
         finish: impl FnOnce(Vec<(T, usize)>) -> Result<U, Error> + Send + 'static,
@@ -492,7 +544,7 @@ impl TrainingClient {
             }
             let (name, watch) = (operation.clone(), watch.clone());
             let span = span.clone();
-            let job = Operation { name, epoch: state.epoch, cut, then, watch, span, done };
+            let job = Operation { name, epoch: state.epoch, before, cut, then, watch, span, done };
             if self.inner.jobs.unbounded_send(Job::Operation(job)).is_err() {
                 return Pending::failed(cancelled(
                     operation,
@@ -508,12 +560,7 @@ impl TrainingClient {
                     return Err(cancelled(operation, "the runtime it was running in has ended.".to_owned()));
                 }
             };
-            let accepted = submitted.result?;
-            let mut results = Vec::with_capacity(accepted.len());
-            for Accepted { request_id, datums } in accepted {
-                results.push((wait::<T>(&api, &request_id, &operation, &held).await?, datums));
-            }
-            finish(results)
+            finish(results(&api, &submitted.result?, &operation, &held).await?)
         };
         Pending::new(watch, Box::pin(waiting.instrument(span)))
     }

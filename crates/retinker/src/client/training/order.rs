@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_channel::{mpsc, oneshot};
+use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{OptionFuture, join_all, try_join_all};
 use retinker_wire::capabilities::ClientConfig;
 use retinker_wire::training::ForwardBackwardOutput;
 use tracing::{Instrument, Span};
@@ -12,7 +13,7 @@ use tracing::{Instrument, Span};
 use crate::client::api::Api;
 use crate::client::call::Call;
 use crate::client::error::{Error, ErrorKind};
-use crate::client::pending::{Watch, wait};
+use crate::client::pending::{FutureResult, Watch, wait};
 use crate::client::session::{Session, Settings};
 
 /// The run's order, shared by the callers and the sender.
@@ -85,6 +86,8 @@ pub(super) enum Job {
 pub(super) struct Operation {
     pub(super) name: String,
     pub(super) epoch: u64,
+    /// What has to be known before there is a request.
+    pub(super) before: Option<Before>,
     pub(super) cut: Cut,
     /// What follows from the results of the parts, and is sent before anything that was called later.
     pub(super) then: Option<Then>,
@@ -102,6 +105,9 @@ pub(super) struct Part {
     /// How many are in it.
     pub(super) datums: usize,
 }
+
+/// Finds out what has to be known; an error is a refusal.
+pub(super) type Before = BoxFuture<'static, Result<(), Error>>;
 
 /// Makes an operation's requests within the server's bounds.
 pub(super) type Cut = Box<dyn FnOnce(&ClientConfig) -> Vec<Part> + Send>;
@@ -153,13 +159,16 @@ impl Sender {
     }
 
     async fn carry_out(&mut self, operation: Operation) {
-        let Operation { name, epoch, cut, then, watch, done, .. } = operation;
+        let Operation { name, epoch, before, cut, then, watch, done, .. } = operation;
         let submitted = match self.may_go(&name, epoch) {
             Ok(()) => {
                 if let Some(session) = self.session.upgrade() {
                     self.settings = session.settings(&self.api).await;
                 }
-                self.submit(&name, cut(&self.settings.config), then, &watch).await
+                match OptionFuture::from(before).await {
+                    Some(Err(error)) => self.conclude(Err(Stop::Refused(error))),
+                    _ => self.submit(&name, cut(&self.settings.config), then, &watch).await,
+                }
             }
             Err(error) => Submitted { result: Err(error), _delivered: None },
         };
@@ -181,15 +190,11 @@ impl Sender {
     async fn submit(&self, name: &str, parts: Vec<Part>, then: Option<Then>, watch: &Watch) -> Submitted {
         let first = self.send(parts, watch).await;
         let (Ok(accepted), Some(then)) = (&first, then) else { return self.conclude(first) };
-        let mut results = Vec::with_capacity(accepted.len());
-        for Accepted { request_id, datums } in accepted {
-            match wait::<ForwardBackwardOutput>(&self.api, request_id, name, watch).await {
-                Ok(result) => results.push((result, *datums)),
-                Err(error) => return self.conclude(Err(Stop::Refused(error))),
-            }
-        }
-        let second = match then(results, &self.settings.config) {
-            Ok(parts) => self.send(parts, watch).await,
+        let second = match results(&self.api, accepted, name, watch).await {
+            Ok(results) => match then(results, &self.settings.config) {
+                Ok(parts) => self.send(parts, watch).await,
+                Err(error) => Err(Stop::Refused(error)),
+            },
             Err(error) => Err(Stop::Refused(error)),
         };
         self.conclude(second)
@@ -299,6 +304,20 @@ impl Sender {
             (None, None) => Ok(request_ids),
         }
     }
+}
+
+/// The results of an operation's requests, in their order, each with its number of datums. All are waited for at once; the
+/// first that fails is the operation's failure.
+pub(super) async fn results<T: FutureResult>(
+    api: &Api,
+    accepted: &[Accepted],
+    name: &str,
+    watch: &Watch,
+) -> Result<Vec<(T, usize)>, Error> {
+    let waits = accepted.iter().map(|Accepted { request_id, datums }| async move {
+        Ok((wait::<T>(api, request_id, name, watch).await?, *datums))
+    });
+    try_join_all(waits).await
 }
 
 /// Why an operation did not go through.
