@@ -25,7 +25,7 @@ use retinker_wire::session::{
     SessionSearchResponse, SetProjectRequest,
 };
 use retinker_wire::time::Time;
-use retinker_wire::training::{Datum, ForwardBackwardOutput, ModelInput, OptimStepRequest, OptimStepResult};
+use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult};
 use retinker_wire::weights::{
     CopyWeightsRequest, CopyWeightsResponse, ExternalWeightsUrls, SaveWeightsExternalRequest,
     SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest, SaveWeightsResult,
@@ -392,9 +392,9 @@ impl Api {
     }
 
     /// Submits a prompt to be gone on from.
-    pub async fn asample(
+    pub async fn asample<P: serde::Serialize>(
         &self,
-        request: &AsampleRequest<&ModelInput>,
+        request: &AsampleRequest<P>,
     ) -> Result<Pending<SampleResponse>, Error> {
         let mut call = asample_call(request)?;
         call.yields_when_limited = false;
@@ -730,7 +730,7 @@ pub(crate) fn save_weights_for_sampler_call(request: &SaveWeightsForSamplerReque
     Call::post(operation, "/api/v1/save_weights_for_sampler", request).map(sequenced)
 }
 
-pub(crate) fn asample_call(request: &AsampleRequest<&ModelInput>) -> Result<Call, Error> {
+pub(crate) fn asample_call<P: serde::Serialize>(request: &AsampleRequest<P>) -> Result<Call, Error> {
     let sampler = request.sampling_session_id.as_deref().or(request.model_path.as_deref());
     let operation = format!("sample of sampler {}", sampler.unwrap_or("that is not named"));
     let mut call = Call::post(operation, "/api/v1/asample", request).map(sequenced)?;

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use retinker_wire::model::{CreateModelResult, LoadWeightsResult};
 use retinker_wire::path::TinkerPath;
+use retinker_wire::sampling::{AsampleRequest, SampleResponse};
 use retinker_wire::training::OptimStepResult;
 use retinker_wire::weights::{SaveWeightsForSamplerResult, SaveWeightsResult};
 use serde::Deserialize;
@@ -25,6 +28,9 @@ struct Exchange {
     #[serde(default)]
     location: Option<String>,
     body: Value,
+    /// The body of a protobuf answer, as base64.
+    #[serde(default)]
+    protobuf: Option<String>,
 }
 
 impl Exchange {
@@ -50,6 +56,9 @@ impl Exchange {
     }
 
     fn reply(&self) -> FakeReply {
+        if let Some(text) = &self.protobuf {
+            return FakeReply::bytes(self.status, PROTOBUF, STANDARD.decode(text).unwrap());
+        }
         let text = match &self.body {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
@@ -111,14 +120,21 @@ async fn replay(api: &Api, exchange: &Exchange) -> Option<Result<String, Error>>
             let request = json!({"session_id": "s", "sampling_session_seq_id": 0, "base_model": "m"});
             told(api.create_sampling_session(&serde_json::from_value(request).unwrap()).await)
         }
+        ("POST", "asample") => {
+            let call = json!({"prompt": {"chunks": []}, "base_model": "m"});
+            let call: AsampleRequest = serde_json::from_value(call).unwrap();
+            told(api.asample(&call).await)
+        }
         ("GET", "samplers/ID") => told(api.get_sampler(id).await),
         ("POST", "retrieve_future") => match exchange.kind.as_deref() {
             Some("CreateModel") => result::<CreateModelResult>(api).await,
             Some("LoadWeights") => result::<LoadWeightsResult>(api).await,
             Some("SaveWeights") => result::<SaveWeightsResult>(api).await,
             Some("SaveWeightsForSampler") => result::<SaveWeightsForSamplerResult>(api).await,
+            Some("Sample") => result::<SampleResponse>(api).await,
             Some("ForwardBackward" | "Forward") => result::<ForwardBackwardOutput>(api).await,
-            _ => result::<OptimStepResult>(api).await,
+            Some("OptimStep") | None => result::<OptimStepResult>(api).await,
+            Some(other) => panic!("no result of type {other} is known"),
         },
         ("GET", "training_runs") => told(api.training_runs(20, 0).await),
         ("GET", "training_runs/ID") => told(api.training_run(id).await),
