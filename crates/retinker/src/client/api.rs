@@ -548,8 +548,24 @@ impl Api {
         let path = format!("{}/archive", checkpoint(&operation, run_id, checkpoint_id)?);
         let call = Call::get(operation, path);
         let answer = self.caller.redirection(&call, &self.retry).await?;
+        // Older servers answer with the address instead of sending there.
+        #[derive(serde::Deserialize)]
+        struct Addressed {
+            url: String,
+        }
         match answer.header("location").filter(|_| (300..400).contains(&answer.status)) {
             Some(address) => Ok(Secret::new(address)),
+            None if answer.is_success() => match serde_json::from_slice(&answer.body) {
+                Ok(Addressed { url }) => Ok(Secret::new(url)),
+                // What it says may be a secret.
+                Err(_) => {
+                    let (path, what) = ("url".to_owned(), "the answer holds no address".to_owned());
+                    Err(Error::new(
+                        &call.operation,
+                        ErrorKind::Undecodable { path, what, snippet: String::new() },
+                    ))
+                }
+            },
             None => Err(answer.refusal(&call.operation, None)),
         }
     }

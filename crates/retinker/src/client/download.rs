@@ -55,6 +55,18 @@ impl Download {
     /// # Errors
     /// [`ErrorKind::Refused`] with the server's status, e.g. 403 or 404 when the address has expired.
     pub async fn open(api: &Api, name: &str, address: &Secret, offset: u64) -> Result<Self, Error> {
+        Self::resume(api, name, address, offset, None).await
+    }
+
+    /// The same, to go on with an earlier download of the version that the server named so (see
+    /// [`version`](Self::version)); if it has another one now, it is downloaded from its beginning.
+    pub async fn resume(
+        api: &Api,
+        name: &str,
+        address: &Secret,
+        offset: u64,
+        version: Option<String>,
+    ) -> Result<Self, Error> {
         let mut download = Self {
             api: api.clone(),
             operation: format!("download of {name}"),
@@ -62,7 +74,7 @@ impl Download {
             body: None,
             received: offset,
             total: None,
-            version: None,
+            version,
             resumable: false,
         };
         let mut failures = 0;
@@ -75,6 +87,11 @@ impl Download {
     /// How many bytes there are before the next piece, those of an earlier download included.
     pub fn received(&self) -> u64 {
         self.received
+    }
+
+    /// What the server names this version of the file by, if it does: its entity tag or its date.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// How many there are in all, where the server says so.

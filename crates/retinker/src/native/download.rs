@@ -1,8 +1,10 @@
 //! Checkpoints in a directory of this machine: downloaded, checked, and put there whole or not at all.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Component, Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
 
 use crate::client::{Download, Error, RestClient, Secret};
 
@@ -28,34 +30,80 @@ pub async fn download_external_weights(
     directory: &Path,
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<Vec<PathBuf>, Error> {
-    let files = rest.get_external_weights_urls(path).await?;
+    let mut files = rest.get_external_weights_urls(path).await?;
     make(directory)?;
+    let names: Vec<String> = files.urls.keys().cloned().collect();
     let mut written = Vec::new();
-    for (name, address) in files.urls {
-        let target = directory.join(plain_name(&name)?);
-        let part = directory.join(format!(".{name}.part"));
-        let there = fs::metadata(&part).map_or(0, |part| part.len());
+    for name in names {
+        let target = directory.join(inside(&name)?);
         let of = format!("{name} of {path}");
-        let mut download = Download::open(rest.api(), &of, &Secret::new(address), there).await?;
+        let left = files.expires.as_millis().saturating_sub(rest.api().runtime().now().as_millis());
+        if left < SIGNED_ANEW {
+            files = rest.get_external_weights_urls(path).await?;
+        }
+        let address = files.urls.get(&name).ok_or_else(|| {
+            Error::config(format!("download of {of}"), "the checkpoint has lost this file meanwhile")
+        })?;
+        let file = External { of, name, target };
+        file.download(rest, &Secret::new(address), &mut progress).await?;
+        written.push(file.target);
+    }
+    Ok(written)
+}
+
+/// Addresses that are valid for less than this, in milliseconds, are asked for anew; as in the official SDK.
+const SIGNED_ANEW: i64 = 5 * 60 * 1000;
+
+/// A file of an external checkpoint.
+struct External {
+    /// For errors.
+    of: String,
+    name: String,
+    target: PathBuf,
+}
+
+impl External {
+    async fn download(
+        &self,
+        rest: &RestClient,
+        address: &Secret,
+        progress: &mut (impl FnMut(Progress) + Send),
+    ) -> Result<(), Error> {
+        if let Some(parent) = self.target.parent() {
+            make(parent)?;
+        }
+        let (part, version) = (self.beside("part"), self.beside("version"));
         let failed = |e: io::Error| Error::file(&part, &e);
+        let there = fs::metadata(&part).map_or(0, |part| part.len());
+        // An old version's beginning must not be put before a new one's rest.
+        let named = fs::read_to_string(&version).ok();
+        let mut download = Download::resume(rest.api(), &self.of, address, there, named).await?;
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&part).map_err(failed)?;
         file.set_len(download.received()).map_err(failed)?;
+        fs::write(&version, download.version().unwrap_or_default()).map_err(failed)?;
         while let Some(piece) = download.next().await? {
             file.write_all(&piece).map_err(failed)?;
-            progress(Progress { file: name.clone(), received: download.received(), total: download.total() });
+            let (received, total) = (download.received(), download.total());
+            progress(Progress { file: self.name.clone(), received, total });
         }
         file.sync_all().map_err(failed)?;
-        if name.ends_with(".safetensors")
+        if self.name.ends_with(".safetensors")
             && let Err(reason) = check_tensors(&part)
         {
             // Gone on with, it would be no better.
             let _ = fs::remove_file(&part);
-            return Err(Error::config(format!("download of {of}"), reason));
+            return Err(Error::config(format!("download of {}", self.of), reason));
         }
-        fs::rename(&part, &target).map_err(|e| Error::file(&target, &e))?;
-        written.push(target);
+        fs::rename(&part, &self.target).map_err(|e| Error::file(&self.target, &e))?;
+        let _ = fs::remove_file(&version);
+        Ok(())
     }
-    Ok(written)
+
+    /// A hidden file beside the target.
+    fn beside(&self, what: &str) -> PathBuf {
+        let name = self.target.file_name().unwrap_or_default().to_string_lossy();
+        self.target.with_file_name(format!(".{name}.{what}"))
+    }
 }
 
 /// Downloads the archive of any checkpoint and unpacks it into a directory that is not there yet, which then has all of it.
@@ -150,8 +198,19 @@ impl Read for Pieces {
     }
 }
 
-/// Unpacks an archive of plain files. An error says what is wrong with it.
+/// How every gzip stream begins (RFC 1952).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Unpacks an archive of plain files, compressed by gzip or not. An error says what is wrong with it.
 fn unpack(archive: impl Read, into: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut archive = io::BufReader::new(archive);
+    match archive.fill_buf() {
+        Ok(start) if start.starts_with(&GZIP) => unpack_plain(MultiGzDecoder::new(archive), into),
+        _ => unpack_plain(archive, into),
+    }
+}
+
+fn unpack_plain(archive: impl Read, into: &Path) -> Result<Vec<PathBuf>, String> {
     let mut archive = tar::Archive::new(archive);
     let mut names = Vec::new();
     for entry in archive.entries().map_err(|e| format!("it is no archive: {e}"))? {
@@ -224,16 +283,17 @@ fn check_tensors(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A name that is one part of a path and nothing else.
-fn plain_name(name: &str) -> Result<&str, Error> {
-    let mut parts = Path::new(name).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(part)), None) if part == name && !name.contains(['/', '\\']) => Ok(name),
-        _ => Err(Error::config(
-            format!("the file '{}'", name.escape_debug()),
-            "the server names a file that would lie elsewhere: it is not downloaded",
-        )),
+/// A name that leads to a file inside of a directory and nowhere else.
+fn inside(name: &str) -> Result<&Path, Error> {
+    let path = Path::new(name);
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if plain && path.file_name().is_some() && !name.contains('\\') && !name.ends_with('/') {
+        return Ok(path);
     }
+    Err(Error::config(
+        format!("the file '{}'", name.escape_debug()),
+        "the server names a file that would lie elsewhere: it is not downloaded",
+    ))
 }
 
 fn make(directory: &Path) -> Result<(), Error> {
@@ -275,7 +335,12 @@ mod tests {
         let good = archive(&[("x.json", EntryType::Regular, b"{}"), ("d/y.json", EntryType::Regular, b"[]")]);
         assert_eq!(unpack(&*good, &into).unwrap(), [PathBuf::from("x.json"), PathBuf::from("d/y.json")]);
         assert_eq!(fs::read(into.join("d/y.json")).unwrap(), b"[]");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&good).unwrap();
+        let packed = packed.finish().unwrap();
+        assert_eq!(unpack(&*packed, &dir.0.join("gz")).unwrap().len(), 2);
         for (bad, said) in [
+            (packed[..packed.len() / 2].to_vec(), ""),
             (archive(&[("../x", EntryType::Regular, b"")]), "leads out"),
             (archive(&[("/x", EntryType::Regular, b"")]), "leads out"),
             (archive(&[("a/../../x", EntryType::Regular, b"")]), "leads out"),
@@ -325,9 +390,9 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
-        for bad in ["", ".", "..", "../x", "/x", "a/b", "a\\b", "x/"] {
-            assert!(plain_name(bad).is_err(), "{bad}");
+        for bad in ["", ".", "..", "../x", "/x", "a/../../b", "a\\b", "x/"] {
+            assert!(inside(bad).is_err(), "{bad}");
         }
-        assert_eq!(plain_name("adapter_model.safetensors").unwrap(), "adapter_model.safetensors");
+        assert_eq!(inside("a/adapter_model.safetensors").unwrap(), Path::new("a/adapter_model.safetensors"));
     }
 }
