@@ -87,6 +87,7 @@ fn unknown() -> RequestErrorCategory {
 #[allow(missing_docs)]
 pub enum RequestType {
     CreateModel,
+    CreateCustomLoss,
     LoadWeights,
     Forward,
     ForwardBackward,
@@ -102,6 +103,7 @@ impl RequestType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CreateModel => "CreateModel",
+            Self::CreateCustomLoss => "CreateCustomLoss",
             Self::LoadWeights => "LoadWeights",
             Self::Forward => "Forward",
             Self::ForwardBackward => "ForwardBackward",

@@ -310,6 +310,45 @@ pub struct OptimStepResult {
     pub metrics: Option<Metrics>,
 }
 
+/// `POST /api/v1/create_custom_loss`; a future. Only of servers that say `custom_loss_server_side`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CreateCustomLossRequest {
+    /// The session whose runs can be trained with it.
+    pub session_id: String,
+    /// The loss's number in the session, from 0.
+    pub custom_loss_seq_id: u64,
+    /// A name for people.
+    pub name: String,
+    /// What it reads, in order; `logprobs` first.
+    pub inputs: Vec<CustomLossInput>,
+    /// What it computes: `{"format": 1, "nodes": [..]}`, as torch.fx traces it (see `CustomLossGraph` of the official SDK).
+    pub graph: serde_json::Value,
+    /// Always `create_custom_loss`.
+    #[serde(rename = "type", default = "create_custom_loss_type")]
+    pub kind: String,
+}
+
+/// The value of [`CreateCustomLossRequest::kind`].
+pub fn create_custom_loss_type() -> String {
+    "create_custom_loss".to_owned()
+}
+
+/// One input of a custom loss.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomLossInput {
+    /// `logprobs`, or the name of a loss input of the data.
+    pub name: String,
+    /// 0 for a scalar, 1 for a value at each position, 2 for several.
+    pub rank: u8,
+}
+
+/// What the future of `create_custom_loss` resolves to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateCustomLossResult {
+    /// What passes name it by: their `loss_fn` is `custom`, and `loss_id` in their settings is this.
+    pub loss_id: String,
+}
+
 /// The outputs of one datum, by name: `logprobs`, `elementwise_loss`.
 pub type LossFnOutput = BTreeMap<String, TensorData>;
 

@@ -25,7 +25,10 @@ use retinker_wire::session::{
     SessionSearchResponse, SetProjectRequest,
 };
 use retinker_wire::time::Time;
-use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimStepRequest, OptimStepResult};
+use retinker_wire::training::{
+    CreateCustomLossRequest, CreateCustomLossResult, Datum, ForwardBackwardOutput, OptimStepRequest,
+    OptimStepResult,
+};
 use retinker_wire::weights::{
     CopyWeightsRequest, CopyWeightsResponse, ExternalWeightsUrls, SaveWeightsExternalRequest,
     SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult, SaveWeightsRequest, SaveWeightsResult,
@@ -305,6 +308,15 @@ impl Api {
             request.base_model
         );
         self.submit(Call::post(operation, "/api/v1/create_model", request)?).await
+    }
+
+    /// Gives a session a loss of the program's own.
+    pub async fn create_custom_loss(
+        &self,
+        request: &CreateCustomLossRequest,
+    ) -> Result<Pending<CreateCustomLossResult>, Error> {
+        let operation = format!("create_custom_loss of '{}' in session {}", request.name, request.session_id);
+        self.submit(Call::post(operation, "/api/v1/create_custom_loss", request)?).await
     }
 
     /// Loads a checkpoint: into a fresh run (`model_id` and `seq_id` given), or as a new one (`session_id` and

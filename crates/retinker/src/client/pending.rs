@@ -14,7 +14,7 @@ use retinker_wire::future::{
     PROTOBUF, QueueState, RequestErrorCategory, RequestFailed, RequestType, RetrieveFutureRequest, TryAgain,
 };
 use retinker_wire::sampling::SampleResponse;
-use retinker_wire::training::{ForwardBackwardOutput, OptimStepResult};
+use retinker_wire::training::{CreateCustomLossResult, ForwardBackwardOutput, OptimStepResult};
 use retinker_wire::{model, weights};
 
 use super::api::Api;
@@ -229,6 +229,7 @@ macro_rules! json_result {
 json_result! {
     model::CreateModelResult => CreateModel,
     model::LoadWeightsResult => LoadWeights,
+    CreateCustomLossResult => CreateCustomLoss,
     OptimStepResult => OptimStep,
     weights::SaveWeightsResult => SaveWeights,
     weights::SaveWeightsForSamplerResult => SaveWeightsForSampler,

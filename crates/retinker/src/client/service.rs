@@ -12,10 +12,14 @@ use retinker_wire::model::{
     load_weights_type, metadata_value, model_id_of,
 };
 use retinker_wire::session::{CreateSessionRequest, FinishReason};
+use retinker_wire::training::{
+    CreateCustomLossRequest, CreateCustomLossResult, CustomLossInput, create_custom_loss_type,
+};
 
 use super::api::{Api, SDK_VERSION};
 use super::console_url;
 use super::error::Error;
+use super::pending::Pending;
 use super::rest::RestClient;
 use super::sampling::{SamplingClient, SamplingSource};
 use super::secret::Secret;
@@ -67,6 +71,7 @@ struct Inner {
     options: SessionOptions,
     session: Mutex<State>,
     next_model: AtomicU64,
+    next_custom_loss: AtomicU64,
 }
 
 enum State {
@@ -89,7 +94,9 @@ impl ServiceClient {
 
     /// The same, with labels for its session.
     pub fn with_options(api: Api, options: SessionOptions) -> Self {
-        let inner = Inner { api, options, session: Mutex::new(State::None), next_model: AtomicU64::new(0) };
+        let session = Mutex::new(State::None);
+        let (next_model, next_custom_loss) = (AtomicU64::new(0), AtomicU64::new(0));
+        let inner = Inner { api, options, session, next_model, next_custom_loss };
         Self { inner: Arc::new(inner) }
     }
 
@@ -156,6 +163,37 @@ impl ServiceClient {
     pub async fn create_sampling_client(&self, source: SamplingSource) -> Result<SamplingClient, Error> {
         let session = self.session().await?;
         SamplingClient::create(&self.inner.api, session, source).await
+    }
+
+    /// Gives the session a loss of the program's own, as a graph that the server computes: what `torch.fx` traces of a
+    /// function, as JSON. Passes of the session's runs then name `custom` as their loss, with the result's `loss_id` in their
+    /// settings. A loss in Rust needs none of this: see
+    /// [`forward_backward_custom`](TrainingClient::forward_backward_custom).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](super::ErrorKind::Config) where the server does not say that it computes such losses.
+    pub async fn create_custom_loss(
+        &self,
+        name: &str,
+        inputs: Vec<CustomLossInput>,
+        graph: serde_json::Value,
+    ) -> Result<Pending<CreateCustomLossResult>, Error> {
+        let session = self.session().await?;
+        if !session.settings(&self.inner.api).await.config.custom_loss_server_side {
+            return Err(Error::config(
+                format!("create_custom_loss of '{name}'"),
+                "this server computes no losses of programs: use forward_backward_custom, which computes it here",
+            ));
+        }
+        let request = CreateCustomLossRequest {
+            session_id: session.id.clone(),
+            custom_loss_seq_id: self.inner.next_custom_loss.fetch_add(1, Ordering::Relaxed),
+            name: name.to_owned(),
+            inputs,
+            graph,
+            kind: create_custom_loss_type(),
+        };
+        self.inner.api.create_custom_loss(&request).await
     }
 
     /// Copies a checkpoint into a run of its own in this client's project; that run cannot be trained. Gives the copy's

@@ -728,6 +728,40 @@ fn the_way_round_keeps_the_checkpoints_optimizer_and_the_token() {
 }
 
 #[test]
+fn a_loss_that_the_server_computes_is_uploaded_and_named() {
+    let graph =
+        json!({"format": 1, "nodes": [{"op": "placeholder", "name": "logprobs", "target": "logprobs"}]});
+    let inputs = || vec![retinker_wire::training::CustomLossInput { name: "logprobs".into(), rank: 1 }];
+    for offered in [true, false] {
+        let (runtime, transport, client) = service_client(move |request| match path(request) {
+            "client/config" => FakeReply::json(200, json!({"custom_loss_server_side": offered}).to_string()),
+            "create_custom_loss" => FakeReply::json(200, r#"{"request_id":"l"}"#),
+            "retrieve_future" => FakeReply::json(200, r#"{"loss_id":"L","type":"create_custom_loss"}"#),
+            _ => service(request),
+        });
+        let graph = graph.clone();
+        let made = runtime.block_on(async {
+            client.create_custom_loss("first", inputs(), graph.clone()).await?.await?;
+            client.create_custom_loss("second", inputs(), graph).await?.await
+        });
+        let sent = sent(&transport, "create_custom_loss");
+        if !offered {
+            assert!(matches!(made.unwrap_err().kind(), ErrorKind::Config { .. }));
+            assert!(sent.is_empty());
+            continue;
+        }
+        assert_eq!(made.unwrap().loss_id, "L");
+        assert_eq!(
+            sent[1],
+            json!({"session_id": "s", "custom_loss_seq_id": 1, "name": "second",
+                   "inputs": [{"name": "logprobs", "rank": 1}],
+                   "graph": {"format": 1, "nodes": [{"op": "placeholder", "name": "logprobs", "target": "logprobs"}]},
+                   "type": "create_custom_loss"})
+        );
+    }
+}
+
+#[test]
 fn an_adapter_of_nothing_is_refused_at_once() {
     let (runtime, transport, client) = service_client(service);
     let nothing =

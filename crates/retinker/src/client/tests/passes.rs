@@ -4,14 +4,14 @@ use super::*;
 use crate::client::CustomLoss;
 use crate::client::testing::test;
 
-/// A batch of three requests.
+/// A batch of three requests, by the bounds of [`config`].
 fn three() -> Vec<Datum> {
-    vec![datum(); 2050]
+    vec![datum(); 5]
 }
 
-/// What a server says that takes chunks in any order, or not.
+/// What a server says that takes two datums in a request, and requests in any order, or not.
 fn config(together: bool) -> FakeReply {
-    FakeReply::json(200, json!({"parallel_fwdbwd_chunks": together}).to_string())
+    FakeReply::json(200, json!({"parallel_fwdbwd_chunks": together, "fwdbwd_max_chunk_len": 2}).to_string())
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn whatever_fails_at_any_chunk_of_a_losss_second_half_leaves_the_client_going_on
                 });
                 let (pass, queued, later) = runtime.block_on(async {
                     let pass = client.forward_backward_custom(three(), |data, logprobs| {
-                        assert_eq!((data.len(), logprobs.len()), (2050, 2050));
+                        assert_eq!((data.len(), logprobs.len()), (5, 5));
                         let gradients = vec![vec![1.0, 1.0]; data.len()];
                         Ok::<_, String>(CustomLoss { loss: 1.0, gradients, ..CustomLoss::default() })
                     });
@@ -162,7 +162,7 @@ fn logprobs_of(request: &Request) -> FakeReply {
         return obliging(request);
     }
     let number: u64 = body(request)["request_id"].as_str().unwrap().parse().unwrap();
-    let datums = if number % 3 == 0 { 2 } else { 1024 };
+    let datums = if number.is_multiple_of(3) { 1 } else { 2 };
     let one = [("logprobs".to_owned(), TensorData::float32(vec![-1.0, -1.0]))];
     let output = ForwardBackwardOutput {
         loss_fn_outputs: vec![one.into(); datums],
