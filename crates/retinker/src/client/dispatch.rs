@@ -12,6 +12,9 @@ use crate::runtime::Runtime;
 const SUBMISSIONS: i64 = 400;
 /// The same while the service has lately said that it is too much.
 const THROTTLED: i64 = 10;
+/// Results that are known to be there and are read at once: each takes a connection, and they come without delay. (Ours; the
+/// official SDK has no such bound.)
+const READINGS: i64 = 64;
 /// What a byte counts for meanwhile.
 const THROTTLED_COST: i64 = 20;
 /// How long that lasts after a pause.
@@ -29,6 +32,7 @@ pub(crate) struct Dispatch {
     bytes: Arc<Budget>,
     passes: Arc<Budget>,
     under_way: Arc<Budget>,
+    readings: Arc<Budget>,
     /// Until when nothing is sent; `None` = nothing was ever refused.
     paused_until: Mutex<Option<Duration>>,
 }
@@ -51,6 +55,7 @@ impl Dispatch {
             under_way: Budget::new(
                 i64::try_from(config.sample_max_concurrent_requests).unwrap_or(i64::MAX).max(1),
             ),
+            readings: Budget::new(READINGS),
             paused_until: Mutex::new(None),
         }
     }
@@ -74,6 +79,11 @@ impl Dispatch {
     /// Waits until one more sample may be under way; kept until its result is there.
     pub(crate) async fn under_way(&self) -> Taken {
         self.under_way.take(1).await
+    }
+
+    /// Waits until one more result may be read that is known to be there.
+    pub(crate) async fn reading(&self) -> Taken {
+        self.readings.take(1).await
     }
 
     /// Waits until nothing is paused.

@@ -347,9 +347,12 @@ impl Inner {
         };
         let mut awaited = Awaited { session: &self.session, request_id: Some(accepted.request_id) };
         let request_id = awaited.request_id.clone().unwrap_or_default();
-        let size = match &self.poller {
-            Some(poller) => poller.wait_for(&request_id).await?,
-            None => None,
+        let (size, _reading) = match &self.poller {
+            Some(poller) => {
+                let size = poller.wait_for(&request_id).await?;
+                (size, Some(self.settings.dispatch.reading().await))
+            }
+            None => (None, None),
         };
         let result = wait_sized::<SampleResponse>(&self.api, &request_id, operation, &self.watch, size).await;
         awaited.request_id = None;
