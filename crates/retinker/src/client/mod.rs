@@ -21,12 +21,14 @@ mod sampling;
 mod secret;
 mod service;
 mod session;
+mod telemetry;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
 mod training;
 pub mod waiting;
+mod witness;
 
 pub use api::{Api, ApiConfig, SDK_VERSION};
 pub use auth::CredentialSource;
@@ -38,6 +40,7 @@ pub use rest::RestClient;
 pub use sampling::{SampleOptions, SampleRetry, SamplingClient, SamplingOptions, SamplingSource};
 pub use secret::Secret;
 pub use service::{ServiceClient, SessionOptions, TrainingOptions};
+pub use telemetry::Telemetry;
 pub use training::{
     CustomLoss, LoadOptions, SaveExternalOptions, SaveForSamplerOptions, SaveOptions, TrainingClient,
 };

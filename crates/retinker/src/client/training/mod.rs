@@ -553,6 +553,7 @@ impl TrainingClient {
             }
         }
         let (api, held) = (self.inner.api.clone(), watch.clone());
+        let noting = api.clone();
         let waiting = async move {
             let submitted = match submitted.await {
                 Ok(submitted) => submitted,
@@ -562,6 +563,7 @@ impl TrainingClient {
             };
             finish(results(&api, &submitted.result?, &operation, &held).await?)
         };
-        Pending::new(watch, Box::pin(waiting.instrument(span)))
+        let noted = async move { noting.noted(waiting.await) };
+        Pending::new(watch, Box::pin(noted.instrument(span)))
     }
 }
