@@ -172,7 +172,8 @@ impl Caller {
         self.until(call, policy, |answer| answer.is_success() || answer.header("location").is_some()).await
     }
 
-    async fn until(
+    /// The same where this says what answers are wanted.
+    pub(crate) async fn until(
         &self,
         call: &Call,
         policy: &RetryPolicy,

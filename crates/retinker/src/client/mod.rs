@@ -3,7 +3,7 @@
 mod api;
 mod auth;
 mod budget;
-mod call;
+pub(crate) mod call;
 mod console_url;
 mod dispatch;
 mod download;
@@ -26,6 +26,7 @@ mod telemetry;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod tokenizer;
 mod training;
 pub mod waiting;
 mod witness;
@@ -41,6 +42,7 @@ pub use sampling::{SampleOptions, SampleRetry, SamplingClient, SamplingOptions, 
 pub use secret::Secret;
 pub use service::{ServiceClient, SessionOptions, TrainingOptions};
 pub use telemetry::Telemetry;
+pub use tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
 pub use training::{
     CustomLoss, LoadOptions, SaveExternalOptions, SaveForSamplerOptions, SaveOptions, TrainingClient,
 };

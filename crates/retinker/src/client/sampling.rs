@@ -21,6 +21,7 @@ use super::pending::{PendingEvent, Watch, wait_sized};
 use super::poller::Poller;
 use super::retry::{JITTER, jittered};
 use super::session::{Session, Settings};
+use super::tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
 use super::witness::{Note, NoteOf};
 
 /// What a sampling client samples from.
@@ -249,6 +250,11 @@ impl SamplingClient {
     /// The name of the base model.
     pub async fn get_base_model(&self) -> Result<String, Error> {
         Ok(self.get_sampler().await?.base_model)
+    }
+
+    /// The tokenizer of the base model, from such a source as `retinker::native::HubTokenizers` (feature `tokenizers`).
+    pub async fn get_tokenizer(&self, source: &dyn TokenizerSource) -> Result<Arc<dyn Tokenizer>, Error> {
+        source.load(TokenizerId::of_model(&self.get_base_model().await?, None)).await
     }
 
     /// Draws samples that go on from a prompt.

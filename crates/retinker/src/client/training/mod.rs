@@ -31,6 +31,7 @@ use super::pending::{FutureResult, Pending, Watch};
 use super::sampling::{SamplingClient, SamplingSource};
 use super::secret::Secret;
 use super::session::Session;
+use super::tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
 use crate::recovery::restore::Attachment;
 
 use chunks::{Pass, merge};
@@ -364,6 +365,13 @@ impl TrainingClient {
     /// What the run is made of. Has no place in the order.
     pub async fn get_info(&self) -> Result<GetInfoResponse, Error> {
         self.inner.api.get_info(&self.inner.model_id).await
+    }
+
+    /// The tokenizer of the run's model, from such a source as `retinker::native::HubTokenizers` (feature `tokenizers`).
+    pub async fn get_tokenizer(&self, source: &dyn TokenizerSource) -> Result<Arc<dyn Tokenizer>, Error> {
+        let data = self.get_info().await?.model_data;
+        let model = data.model_name.unwrap_or_default();
+        source.load(TokenizerId::of_model(&model, data.tokenizer_id.as_deref())).await
     }
 
     /// Gives the run away: waits until every operation called so far was accepted, stops the heartbeat, and
