@@ -1,13 +1,10 @@
 """The Rust client and service write and read protobuf as the official package does: a few hundred messages, made by
 chance, in both directions, field for field. And the Rust client's telemetry is what the official package's would be."""
 
-import base64
 import json
-import os
 import platform
 import random
 import re
-import subprocess
 import uuid
 from datetime import datetime
 
@@ -25,27 +22,6 @@ from tinker.types.unhandled_exception_event import UnhandledExceptionEvent
 
 #: How many of each kind.
 COUNT = 150
-
-
-@pytest.fixture(scope="module")
-def rust():
-    process = subprocess.Popen(
-        [os.environ["RETINKER_WIRE"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-    def ask(what, **members):
-        for name, value in members.items():
-            if isinstance(value, bytes):
-                members[name] = base64.b64encode(value).decode()
-        process.stdin.write(json.dumps({"ask": what, **members}) + "\n")
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
-        assert "error" not in answer, answer
-        return base64.b64decode(answer["body"]) if set(answer) == {"body"} else answer
-
-    yield ask
-    process.stdin.close()
-    assert process.wait() == 0
 
 
 def floats(chance, count):

@@ -1,7 +1,8 @@
-//! What the client and the service write and read, protobuf above all, for comparison with the official package: a JSON
-//! object a line in, one out. Bytes are base64. `tests/sdk/test_rust_wire.py` asks.
+//! What the client and the service write and read, protobuf above all, and what the client makes of texts, for comparison
+//! with the official package: a JSON object a line in, one out. Bytes are base64. `tests/sdk/test_rust_*.py` ask.
 
 use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,8 +12,8 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use prost::Message;
 use retinker::client::retry::RetryPolicy;
-use retinker::client::{Api, ApiConfig, LossConfigValue, LossFnConfig, Telemetry};
-use retinker::native::NativeRuntime;
+use retinker::client::{Api, ApiConfig, LossConfigValue, LossFnConfig, Telemetry, Tokenizer, TokenizerId};
+use retinker::native::{HfTokenizer, NativeRuntime};
 use retinker::transport::{Request, Response, Transport, TransportError};
 use retinker::wire::proto;
 use retinker::wire::sampling::SampleResponse;
@@ -43,6 +44,10 @@ enum Ask {
     DecodeSample { body: String },
     /// The same there and back: what the service sends of what the client reads.
     RepeatSample { body: String },
+    /// Which tokenizer a model has.
+    TokenizerOf { model: String, tokenizer: Option<String> },
+    /// What the tokenizer in a directory makes of texts, with and without special tokens, and the texts of the former.
+    Tokenize { directory: PathBuf, texts: Vec<String> },
     /// What the client tells of these events, an error, and the session's end.
     Telemetry { events: Vec<(String, serde_json::Map<String, Value>, Severity)>, error: String },
 }
@@ -112,11 +117,35 @@ async fn answer(ask: Ask) -> Result<Value> {
             let body = transport.take()?.context("nothing was sent")?;
             json!({ "body": STANDARD.encode(body) })
         }
+        Ask::TokenizerOf { model, tokenizer } => {
+            let id = TokenizerId::of_model(&model, tokenizer.as_deref());
+            json!({ "name": id.name, "revision": id.revision })
+        }
+        Ask::Tokenize { directory, texts } => tokenize(&HfTokenizer::from_directory(&directory)?, &texts)?,
         Ask::RepeatSample { body } => {
             let response = SampleResponse::from_proto(&decoded(&body)?)?;
             json!({ "body": STANDARD.encode(response.to_proto().encode_to_vec()) })
         }
     })
+}
+
+fn tokenize(tokenizer: &dyn Tokenizer, texts: &[String]) -> Result<Value> {
+    let one = |text: &String| -> Result<Value> {
+        let tokens = tokenizer.encode(text, true)?;
+        let ids = tokens.iter().map(|token| u32::try_from(*token)).collect::<Result<Vec<_>, _>>()?;
+        Ok(json!({
+            "tokens": tokens,
+            "plain": tokenizer.encode(text, false)?,
+            "decoded": tokenizer.decode(&ids, false)?,
+            "skipped": tokenizer.decode(&ids, true)?,
+        }))
+    };
+    Ok(json!({
+        "texts": texts.iter().map(one).collect::<Result<Vec<_>>>()?,
+        "vocab_size": tokenizer.vocab_size(),
+        "bos": tokenizer.bos_token_id(),
+        "eos": tokenizer.eos_token_id(),
+    }))
 }
 
 fn decoded<M: Message + Default>(body: &str) -> Result<M> {

@@ -38,9 +38,9 @@ pub struct SessionOptions {
     pub project_id: Option<String>,
     /// A name for people.
     pub display_name: Option<String>,
-    /// Whether the service is told how the program fares, by [`Telemetry`]; `false`. The official SDK does so unless the
-    /// environment's `TINKER_TELEMETRY` says no, which a program here asks for itself
-    /// (`retinker::native::session_options`).
+    /// Whether the service is told how the session and its clients fare, by [`Telemetry`]; `false`. The official SDK does so
+    /// unless the environment's `TINKER_TELEMETRY` says no, which a program here asks for itself
+    /// (`retinker::native::session_options`). A [`RestClient`] belongs to no session: see [`Api::with_telemetry`].
     pub telemetry: bool,
 }
 
@@ -236,7 +236,7 @@ impl ServiceClient {
         }
     }
 
-    /// Ends the session and stops its heartbeat; waits until telemetry, if there is any, is sent. Does nothing if none was
+    /// Ends the session and stops its heartbeat; waits until telemetry, if there is any, is sent, 30 s at most. Does nothing if none was
     /// opened. The client makes no training clients afterwards. A server without this endpoint lets the session end by
     /// itself, which is no error.
     pub async fn finish(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {

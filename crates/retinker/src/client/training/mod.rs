@@ -369,9 +369,9 @@ impl TrainingClient {
 
     /// The tokenizer of the run's model, from such a source as `retinker::native::HubTokenizers` (feature `tokenizers`).
     pub async fn get_tokenizer(&self, source: &dyn TokenizerSource) -> Result<Arc<dyn Tokenizer>, Error> {
-        let data = self.get_info().await?.model_data;
-        let model = data.model_name.unwrap_or_default();
-        source.load(TokenizerId::of_model(&model, data.tokenizer_id.as_deref())).await
+        let info = self.get_info().await?;
+        let model = info.model_data.model_name.or(info.model_name).unwrap_or_default();
+        source.load(TokenizerId::of_model(&model, info.model_data.tokenizer_id.as_deref())).await
     }
 
     /// Gives the run away: waits until every operation called so far was accepted, stops the heartbeat, and
