@@ -1,7 +1,10 @@
 """The service under test, and the official SDK's clients of it."""
 
+import base64
+import json
 import logging
 import os
+import subprocess
 
 import pytest
 
@@ -120,6 +123,28 @@ def flags(monkeypatch):
         monkeypatch.setattr(InternalClientHolder, "_fetch_client_config", fetched)
 
     return set_flags
+
+
+@pytest.fixture(scope="module")
+def rust():
+    """What the Rust client makes of things: `wire` of the crate of tests is asked, by its messages' members."""
+    process = subprocess.Popen(
+        [os.environ["RETINKER_WIRE"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+    def ask(what, **members):
+        for name, value in members.items():
+            if isinstance(value, bytes):
+                members[name] = base64.b64encode(value).decode()
+        process.stdin.write(json.dumps({"ask": what, **members}) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        assert "error" not in answer, answer
+        return base64.b64decode(answer["body"]) if set(answer) == {"body"} else answer
+
+    yield ask
+    process.stdin.close()
+    assert process.wait() == 0
 
 
 @pytest.fixture(autouse=True)

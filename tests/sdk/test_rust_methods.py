@@ -15,7 +15,7 @@ SOURCES = {
     "SamplingClient": "sampling.rs",
     "RestClient": "rest.rs",
 }
-REASONS = ("deprecated", "Python only", "experimental", "not there yet")
+REASONS = ("deprecated", "Python only", "experimental")
 
 
 def rows(client):

@@ -1,42 +1,27 @@
 """The Rust client and service write and read protobuf as the official package does: a few hundred messages, made by
-chance, in both directions, field for field."""
+chance, in both directions, field for field. And the Rust client's telemetry is what the official package's would be."""
 
-import base64
 import json
-import os
+import platform
 import random
-import subprocess
+import re
+import uuid
+from datetime import datetime
 
 import numpy as np
 import pytest
 from tinker import types
+from tinker._compat import model_dump
 from tinker.proto import tinker_public_pb2 as pb
 from tinker.proto.request_conv import forward_backward_request_to_proto
 from tinker.proto.response_conv import deserialize_forward_backward_output, deserialize_sample_response
+from tinker.types.generic_event import GenericEvent
+from tinker.types.session_end_event import SessionEndEvent
+from tinker.types.session_start_event import SessionStartEvent
+from tinker.types.unhandled_exception_event import UnhandledExceptionEvent
 
 #: How many of each kind.
 COUNT = 150
-
-
-@pytest.fixture(scope="module")
-def rust():
-    process = subprocess.Popen(
-        [os.environ["RETINKER_WIRE"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-    def ask(what, **members):
-        for name, value in members.items():
-            if isinstance(value, bytes):
-                members[name] = base64.b64encode(value).decode()
-        process.stdin.write(json.dumps({"ask": what, **members}) + "\n")
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
-        assert "error" not in answer, answer
-        return base64.b64decode(answer["body"]) if set(answer) == {"body"} else answer
-
-    yield ask
-    process.stdin.close()
-    assert process.wait() == 0
 
 
 def floats(chance, count):
@@ -276,3 +261,30 @@ def test_a_sample(rust, seed):
     # There and back it is the same message, the name of a sample's kind included.
     again = pb.SampleResponse.FromString(rust("repeat_sample", body=body))
     assert again == made
+
+
+def test_telemetry(rust):
+    named = [
+        ("an event", {"n": 1, "deep": {"list": [True, None, 1.5, "ü"]}}, "DEBUG"),
+        ("another", {}, "CRITICAL"),
+    ]
+    body = json.loads(rust("telemetry", events=named, error="it broke"))
+    sent = types.TelemetrySendRequest.model_validate(body, strict=False)
+    start, first, second, failed, end = sent.events
+    assert isinstance(start, SessionStartEvent)
+    assert isinstance(first, GenericEvent) and isinstance(second, GenericEvent)
+    assert isinstance(failed, UnhandledExceptionEvent)
+    assert isinstance(end, SessionEndEvent)
+    assert [(event.event_name, event.event_data, event.severity) for event in (first, second)] == named
+    assert (failed.error_message, failed.severity, failed.traceback) == ("it broke", "ERROR", None)
+    assert re.fullmatch(r"0:00:0\d(\.\d{6})?", end.duration)
+    assert [event.event_session_index for event in sent.events] == [0, 1, 2, 3, 4]
+    assert uuid.UUID(sent.process_uuid).version == 4
+    assert {uuid.UUID(event.event_id).version for event in sent.events} == {4}
+    assert (sent.session_id, sent.platform) == ("s", platform.system())
+    # Written again as the official client writes it, it is the same: no member more or less.
+    again = model_dump(sent, exclude_unset=False, exclude_none=True, mode="json")
+    times = [event.pop("timestamp") for event in body["events"]]
+    for event, time in zip(again["events"], times):
+        assert datetime.fromisoformat(event.pop("timestamp")) == datetime.fromisoformat(time)
+    assert again == body

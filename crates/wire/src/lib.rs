@@ -18,6 +18,7 @@ pub mod run;
 pub mod sampler;
 pub mod sampling;
 pub mod session;
+pub mod telemetry;
 pub mod tensor;
 pub mod time;
 pub mod training;

@@ -55,12 +55,12 @@ const WITHOUT: [Without; 5] = [
     Without {
         package: "retinker",
         arguments: &["--no-default-features", "--target", "wasm32-unknown-unknown"],
-        banned: &["tokio", "reqwest", "url", "rustls"],
+        banned: &["tokio", "reqwest", "url", "rustls", "tokenizers"],
     },
     Without {
         package: "retinker",
         arguments: &["--no-default-features"],
-        banned: &["tokio", "reqwest", "url"],
+        banned: &["tokio", "reqwest", "url", "tokenizers"],
     },
     Without {
         package: "retinker-wire",
@@ -71,7 +71,7 @@ const WITHOUT: [Without; 5] = [
     Without {
         package: "retinker-console",
         arguments: &["--target", "wasm32-unknown-unknown"],
-        banned: &["tokio", "reqwest", "retinker-local", "retinker-store", "retinker-host"],
+        banned: &["tokio", "reqwest", "retinker-local", "retinker-store", "retinker-host", "tokenizers"],
     },
 ];
 

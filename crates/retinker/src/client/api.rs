@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use retinker_wire::account::{
     AuditEventType, AuditLogResponse, BillingUsageResponse, CheckpointStorageUsageResponse, TraceExport,
@@ -24,6 +25,7 @@ use retinker_wire::session::{
     GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest, SessionSearchRequest,
     SessionSearchResponse, SetProjectRequest,
 };
+use retinker_wire::telemetry::TelemetrySendRequest;
 use retinker_wire::time::Time;
 use retinker_wire::training::{
     CreateCustomLossRequest, CreateCustomLossResult, Datum, ForwardBackwardOutput, OptimStepRequest,
@@ -37,15 +39,16 @@ use retinker_wire::weights::{
 use serde::de::DeserializeOwned;
 
 use super::auth::{Auth, CredentialSource};
-use super::call::{Answer, CANCEL_TIMEOUT, Call, Caller, HEARTBEAT_TIMEOUT};
+use super::call::{Answer, CANCEL_TIMEOUT, Call, Caller, HEARTBEAT_TIMEOUT, TELEMETRY_TIMEOUT};
 use super::download::Download;
 use super::encode::{Batch, LossFnConfig};
 use super::error::{Error, ErrorKind, snippet_of};
-use super::heeded::Heeded;
 use super::pending::{FutureResult, Pending, Watch, wait};
 use super::retry::RetryPolicy;
 use super::secret::Secret;
+use super::telemetry::Telemetry;
 use super::waiting::WaitPolicy;
+use super::witness::{Note, NoteOf, Witness};
 use crate::runtime::Runtime;
 use crate::transport::{Method, Transport};
 
@@ -119,9 +122,9 @@ impl Api {
                 ));
             }
         }
-        let auth = Auth::new(config.api_key, config.credential_source);
-        let heeded = Heeded::default();
-        let caller = Caller { base_url, auth, headers: config.headers, transport, runtime, heeded };
+        let auth = Arc::new(Auth::new(config.api_key, config.credential_source));
+        let (headers, heeded, witness) = (config.headers, Arc::default(), None);
+        let caller = Caller { base_url, auth, headers, transport, runtime, heeded, witness };
         Ok(Self { caller: Arc::new(caller), retry: RetryPolicy::default(), wait: WaitPolicy::default() })
     }
 
@@ -135,6 +138,16 @@ impl Api {
     pub fn with_wait(mut self, policy: WaitPolicy) -> Self {
         self.wait = policy;
         self
+    }
+
+    /// The same service; what fails of its calls is told by this telemetry.
+    pub fn with_telemetry(self, telemetry: &Telemetry) -> Self {
+        self.witnessed_by(Some(telemetry.witness()))
+    }
+
+    pub(crate) fn witnessed_by(self, witness: Option<Arc<dyn Witness>>) -> Self {
+        let caller = Caller { witness, ..Caller::clone(&self.caller) };
+        Self { caller: Arc::new(caller), ..self }
     }
 
     /// The service's address, without a trailing slash.
@@ -184,13 +197,27 @@ impl Api {
     }
 
     /// How long a call waits in all while billing is blocked.
-    pub(crate) fn billing_pause(&self) -> std::time::Duration {
+    pub(crate) fn billing_pause(&self) -> Duration {
         self.retry.billing_pause.unwrap_or(self.caller.heeded.billing_pause())
     }
 
     pub(crate) fn wait_policy(&self) -> WaitPolicy {
         let billing_pause = self.wait.billing_pause.unwrap_or(self.caller.heeded.billing_pause());
         WaitPolicy { billing_pause: Some(billing_pause), ..self.wait }
+    }
+
+    /// Tells of an error that the program is given.
+    pub(crate) fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &result {
+            self.caller.note(Note {
+                of: NoteOf::Outcome,
+                error,
+                again: false,
+                tries: 0,
+                elapsed: Duration::ZERO,
+            });
+        }
+        result
     }
 
     // -- what the server is -------------------------------------------------------------------------------------
@@ -674,6 +701,13 @@ impl Api {
         let operation = format!("delete_checkpoint of {checkpoint_id} of run {run_id}");
         let path = checkpoint(&operation, run_id, checkpoint_id)?;
         self.answer(&Call::delete(operation, path)).await.map(drop)
+    }
+
+    /// Tells how the client fares; one attempt takes 5 s at most. [`Telemetry`] makes the batches.
+    pub async fn send_telemetry(&self, batch: &TelemetrySendRequest) -> Result<(), Error> {
+        let mut call = Call::post("telemetry", "/api/v1/telemetry", batch)?;
+        call.timeout = TELEMETRY_TIMEOUT;
+        self.answer(&call).await.map(drop)
     }
 
     // -- how ----------------------------------------------------------------------------------------------------

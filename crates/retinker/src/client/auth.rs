@@ -56,6 +56,8 @@ pub(crate) struct Auth {
     /// Whether the server wants the source's credentials in place of the key.
     dynamic: AtomicBool,
     token: Mutex<Option<Token>>,
+    /// What the source gave last.
+    given: Mutex<Option<Secret>>,
     /// Held while a token is asked for, so that one is enough for all who wait.
     exchanging: futures_util::lock::Mutex<()>,
 }
@@ -120,6 +122,7 @@ impl Auth {
             exchanges: AtomicBool::new(false),
             dynamic: AtomicBool::new(false),
             token: Mutex::new(None),
+            given: Mutex::new(None),
             exchanging: futures_util::lock::Mutex::new(()),
         }
     }
@@ -144,7 +147,11 @@ impl Auth {
         let dynamic = self.dynamic.load(Ordering::Relaxed) && !self.key.as_ref().is_some_and(is_jwt);
         let credential = match (&self.key, &self.source) {
             (Some(key), _) if !dynamic => Some(key.clone()),
-            (_, Some(source)) => Some(source.credential().await.map_err(|e| Error::config(operation, e))?),
+            (_, Some(source)) => {
+                let given = Some(source.credential().await.map_err(|e| Error::config(operation, e))?);
+                self.given.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&given);
+                given
+            }
             (None, None) => None,
             (Some(_), None) => {
                 return Err(Error::config(
@@ -225,6 +232,13 @@ impl Auth {
         let secret = ask(credential).await?;
         self.keep(Token::new(secret.clone(), now));
         Ok(Some(secret))
+    }
+
+    /// All that must appear nowhere.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = Secret> {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let token = self.token().map(|token| token.secret);
+        self.key.clone().into_iter().chain(given).chain(token)
     }
 
     fn token(&self) -> Option<Token> {

@@ -17,6 +17,7 @@ use super::error::{Error, ErrorKind, detail_of};
 use super::heeded::Heeded;
 use super::retry::{Decision, Outcome, RetryPolicy, Spent, retry_after};
 use super::secret::Secret;
+use super::witness::{Note, NoteOf, Witness};
 use crate::runtime::Runtime;
 use crate::transport::{Method, Request, Transport, TransportError, TransportErrorKind};
 
@@ -27,6 +28,8 @@ pub(crate) const RETRIEVE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long one heartbeat may take.
 pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long telling the server how the client fares may take.
+pub(crate) const TELEMETRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long telling the server that nobody waits may take.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -146,14 +149,16 @@ impl Answer {
 }
 
 /// What a call needs to be made. Shared by all clones of an [`super::Api`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) base_url: String,
-    pub(crate) auth: Auth,
+    pub(crate) auth: Arc<Auth>,
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) heeded: Heeded,
+    pub(crate) heeded: Arc<Heeded>,
+    /// Told of what fails, if anybody wants to hear of it.
+    pub(crate) witness: Option<Arc<dyn Witness>>,
 }
 
 impl Caller {
@@ -167,7 +172,8 @@ impl Caller {
         self.until(call, policy, |answer| answer.is_success() || answer.header("location").is_some()).await
     }
 
-    async fn until(
+    /// The same where this says what answers are wanted.
+    pub(crate) async fn until(
         &self,
         call: &Call,
         policy: &RetryPolicy,
@@ -208,6 +214,16 @@ impl Caller {
                 Decision::Stop
             };
             let error = error.seen_before(seen_before);
+            if call.retry && status != Some(402) {
+                let (tries, elapsed) = (spent.retries + 1, spent.elapsed);
+                self.note(Note {
+                    of: NoteOf::Attempt,
+                    error: &error,
+                    again: decision != Decision::Stop,
+                    tries,
+                    elapsed,
+                });
+            }
             let Decision::After(delay) = decision else { return Err(error) };
             seen_before |= !error.is_definite_refusal() && status != Some(402) && status != Some(429);
             tracing::debug!(operation = %call.operation, retry = spent.retries + 1, ?delay, %error, "trying again");
@@ -217,6 +233,13 @@ impl Caller {
                 spent.retries += 1;
             }
             self.runtime.sleep(delay).await;
+        }
+    }
+
+    /// Tells who wants to hear of it that something failed.
+    pub(crate) fn note(&self, note: Note<'_>) {
+        if let Some(witness) = &self.witness {
+            witness.note(note);
         }
     }
 

@@ -26,6 +26,7 @@ const DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const REDIRECTS: u32 = 3;
 
 /// A file that is being downloaded.
+// Methods that wait take it as `&mut`: a body is not `Sync`, and shared it would keep who downloads from being spawned.
 pub struct Download {
     api: Api,
     operation: String,
@@ -155,7 +156,7 @@ impl Download {
     }
 
     /// Sleeps before another try, or gives the error back.
-    async fn wait(&self, failures: &mut u32, error: Error) -> Result<(), Error> {
+    async fn wait(&mut self, failures: &mut u32, error: Error) -> Result<(), Error> {
         if *failures >= TRIES || !error.is_retryable() {
             return Err(error);
         }
@@ -208,7 +209,7 @@ impl Download {
         Ok(())
     }
 
-    async fn follow(&self) -> Result<Response, Error> {
+    async fn follow(&mut self) -> Result<Response, Error> {
         let mut address = self.address.expose().to_owned();
         for _ in 0..=REDIRECTS {
             let mut headers: Vec<(Cow<'static, str>, String)> = vec![("accept".into(), "*/*".to_owned())];

@@ -174,6 +174,17 @@ impl Error {
         }
     }
 
+    /// What the server said of it, wherever it stands in this error's sentence.
+    pub(crate) fn words_of_the_server(&self) -> Vec<&str> {
+        match self.kind() {
+            ErrorKind::Refused { detail, .. } => vec![detail],
+            ErrorKind::Failed { message, .. } => vec![message],
+            ErrorKind::Undecodable { what, snippet, .. } => vec![what, snippet],
+            ErrorKind::Poisoned { cause, .. } => cause.words_of_the_server(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The request's id, where the server had given one.
     pub fn request_id(&self) -> Option<&str> {
         match self.kind() {

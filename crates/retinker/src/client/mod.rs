@@ -3,7 +3,7 @@
 mod api;
 mod auth;
 mod budget;
-mod call;
+pub(crate) mod call;
 mod console_url;
 mod dispatch;
 mod download;
@@ -21,12 +21,15 @@ mod sampling;
 mod secret;
 mod service;
 mod session;
+mod telemetry;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod tokenizer;
 mod training;
 pub mod waiting;
+mod witness;
 
 pub use api::{Api, ApiConfig, SDK_VERSION};
 pub use auth::CredentialSource;
@@ -38,6 +41,8 @@ pub use rest::RestClient;
 pub use sampling::{SampleOptions, SampleRetry, SamplingClient, SamplingOptions, SamplingSource};
 pub use secret::Secret;
 pub use service::{ServiceClient, SessionOptions, TrainingOptions};
+pub use telemetry::Telemetry;
+pub use tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
 pub use training::{
     CustomLoss, LoadOptions, SaveExternalOptions, SaveForSamplerOptions, SaveOptions, TrainingClient,
 };

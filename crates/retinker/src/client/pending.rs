@@ -22,6 +22,7 @@ use super::call::{Answer, Call, RETRIEVE_TIMEOUT};
 use super::error::{Error, ErrorKind, snippet_of};
 use super::retry::Decision;
 use super::waiting::{Reply, WaitState};
+use super::witness::{Note, NoteOf};
 
 /// The result of a submitted request: awaited, watched, or taken up again by its id.
 ///
@@ -355,7 +356,7 @@ pub(crate) async fn wait_sized<T: FutureResult>(
         None => None,
     };
     let mut state = WaitState::default();
-    let mut iteration = 0u64;
+    let (mut iteration, begun) = (0u32, runtime.monotonic());
     loop {
         call.headers = vec![
             ("x-tinker-request-iteration".into(), iteration.to_string()),
@@ -367,8 +368,11 @@ pub(crate) async fn wait_sized<T: FutureResult>(
             Ok(answer) if answer.is_success() => {
                 let protobuf = answer.header("content-type").is_some_and(|t| t.contains(PROTOBUF));
                 match what_it_says(protobuf, &answer.body) {
-                    Said::Result => return decode(operation, protobuf, &answer),
-                    Said::Failed(failed) => return Err(failure(operation, request_id, failed)),
+                    Said::Result => match decode(operation, protobuf, &answer) {
+                        Ok(result) => return Ok(result),
+                        Err(error) => (Reply::Final, error),
+                    },
+                    Said::Failed(failed) => (Reply::Final, failure(operation, request_id, failed)),
                     Said::SizeOnly(bytes) if room.is_none() => {
                         room = Some(api.caller().heeded.response(bytes).await);
                         call = retrieve(operation, request_id, T::TYPE, false)?;
@@ -376,14 +380,10 @@ pub(crate) async fn wait_sized<T: FutureResult>(
                         continue;
                     }
                     Said::SizeOnly(_) => {
-                        return Err(undecodable(
-                            operation,
-                            (
-                                "its status".into(),
-                                "the server sent the result's size a second time, where the result was asked for".into(),
-                            ),
-                            &answer,
-                        ));
+                        let what =
+                            "the server sent the result's size a second time, where the result was asked for";
+                        let error = undecodable(operation, ("its status".into(), what.into()), &answer);
+                        (Reply::Final, error)
                     }
                     Said::NotYet(again) => {
                         let error = answer.refusal(operation, Some(request_id.to_owned()));
@@ -413,7 +413,18 @@ pub(crate) async fn wait_sized<T: FutureResult>(
             }
         };
         let took = runtime.monotonic().saturating_sub(asked_at);
-        match policy.decide(&mut state, reply, took, runtime.random()) {
+        let decision = policy.decide(&mut state, reply, took, runtime.random());
+        // That it is not there yet, or that billing is paused, is no failure.
+        if !matches!(reply, Reply::NotYet { .. } | Reply::Billing) || decision == Decision::Stop {
+            api.caller().note(Note {
+                of: NoteOf::Future(T::TYPE),
+                error: &error,
+                again: decision != Decision::Stop,
+                tries: iteration,
+                elapsed: runtime.monotonic().saturating_sub(begun),
+            });
+        }
+        match decision {
             Decision::Stop => return Err(error),
             Decision::After(Duration::ZERO) => {}
             Decision::After(delay) => runtime.sleep(delay).await,

@@ -21,6 +21,8 @@ use super::pending::{PendingEvent, Watch, wait_sized};
 use super::poller::Poller;
 use super::retry::{JITTER, jittered};
 use super::session::{Session, Settings};
+use super::tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
+use super::witness::{Note, NoteOf};
 
 /// What a sampling client samples from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,6 +252,11 @@ impl SamplingClient {
         Ok(self.get_sampler().await?.base_model)
     }
 
+    /// The tokenizer of the base model, from such a source as `retinker::native::HubTokenizers` (feature `tokenizers`).
+    pub async fn get_tokenizer(&self, source: &dyn TokenizerSource) -> Result<Arc<dyn Tokenizer>, Error> {
+        source.load(TokenizerId::of_model(&self.get_base_model().await?, None)).await
+    }
+
     /// Draws samples that go on from a prompt.
     ///
     /// # Errors
@@ -261,7 +268,7 @@ impl SamplingClient {
         options: &SampleOptions,
     ) -> Result<SampleResponse, Error> {
         let span = tracing::info_span!("sample", sampler_id = self.inner.sampler_id);
-        self.drawn(prompt, options).instrument(span).await
+        self.inner.api.noted(self.drawn(prompt, options).instrument(span).await)
     }
 
     /// The log-probability of each of the prompt's tokens under the model; `None` for the first, which nothing precedes,
@@ -289,13 +296,17 @@ impl SamplingClient {
         check(&operation, options)?;
         let request = |seq_id| inner.request(seq_id, prompt, options, self.options.record_stability_info);
         let retried = async {
-            let mut failures = 0;
+            let (mut failures, begun) = (0, inner.api.runtime().monotonic());
             loop {
                 let error = match inner.attempt(&operation, request, options).await {
                     Ok(response) => return Ok(response),
                     Err(error) => error,
                 };
-                if !enabled || config.sample_no_retries || !is_worth_another(&error) {
+                let again = *enabled && !config.sample_no_retries && is_worth_another(&error);
+                let elapsed = inner.api.runtime().monotonic().saturating_sub(begun);
+                let tries = failures + 1;
+                inner.api.caller().note(Note { of: NoteOf::Sample, error: &error, again, tries, elapsed });
+                if !again {
                     return Err(error);
                 }
                 let delay =

@@ -24,6 +24,7 @@ use super::rest::RestClient;
 use super::sampling::{SamplingClient, SamplingSource};
 use super::secret::Secret;
 use super::session::{Session, ask};
+use super::telemetry::Telemetry;
 use super::training::{LoadOptions, TrainingClient};
 
 /// What a session is opened with.
@@ -37,6 +38,10 @@ pub struct SessionOptions {
     pub project_id: Option<String>,
     /// A name for people.
     pub display_name: Option<String>,
+    /// Whether the service is told how the session and its clients fare, by [`Telemetry`]; `false`. The official SDK does so
+    /// unless the environment's `TINKER_TELEMETRY` says no, which a program here asks for itself
+    /// (`retinker::native::session_options`). A [`RestClient`] belongs to no session: see [`Api::with_telemetry`].
+    pub telemetry: bool,
 }
 
 /// What a run is made with, beside its adapter or checkpoint.
@@ -76,8 +81,17 @@ struct Inner {
 
 enum State {
     None,
-    Open(Arc<Session>),
+    Open(Open),
     Finished(String),
+}
+
+/// A session, and how it is talked to.
+#[derive(Clone)]
+struct Open {
+    session: Arc<Session>,
+    /// The service; its failures are told if there is telemetry.
+    api: Api,
+    telemetry: Option<Telemetry>,
 }
 
 impl fmt::Debug for ServiceClient {
@@ -117,7 +131,7 @@ impl ServiceClient {
 
     /// The session's id; opens the session if there is none yet.
     pub async fn session_id(&self) -> Result<String, Error> {
-        Ok(self.session().await?.id.clone())
+        Ok(self.open().await?.session.id.clone())
     }
 
     /// Makes a run and a client that trains it. Without a seed in the config one is drawn and sent, so that the
@@ -134,11 +148,11 @@ impl ServiceClient {
                 "nothing of it is to be trained: set at least one of train_mlp, train_attn and train_unembed",
             ));
         }
-        let session = self.session().await?;
+        let open = self.open().await?;
         let number = self.inner.next_model.fetch_add(1, Ordering::Relaxed);
         let options = options.into();
-        let model_id = self.create_model(&session, number, base_model, lora_config, &options).await?;
-        Ok(self.training_client(session, model_id, 1))
+        let made = open.create_model(number, base_model, lora_config, &options).await;
+        Ok(open.training_client(open.api.noted(made)?))
     }
 
     /// Makes a run that starts from a checkpoint's weights, with a cold optimizer.
@@ -161,8 +175,9 @@ impl ServiceClient {
 
     /// Makes a sampler and a client of it.
     pub async fn create_sampling_client(&self, source: SamplingSource) -> Result<SamplingClient, Error> {
-        let session = self.session().await?;
-        SamplingClient::create(&self.inner.api, session, source).await
+        let Open { session, api, .. } = self.open().await?;
+        let made = SamplingClient::create(&api, session, source).await;
+        api.noted(made)
     }
 
     /// Gives the session a loss of the program's own, as a graph that the server computes: what `torch.fx` traces of a
@@ -178,8 +193,8 @@ impl ServiceClient {
         inputs: Vec<CustomLossInput>,
         graph: serde_json::Value,
     ) -> Result<Pending<CreateCustomLossResult>, Error> {
-        let session = self.session().await?;
-        if !session.settings(&self.inner.api).await.config.custom_loss_server_side {
+        let Open { session, api, .. } = self.open().await?;
+        if !session.settings(&api).await.config.custom_loss_server_side {
             return Err(Error::config(
                 format!("create_custom_loss of '{name}'"),
                 "this server computes no losses of programs: use forward_backward_custom, which computes it here",
@@ -193,7 +208,7 @@ impl ServiceClient {
             graph,
             kind: create_custom_loss_type(),
         };
-        self.inner.api.create_custom_loss(&request).await
+        api.noted(api.create_custom_loss(&request).await)
     }
 
     /// Copies a checkpoint into a run of its own in this client's project; that run cannot be trained. Gives the copy's
@@ -210,30 +225,43 @@ impl ServiceClient {
 
     /// The session's page in the console of the hosted service; opens the session if there is none yet.
     pub async fn get_console_url(&self) -> Result<String, Error> {
-        Ok(console_url::of_session(&self.session().await?.id))
+        Ok(console_url::of_session(&self.open().await?.session.id))
     }
 
-    /// Ends the session and stops its heartbeat. Does nothing if none was opened. The client makes no training
-    /// clients afterwards. A server without this endpoint lets the session end by itself, which is no error.
+    /// The session's telemetry; `None` if it was not asked for, or no session is open.
+    pub async fn get_telemetry(&self) -> Option<Telemetry> {
+        match &*self.inner.session.lock().await {
+            State::Open(open) => open.telemetry.clone(),
+            State::None | State::Finished(_) => None,
+        }
+    }
+
+    /// Ends the session and stops its heartbeat; waits until telemetry, if there is any, is sent, 30 s at most. Does nothing if none was
+    /// opened. The client makes no training clients afterwards. A server without this endpoint lets the session end by
+    /// itself, which is no error.
     pub async fn finish(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
         let mut state = self.inner.session.lock().await;
-        let State::Open(session) = &*state else { return Ok(()) };
-        let id = session.id.clone();
-        match self.inner.api.finish_session(&id, reason, detail).await {
+        let State::Open(Open { session, api, telemetry }) = &*state else { return Ok(()) };
+        let (id, telemetry) = (session.id.clone(), telemetry.clone());
+        match api.finish_session(&id, reason, detail).await {
             Ok(()) => {}
             Err(error) if error.is_unsupported() => {
                 tracing::debug!(session_id = id, "the server has no way to finish a session");
             }
-            Err(error) => return Err(error),
+            Err(error) => return api.noted(Err(error)),
         }
         *state = State::Finished(id);
+        drop(state);
+        if let Some(telemetry) = telemetry {
+            telemetry.end().await;
+        }
         Ok(())
     }
 
-    async fn session(&self) -> Result<Arc<Session>, Error> {
+    async fn open(&self) -> Result<Open, Error> {
         let mut state = self.inner.session.lock().await;
         match &*state {
-            State::Open(session) => return Ok(session.clone()),
+            State::Open(open) => return Ok(open.clone()),
             State::Finished(id) => {
                 return Err(Error::config(
                     format!("session {id}"),
@@ -263,36 +291,15 @@ impl ServiceClient {
         if let Some(message) = answer.error_message {
             tracing::error!(session_id = id, "{message}");
         }
-        let session = Arc::new(Session::opened(&self.inner.api, id, config, dynamic));
-        *state = State::Open(session.clone());
-        Ok(session)
-    }
-
-    fn training_client(&self, session: Arc<Session>, model_id: String, next_seq_id: u64) -> TrainingClient {
-        TrainingClient::new(self.inner.api.clone(), session, model_id, next_seq_id)
-    }
-
-    async fn create_model(
-        &self,
-        session: &Session,
-        model_seq_id: u64,
-        base_model: &str,
-        mut lora_config: LoraConfig,
-        options: &TrainingOptions,
-    ) -> Result<String, Error> {
-        // 31 bits: every server's and every language's integer takes them.
-        lora_config.seed.get_or_insert_with(|| self.inner.api.runtime().random() >> 33);
-        let request = CreateModelRequest {
-            session_id: session.id.clone(),
-            model_seq_id,
-            base_model: base_model.to_owned(),
-            user_metadata: options.user_metadata.as_ref().map(metadata_value),
-            lora_config: Some(lora_config),
-            // Left out where it is the default: some servers refuse the member.
-            optimizer_config: options.optimizer_config.clone().filter(|config| *config != adamw()),
-            kind: create_model_type(),
+        let telemetry = options.telemetry.then(|| Telemetry::of_session(&self.inner.api, &id));
+        let api = match &telemetry {
+            Some(telemetry) => self.inner.api.clone().with_telemetry(telemetry),
+            None => self.inner.api.clone(),
         };
-        Ok(self.inner.api.create_model(&request).await?.await?.model_id)
+        let session = Arc::new(Session::opened(&api, id, config, dynamic));
+        let open = Open { session, api, telemetry };
+        *state = State::Open(open.clone());
+        Ok(open)
     }
 
     async fn go_on_from(
@@ -307,10 +314,50 @@ impl ServiceClient {
                 "the optimizer is the checkpoint's: leave optimizer_config out",
             ));
         }
-        let session = self.session().await?;
+        let open = self.open().await?;
         let number = self.inner.next_model.fetch_add(1, Ordering::Relaxed);
+        let made = open.go_on_from(number, path, optimizer, options).await;
+        open.api.noted(made)
+    }
+}
+
+impl Open {
+    /// A client of a run that nothing was asked of yet.
+    fn training_client(&self, model_id: String) -> TrainingClient {
+        TrainingClient::new(self.api.clone(), self.session.clone(), model_id, 1)
+    }
+
+    async fn create_model(
+        &self,
+        model_seq_id: u64,
+        base_model: &str,
+        mut lora_config: LoraConfig,
+        options: &TrainingOptions,
+    ) -> Result<String, Error> {
+        // 31 bits: every server's and every language's integer takes them.
+        lora_config.seed.get_or_insert_with(|| self.api.runtime().random() >> 33);
+        let request = CreateModelRequest {
+            session_id: self.session.id.clone(),
+            model_seq_id,
+            base_model: base_model.to_owned(),
+            user_metadata: options.user_metadata.as_ref().map(metadata_value),
+            lora_config: Some(lora_config),
+            // Left out where it is the default: some servers refuse the member.
+            optimizer_config: options.optimizer_config.clone().filter(|config| *config != adamw()),
+            kind: create_model_type(),
+        };
+        Ok(self.api.create_model(&request).await?.await?.model_id)
+    }
+
+    async fn go_on_from(
+        &self,
+        number: u64,
+        path: &str,
+        optimizer: bool,
+        options: TrainingOptions,
+    ) -> Result<TrainingClient, Error> {
         let request = LoadWeightsRequest {
-            session_id: Some(session.id.clone()),
+            session_id: Some(self.session.id.clone()),
             model_seq_id: Some(number),
             path: path.to_owned(),
             optimizer,
@@ -322,11 +369,11 @@ impl ServiceClient {
             kind: load_weights_type(),
             ..LoadWeightsRequest::default()
         };
-        let refusal = match self.inner.api.load_weights(&request).await {
+        let refusal = match self.api.load_weights(&request).await {
             Ok(pending) => {
                 let loaded = pending.await?;
-                let model_id = loaded.model_id.unwrap_or_else(|| model_id_of(&session.id, number));
-                let client = self.training_client(session, model_id, 1);
+                let model_id = loaded.model_id.unwrap_or_else(|| model_id_of(&self.session.id, number));
+                let client = self.training_client(model_id);
                 client.remember(path);
                 return Ok(client);
             }
@@ -335,7 +382,7 @@ impl ServiceClient {
         };
         // Servers that do not know this form of load_weights make the run first and load into it. Where that does
         // not help either, what the first form was refused for is what the caller needs to hear.
-        let info = match self.inner.api.weights_info(path).await {
+        let info = match self.api.weights_info(path).await {
             Ok(info) if !info.base_model.is_empty() => info,
             _ => return Err(refusal),
         };
@@ -351,8 +398,8 @@ impl ServiceClient {
         let base_model = options.base_model.as_ref().unwrap_or(&info.base_model);
         let mut options = options.clone();
         options.optimizer_config = options.optimizer_config.or(info.optimizer_config);
-        let model_id = self.create_model(&session, number, base_model, lora, &options).await?;
-        let client = self.training_client(session, model_id, 1);
+        let model_id = self.create_model(number, base_model, lora, &options).await?;
+        let client = self.training_client(model_id);
         let weights_access_token = options.weights_access_token;
         client.load_state_with(path, LoadOptions { optimizer, weights_access_token }).await?;
         Ok(client)

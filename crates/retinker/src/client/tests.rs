@@ -6,6 +6,7 @@ mod rest;
 mod sampling;
 mod servers;
 mod settings;
+mod telemetry;
 
 use std::io::Read;
 use std::sync::Arc;

@@ -19,6 +19,7 @@ const API_KEY: &str = "TINKER_API_KEY";
 const COMMAND: &str = "TINKER_CREDENTIAL_CMD";
 const PROJECT: &str = "TINKER_PROJECT_ID";
 const TAGS: &str = "TINKER_TAGS";
+const TELEMETRY: &str = "TINKER_TELEMETRY";
 const ACCESS_HEADERS: [(&str, &str); 2] = [
     ("cf-access-client-id", "CLOUDFLARE_ACCESS_CLIENT_ID"),
     ("cf-access-client-secret", "CLOUDFLARE_ACCESS_CLIENT_SECRET"),
@@ -57,12 +58,15 @@ pub fn resolve(
 }
 
 /// What a program's session is labelled with by the environment, as the official SDK does: the project
-/// `TINKER_PROJECT_ID`, and the tags `TINKER_TAGS`, separated by commas.
+/// `TINKER_PROJECT_ID`, and the tags `TINKER_TAGS`, separated by commas. And whether there is telemetry: only if
+/// `TINKER_TELEMETRY` is `1`, `true`, `yes` or `on`, in any case, where the SDK takes silence for a yes.
 pub fn session_options(environment: impl Fn(&str) -> Option<String>) -> SessionOptions {
     let tags = environment(TAGS).unwrap_or_default();
     let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
     let project_id = environment(PROJECT).filter(|project| !project.is_empty());
-    SessionOptions { tags, project_id, ..SessionOptions::default() }
+    let telemetry = environment(TELEMETRY).unwrap_or_default().to_lowercase();
+    let telemetry = matches!(telemetry.as_str(), "1" | "true" | "yes" | "on");
+    SessionOptions { tags, project_id, telemetry, ..SessionOptions::default() }
 }
 
 struct Environment {
@@ -202,6 +206,19 @@ mod tests {
         );
         let plain = session_options(|_| Some(String::new()));
         assert_eq!((plain.project_id, plain.tags.len()), (None, 0));
+    }
+
+    #[test]
+    fn telemetry_is_asked_for_in_so_many_words() {
+        let wanted = |value: Option<&str>| {
+            session_options(|name| (name == TELEMETRY).then_some(value?).map(str::to_owned)).telemetry
+        };
+        for value in ["1", "TRUE", "yes", "On"] {
+            assert!(wanted(Some(value)), "{value}");
+        }
+        for value in [None, Some(""), Some("0"), Some("off")] {
+            assert!(!wanted(value), "{value:?}");
+        }
     }
 
     #[test]

@@ -3,9 +3,13 @@
 mod credentials;
 mod download;
 mod runtime;
+#[cfg(feature = "tokenizers")]
+mod tokenizers;
 mod transport;
 
 pub use credentials::{DEFAULT_BASE_URL, resolve, session_options};
 pub use download::{Progress, download_archive, download_external_weights};
 pub use runtime::NativeRuntime;
+#[cfg(feature = "tokenizers")]
+pub use tokenizers::{HfTokenizer, HubConfig, HubTokenizers};
 pub use transport::NativeTransport;

@@ -31,6 +31,7 @@ use super::pending::{FutureResult, Pending, Watch};
 use super::sampling::{SamplingClient, SamplingSource};
 use super::secret::Secret;
 use super::session::Session;
+use super::tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
 use crate::recovery::restore::Attachment;
 
 use chunks::{Pass, merge};
@@ -366,6 +367,13 @@ impl TrainingClient {
         self.inner.api.get_info(&self.inner.model_id).await
     }
 
+    /// The tokenizer of the run's model, from such a source as `retinker::native::HubTokenizers` (feature `tokenizers`).
+    pub async fn get_tokenizer(&self, source: &dyn TokenizerSource) -> Result<Arc<dyn Tokenizer>, Error> {
+        let info = self.get_info().await?;
+        let model = info.model_data.model_name.or(info.model_name).unwrap_or_default();
+        source.load(TokenizerId::of_model(&model, info.model_data.tokenizer_id.as_deref())).await
+    }
+
     /// Gives the run away: waits until every operation called so far was accepted, stops the heartbeat, and
     /// resolves to what somebody else needs to go on. This client, and its clones, take no operation afterwards.
     ///
@@ -553,6 +561,7 @@ impl TrainingClient {
             }
         }
         let (api, held) = (self.inner.api.clone(), watch.clone());
+        let noting = api.clone();
         let waiting = async move {
             let submitted = match submitted.await {
                 Ok(submitted) => submitted,
@@ -562,6 +571,7 @@ impl TrainingClient {
             };
             finish(results(&api, &submitted.result?, &operation, &held).await?)
         };
-        Pending::new(watch, Box::pin(waiting.instrument(span)))
+        let noted = async move { noting.noted(waiting.await) };
+        Pending::new(watch, Box::pin(noted.instrument(span)))
     }
 }
