@@ -26,7 +26,7 @@ fn attribute(span: &SpanData, name: &str) -> String {
         .unwrap_or_default()
 }
 
-fn children<'a>(spans: &'a [SpanData], parent: SpanId) -> Vec<&'a SpanData> {
+fn children(spans: &[SpanData], parent: SpanId) -> Vec<&SpanData> {
     spans.iter().filter(|span| span.parent_span_id == parent).collect()
 }
 
