@@ -86,10 +86,11 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
 /// All runs, page by page. Runs that are added meanwhile shift the pages: an id may then come twice, but none is
 /// passed over, since services list the newest first or append at the end.
 async fn list(shared: &Shared) -> Result<Vec<TrainingRun>, Asked> {
+    let api = shared.ask(shared.api.settled()).await?;
     let mut runs = Vec::new();
     let mut offset = 0;
     loop {
-        let page = shared.ask(shared.api.training_runs(PAGE, offset)).await?;
+        let page = shared.ask(api.training_runs(PAGE, offset)).await?;
         let count = page.training_runs.len() as u64;
         runs.extend(page.training_runs);
         offset += count;

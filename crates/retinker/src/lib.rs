@@ -3,7 +3,7 @@
 //! Everything stands on three seams that the program injects: a [`Transport`](transport::Transport) that sends
 //! requests, a [`Runtime`](runtime::Runtime) that sleeps, tells the time and spawns, and a
 //! [`Store`](recovery::journal::Store) that keeps the recovery journal. The same text compiles natively (feature
-//! `native`: reqwest and tokio, in [`native`] only) and to `wasm32-unknown-unknown` (fetch, in `web` only).
+//! `native`: reqwest and tokio, in `native` only) and to `wasm32-unknown-unknown` (fetch, in `web` only).
 
 #![deny(missing_docs)]
 

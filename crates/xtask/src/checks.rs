@@ -33,7 +33,8 @@ pub fn docs() -> Result<()> {
     doc(&["--workspace", "--all-features"])?;
     // docs.rs builds the core for both of its targets.
     tools::wasm_target()?;
-    doc(&["--package", "retinker", "--no-default-features", "--target", "wasm32-unknown-unknown"])
+    let core = ["--package", "retinker", "--package", "retinker-wire"];
+    doc(&[&core[..], &["--all-features", "--target", "wasm32-unknown-unknown"]].concat())
 }
 
 /// Licences, bans and sources. Advisories need a database that is fetched, so they are left to `cargo deny check`.
