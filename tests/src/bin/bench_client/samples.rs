@@ -41,14 +41,19 @@ pub(crate) async fn here(base_url: &str) -> Result<Sampled> {
     let id = std::process::id();
     let cpu = || process::cpu_time(id).context("the processor time of this process is not known");
     let (before, begin) = (cpu()?, Instant::now());
-    for _ in 0..ROUNDS.0 {
+    let mut peak_bytes = 0;
+    for round in 1..=ROUNDS.0 {
         draw(AT_ONCE).await?;
+        if round == ROUNDS.1 {
+            // After as many samples as the other side has drawn.
+            peak_bytes = process::peak(id).context("the memory of this process is not known")?;
+        }
     }
     Ok(Sampled {
         samples: AT_ONCE * ROUNDS.0,
         cpu_seconds: (cpu()? - before).as_secs_f64(),
         seconds: begin.elapsed().as_secs_f64(),
-        peak_bytes: process::peak(id).context("the memory of this process is not known")?,
+        peak_bytes,
     })
 }
 
