@@ -27,6 +27,9 @@ mod error;
 mod faults;
 mod fingerprint;
 mod futures;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod index;
 mod intake;

@@ -135,6 +135,14 @@ impl LocalService {
         self.core.index().has_no_runs()
     }
 
+    /// What answers its requests, without a network in between.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    pub fn router(&self) -> axum::Router {
+        let guard = Guard::new(self.address, None, Arc::clone(&self.core.tokens), Origins::default());
+        http::router(Arc::clone(&self.core), guard)
+    }
+
     /// What its parts share, for tests of those parts.
     #[cfg(test)]
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -117,6 +117,28 @@ async fn numbers_that_cannot_be_stored_are_the_callers_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_small_batch_that_stands_for_a_huge_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = start(dir.path()).await;
+    let client = Client::new(service.base_url());
+    let session = client.session().await;
+    let run = client.run(&session, 0).await;
+    // 128 MiB each, of one value.
+    let wide = json!({
+        "data": [1.0], "dtype": "float32", "shape": [1, 1 << 25],
+        "sparse_crow_indices": [0, 1], "sparse_col_indices": [7],
+    });
+    let text = json!({"type": "encoded_text", "tokens": [1]});
+    let datum = json!({"model_input": {"chunks": [text]}, "loss_fn_inputs": {"weights": wide}});
+    let batch = json!({"data": [datum, datum, datum], "loss_fn": "cross_entropy"});
+    let request = json!({"model_id": run.id, "seq_id": 1, "forward_backward_input": batch});
+    let result = client.call("forward_backward", request).await;
+    let said = result["error"].as_str().unwrap_or_else(|| panic!("{result}"));
+    assert!(said.contains("datum 2: with it the batch has more than 256 MiB"), "{said}");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn steps_that_would_ruin_the_weights_are_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     let service = start(dir.path()).await;

@@ -136,6 +136,19 @@ impl TensorData {
             }
     }
 
+    /// Bytes of the values of [`to_dense`](Self::to_dense), however few are listed.
+    pub fn dense_bytes(&self) -> u64 {
+        let size = match &self.values {
+            TensorValues::Float32(_) => 4,
+            TensorValues::Int64(_) => 8,
+        };
+        let cells = match (&self.sparse, &self.shape) {
+            (Some(_), Some(shape)) => shape.iter().fold(1, |cells: u64, size| cells.saturating_mul(*size)),
+            _ => self.len() as u64,
+        };
+        cells.saturating_mul(size)
+    }
+
     /// The same with all cells, those that are not listed as 0.
     ///
     /// # Errors
@@ -448,6 +461,8 @@ mod tests {
         assert_eq!(TensorData::from_proto(&sparse.to_proto()).unwrap(), sparse);
         assert_eq!(sparse.to_dense().unwrap(), dense);
         assert_eq!(sparse.estimated_bytes(), 2 * 8 + 5 * 8);
+        assert_eq!([sparse.dense_bytes(), dense.dense_bytes()], [40 * 8; 2]);
+        assert_eq!(TensorData { shape: Some(vec![u64::MAX, 2]), ..sparse }.dense_bytes(), u64::MAX);
     }
 
     #[test]

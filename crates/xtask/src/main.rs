@@ -4,6 +4,7 @@ mod bench;
 mod browser;
 mod checks;
 mod console;
+mod fuzz;
 mod python;
 mod reference;
 mod schema;
@@ -23,8 +24,8 @@ Usage: cargo xtask <command>
                install what is missing, build, and serve the console on the embedded service
   test [STAGE…] install what the tests need, and run all of them, or only these stages
   console      build the web console into dist/
-  soak [--kills N]
-               kills, cut-off restores, network faults, fuzzing; writes docs/soak.md
+  soak [--kills N] [--fuzz-seconds N]
+               kills, cut-off restores, network faults, fuzzing (each target so long); writes docs/soak.md
   bench local  measure the embedded service; writes docs/bench.md
   bench client measure the client beside the official Python SDK; writes docs/bench-client.md
   reference [--write]

@@ -2,20 +2,19 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::reference;
 use crate::shell::{self, cargo, command, root, run, step, target_dir};
 use crate::up;
+use crate::{fuzz, reference};
 
 /// How often the service is killed when nothing else is said.
-const KILLS: &str = "300";
+const KILLS: u32 = 300;
+/// How many seconds each fuzz target is run for when nothing else is said.
+const FUZZ_SECONDS: u32 = 60;
 
 /// The reference implementations, kills, cut-off restores, a storm of faults, fuzzing; the report is docs/soak.md.
 pub fn run_soak(args: &[String]) -> Result<()> {
-    let kills = match args {
-        [] => KILLS,
-        [option, count] if option == "--kills" && count.parse::<u32>().is_ok() => count,
-        _ => bail!("usage: cargo xtask soak [--kills N]"),
-    };
+    let (kills, fuzz_seconds) = options(args)?;
+    let kills = &kills.to_string();
     reference::run_reference(&[])?;
     let binary = up::binary()?;
     run(cargo().args(["build", "--release", "--package", "retinker-tests", "--bin", "soak"]))?;
@@ -23,11 +22,33 @@ pub fn run_soak(args: &[String]) -> Result<()> {
         step(&format!("Killing the service {kills} times, as its own test does"), || kill_service(kills))?;
     let soak = target_dir().join("release").join(format!("soak{}", std::env::consts::EXE_SUFFIX));
     run(command(soak).args(["--kills", kills]).env("RETINKER_BIN", binary))?;
+    let of_bytes = fuzz::run_targets(fuzz_seconds)?;
     let report = root().join("docs/soak.md");
     let text = std::fs::read_to_string(&report).context("the soak wrote no report")?;
-    let section = format!("\n## Kills of the service, every kind of request\n\n{of_service}\n");
+    let section = format!(
+        "\n## Kills of the service, every kind of request\n\n{of_service}\n\n## Bytes from outside\n\n{of_bytes}"
+    );
     std::fs::write(&report, text + &section)
         .with_context(|| format!("{} cannot be written", report.display()))
+}
+
+/// How many kills, and how many seconds for each fuzz target.
+fn options(mut args: &[String]) -> Result<(u32, u32)> {
+    let (mut kills, mut fuzz_seconds) = (KILLS, FUZZ_SECONDS);
+    while let [option, number, rest @ ..] = args
+        && let Ok(number) = number.parse()
+    {
+        match option.as_str() {
+            "--kills" => kills = number,
+            "--fuzz-seconds" => fuzz_seconds = number,
+            _ => break,
+        }
+        args = rest;
+    }
+    match args {
+        [] => Ok((kills, fuzz_seconds)),
+        _ => bail!("usage: cargo xtask soak [--kills N] [--fuzz-seconds N]"),
+    }
 }
 
 /// The test of `crates/local` with more kills; gives what it says it saw.

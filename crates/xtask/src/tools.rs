@@ -15,6 +15,7 @@ pub const WASM_BINDGEN: &str = "0.2.130";
 /// From the npm package `binaryen`, which carries wasm-opt compiled to wasm: the same on every machine.
 pub const BINARYEN: &str = "132.0.0";
 pub const CARGO_DENY: &str = "0.20.2";
+pub const CARGO_FUZZ: &str = "0.13.2";
 
 /// A tool that cargo can build.
 struct CargoTool {
@@ -71,6 +72,14 @@ const CARGO_DENY_TOOL: CargoTool = CargoTool {
     prebuilt: || None,
 };
 
+const CARGO_FUZZ_TOOL: CargoTool = CargoTool {
+    krate: "cargo-fuzz",
+    version: CARGO_FUZZ,
+    binaries: &["cargo-fuzz"],
+    patience: "about a minute",
+    prebuilt: || None,
+};
+
 /// The wasm32 target of the Rust that builds us.
 pub fn wasm_target() -> Result<()> {
     let sysroot = output(command("rustc").args(["--print", "sysroot"]))
@@ -113,6 +122,20 @@ pub fn wasm_bindgen() -> Result<PathBuf> {
 /// cargo-deny's directory.
 pub fn cargo_deny() -> Result<PathBuf> {
     CARGO_DENY_TOOL.ensure()
+}
+
+/// cargo-fuzz's directory; with it comes a nightly Rust, which alone takes the options that it needs.
+pub fn cargo_fuzz() -> Result<PathBuf> {
+    let dir = CARGO_FUZZ_TOOL.ensure()?;
+    if output(command("rustup").args(["run", "nightly", "rustc", "--version"])).is_none() {
+        step("Installing a nightly Rust, for fuzzing", || {
+            run(command("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"])).context(
+                "fuzzing needs a nightly Rust, and rustup could not install one: \
+                 run `rustup toolchain install nightly`, then this again",
+            )
+        })?;
+    }
+    Ok(dir)
 }
 
 /// wasm-opt's directory.

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::body::{Body, from_json, from_protobuf, not_json, required_seq, to_the_end};
-use super::{ApiError, Shared, words};
+use super::{ApiError, BODY_LIMIT, Shared, words};
 use crate::core::Core;
 use crate::trainer::{ForwardBackward, Op, Refusal};
 
@@ -166,8 +166,20 @@ fn pass<E: Display>(
     forward_only: bool,
 ) -> Op {
     let count = data.len();
-    let dense =
-        |datum: Result<Datum, E>| datum.map_err(|e| e.to_string())?.to_dense().map_err(|e| e.to_string());
+    // What a small request stands for must not take more memory than a large one.
+    let mut room = BODY_LIMIT as u64;
+    let mut dense = |datum: Result<Datum, E>| {
+        let datum = datum.map_err(|e| e.to_string())?;
+        let bytes =
+            datum.loss_fn_inputs.values().fold(0u64, |sum, tensor| sum.saturating_add(tensor.dense_bytes()));
+        room = room.checked_sub(bytes).ok_or_else(|| {
+            format!(
+                "with it the batch has more than {} MiB in all its cells: send fewer at once",
+                BODY_LIMIT >> 20
+            )
+        })?;
+        datum.to_dense().map_err(|e| e.to_string())
+    };
     let data: Result<Vec<Datum>, String> =
         data.enumerate().map(|(i, datum)| dense(datum).map_err(|e| format!("datum {i}: {e}"))).collect();
     match data {

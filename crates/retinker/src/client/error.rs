@@ -1,6 +1,6 @@
 //! Errors that say what may have happened.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use retinker_wire::future::RequestErrorCategory;
@@ -275,9 +275,21 @@ impl Error {
     }
 }
 
+/// What is written through this may reach a terminal, which obeys control characters: they become blanks.
+struct Plain<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Plain<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.split(char::is_control).enumerate().try_for_each(|(i, part)| {
+            self.0.write_str(if i > 0 { " " } else { "" })?;
+            self.0.write_str(part)
+        })
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = &self.0.operation;
+        let (what, f) = (&self.0.operation, &mut Plain(f));
         match &self.0.kind {
             ErrorKind::Config { message } => write!(f, "{what}: {message}"),
             ErrorKind::NeverSent { message } => write!(
@@ -416,6 +428,13 @@ mod tests {
             "get_session of session s",
             ErrorKind::Refused { status, detail: detail.into(), request_id: None },
         )
+    }
+
+    #[test]
+    fn terminals_are_not_given_orders() {
+        let message = "it names '\u{1b}[2Ja\u{8}'".to_owned();
+        let error = Error::new("a\nb", ErrorKind::Config { message });
+        assert_eq!(error.to_string(), "a b: it names ' [2Ja '");
     }
 
     #[test]

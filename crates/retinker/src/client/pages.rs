@@ -6,7 +6,11 @@ use std::future::Future;
 use futures_core::Stream;
 use futures_util::stream;
 
-use super::error::Error;
+use super::error::{Error, ErrorKind};
+
+/// So many pages in a row without anything new are a list that is not one: a server that does not page, or tells a total that
+/// it does not have, would be asked for ever.
+const FRUITLESS: u32 = 100;
 
 /// A page of a list: what stands from an offset on, and how many there are in all, where the server says so.
 pub(super) struct Page<T> {
@@ -14,7 +18,7 @@ pub(super) struct Page<T> {
     pub(super) total: Option<u64>,
 }
 
-/// All entries, a page at a time. Ends with the first page that fails.
+/// All entries, a page at a time. Ends with the first page that fails, or when far too many bring nothing new.
 ///
 /// A list with the newest first moves while it is read. What is new moves the others down: an entry that comes twice is
 /// given once. What is deleted moves them up, past the place where the next page begins: so each page begins with the last
@@ -36,7 +40,7 @@ where
     let start = Some((fetch, Reading::default()));
     stream::unfold(start, move |state| async move {
         let (fetch, mut reading) = state?;
-        loop {
+        for _ in 0..FRUITLESS {
             let page = match fetch(size, reading.from).await {
                 Ok(page) => page,
                 Err(error) => return Some((Err(error), None)),
@@ -48,6 +52,7 @@ where
                 (false, more) => return Some((Ok(new), more.then_some((fetch, reading)))),
             }
         }
+        Some((Err(endless(reading.from)), None))
     })
 }
 
@@ -93,6 +98,13 @@ impl Reading {
     }
 }
 
+fn endless(from: u64) -> Error {
+    let what =
+        format!("{FRUITLESS} in a row hold nothing new, and it is not at its end by what the server says");
+    let kind = ErrorKind::Undecodable { path: "its pages".to_owned(), what, snippet: String::new() };
+    Error::new(format!("a list, from {from} on"), kind)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -127,6 +139,23 @@ mod tests {
             }
         }
         assert_eq!(read(vec![vec![]], 3, 99, true), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_list_without_an_end_is_an_error() {
+        // One page whatever is asked for; and a total that the list does not have.
+        let servers: [(fn(u64) -> usize, u64); 2] =
+            [(|_| 2, u64::MAX), (|from| if from == 0 { 2 } else { 0 }, 9)];
+        for (shown, total) in servers {
+            let fetch = move |_, from| {
+                let entries = ["b", "a"].into_iter().take(shown(from)).collect();
+                std::future::ready(Ok(Page { entries, total: Some(total) }))
+            };
+            let all = pages(2, |name: &&str| name, fetch).collect::<Vec<_>>().now_or_never().unwrap();
+            let [Ok(first), Err(error)] = &all[..] else { panic!("{all:?}") };
+            assert_eq!(first, &["b", "a"]);
+            assert!(error.to_string().contains("nothing new"), "{error}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use retinker_wire::sampling::{FuturesTarget, RetrieveFuturesRequest, RetrieveFut
 use super::api::Api;
 use super::call::Call;
 use super::error::{Error, ErrorKind};
+use super::retry::backoff;
+use super::waiting::{HELD, QUICK};
 
 /// How long a question may take: a server holds it for about 30 s when there is no news.
 const POLL_TIMEOUT: Duration = Duration::from_secs(45);
@@ -109,7 +111,7 @@ struct Asking {
 
 impl Asking {
     async fn run(mut self, mut woken: mpsc::UnboundedReceiver<()>) {
-        let (mut bad_requests, mut paused) = (0, Duration::ZERO);
+        let (mut bad_requests, mut idle, mut paused) = (0, 0u32, Duration::ZERO);
         let mut open = true;
         loop {
             let (somebody_waits, retrieved) = {
@@ -123,6 +125,7 @@ impl Asking {
                 }
                 continue;
             }
+            let asked = self.api.runtime().monotonic();
             let answer = self.ask(somebody_waits && open, &retrieved);
             let answer = if open {
                 // Whoever comes meanwhile is told by the same answer; but when nobody is left, nobody waits for it.
@@ -141,7 +144,15 @@ impl Asking {
             let error = match answer {
                 Ok(news) => {
                     bad_requests = 0;
-                    self.take(news, &retrieved);
+                    let told = self.take(news, &retrieved);
+                    let runtime = self.api.runtime();
+                    if told || runtime.monotonic().saturating_sub(asked) >= HELD {
+                        idle = 0;
+                    } else {
+                        // A server that holds no question is not asked without a pause.
+                        runtime.sleep(backoff(QUICK.0, QUICK.1, idle, runtime.random())).await;
+                        idle = idle.saturating_add(1);
+                    }
                     continue;
                 }
                 Err(error) => error,
@@ -185,7 +196,9 @@ impl Asking {
         }
     }
 
-    fn take(&mut self, news: RetrieveFuturesResponse, reported: &BTreeSet<String>) {
+    /// Notes what an answer says; whether somebody had waited for it.
+    fn take(&mut self, news: RetrieveFuturesResponse, reported: &BTreeSet<String>) -> bool {
+        let mut told = false;
         self.acknowledged = self.acknowledged.max(self.cursor);
         self.cursor = news.cursor;
         let mut state = lock(&self.state);
@@ -195,10 +208,11 @@ impl Asking {
             let size = completion.response_payload_uncompressed_size.filter(|size| *size > 0);
             match state.waiting.remove(&completion.request_id) {
                 // Who has given up meanwhile does not read it either.
-                Some(waiting) => drop(waiting.send(Ok(size))),
+                Some(waiting) => told |= waiting.send(Ok(size)).is_ok(),
                 None => drop(state.done.insert(completion.request_id, size)),
             }
         }
+        told
     }
 
     /// Fails all who wait, and who will.

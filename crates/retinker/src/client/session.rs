@@ -123,10 +123,10 @@ impl Session {
             None => {
                 let known = api.get_session(&self.id).await?.sampler_ids;
                 let numbers = known.iter().filter_map(|id| id.rsplit(':').next()?.parse::<u64>().ok());
-                numbers.max().map_or(0, |last| last + 1)
+                numbers.max().map_or(0, |last| last.saturating_add(1))
             }
         };
-        *next = Some(number + 1);
+        *next = Some(number.saturating_add(1));
         Ok(number)
     }
 

@@ -168,7 +168,7 @@ impl Future for Sleep {
 impl Runtime for ManualRuntime {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         lock(&self.0.sleeps).push(duration);
-        let at = self.elapsed() + duration;
+        let at = self.elapsed().saturating_add(duration);
         Box::pin(Sleep { state: self.0.clone(), at, fired: Arc::default() })
     }
 

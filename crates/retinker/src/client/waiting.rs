@@ -54,9 +54,9 @@ pub struct WaitPolicy {
 }
 
 /// A "not yet" that took less than this was not held by the server.
-const HELD: Duration = Duration::from_secs(1);
+pub(super) const HELD: Duration = Duration::from_secs(1);
 /// The first and the longest sleep after a "not yet" that was not held.
-const QUICK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+pub(super) const QUICK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// The first and the longest sleep after a failure: `min(2^n, 30)` seconds.
 const FAILURE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// The longest sleep that a server can ask for.

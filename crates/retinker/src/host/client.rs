@@ -314,6 +314,7 @@ impl Events {
                     Err(_) if serde_json::from_slice::<serde_json::Value>(&data).is_ok() => continue,
                     Err(error) => {
                         self.body = None;
+                        self.ready.clear();
                         return Some(Err(HostError::unreadable(200, &error)));
                     }
                 }

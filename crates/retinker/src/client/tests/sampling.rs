@@ -302,6 +302,24 @@ fn one_question_is_asked_for_all_samples_of_a_client() {
 }
 
 #[test]
+fn a_server_that_holds_no_question_is_asked_with_pauses() {
+    let (runtime, transport, client) = sampler(move |request| match path(request) {
+        "client/config" => FakeReply::json(200, r#"{"sample_use_retrieve_futures":true}"#),
+        "retrieve_futures" => {
+            let cursor = body(request)["prev_cursor"].as_u64().unwrap();
+            assert!(cursor < 1000, "it is asked without a pause");
+            let others = json!([{"state": "finished", "request_id": format!("another's {cursor}")}]);
+            FakeReply::json(200, json!({"completions": others, "cursor": cursor + 1}).to_string())
+        }
+        _ => sampling(request),
+    });
+    let (prompt, options) = (prompt(), SampleOptions::default());
+    runtime.block_on(select(Box::pin(client.sample(&prompt, &options)), runtime.sleep(secs(60))));
+    let asked = sent(&transport, "retrieve_futures").len();
+    assert!((50..70).contains(&asked), "{asked}");
+}
+
+#[test]
 fn a_poller_goes_on_through_what_passes_and_fails_all_for_what_does_not() {
     let failures = |replies: Vec<FakeReply>| {
         let mut replies = replies.into_iter();
