@@ -144,8 +144,8 @@ mod tests {
     #[test]
     fn a_list_without_an_end_is_an_error() {
         // One page whatever is asked for; and a total that the list does not have.
-        let servers: [(fn(u64) -> usize, u64); 2] =
-            [(|_| 2, u64::MAX), (|from| if from == 0 { 2 } else { 0 }, 9)];
+        type Server = (fn(u64) -> usize, u64);
+        let servers: [Server; 2] = [(|_| 2, u64::MAX), (|from| if from == 0 { 2 } else { 0 }, 9)];
         for (shown, total) in servers {
             let fetch = move |_, from| {
                 let entries = ["b", "a"].into_iter().take(shown(from)).collect();
