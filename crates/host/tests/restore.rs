@@ -8,15 +8,11 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use retinker::host::api::{HostEvent, PlanAnswer, RunsQuery};
 use retinker::recovery::health::Health;
-use retinker::recovery::plan::{NoPlan, PlanRequest, RestorePlan, Strategy};
+use retinker::recovery::plan::{NoPlan, PlanRequest, RestorePlan};
 use retinker::recovery::restore::RestoreState;
 
-fn request(run_id: &str) -> PlanRequest {
-    PlanRequest { run_id: run_id.into(), strategy: Strategy::LatestValid, optimizer: true }
-}
-
 async fn plan_of(host: &retinker::host::HostClient) -> RestorePlan {
-    match host.plan(&request("old")).await.unwrap() {
+    match host.plan(&PlanRequest::new("old")).await.unwrap() {
         PlanAnswer::Plan(plan) => *plan,
         PlanAnswer::None(none) => panic!("{none:?}"),
     }
@@ -42,14 +38,14 @@ async fn from_the_list_to_the_hand_over() {
     let lost = host.run("lost").await.unwrap();
     assert!(lost.no_restore_because.unwrap().contains("no checkpoint"));
     assert!(matches!(
-        host.plan(&request("lost")).await.unwrap(),
+        host.plan(&PlanRequest::new("lost")).await.unwrap(),
         PlanAnswer::None(NoPlan::NoCheckpoint { .. })
     ));
     assert!(matches!(
-        host.plan(&request("fine")).await.unwrap(),
+        host.plan(&PlanRequest::new("fine")).await.unwrap(),
         PlanAnswer::None(NoPlan::NotPoisoned { .. })
     ));
-    assert_eq!(host.plan(&request("none")).await.unwrap_err().problem.code, "run_not_found");
+    assert_eq!(host.plan(&PlanRequest::new("none")).await.unwrap_err().problem.code, "run_not_found");
 
     let mut events = host.events().await.unwrap();
     assert!(matches!(events.next().await.unwrap().unwrap(), HostEvent::Status { .. }));
@@ -71,7 +67,7 @@ async fn from_the_list_to_the_hand_over() {
     let refused = host.start_restore(&other.sealed()).await.unwrap_err();
     assert_eq!((refused.status, refused.problem.code.as_str()), (Some(409), "another_plan"));
     assert!(refused.problem.message.contains("with optimizer state"), "{}", refused.problem.message);
-    let answer = host.plan(&request("old")).await.unwrap();
+    let answer = host.plan(&PlanRequest::new("old")).await.unwrap();
     assert!(
         matches!(answer, PlanAnswer::None(NoPlan::AlreadyRestored { restore_id, .. }) if restore_id == id)
     );
@@ -179,7 +175,7 @@ async fn a_run_whose_checkpoints_cannot_be_read_is_not_called_lost() {
     assert!(detail.row.verdict.reason.contains("could not be read yet"), "{}", detail.row.verdict.reason);
     assert!(detail.checkpoints_problem.is_some());
     assert_eq!(detail.no_restore_because, None, "a restore is offered");
-    let error = host.plan(&request("old")).await.unwrap_err();
+    let error = host.plan(&PlanRequest::new("old")).await.unwrap_err();
     assert!(error.problem.message.contains("not now"), "planning tells why: {}", error.problem.message);
     running.stop().await;
 }

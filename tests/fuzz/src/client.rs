@@ -11,7 +11,7 @@ use retinker::client::{
 };
 use retinker::recovery::executor::Executor;
 use retinker::recovery::journal::MemoryStore;
-use retinker::recovery::plan::{PlanRequest, Strategy};
+use retinker::recovery::plan::PlanRequest;
 use retinker::recovery::planner::{gather, make_plan};
 use retinker::runtime::Runtime;
 use retinker::wire::account::AuditEventType;
@@ -252,7 +252,7 @@ async fn download(api: Api) -> Result<u64, Error> {
 /// A restore, from the plan to its end.
 async fn restore(api: Api) -> Result<String, Error> {
     let runtime = Arc::clone(api.runtime());
-    let request = PlanRequest { run_id: RUN.to_owned(), strategy: Strategy::LatestValid, optimizer: true };
+    let request = PlanRequest::new(RUN);
     let facts = gather(&api, &request, None, None, runtime.now()).await?;
     let Ok(plan) = make_plan(&facts, &request) else { return Ok("no plan".to_owned()) };
     let executor = Executor::new(api, Arc::new(MemoryStore::new(Arc::clone(&runtime))), runtime);

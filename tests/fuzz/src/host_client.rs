@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use retinker::client::testing::ManualRuntime;
 use retinker::host::HostClient;
 use retinker::host::api::RunsQuery;
-use retinker::recovery::plan::{PlanRequest, Strategy};
+use retinker::recovery::plan::PlanRequest;
 
 use crate::script::{Script, parts};
 
@@ -46,10 +46,7 @@ fn said(choice: u8, script: &[u8]) -> String {
             0 => format!("{:?}", client.status().await),
             1 => format!("{:?}", client.runs(&RunsQuery::default()).await),
             2 => format!("{:?}", client.run("s:train:0").await),
-            3 => {
-                let (run_id, strategy) = ("s:train:0".to_owned(), Strategy::LatestValid);
-                format!("{:?}", client.plan(&PlanRequest { run_id, strategy, optimizer: true }).await)
-            }
+            3 => format!("{:?}", client.plan(&PlanRequest::new("s:train:0")).await),
             4 => format!("{:?}", client.restores().await),
             5 => format!("{:?}", client.restore("restore-0").await),
             6 => format!("{:?}", client.hand_over("restore-0").await),

@@ -146,7 +146,7 @@ fn plan(
     Effect::new(move |_| {
         again.track();
         let Choice { strategy, optimizer } = choice.get();
-        let request = PlanRequest { run_id: run_id.clone(), strategy, optimizer };
+        let request = PlanRequest { strategy, optimizer, ..PlanRequest::new(&run_id) };
         planning.set(Planning::Asking);
         start_problem.set(None);
         let session = asker.clone();

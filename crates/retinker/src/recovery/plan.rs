@@ -20,6 +20,24 @@ pub enum Strategy {
         /// Its `tinker://` path.
         path: String,
     },
+    /// The one with the best value of a metric. One that does not tell its value, as a finite number, is passed over;
+    /// of equal ones the newest is taken.
+    Best {
+        /// The label in the checkpoints' `user_metadata` that holds it, e.g. `loss`.
+        metric: String,
+        /// Which values are better. Has no default: a wrong guess would choose the worst.
+        mode: MetricMode,
+    },
+}
+
+/// Which values of a metric are better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricMode {
+    /// Low ones, as of a loss.
+    Min,
+    /// High ones, as of a reward.
+    Max,
 }
 
 /// A request for a plan.
@@ -33,6 +51,21 @@ pub struct PlanRequest {
     /// Whether the optimizer's state is restored as well.
     #[serde(default = "yes")]
     pub optimizer: bool,
+    /// How many of the newest checkpoints that can be used are stepped back over before the strategy chooses; 0 by
+    /// default. Refused when no checkpoint is left.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub step_back: u32,
+}
+
+impl PlanRequest {
+    /// From the newest checkpoint that can be used, with the optimizer's state.
+    pub fn new(run_id: impl Into<String>) -> Self {
+        Self { run_id: run_id.into(), strategy: Strategy::LatestValid, optimizer: true, step_back: 0 }
+    }
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 fn yes() -> bool {
@@ -113,6 +146,10 @@ pub struct RestorePlan {
     pub user_metadata: UserMetadata,
     /// What is lost.
     pub lost: LostWork,
+    /// When the run saved its newest training checkpoint of its own, by the service's clock, whichever one is restored
+    /// from; `None` where it has none: what [`policy`](super::policy) calls no progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_save: Option<Time>,
     /// What was looked at.
     pub checks: Vec<Check>,
     /// Checkpoints that were passed over.
@@ -249,5 +286,34 @@ mod tests {
         let mut labels = plan.clone();
         labels.user_metadata.insert("name".into(), "other".into());
         assert!(!labels.verify_id());
+        assert!(!RestorePlan { last_save: None, ..plan.clone() }.verify_id());
+    }
+
+    #[test]
+    fn a_plan_from_before_new_members_is_still_what_its_id_says() {
+        let old = r#"{"schema":1,"id":"plan-6037d9ad4a1437c49d893b3c1f6310af","run_id":"old",
+            "made_at":"2001-09-09T01:48:20Z","checkpoint":{"checkpoint_id":"weights/a","checkpoint_type":"training",
+            "time":"2001-09-09T01:45:00Z","tinker_path":"tinker://old/weights/a","public":false},
+            "why":"It is the run's only checkpoint.","optimizer":true,"base_model":"base","lora_rank":8,
+            "root_run_id":"old","generation":1,"user_metadata":{"retinker.generation":"1"},
+            "lost":{"seconds":100,"summary":"Everything."},"checks":[],"rejected":[]}"#;
+        let plan: RestorePlan = serde_json::from_str(old).unwrap();
+        assert!(plan.verify_id(), "{}", plan.digest());
+    }
+
+    #[test]
+    fn requests_are_read_with_their_defaults_and_written_without_them() {
+        let bare: PlanRequest = serde_json::from_str(r#"{"run_id":"old"}"#).unwrap();
+        assert_eq!(bare, PlanRequest::new("old"));
+        let text = r#"{"run_id":"old","strategy":{"type":"latest_valid"},"optimizer":true}"#;
+        assert_eq!(serde_json::to_string(&bare).unwrap(), text);
+        let best: PlanRequest = serde_json::from_str(
+            r#"{"run_id":"old","strategy":{"type":"best","metric":"loss","mode":"min"},"step_back":2}"#,
+        )
+        .unwrap();
+        assert_eq!(best.strategy, Strategy::Best { metric: "loss".into(), mode: MetricMode::Min });
+        assert_eq!(best.step_back, 2);
+        let no_mode = serde_json::from_str::<Strategy>(r#"{"type":"best","metric":"loss"}"#).unwrap_err();
+        assert!(no_mode.to_string().contains("mode"), "{no_mode}");
     }
 }

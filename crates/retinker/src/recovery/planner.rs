@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 
 use retinker_wire::capabilities::ServerCapabilities;
 use retinker_wire::path::TinkerPath;
-use retinker_wire::run::{Checkpoint, TrainingRun};
+use retinker_wire::run::{Checkpoint, CheckpointType, TrainingRun};
 use retinker_wire::time::Time;
 use retinker_wire::weights::WeightsInfoResponse;
 
-use super::health::{EXPIRES_SOON_MS, Succession, newest_usable, unusable_because};
+use self::selection::select;
+use super::health::{EXPIRES_SOON_MS, Succession, newest_usable};
 use super::plan::{
     Check, CheckOutcome, LABEL_CHECKPOINT, LABEL_GENERATION, LABEL_RESTORE_ID, LABEL_RESTORED_FROM,
-    LABEL_ROOT, LostWork, NoPlan, PlanRequest, Rejected, RejectedReason, RestorePlan, SCHEMA_VERSION,
-    Strategy,
+    LABEL_ROOT, LostWork, NoPlan, PlanRequest, RestorePlan, SCHEMA_VERSION,
 };
 use super::restore::RestoreRecord;
 use crate::client::{Api, Error};
+
+mod selection;
 
 /// What the service says a checkpoint fits.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,49 +132,9 @@ fn weights_answer(error: Error) -> Result<WeightsAnswer, Error> {
 
 /// The path that has to be asked about before a plan can be made; `None` when there are facts enough.
 pub fn next_question(facts: &Facts, request: &PlanRequest) -> Option<String> {
-    let candidate = choose(facts, request).chosen?;
-    (!facts.weights.contains_key(&candidate.tinker_path)).then(|| candidate.tinker_path.clone())
-}
-
-struct Choice<'a> {
-    chosen: Option<&'a Checkpoint>,
-    rejected: Vec<Rejected>,
-}
-
-fn choose<'a>(facts: &'a Facts, request: &PlanRequest) -> Choice<'a> {
-    let mut rejected = Vec::new();
-    let mut reject = |checkpoint: &Checkpoint, reason: String| {
-        rejected.push(Rejected { tinker_path: checkpoint.tinker_path.clone(), reason });
-    };
-    let mut sorted: Vec<&Checkpoint> = facts.checkpoints.iter().collect();
-    sorted.sort_by(|a, b| (b.time, &b.checkpoint_id).cmp(&(a.time, &a.checkpoint_id)));
-    for checkpoint in sorted {
-        if let Strategy::Specific { path } = &request.strategy
-            && *path != checkpoint.tinker_path
-        {
-            continue;
-        }
-        if let Some(reason) = unusable_because(checkpoint, facts.now) {
-            // Sampler checkpoints are no failed candidates, unless one was asked for by name.
-            let training = checkpoint.checkpoint_type == retinker_wire::run::CheckpointType::Training;
-            if training || request.strategy != Strategy::LatestValid {
-                reject(checkpoint, reason);
-            }
-            continue;
-        }
-        if let Some(WeightsAnswer::Refused(reason)) = facts.weights.get(&checkpoint.tinker_path) {
-            reject(checkpoint, reason.clone());
-            continue;
-        }
-        if let Some(WeightsAnswer::Info(info)) = facts.weights.get(&checkpoint.tinker_path)
-            && let Some(reason) = unfit(facts, info)
-        {
-            reject(checkpoint, reason);
-            continue;
-        }
-        return Choice { chosen: Some(checkpoint), rejected };
-    }
-    Choice { chosen: None, rejected }
+    let selection = select(facts, request);
+    let unknown = selection.rests_on().find(|c| !facts.weights.contains_key(&c.tinker_path))?;
+    Some(unknown.tinker_path.clone())
 }
 
 /// Why weights of this kind cannot be loaded by this service.
@@ -219,9 +181,9 @@ pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, No
     }
     let run = &facts.run;
     let run_id = &run.training_run_id;
-    let Choice { chosen, rejected } = choose(facts, request);
-    let Some(checkpoint) = chosen else {
-        return Err(no_candidate(run_id, request, rejected));
+    let selection = select(facts, request);
+    let Some(checkpoint) = selection.chosen else {
+        return Err(selection.no_candidate(run_id, request));
     };
     let info = match facts.weights.get(&checkpoint.tinker_path) {
         Some(WeightsAnswer::Info(info)) => Some(info),
@@ -245,7 +207,7 @@ pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, No
         run_id: run_id.clone(),
         made_at: facts.now,
         checkpoint: checkpoint.clone(),
-        why: why(facts, request, checkpoint, &rejected),
+        why: selection.why(facts, request, checkpoint),
         optimizer: request.optimizer,
         base_model: base_model.clone(),
         lora_rank: info.and_then(|info| info.lora_rank).or(run.lora_rank),
@@ -253,54 +215,24 @@ pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, No
         generation,
         user_metadata,
         lost: lost(run, checkpoint),
+        last_save: last_save(&facts.checkpoints, facts.origin.as_deref()),
         checks: checks(facts, request, checkpoint, info),
-        rejected,
+        rejected: selection.passed_over(),
     };
     Ok(plan.sealed())
 }
 
-fn no_candidate(run_id: &str, request: &PlanRequest, rejected: Vec<Rejected>) -> NoPlan {
-    let rejected: Vec<RejectedReason> = rejected
+/// When the run saved its newest training checkpoint of its own, among those that it could be restored from.
+pub(super) fn last_save<'a>(
+    checkpoints: impl IntoIterator<Item = &'a Checkpoint>,
+    origin: Option<&str>,
+) -> Option<Time> {
+    checkpoints
         .into_iter()
-        .map(|r| RejectedReason { tinker_path: r.tinker_path, reason: r.reason })
-        .collect();
-    match (&request.strategy, rejected.as_slice()) {
-        (Strategy::LatestValid, []) => NoPlan::NoCheckpoint {
-            message: format!(
-                "Run {run_id} has no training checkpoint, so there is nothing to restore it from."
-            ),
-        },
-        (Strategy::LatestValid, [_, ..]) => NoPlan::NoUsableCheckpoint {
-            message: format!("None of the checkpoints of run {run_id} can be restored from."),
-            rejected,
-        },
-        (Strategy::Specific { path }, [first, ..]) => NoPlan::NoUsableCheckpoint {
-            message: format!("{path} cannot be restored from. {}", first.reason),
-            rejected: rejected.clone(),
-        },
-        (Strategy::Specific { path }, []) => NoPlan::NoUsableCheckpoint {
-            message: format!(
-                "{path} is not among the checkpoints of run {run_id}; it may have been deleted."
-            ),
-            rejected,
-        },
-    }
-}
-
-fn why(facts: &Facts, request: &PlanRequest, chosen: &Checkpoint, rejected: &[Rejected]) -> String {
-    if matches!(request.strategy, Strategy::Specific { .. }) {
-        return "It was asked for.".to_owned();
-    }
-    if facts.origin.as_ref() == Some(&chosen.tinker_path) {
-        return "The run has no checkpoint of its own that can be used; this is the one that it was restored from."
-            .to_owned();
-    }
-    match rejected.len() {
-        0 if facts.checkpoints.len() == 1 => "It is the run's only checkpoint.".to_owned(),
-        0 => "It is the newest training checkpoint.".to_owned(),
-        1 => "It is the newest training checkpoint that can be used; 1 newer one cannot.".to_owned(),
-        n => format!("It is the newest training checkpoint that can be used; {n} newer ones cannot."),
-    }
+        .filter(|checkpoint| checkpoint.checkpoint_type == CheckpointType::Training)
+        .filter(|checkpoint| origin != Some(checkpoint.tinker_path.as_str()))
+        .map(|checkpoint| checkpoint.time)
+        .max()
 }
 
 /// Steps stay `None`: no service counts a run's optimizer steps, and a label `step` of the run was written at its
@@ -452,8 +384,8 @@ fn shape_check(run: &TrainingRun, info: Option<&WeightsInfoResponse>) -> Check {
 #[cfg(test)]
 mod tests {
     use retinker_wire::capabilities::SupportedModel;
-    use retinker_wire::run::CheckpointType;
 
+    use super::super::plan::{Rejected, Strategy};
     use super::super::samples::{checkpoint, run};
     use super::*;
     use crate::client::testing::test;
@@ -473,7 +405,7 @@ mod tests {
     }
 
     fn request() -> PlanRequest {
-        PlanRequest { run_id: "old".into(), strategy: Strategy::LatestValid, optimizer: true }
+        PlanRequest::new("old")
     }
 
     fn path(name: &str) -> String {
@@ -599,6 +531,25 @@ mod tests {
         facts.succession = Some(Succession { restore_id: "r1".into(), new_run_id: None });
         let Err(NoPlan::AlreadyRestored { restore_id, .. }) = make_plan(&facts, &request()) else { panic!() };
         assert_eq!(restore_id, "r1");
+    }
+
+    #[test]
+    fn the_last_save_is_the_runs_own_whichever_checkpoint_is_taken() {
+        let mut facts = three();
+        let oldest = PlanRequest { strategy: Strategy::Specific { path: path("a") }, ..request() };
+        for request in [request(), oldest] {
+            let plan = make_plan(&facts, &request).unwrap();
+            assert_eq!(plan.last_save, Some(Time::from_millis(LAST - 10_000)));
+        }
+        facts.checkpoints[0].checkpoint_type = CheckpointType::Sampler;
+        facts.origin = Some(path("c"));
+        assert_eq!(
+            make_plan(&facts, &request()).unwrap().last_save,
+            Some(Time::from_millis(LAST - 30_000)),
+            "neither a sampler's nor the origin"
+        );
+        facts.checkpoints.truncate(2);
+        assert_eq!(make_plan(&facts, &request()).unwrap().last_save, None);
     }
 
     #[test]

@@ -44,9 +44,7 @@ pub(crate) fn plan(run_id: &str) -> super::plan::RestorePlan {
         succession: None,
         now: Time::from_millis(1_000_000_100_000),
     };
-    let request =
-        super::plan::PlanRequest { run_id: run_id.to_owned(), strategy: Default::default(), optimizer: true };
-    make_plan(&facts, &request).unwrap()
+    make_plan(&facts, &super::plan::PlanRequest::new(run_id)).unwrap()
 }
 
 /// A restore of this run that nothing has been done for yet.

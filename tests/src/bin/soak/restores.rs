@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use retinker::client::{SaveOptions, ServiceClient, TrainingOptions};
 use retinker::host::api::PlanAnswer;
-use retinker::recovery::plan::{PlanRequest, Strategy};
+use retinker::recovery::plan::PlanRequest;
 use retinker::recovery::restore::RestoreState;
 use retinker_tests::random::Random;
 use retinker_tests::schedule;
@@ -24,7 +24,7 @@ pub(crate) async fn run(restores: u64) -> Result<String> {
         let old = poisoned_run(data.path()).await?;
         let up = UpProcess::start(data.path()).await?;
         let host = up.host()?;
-        let request = PlanRequest { run_id: old.clone(), strategy: Strategy::LatestValid, optimizer: true };
+        let request = PlanRequest::new(&old);
         let PlanAnswer::Plan(plan) = host.plan(&request).await? else { bail!("run {old} has no plan") };
         let restore = host.start_restore(&plan).await?.restore;
         tokio::time::sleep(Duration::from_millis(random.next() % 40)).await;

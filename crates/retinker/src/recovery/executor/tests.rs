@@ -292,14 +292,13 @@ fn hand_overs_at_once_are_one() {
 
 #[test]
 fn a_restored_run_that_is_poisoned_before_its_first_save_is_restored_from_the_same_checkpoint() {
-    use super::super::plan::{PlanRequest, Strategy};
+    use super::super::plan::PlanRequest;
     use super::super::planner::{gather, make_plan};
     for keeps_labels in [true, false] {
         let (world, first) = restored(Service { keeps_labels, ..Service::default() });
         let poisoned = first.new_run_id.clone().unwrap();
         world.service().new_run_corrupted = true;
-        let request =
-            PlanRequest { run_id: poisoned.clone(), strategy: Strategy::LatestValid, optimizer: true };
+        let request = PlanRequest::new(&poisoned);
         let (plan, second) = world.runtime.block_on(async {
             let made_by = world.store.by_new_run(&poisoned).await.unwrap();
             let facts = gather(&world.api, &request, None, made_by.as_ref(), world.now()).await.unwrap();

@@ -40,6 +40,7 @@ pub fn record(id: &str, old_run: &str) -> RestoreRecord {
         generation: 1,
         user_metadata: [("name".to_owned(), "näme \"q\"".to_owned())].into(),
         lost: LostWork { seconds: 0, steps: None, summary: "Nothing.".into() },
+        last_save: Some(time),
         checks: Vec::new(),
         rejected: Vec::new(),
     };
