@@ -2,10 +2,11 @@
 //!
 //! The way of one restore: [`planner`] gathers the facts and makes a [`plan`]; a person or a program confirms it;
 //! [`executor`] writes it to the [`journal`], acts, and writes down each step before and after it; [`ownership`]
-//! keeps the new run's session alive until somebody takes the run over.
+//! keeps the new run's session alive until somebody takes the run over. [`incidents`] tells which runs failed together.
 
 pub mod executor;
 pub mod health;
+pub mod incidents;
 pub mod journal;
 pub mod ownership;
 pub mod plan;
