@@ -2,7 +2,8 @@
 //!
 //! The way of one restore: [`planner`] gathers the facts and makes a [`plan`]; a person or a program confirms it;
 //! [`executor`] writes it to the [`journal`], acts, and writes down each step before and after it; [`ownership`]
-//! keeps the new run's session alive until somebody takes the run over. [`incidents`] tells which runs failed together.
+//! keeps the new run's session alive until somebody takes the run over. Where nobody is there to confirm, [`policy`]
+//! says whether a run may be restored by itself; [`incidents`] tells which runs failed together.
 
 pub mod executor;
 pub mod health;
@@ -11,6 +12,7 @@ pub mod journal;
 pub mod ownership;
 pub mod plan;
 pub mod planner;
+pub mod policy;
 pub mod restore;
 
 #[cfg(test)]

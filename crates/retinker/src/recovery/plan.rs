@@ -234,6 +234,9 @@ pub const LABEL_CHECKPOINT: &str = "retinker.restored_checkpoint";
 pub const LABEL_ROOT: &str = "retinker.root";
 /// Label of a restored run: how many restores lie between the root and it.
 pub const LABEL_GENERATION: &str = "retinker.generation";
+/// Label of a run that no program may restore by itself. It is given at the run's creation and its successors keep it;
+/// any value but `false` counts.
+pub const LABEL_OPT_OUT: &str = "retinker.opt_out";
 
 impl RestorePlan {
     /// The digest of everything but the id. It proves that a plan came back as it was shown; whoever may submit a
