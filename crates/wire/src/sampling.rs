@@ -250,7 +250,8 @@ impl TopkLogprobs {
             return Err(TensorError::Shape { shape, elements: tokens.len().min(logprobs.len()) });
         }
         if k == 0 {
-            return Ok(Self { k, rows: vec![Vec::new(); length] });
+            // However many rows of nothing it claims to have.
+            return Ok(Self { k, rows: Vec::new() });
         }
         let rows = tokens.chunks_exact(k).zip(logprobs.chunks_exact(k)).map(|(tokens, logprobs)| {
             let cells = tokens.iter().zip(logprobs);
@@ -271,10 +272,10 @@ impl TopkLogprobs {
     }
 }
 
-/// Reads a matrix that may be missing. One without cells is, as to the official SDK.
+/// Reads a matrix that may be missing. To the official SDK one without cells is missing, too.
 fn topk_from_proto(matrix: &Option<proto::TopkLogprobs>) -> Result<Option<TopkLogprobs>, TensorError> {
-    let matrix = matrix.as_ref().map(TopkLogprobs::from_proto).transpose()?;
-    Ok(matrix.filter(|matrix| matrix.cells() != 0))
+    let matrix = matrix.as_ref().filter(|matrix| matrix.k != 0 && matrix.length != 0);
+    matrix.map(TopkLogprobs::from_proto).transpose()
 }
 
 /// `[[token, logprob], ..]` by position, `null` where nothing was computed.
@@ -712,7 +713,7 @@ mod tests {
         ));
         assert_eq!(read.unwrap().rows, [vec![], vec![(8, -2.0), EMPTY, (9, -3.0)]]);
         let none = proto::SampleResponse {
-            topk_prompt_logprobs: Some(matrix(0, &[], &[])),
+            topk_prompt_logprobs: Some(proto::TopkLogprobs { length: u32::MAX, ..matrix(0, &[], &[]) }),
             ..response().to_proto()
         };
         assert_eq!(SampleResponse::from_proto(&none).unwrap().topk_prompt_logprobs, None);
