@@ -1,7 +1,9 @@
-"""The Rust client and service write and read protobuf as the official package does: a few hundred messages, made by
-chance, in both directions, field for field. And the Rust client's telemetry is what the official package's would be."""
+"""The Rust client and service write and read protobuf, and requests for samples, as the official package does: a few
+hundred messages, made by chance, in both directions, field for field. And the Rust client's telemetry is what the
+official package's would be."""
 
 import json
+import math
 import platform
 import random
 import re
@@ -12,10 +14,12 @@ import numpy as np
 import pytest
 from tinker import types
 from tinker._compat import model_dump
+from tinker.lib.public_interfaces.sampling_client import _tensor_data_to_model
 from tinker.proto import tinker_public_pb2 as pb
 from tinker.proto.request_conv import forward_backward_request_to_proto
-from tinker.proto.response_conv import deserialize_forward_backward_output, deserialize_sample_response
+from tinker.proto.response_conv import _tensor_data_from_proto, deserialize_proto_response
 from tinker.types.generic_event import GenericEvent
+from tinker.types.sample_request import SampleRequest
 from tinker.types.session_end_event import SessionEndEvent
 from tinker.types.session_start_event import SessionStartEvent
 from tinker.types.unhandled_exception_event import UnhandledExceptionEvent
@@ -87,14 +91,18 @@ def datum(chance):
     )
 
 
+def tensor_as_json(value):
+    """The form that the Rust types have in JSON."""
+    made = {"data": value.data, "dtype": value.dtype, "shape": value.shape}
+    if value.sparse_crow_indices is not None:
+        made["sparse_crow_indices"] = value.sparse_crow_indices
+        made["sparse_col_indices"] = value.sparse_col_indices
+    return made
+
+
 def as_json(datum):
     """The form that the Rust types have in JSON."""
-    inputs = {}
-    for name, value in datum.loss_fn_inputs.items():
-        inputs[name] = {"data": value.data, "dtype": value.dtype, "shape": value.shape}
-        if value.sparse_crow_indices is not None:
-            inputs[name]["sparse_crow_indices"] = value.sparse_crow_indices
-            inputs[name]["sparse_col_indices"] = value.sparse_col_indices
+    inputs = {name: tensor_as_json(value) for name, value in datum.loss_fn_inputs.items()}
     made = {"model_input": datum.model_input.model_dump(mode="json", exclude_none=True), "loss_fn_inputs": inputs}
     for name in ("model_input_spans", "loss_fn_input_spans"):
         if (found := getattr(datum, name)) is not None:
@@ -153,114 +161,248 @@ def test_a_request(rust, seed):
     assert rust("decode_request", body=expected.SerializeToString()) == json.loads(json.dumps(plain))
 
 
+def any_floats(chance, count):
+    """Those that are no numbers among them."""
+    values = floats(chance, count)
+    values[[chance.random() < 0.1 for _ in range(count)]] = chance.choice([np.nan, np.inf, -np.inf])
+    return values
+
+
+#: What the elements of results may be, and some bytes of each.
+ELEMENTS = {
+    pb.DTYPE_FLOAT32: lambda chance, count: any_floats(chance, count).tobytes(),
+    pb.DTYPE_INT64: lambda chance, count: ints(chance, count).tobytes(),
+    pb.DTYPE_INT32: lambda chance, count: ints(chance, count).astype(np.int32).tobytes(),
+    pb.DTYPE_BFLOAT16: lambda chance, count: chance.randbytes(2 * count),
+}
+REAL, WHOLE = [pb.DTYPE_FLOAT32, pb.DTYPE_BFLOAT16], [pb.DTYPE_INT64, pb.DTYPE_INT32]
+SIZES = {pb.DTYPE_FLOAT32: 4, pb.DTYPE_INT64: 8, pb.DTYPE_INT32: 4, pb.DTYPE_BFLOAT16: 2}
+
+
+def numbers(value):
+    """As JSON has it: what is no number is null there."""
+    if isinstance(value, dict):
+        return {name: numbers(member) for name, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [numbers(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def exactly(value) -> str:
+    """Tells -0.0 from 0.0, and NaN from infinity."""
+    return json.dumps(value, sort_keys=True)
+
+
 def output(chance) -> pb.ForwardBackwardOutput:
     made = pb.ForwardBackwardOutput(loss_fn_output_type=chance.choice(["T", "a:b:T", ""]))
     for name in chance.sample(["loss:sum", "x:mean", "ü:max"], chance.randint(0, 3)):
         made.metrics[name] = chance.choice([0.0, 1.5, -1e300])
-    dtypes = [
-        (pb.DTYPE_FLOAT32, lambda count: floats(chance, count).tobytes()),
-        (pb.DTYPE_INT64, lambda count: ints(chance, count).tobytes()),
-        (pb.DTYPE_INT32, lambda count: ints(chance, count).astype(np.int32).tobytes()),
-        (pb.DTYPE_BFLOAT16, lambda count: (floats(chance, count).view(np.uint32) >> 16).astype(np.uint16).tobytes()),
-    ]
-    # The fields are those of one loss in all records.
-    names = chance.sample(["logprobs", "elementwise_loss"], chance.randint(1, 2))
-    for _ in range(chance.randint(0, 2)):
-        record = made.loss_fn_outputs.add(num_datums=chance.randint(1, 4))
+    # The fields are those of one loss in all records. Some services leave them all out; old ones do not count.
+    names = chance.sample(["logprobs", "elementwise_loss"], chance.choice([0, 1, 1, 2]))
+    counted = not names or chance.random() < 0.8
+    for _ in range(chance.randint(0, 3)):
+        count = chance.randint(0, 4)
+        record = made.loss_fn_outputs.add(num_datums=count if counted else 0)
         for name in names:
-            dtype, values = chance.choice(dtypes)
-            trailing = chance.choice([[], [2], [3, 2]])
-            size = {pb.DTYPE_INT64: 8, pb.DTYPE_BFLOAT16: 2}.get(dtype, 4)
-            lengths = [chance.randint(0, 5) * int(np.prod(trailing or [1])) for _ in range(record.num_datums)]
+            dtype = chance.choice([*ELEMENTS])
+            trailing = chance.choice([[], [], [2], [3, 2], [0]])
+            lengths = [chance.randint(0, 5) * math.prod(trailing) for _ in range(count)]
             field = record.fields[name]
-            field.data = values(sum(lengths))
-            field.offsets = np.array([0, *np.cumsum(lengths) * size], dtype=np.int64).tobytes()
             field.dtype = dtype
+            field.data = ELEMENTS[dtype](chance, sum(lengths))
+            field.offsets = np.array([0, *np.cumsum(lengths) * SIZES[dtype]], dtype=np.int64).tobytes()
             field.trailing_shape.extend(trailing)
     return made
 
 
-def same_tensor(found, expected):
-    # Numbers that JSON writes in decimal come back exactly.
-    assert np.array_equal(np.asarray(found["data"], dtype=expected._numpy.dtype), expected._numpy.flatten())
-    assert found["dtype"] == expected.dtype
-    assert found.get("shape", [len(found["data"])]) == (expected.shape or [expected._numpy.size])
+def output_as_json(output) -> dict:
+    return {
+        "loss_fn_output_type": output.loss_fn_output_type,
+        "loss_fn_outputs": [
+            {name: tensor_as_json(value) for name, value in one.items()} for one in output.loss_fn_outputs
+        ],
+        "metrics": output.metrics,
+    }
 
 
-def same_output(found, expected):
-    assert found["metrics"] == expected.metrics
-    assert found["loss_fn_output_type"] == expected.loss_fn_output_type
-    assert len(found["loss_fn_outputs"]) == len(expected.loss_fn_outputs)
-    for mine, theirs in zip(found["loss_fn_outputs"], expected.loss_fn_outputs):
-        assert mine.keys() == theirs.keys()
-        for name in mine:
-            same_tensor(mine[name], theirs[name])
+def as_floats(tensor) -> dict:
+    return {**tensor, "dtype": "float32", "data": np.array(tensor["data"], dtype=np.float32).tolist()}
 
 
 @pytest.mark.parametrize("seed", range(COUNT))
 def test_a_result_of_training(rust, seed):
     body = output(random.Random(seed)).SerializeToString()
-    expected = deserialize_forward_backward_output(body)
+    expected = output_as_json(deserialize_proto_response(body, types.ForwardBackwardOutput))
     found = rust("decode_forward_backward", body=body)
-    same_output(found, expected)
+    for one in found["loss_fn_outputs"]:
+        for tensor in one.values():
+            # Where there is one dimension, it goes without saying.
+            tensor.setdefault("shape", [len(tensor["data"])])
+    assert found == numbers(expected)
     # The official client reads what the service writes; its results are float32 throughout.
-    if all(value["dtype"] == "float32" for one in found["loss_fn_outputs"] for value in one.values()):
-        same_output(found, deserialize_forward_backward_output(rust("encode_forward_backward", output=found)))
+    again = rust("repeat_forward_backward", body=body)
+    for one in expected["loss_fn_outputs"]:
+        one.update({name: as_floats(value) for name, value in one.items()})
+    # It sends no records without examples; the kind of nothing has a name of its own.
+    if not expected["loss_fn_outputs"]:
+        expected["loss_fn_output_type"] = expected["loss_fn_output_type"] or "ArrayRecord"
+    read = deserialize_proto_response(again, types.ForwardBackwardOutput)
+    assert exactly(output_as_json(read)) == exactly(expected)
+
+
+def topk(chance, into, rows):
+    """Rows with nothing in them, full ones, and those in between: with cells empty at the end, or anywhere."""
+    into.k, into.length = chance.choice([0, 1, 3, 3]), rows
+    cells = rows * into.k
+    tokens = np.array([chance.randint(0, 300) for _ in range(cells)], dtype=np.int32)
+    logprobs = any_floats(chance, cells)
+    empty = [chance.random() < 0.3 for _ in range(cells)]
+    tokens[empty], logprobs[empty] = 0, -99999.0
+    into.token_ids, into.logprobs = tokens.tobytes(), logprobs.tobytes()
+
+
+def matrix(chance, into, dtype, rows):
+    """Dense, or only some of its cells."""
+    into.dtype = dtype
+    columns = chance.randint(1, 4)
+    into.shape.extend([rows, columns])
+    if chance.random() < 0.5:
+        into.dense = ELEMENTS[dtype](chance, rows * columns)
+        return
+    cells = [sorted(chance.sample(range(columns), chance.randint(0, columns))) for _ in range(rows)]
+    bounds, listed = [0, *np.cumsum([len(row) for row in cells])], sum(cells, [])
+    into.sparse_csr.crow_indices = np.array(bounds, dtype=np.int64).tobytes()
+    into.sparse_csr.col_indices = np.array(listed, dtype=np.int64).tobytes()
+    into.sparse_csr.values = ELEMENTS[dtype](chance, len(listed))
+
+
+def sample_request(chance) -> SampleRequest:
+    stop = chance.choice([None, "ü", ["a", "b"], [1, 2**31], []])
+    pointer = types.ImageAssetPointerChunk(format="png", location="ü", expected_tokens=chance.choice([None, 9]))
+    targets = None
+    if chance.random() < 0.7:
+        message = pb.Tensor()
+        matrix(chance, message, pb.DTYPE_INT64, chance.randint(0, 5))
+        targets = _tensor_data_to_model(_tensor_data_from_proto(message))
+    return SampleRequest(
+        num_samples=chance.choice([1, 16]),
+        prompt=types.ModelInput(chunks=[pointer, *(chunk(chance) for _ in range(chance.randint(0, 3)))]),
+        sampling_params=types.SamplingParams(
+            max_tokens=chance.choice([None, 1, 2**31]),
+            seed=chance.choice([None, 0, -3, 2**64]),
+            stop=stop,
+            temperature=chance.choice([0.0, 0.1, 1.0]),
+            top_k=chance.choice([-1, 5]),
+            top_p=chance.choice([1.0, 0.1]),
+        ),
+        **chance.choice([{"sampling_session_id": "s", "seq_id": 10**18}, {"base_model": "m"}, {"model_path": "p"}]),
+        prompt_logprobs=chance.choice([None, False, True]),
+        topk_prompt_logprobs=chance.choice([0, 20]),
+        topk_sample_logprobs=chance.choice([0, 20]),
+        target_prompt_logprobs=targets,
+        prompt_alt_tokens_k=chance.choice([0, 4]),
+        prompt_logprobs_last_n=chance.choice([None, 1]),
+        record_stability_info=chance.choice([None, False, True]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(COUNT))
+def test_a_request_for_samples(rust, seed):
+    expected = model_dump(sample_request(random.Random(seed)), exclude_unset=False, exclude_none=True, mode="json")
+    assert json.loads(rust("encode_sample_request", request=json.dumps(expected))) == expected
 
 
 def response(chance) -> pb.SampleResponse:
-    made = pb.SampleResponse(prompt_cache_hit_tokens=chance.choice([0, 5]))
-
-    def topk(into, rows):
-        into.k, into.length = chance.randint(1, 3), rows
-        into.token_ids = ints(chance, rows * into.k).astype(np.uint8).astype(np.int32).tobytes()
-        into.logprobs = floats(chance, rows * into.k).tobytes()
-
-    for _ in range(chance.randint(1, 3)):
-        length = chance.randint(1, 9)
+    made = pb.SampleResponse(prompt_cache_hit_tokens=chance.choice([0, 5, 2**31 - 1]))
+    for _ in range(chance.randint(0, 3)):
+        length = chance.choice([0, 1, 9])
         sequence = made.sequences.add(stop_reason=chance.choice([pb.STOP_REASON_STOP, pb.STOP_REASON_LENGTH]))
         sequence.tokens = np.array([chance.randint(0, 2**31 - 1) for _ in range(length)], dtype=np.int32).tobytes()
-        sequence.logprobs = floats(chance, length).tobytes()
-        if chance.random() < 0.4:
-            topk(sequence.topk_sampled_logprobs, length)
+        if chance.random() < 0.8:
+            sequence.logprobs = any_floats(chance, length).tobytes()
+        if chance.random() < 0.5:
+            topk(chance, sequence.topk_sampled_logprobs, length)
+    prompt = chance.randint(1, 6)
     if chance.random() < 0.5:
-        made.prompt_logprobs = np.concatenate([[np.nan], floats(chance, 4)]).astype(np.float32).tobytes()
+        made.prompt_logprobs = np.concatenate([[np.nan], any_floats(chance, prompt - 1)]).astype(np.float32).tobytes()
     if chance.random() < 0.5:
-        topk(made.topk_prompt_logprobs, 5)
+        topk(chance, made.topk_prompt_logprobs, prompt)
     if chance.random() < 0.5:
-        tensor = made.target_prompt_logprobs
-        tensor.dtype = pb.DTYPE_FLOAT32
-        tensor.shape.extend([4, 2])
-        tensor.dense = floats(chance, 8).tobytes()
-    if chance.random() < 0.3:
-        for field, dtype, values in [
-            (made.prompt_alt_tokens.tokens, pb.DTYPE_INT64, np.abs(ints(chance, 8))),
-            (made.prompt_alt_tokens.logprobs, pb.DTYPE_FLOAT32, floats(chance, 8)),
-        ]:
-            field.dtype = dtype
-            field.shape.extend([4, 2])
-            field.dense = values.tobytes()
+        matrix(chance, made.target_prompt_logprobs, chance.choice(REAL), prompt - 1)
+    if chance.random() < 0.5:
+        matrix(chance, made.prompt_alt_tokens.tokens, chance.choice(WHOLE), prompt - 1)
+        matrix(chance, made.prompt_alt_tokens.logprobs, chance.choice(REAL), prompt - 1)
     return made
+
+
+def matrix_as_json(message, read) -> dict:
+    """The official package takes the bits of a bfloat16 for a whole number, outside of the results of training; it is
+    those bits that must be the same."""
+    found = tensor_as_json(read)
+    if message.dtype == pb.DTYPE_BFLOAT16:
+        found["data"] = (read._numpy.astype(np.uint32) << 16).view(np.float32).flatten().tolist()
+    return found
+
+
+def sample_as_json(body: bytes) -> dict:
+    """What the official package reads, in the form that the Rust types have in JSON."""
+    message, read = pb.SampleResponse.FromString(body), deserialize_proto_response(body, types.SampleResponse)
+    drawn = read.prompt_alt_tokens and {
+        "tokens": matrix_as_json(message.prompt_alt_tokens.tokens, read.prompt_alt_tokens.tokens),
+        "logprobs": matrix_as_json(message.prompt_alt_tokens.logprobs, read.prompt_alt_tokens.logprobs),
+    }
+    made = {
+        "type": "sample",
+        "sequences": [
+            {
+                "stop_reason": one.stop_reason,
+                "tokens": one.tokens,
+                "logprobs": one.logprobs or [],
+                **({} if one.topk_logprobs is None else {"topk_logprobs": one.topk_logprobs}),
+            }
+            for one in read.sequences
+        ],
+        "prompt_logprobs": read.prompt_logprobs,
+        "topk_prompt_logprobs": read.topk_prompt_logprobs,
+        "target_prompt_logprobs": read.target_prompt_logprobs
+        and matrix_as_json(message.target_prompt_logprobs, read.target_prompt_logprobs),
+        "prompt_alt_tokens": drawn,
+        "prompt_cache_hit_tokens": read.prompt_cache_hit_tokens or None,
+    }
+    return {name: value for name, value in made.items() if value is not None}
 
 
 @pytest.mark.parametrize("seed", range(COUNT))
 def test_a_sample(rust, seed):
-    made = response(random.Random(seed))
-    body = made.SerializeToString()
-    expected = deserialize_sample_response(body)
-    found = rust("decode_sample", body=body)
-    assert len(found["sequences"]) == len(expected.sequences)
-    for mine, theirs in zip(found["sequences"], expected.sequences):
-        assert mine["tokens"] == list(theirs.tokens)
-        assert mine["stop_reason"] == theirs.stop_reason
-        assert np.array_equal(np.array(mine["logprobs"], dtype=np.float32), np.array(theirs.logprobs, dtype=np.float32))
-    if expected.prompt_logprobs is not None:
-        mine = [np.nan if value is None else value for value in found["prompt_logprobs"]]
-        theirs = [np.nan if value is None else value for value in expected.prompt_logprobs]
-        assert np.array_equal(np.float32(mine), np.float32(theirs), equal_nan=True)
-    # There and back it is the same message, the name of a sample's kind included.
-    again = pb.SampleResponse.FromString(rust("repeat_sample", body=body))
-    assert again == made
+    body = response(random.Random(seed)).SerializeToString()
+    expected = sample_as_json(body)
+    assert rust("decode_sample", body=body) == numbers(expected)
+    # The official client reads in what the service writes what it would have read in the original.
+    assert exactly(sample_as_json(rust("repeat_sample", body=body))) == exactly(expected)
+
+
+def test_what_chance_made():
+    """Nothing above is equal only because it never came up."""
+    kinds = set()
+    for seed in range(COUNT):
+        trained, sampled = output(random.Random(seed)), response(random.Random(seed))
+        fields = [(record, field) for record in trained.loss_fn_outputs for field in record.fields.values()]
+        kinds |= {("field", field.dtype, len(field.trailing_shape)) for _, field in fields}
+        kinds |= {"not counted" for record, field in fields if len(field.offsets) > 8 and not record.num_datums}
+        kinds |= {"no fields" for record in trained.loss_fn_outputs if record.num_datums and not record.fields}
+        for one in sampled.sequences:
+            kinds.add(("sequence", one.HasField("logprobs"), one.HasField("topk_sampled_logprobs")))
+        target, drawn = sampled.target_prompt_logprobs, sampled.prompt_alt_tokens
+        for name, one in [("target", target), ("tokens", drawn.tokens), ("drawn", drawn.logprobs)]:
+            kinds.add((name, one.dtype, one.WhichOneof("encoding")))
+        read = deserialize_proto_response(sampled.SerializeToString(), types.SampleResponse)
+        for row in read.topk_prompt_logprobs or []:
+            kinds.add("an empty row" if row is None else "a hole" if (0, -99999.0) in row else "a row")
+    assert kinds >= {("field", dtype, trailing) for dtype in ELEMENTS for trailing in range(3)}
+    assert kinds >= {("sequence", logprobs, topk) for logprobs in (False, True) for topk in (False, True)}
+    for name, dtypes in [("target", REAL), ("tokens", WHOLE), ("drawn", REAL)]:
+        assert kinds >= {(name, dtype, encoding) for dtype in dtypes for encoding in ("dense", "sparse_csr")}
+    assert kinds >= {"not counted", "no fields", "an empty row", "a hole", "a row"}
 
 
 def test_telemetry(rust):

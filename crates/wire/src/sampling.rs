@@ -14,6 +14,9 @@ use crate::tensor::{
 /// Log-probability in the empty cells of [`TopkLogprobs`].
 pub const EMPTY_LOGPROB: f32 = -99999.0;
 
+/// A cell with nothing in it.
+const EMPTY: (u32, f32) = (0, EMPTY_LOGPROB);
+
 /// Sampling requests of one client are numbered within a block of so many; the block tells which clone of the client
 /// sent them.
 pub const CLONE_BLOCK: u64 = 1_000_000_000;
@@ -222,7 +225,7 @@ impl TopkLogprobs {
     pub fn to_proto(&self) -> proto::TopkLogprobs {
         let cells = || {
             let row = |row: &'_ Vec<(u32, f32)>| {
-                let empty = std::iter::repeat_n((0, EMPTY_LOGPROB), self.k.saturating_sub(row.len()));
+                let empty = std::iter::repeat_n(EMPTY, self.k.saturating_sub(row.len()));
                 row.iter().copied().chain(empty).collect::<Vec<_>>()
             };
             self.rows.iter().flat_map(row)
@@ -247,12 +250,19 @@ impl TopkLogprobs {
             return Err(TensorError::Shape { shape, elements: tokens.len().min(logprobs.len()) });
         }
         if k == 0 {
-            return Ok(Self { k, rows: vec![Vec::new(); length] });
+            // However many rows of nothing it claims to have.
+            return Ok(Self { k, rows: Vec::new() });
         }
         let rows = tokens.chunks_exact(k).zip(logprobs.chunks_exact(k)).map(|(tokens, logprobs)| {
             let cells = tokens.iter().zip(logprobs);
-            let found = cells.take_while(|(token, logprob)| **token != 0 || **logprob != EMPTY_LOGPROB);
-            found.map(|(token, logprob)| (token.cast_unsigned(), *logprob)).collect()
+            let mut row: Vec<_> = cells.map(|(token, logprob)| (token.cast_unsigned(), *logprob)).collect();
+            if row.first() == Some(&EMPTY) {
+                row.clear();
+            }
+            while row.last() == Some(&EMPTY) {
+                row.pop();
+            }
+            row
         });
         Ok(Self { k, rows: rows.collect() })
     }
@@ -260,6 +270,12 @@ impl TopkLogprobs {
     fn cells(&self) -> usize {
         self.rows.len() * self.k
     }
+}
+
+/// Reads a matrix that may be missing. To the official SDK one without cells is missing, too.
+fn topk_from_proto(matrix: &Option<proto::TopkLogprobs>) -> Result<Option<TopkLogprobs>, TensorError> {
+    let matrix = matrix.as_ref().filter(|matrix| matrix.k != 0 && matrix.length != 0);
+    matrix.map(TopkLogprobs::from_proto).transpose()
 }
 
 /// `[[token, logprob], ..]` by position, `null` where nothing was computed.
@@ -452,8 +468,7 @@ impl SampleResponse {
         let sequences = response.sequences.iter().map(|sequence| {
             let tokens = i32_values(&sequence.tokens)?.into_iter().map(i32::cast_unsigned).collect();
             let logprobs = sequence.logprobs.as_deref().map(f32_values).transpose()?;
-            let topk_logprobs =
-                sequence.topk_sampled_logprobs.as_ref().map(TopkLogprobs::from_proto).transpose()?;
+            let topk_logprobs = topk_from_proto(&sequence.topk_sampled_logprobs)?;
             let stop_reason = StopReason::from_proto(sequence.stop_reason);
             let logprobs = logprobs.unwrap_or_default();
             Ok(SampledSequence { stop_reason, tokens, logprobs, topk_logprobs, sequence_id: None })
@@ -469,11 +484,7 @@ impl SampleResponse {
         Ok(Self {
             sequences: sequences.collect::<Result<_, TensorError>>()?,
             prompt_logprobs: response.prompt_logprobs.as_deref().map(f32_values).transpose()?,
-            topk_prompt_logprobs: response
-                .topk_prompt_logprobs
-                .as_ref()
-                .map(TopkLogprobs::from_proto)
-                .transpose()?,
+            topk_prompt_logprobs: topk_from_proto(&response.topk_prompt_logprobs)?,
             target_prompt_logprobs: response
                 .target_prompt_logprobs
                 .as_ref()
@@ -684,6 +695,28 @@ mod tests {
         let mut cut = response.to_proto();
         cut.topk_prompt_logprobs.as_mut().unwrap().k = u32::MAX;
         assert!(SampleResponse::from_proto(&cut).is_err());
+    }
+
+    #[test]
+    fn only_the_cells_at_a_rows_end_are_left_out() {
+        let empty = EMPTY_LOGPROB;
+        let matrix = |k: u32, tokens: &[i32], logprobs: &[f32]| proto::TopkLogprobs {
+            token_ids: i32_bytes(tokens).into(),
+            logprobs: f32_bytes(logprobs).into(),
+            k,
+            length: 2,
+        };
+        let read = TopkLogprobs::from_proto(&matrix(
+            3,
+            &[0, 7, 0, 8, 0, 9],
+            &[empty, -1.0, empty, -2.0, empty, -3.0],
+        ));
+        assert_eq!(read.unwrap().rows, [vec![], vec![(8, -2.0), EMPTY, (9, -3.0)]]);
+        let none = proto::SampleResponse {
+            topk_prompt_logprobs: Some(proto::TopkLogprobs { length: u32::MAX, ..matrix(0, &[], &[]) }),
+            ..response().to_proto()
+        };
+        assert_eq!(SampleResponse::from_proto(&none).unwrap().topk_prompt_logprobs, None);
     }
 
     #[test]

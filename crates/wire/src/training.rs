@@ -457,13 +457,17 @@ fn batched_values(field: &proto::BatchedTensor, bytes: &[u8]) -> Result<TensorDa
     let values = TensorValues::from_bytes(field.dtype, bytes)?;
     let mut tensor = TensorData { values, shape: None, sparse: None };
     if !field.trailing_shape.is_empty() {
-        let trailing: u64 = field.trailing_shape.iter().map(|&d| d.max(0) as u64).product();
-        if trailing == 0 || !(tensor.len() as u64).is_multiple_of(trailing) {
-            return Err(TensorError::Shape { shape: field.trailing_shape.clone(), elements: tensor.len() });
+        let elements = tensor.len() as u64;
+        let bad = || TensorError::Shape { shape: field.trailing_shape.clone(), elements: tensor.len() };
+        let trailing = field.trailing_shape.iter().map(|&size| u64::try_from(size));
+        let trailing = trailing.collect::<Result<Vec<_>, _>>().map_err(|_| bad())?;
+        let row = trailing.iter().try_fold(1u64, |n, &size| n.checked_mul(size)).ok_or_else(bad)?;
+        // Rows of nothing are none, as the official SDK counts them.
+        let rows = elements.checked_div(row).unwrap_or_default();
+        if rows * row != elements {
+            return Err(bad());
         }
-        let mut shape = vec![tensor.len() as u64 / trailing];
-        shape.extend(field.trailing_shape.iter().map(|&d| d as u64));
-        tensor.shape = Some(shape);
+        tensor.shape = Some(std::iter::once(rows).chain(trailing).collect());
     }
     Ok(tensor)
 }
@@ -512,6 +516,24 @@ mod tests {
         message.loss_fn_outputs[0].fields.get_mut("logprobs").unwrap().offsets =
             tensor::i64_bytes(&[0, 400]).into();
         assert!(ForwardBackwardOutput::from_proto(&message).is_err());
+    }
+
+    #[test]
+    fn a_shape_is_that_of_its_data() {
+        let read = |trailing_shape: &[i64], count: usize| {
+            let field = proto::BatchedTensor {
+                dtype: proto::DType::Float32 as i32,
+                trailing_shape: trailing_shape.to_vec(),
+                ..Default::default()
+            };
+            batched_values(&field, &tensor::f32_bytes(&vec![1.0; count])).map(|tensor| tensor.shape)
+        };
+        assert_eq!(read(&[], 6), Ok(None));
+        assert_eq!(read(&[3], 6), Ok(Some(vec![2, 3])));
+        assert_eq!(read(&[0, 3], 0), Ok(Some(vec![0, 0, 3])));
+        for (shape, count) in [(&[4][..], 6), (&[0], 6), (&[-3], 6), (&[-3], 0), (&[i64::MAX, i64::MAX], 0)] {
+            assert!(matches!(read(shape, count), Err(TensorError::Shape { .. })), "{shape:?}");
+        }
     }
 
     #[test]

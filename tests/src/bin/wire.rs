@@ -16,9 +16,9 @@ use retinker::client::{Api, ApiConfig, LossConfigValue, LossFnConfig, Telemetry,
 use retinker::native::{HfTokenizer, NativeRuntime};
 use retinker::transport::{Request, Response, Transport, TransportError};
 use retinker::wire::proto;
-use retinker::wire::sampling::SampleResponse;
+use retinker::wire::sampling::{AsampleRequest, SampleResponse};
 use retinker::wire::telemetry::Severity;
-use retinker::wire::training::{Datum, ForwardBackwardOutput};
+use retinker::wire::training::{Datum, ForwardBackwardOutput, ModelInput};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -38,11 +38,13 @@ enum Ask {
     DecodeRequest { body: String },
     /// What the client reads.
     DecodeForwardBackward { body: String },
-    /// What the service sends.
-    EncodeForwardBackward { output: ForwardBackwardOutput },
+    /// The same there and back: what the service sends of what the client reads.
+    RepeatForwardBackward { body: String },
+    /// What the client sends, given as a text: its seed may be beyond what a message here can hold.
+    EncodeSampleRequest { request: String },
     /// What the client reads.
     DecodeSample { body: String },
-    /// The same there and back: what the service sends of what the client reads.
+    /// The same there and back.
     RepeatSample { body: String },
     /// Which tokenizer a model has.
     TokenizerOf { model: String, tokenizer: Option<String> },
@@ -74,11 +76,14 @@ async fn answer(ask: Ask) -> Result<Value> {
             let transport = Kept::default();
             let api = api(&transport)?.with_retry(RetryPolicy::none());
             let sent = api.forward_backward(&model_id, seq_id, &data, &loss_fn, &config, forward_only).await;
-            match (transport.take()?, sent) {
-                (Some(body), _) => json!({ "body": STANDARD.encode(body) }),
-                (None, Err(error)) => bail!("{error}"),
-                (None, Ok(_)) => bail!("nothing was sent"),
-            }
+            transport.sent(sent)?
+        }
+        Ask::EncodeSampleRequest { request } => {
+            let transport = Kept::default();
+            let api = api(&transport)?.with_retry(RetryPolicy::none());
+            let request: AsampleRequest<ModelInput> = serde_json::from_str(&request)?;
+            let sent = api.asample(&request).await;
+            transport.sent(sent)?
         }
         Ask::DecodeRequest { body } => {
             let request: proto::ForwardBackwardRequest = decoded(&body)?;
@@ -103,7 +108,8 @@ async fn answer(ask: Ask) -> Result<Value> {
         Ask::DecodeForwardBackward { body } => {
             serde_json::to_value(ForwardBackwardOutput::from_proto(&decoded(&body)?)?)?
         }
-        Ask::EncodeForwardBackward { output } => {
+        Ask::RepeatForwardBackward { body } => {
+            let output = ForwardBackwardOutput::from_proto(&decoded(&body)?)?;
             json!({ "body": STANDARD.encode(output.to_proto().encode_to_vec()) })
         }
         Ask::DecodeSample { body } => serde_json::to_value(SampleResponse::from_proto(&decoded(&body)?)?)?,
@@ -178,6 +184,15 @@ struct Kept {
 impl Kept {
     fn take(&self) -> Result<Option<Vec<u8>>> {
         Ok(self.body.lock().map_err(|_| anyhow!("poisoned"))?.take())
+    }
+
+    /// What was sent, however it went; it has no answer that the client can use.
+    fn sent<T>(&self, went: Result<T, retinker::client::Error>) -> Result<Value> {
+        match (self.take()?, went) {
+            (Some(body), _) => Ok(json!({ "body": STANDARD.encode(body) })),
+            (None, Err(error)) => bail!("{error}"),
+            (None, Ok(_)) => bail!("nothing was sent"),
+        }
     }
 }
 
