@@ -19,11 +19,14 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 
 /// A request's method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub enum Method {
+    /// Reads; has no body.
     Get,
+    /// Does something; has a body.
     Post,
+    /// Sets something; has a body.
     Put,
+    /// Deletes; has no body.
     Delete,
 }
 

@@ -84,17 +84,26 @@ fn unknown() -> RequestErrorCategory {
 
 /// The request types that `X-Tinker-Request-Type` names on `retrieve_future`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub enum RequestType {
+    /// A run was made.
     CreateModel,
+    /// A loss that the server computes was made.
     CreateCustomLoss,
+    /// A checkpoint was loaded.
     LoadWeights,
+    /// A forward pass.
     Forward,
+    /// A forward and backward pass.
     ForwardBackward,
+    /// A step of the optimizer.
     OptimStep,
+    /// A checkpoint was saved.
     SaveWeights,
+    /// Weights were saved to sample from.
     SaveWeightsForSampler,
+    /// Weights were saved to be used elsewhere.
     SaveWeightsExternal,
+    /// Samples, or the scores of a prompt.
     Sample,
 }
 

@@ -7,12 +7,16 @@ use bytes::Bytes;
 /// The element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-#[allow(missing_docs)]
 pub enum DType {
+    /// Not said: an error.
     Unspecified = 0,
+    /// IEEE 754, 4 bytes.
     Float32 = 1,
+    /// Signed, 8 bytes.
     Int64 = 2,
+    /// Signed, 4 bytes.
     Int32 = 3,
+    /// The upper 2 bytes of a float32.
     Bfloat16 = 4,
 }
 
@@ -264,9 +268,10 @@ pub struct BatchedTensor {
 /// Why a sample ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-#[allow(missing_docs)]
 pub enum StopReason {
+    /// Something that was to end it came.
     Stop = 0,
+    /// It is as long as it may be.
     Length = 1,
 }
 
