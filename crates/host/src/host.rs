@@ -1,7 +1,7 @@
 //! What all routes and background tasks of one host share.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use retinker::client::waiting::WaitPolicy;
 use retinker::client::{Api, Error, Secret};
 use retinker::host::api::{ApiProblem, DemoProgress, HostEvent, HostStatus, ServiceInfo};
 use retinker::recovery::executor::Executor;
-use retinker::recovery::journal::Store;
+use retinker::recovery::journal::{Store, StoreError};
 use retinker::recovery::restore::RestoreRecord;
 use retinker::runtime::Runtime;
 use retinker::transport::Transport;
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     base_models: Mutex<Vec<String>>,
     demo: Option<watch::Receiver<DemoProgress>>,
     followers: AtomicUsize,
+    /// Up to where the journal has been read.
+    revision: AtomicU64,
 }
 
 impl fmt::Debug for Shared {
@@ -100,6 +102,7 @@ impl Shared {
                 base_models: Mutex::default(),
                 demo,
                 followers: AtomicUsize::new(0),
+                revision: AtomicU64::new(0),
             }
         })
     }
@@ -165,6 +168,25 @@ impl Shared {
         if record.state.is_settled() {
             self.refresh.notify_one();
         }
+    }
+
+    /// Notes up to where the journal has been read; answers whether that is news.
+    pub(crate) fn read_journal_at(&self, revision: u64) -> bool {
+        self.revision.swap(revision, Ordering::Relaxed) != revision
+    }
+
+    /// Reads what other programs have written to the journal, and tells of it.
+    pub(crate) async fn follow_journal(&self) -> Result<(), StoreError> {
+        if !self.read_journal_at(self.store.revision().await?) {
+            return Ok(());
+        }
+        let records = self.store.list().await?;
+        let (restores, changed) = self.index_mut().set_restores(records, self.runtime.now());
+        for restore in restores {
+            self.tell(HostEvent::Restore { restore: Box::new(restore) });
+        }
+        self.tell_changed(changed);
+        Ok(())
     }
 
     /// Waits for the service as long as a person would.

@@ -77,9 +77,19 @@ impl Index {
         self.rebuild(now)
     }
 
-    /// Takes the whole journal.
-    pub(crate) fn set_restores(&mut self, records: Vec<RestoreRecord>) {
+    /// Takes the whole journal; answers which restores are not as they were known, and which runs look different.
+    pub(crate) fn set_restores(
+        &mut self,
+        records: Vec<RestoreRecord>,
+        now: Time,
+    ) -> (Vec<RestoreRecord>, Vec<String>) {
+        let is_new = |record: &&RestoreRecord| self.restores.get(&record.id) != Some(*record);
+        let changed: Vec<_> = records.iter().filter(is_new).cloned().collect();
+        if changed.is_empty() {
+            return Default::default();
+        }
         self.restores = records.into_iter().map(|record| (record.id.clone(), record)).collect();
+        (changed, self.rebuild(now))
     }
 
     /// Corrupted runs that cannot be judged by what the list says of them, and whose checkpoints have not been read

@@ -89,7 +89,10 @@ impl Host {
             }
             error => StartError::Journal(error),
         })?;
+        // Before the list, so that what is written in between is read again.
+        let revision = store.revision().await.map_err(StartError::Journal)?;
         let known = store.list().await.map_err(StartError::Journal)?;
+        let runtime_now = runtime.now();
         let (stop, stopping) = watch::channel(false);
         let shared = Shared::new(Parts {
             service,
@@ -100,7 +103,8 @@ impl Host {
             demo,
             stopping: stopping.clone(),
         });
-        shared.index_mut().set_restores(known);
+        shared.index_mut().set_restores(known, runtime_now);
+        shared.read_journal_at(revision);
         let weak = Arc::downgrade(&shared);
         let app = app(&shared, address, token.clone());
         let server = tokio::spawn(serve(listener, app, stopping));

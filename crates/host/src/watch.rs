@@ -30,6 +30,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut models_at = None;
     loop {
         let start = shared.runtime.monotonic();
+        if let Err(error) = shared.follow_journal().await {
+            tracing::warn!(%error, "what other programs did cannot be read");
+        }
         let listed = read(&shared).await;
         if listed
             && models_at.is_none_or(|at| start.saturating_sub(at) >= MODELS)

@@ -82,9 +82,8 @@ async fn starts_that_fail_say_what_to_do() {
         format!("port {port} on 127.0.0.1 is in use: stop the other program or choose another with --port");
     assert_eq!(text, expected);
 
-    let text = refused(config(service.base_url(), dir.path())).await.to_string();
-    assert!(text.contains("another retinker is using the data directory"), "{text}");
-    assert!(text.contains(&dir.path().display().to_string()), "{text}");
+    // The journal can be shared: by its leases, two hosts do not carry out the same restore.
+    start(&service, dir.path()).await.stop().await;
 
     let bound = tempfile::tempdir().unwrap();
     start(&service, bound.path()).await.stop().await;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use retinker::recovery::journal::{Begun, Lease, Store, StoreError, check_schema, check_service};
+use retinker::recovery::journal::{
+    Begun, Document, Lease, Put, Store, StoreError, check_schema, check_service,
+};
 use retinker::recovery::plan::SCHEMA_VERSION;
 use retinker::recovery::restore::RestoreRecord;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
@@ -20,9 +22,10 @@ const LOCK: &str = "journal.lock";
 
 /// A journal in the file `journal.db` of a data directory.
 ///
-/// One process at a time: opening takes a lock on the directory, which the system gives back however the process
-/// ends. So leases of a former process are void, and what it left unfinished can be gone on with at once. Lease
-/// times are SQLite's clock. Cheap to clone.
+/// Several processes can have it open at once: a host, monitors and the command line share one journal, and its leases keep
+/// them apart. Each holds a shared lock on the directory, which the system gives back however the process ends. So who opens
+/// it alone knows that all leases are a dead process's, and voids them: what was left unfinished can be gone on with at once,
+/// and not only when the leases end. Lease times are SQLite's clock. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     worker: Arc<Worker>,
@@ -47,6 +50,23 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_restore_holds_a_run ON restores (old_run) 
 CREATE INDEX IF NOT EXISTS restores_by_old_run ON restores (old_run);
 CREATE INDEX IF NOT EXISTS restores_by_new_run ON restores (new_run) WHERE new_run IS NOT NULL;
 CREATE INDEX IF NOT EXISTS restores_unfinished ON restores (number) WHERE settled = 0;
+CREATE TABLE IF NOT EXISTS documents (
+    kind    TEXT NOT NULL,
+    key     TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    body    TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS revision (number INTEGER NOT NULL) STRICT;
+INSERT INTO revision (number) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM revision);
+CREATE TRIGGER IF NOT EXISTS restore_begun AFTER INSERT ON restores
+BEGIN UPDATE revision SET number = number + 1; END;
+CREATE TRIGGER IF NOT EXISTS restore_written AFTER UPDATE OF record ON restores
+BEGIN UPDATE revision SET number = number + 1; END;
+CREATE TRIGGER IF NOT EXISTS document_made AFTER INSERT ON documents
+BEGIN UPDATE revision SET number = number + 1; END;
+CREATE TRIGGER IF NOT EXISTS document_written AFTER UPDATE ON documents
+BEGIN UPDATE revision SET number = number + 1; END;
 ";
 
 const NOW_MS: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
@@ -67,24 +87,27 @@ impl SqliteStore {
         };
         make_dir(data_dir).map_err(|error| failed("making it or its parents, or writing", &error))?;
         let lock = private_file(&data_dir.join(LOCK)).map_err(|error| failed("writing", &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Unavailable(format!(
-                    "another retinker is using the data directory {}. Stop it, or choose another with --data-dir",
-                    data_dir.display()
-                )));
-            }
+        let alone = match lock.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Error(error)) => return Err(failed("locking", &error)),
+        };
+        if !alone {
+            // Whoever is just opening it alone is done in a moment.
+            lock.lock_shared().map_err(|error| failed("locking", &error))?;
         }
         let path = data_dir.join(FILE);
         drop(private_file(&path).map_err(|error| failed("writing", &error))?);
         let mut connection =
             Connection::open(&path).map_err(|error| failed("opening the journal", &error))?;
-        prepare(&mut connection).map_err(|error| match error {
+        prepare(&mut connection, alone).map_err(|error| match error {
             PrepareError::Newer(found) => StoreError::Newer { found, known: SCHEMA_VERSION },
             PrepareError::Sqlite(error) => failed("opening the journal", &error),
         })?;
+        if alone {
+            // Nobody has taken a lease between the two: that needs the journal open, and this lock shared.
+            lock.unlock().and_then(|()| lock.lock_shared()).map_err(|error| failed("locking", &error))?;
+        }
         let worker =
             Worker::start(connection, lock).map_err(|error| failed("starting the journal", &error))?;
         Ok(Self { worker: Arc::new(worker) })
@@ -138,7 +161,11 @@ impl From<rusqlite::Error> for PrepareError {
     }
 }
 
-fn prepare(connection: &mut Connection) -> Result<(), PrepareError> {
+/// How long one process waits for another's write.
+const BUSY: Duration = Duration::from_secs(30);
+
+fn prepare(connection: &mut Connection, alone: bool) -> Result<(), PrepareError> {
+    connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // The journal is the promise that a restore is not done twice: each write is on the disk before it is answered.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -158,7 +185,9 @@ fn prepare(connection: &mut Connection) -> Result<(), PrepareError> {
         "INSERT INTO schema (version) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM schema)",
         params![SCHEMA_VERSION],
     )?;
-    change.execute("UPDATE restores SET owner = NULL, until_ms = 0", [])?;
+    if alone {
+        change.execute("UPDATE restores SET owner = NULL, until_ms = 0", [])?;
+    }
     change.commit()?;
     Ok(())
 }
@@ -228,6 +257,43 @@ fn begin(connection: &mut Connection, record: RestoreRecord) -> Result<Begun, St
         .map_err(unavailable)?;
     change.commit().map_err(unavailable)?;
     Ok(Begun::New(record))
+}
+
+fn put(connection: &mut Connection, mut document: Document) -> Result<Put, StoreError> {
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
+    let found = find(&change, &document.kind, &document.key)?;
+    if found.as_ref().map_or(0, |found| found.version) != document.version {
+        let missing = || Document { version: 0, body: serde_json::Value::Null, ..document.clone() };
+        return Ok(Put::Changed(found.unwrap_or_else(missing)));
+    }
+    document.version += 1;
+    let version = i64::try_from(document.version).unwrap_or(i64::MAX);
+    change
+        .execute(
+            "INSERT INTO documents (kind, key, version, body) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (kind, key) DO UPDATE SET version = ?3, body = ?4",
+            params![document.kind, document.key, version, document.body.to_string()],
+        )
+        .map_err(unavailable)?;
+    change.commit().map_err(unavailable)?;
+    Ok(Put::Written(document))
+}
+
+fn find(connection: &Connection, kind: &str, key: &str) -> Result<Option<Document>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT kind, key, version, body FROM documents WHERE kind = ?1 AND key = ?2")
+        .map_err(unavailable)?;
+    let mut rows = statement.query([kind, key]).map_err(unavailable)?;
+    rows.next().map_err(unavailable)?.map(read_document).transpose()
+}
+
+/// Reads columns `kind`, `key`, `version` and `body`.
+fn read_document(row: &Row<'_>) -> Result<Document, StoreError> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(unavailable);
+    let (kind, key, body) = (text(0)?, text(1)?, text(3)?);
+    let version: i64 = row.get(2).map_err(unavailable)?;
+    let body = serde_json::from_str(&body).map_err(|e| damaged(&format!("{kind} {key}"), &e))?;
+    Ok(Document { kind, key, version: version.unsigned_abs(), body })
 }
 
 fn acquire(
@@ -352,6 +418,37 @@ impl Store for SqliteStore {
 
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
         self.records("SELECT id, record FROM restores WHERE settled = 0 ORDER BY number", None)
+    }
+
+    fn revision(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.worker.run(|connection| {
+            let number = connection.query_row("SELECT number FROM revision", [], |row| row.get::<_, i64>(0));
+            number.map(i64::unsigned_abs).map_err(unavailable)
+        })
+    }
+
+    fn put(&self, document: Document) -> BoxFuture<'static, Result<Put, StoreError>> {
+        self.worker.run(move |connection| put(connection, document))
+    }
+
+    fn document(&self, kind: &str, key: &str) -> BoxFuture<'static, Result<Option<Document>, StoreError>> {
+        let (kind, key) = (kind.to_owned(), key.to_owned());
+        self.worker.run(move |connection| find(connection, &kind, &key))
+    }
+
+    fn documents(&self, kind: &str) -> BoxFuture<'static, Result<Vec<Document>, StoreError>> {
+        let kind = kind.to_owned();
+        self.worker.run(move |connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT kind, key, version, body FROM documents WHERE kind = ?1 ORDER BY key")
+                .map_err(unavailable)?;
+            let mut rows = statement.query([&kind]).map_err(unavailable)?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next().map_err(unavailable)? {
+                found.push(read_document(row)?);
+            }
+            Ok(found)
+        })
     }
 }
 

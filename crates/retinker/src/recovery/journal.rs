@@ -8,10 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use serde_json::Value;
 
 use super::plan::SCHEMA_VERSION;
 use super::restore::{RestoreRecord, RestoreState};
@@ -77,6 +79,29 @@ pub enum Begun {
     Existing(RestoreRecord),
 }
 
+/// Something that the journal keeps beside restores: a run that is left alone, the lifetime that a checkpoint had before it
+/// was protected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// What kind of thing, e.g. `opt_out`.
+    pub kind: String,
+    /// Which of them.
+    pub key: String,
+    /// How often it was written; 0 = it is not there yet.
+    pub version: u64,
+    /// What is known of it.
+    pub body: Value,
+}
+
+/// What came of writing a document.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Put {
+    /// It is written, with its new version.
+    Written(Document),
+    /// It is there in another version than the writer knew, this one; nothing was written.
+    Changed(Document),
+}
+
 /// The journal's home. See the module for what it promises.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Binds the journal to this service, for ever. Refused when it is bound to another.
@@ -104,6 +129,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn by_new_run(&self, run_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>>;
     /// The restores that are not settled, oldest first.
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>>;
+    /// Grows with each restore and document that is written, by whomever. Who has read the journal at this revision need not
+    /// read it again.
+    fn revision(&self) -> BoxFuture<'static, Result<u64, StoreError>>;
+    /// Writes a document whose `version` is the one that the writer has read, 0 for a new one. Of several writers that have
+    /// read the same, one writes.
+    fn put(&self, document: Document) -> BoxFuture<'static, Result<Put, StoreError>>;
+    /// One document.
+    fn document(&self, kind: &str, key: &str) -> BoxFuture<'static, Result<Option<Document>, StoreError>>;
+    /// All documents of a kind, by key.
+    fn documents(&self, kind: &str) -> BoxFuture<'static, Result<Vec<Document>, StoreError>>;
 }
 
 /// Refuses a journal that is bound to another service than this one.
@@ -127,6 +162,9 @@ pub fn check_schema(record: &RestoreRecord) -> Result<(), StoreError> {
 pub struct MemoryStore {
     runtime: Arc<dyn Runtime>,
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    /// By kind and key.
+    documents: Arc<Mutex<BTreeMap<(String, String), Document>>>,
+    revision: Arc<AtomicU64>,
     service: Arc<OnceLock<String>>,
 }
 
@@ -142,7 +180,21 @@ struct Entry {
 impl MemoryStore {
     /// An empty journal.
     pub fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime, entries: Arc::default(), service: Arc::default() }
+        Self {
+            runtime,
+            entries: Arc::default(),
+            documents: Arc::default(),
+            revision: Arc::default(),
+            service: Arc::default(),
+        }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, BTreeMap<(String, String), Document>> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) {
+        self.revision.fetch_add(1, Ordering::Relaxed);
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -172,6 +224,7 @@ impl MemoryStore {
         let number = entries.values().map(|entry| entry.number).max().map_or(0, |n| n + 1);
         let entry = Entry { number, record: record.clone(), holder: None, fence: 0 };
         entries.insert(record.id.clone(), entry);
+        self.written();
         Ok(Begun::New(record))
     }
 
@@ -209,7 +262,24 @@ impl MemoryStore {
             return Err(StoreError::LeaseLost(lease.restore_id.clone()));
         }
         entry.record = record;
+        self.written();
         Ok(())
+    }
+
+    fn put_now(&self, mut document: Document) -> Put {
+        let mut documents = self.shelf();
+        let place = (document.kind.clone(), document.key.clone());
+        match documents.get(&place) {
+            Some(found) if found.version != document.version => return Put::Changed(found.clone()),
+            None if document.version != 0 => {
+                return Put::Changed(Document { version: 0, body: Value::Null, ..document });
+            }
+            _ => {}
+        }
+        document.version += 1;
+        documents.insert(place, document.clone());
+        self.written();
+        Put::Written(document)
     }
 }
 
@@ -267,6 +337,23 @@ impl Store for MemoryStore {
         let mut found = self.select(|record| !record.state.is_settled());
         found.reverse();
         ready(Ok(found))
+    }
+
+    fn revision(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
+        ready(Ok(self.revision.load(Ordering::Relaxed)))
+    }
+
+    fn put(&self, document: Document) -> BoxFuture<'static, Result<Put, StoreError>> {
+        ready(Ok(self.put_now(document)))
+    }
+
+    fn document(&self, kind: &str, key: &str) -> BoxFuture<'static, Result<Option<Document>, StoreError>> {
+        ready(Ok(self.shelf().get(&(kind.to_owned(), key.to_owned())).cloned()))
+    }
+
+    fn documents(&self, kind: &str) -> BoxFuture<'static, Result<Vec<Document>, StoreError>> {
+        let documents = self.shelf();
+        ready(Ok(documents.values().filter(|document| document.kind == kind).cloned().collect()))
     }
 }
 

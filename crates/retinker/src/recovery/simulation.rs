@@ -11,7 +11,7 @@ use retinker_wire::run::{Checkpoint, TrainingRun};
 use retinker_wire::time::Time;
 use serde_json::{Value, json};
 
-use super::journal::{Begun, Lease, MemoryStore, Store, StoreError};
+use super::journal::{Begun, Document, Lease, MemoryStore, Put, Store, StoreError};
 use super::restore::RestoreRecord;
 use super::samples;
 use crate::client::testing::{FakeReply, FakeTransport, ManualRuntime};
@@ -312,6 +312,18 @@ impl Store for CrashingStore {
     }
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
         self.0.unfinished()
+    }
+    fn revision(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.0.revision()
+    }
+    fn put(&self, document: Document) -> BoxFuture<'static, Result<Put, StoreError>> {
+        around!(self, |store| store.put(document))
+    }
+    fn document(&self, kind: &str, key: &str) -> BoxFuture<'static, Result<Option<Document>, StoreError>> {
+        self.0.document(kind, key)
+    }
+    fn documents(&self, kind: &str) -> BoxFuture<'static, Result<Vec<Document>, StoreError>> {
+        Store::documents(&self.0, kind)
     }
 }
 

@@ -44,15 +44,61 @@ fn survives_being_closed_and_voids_the_leases_of_before() {
 }
 
 #[test]
-fn a_second_process_is_told_so() {
+fn several_processes_share_a_journal_and_its_leases() {
     let dir = temp();
-    let _first = SqliteStore::open(dir.path()).unwrap();
-    let message = SqliteStore::open(dir.path()).unwrap_err().to_string();
-    assert!(message.contains("another retinker is using the data directory"), "{message}");
-    assert!(
-        message.contains(&dir.path().display().to_string()) && message.contains("--data-dir"),
-        "{message}"
-    );
+    let first = SqliteStore::open(dir.path()).unwrap();
+    let hour = Duration::from_secs(3600);
+    block_on(async {
+        first.begin(record("r", "old")).await.unwrap();
+        let held = first.acquire_lease("r", "a", hour).await.unwrap().unwrap();
+        // Opening it a second time, as another process would: the lease stands.
+        let second = SqliteStore::open(dir.path()).unwrap();
+        assert!(matches!(second.begin(record("other", "old")).await.unwrap(), Begun::Existing(r) if r.id == "r"));
+        assert_eq!(second.acquire_lease("r", "b", hour).await.unwrap(), None);
+        let before = second.revision().await.unwrap();
+        let loading = RestoreRecord { state: RestoreState::Loading, ..record("r", "old") };
+        first.append(&held, loading.clone()).await.unwrap();
+        assert!(second.revision().await.unwrap() > before);
+        assert_eq!(second.get("r").await.unwrap(), Some(loading));
+        drop(first);
+        // One process is left: its next neighbour must not void what it holds.
+        first_gone(&second, dir.path()).await;
+    });
+}
+
+async fn first_gone(second: &SqliteStore, dir: &Path) {
+    second.begin(record("s", "another")).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let held = second.acquire_lease("s", "b", hour).await.unwrap().unwrap();
+    let third = SqliteStore::open(dir).unwrap();
+    assert_eq!(third.acquire_lease("s", "c", hour).await.unwrap(), None);
+    second.append(&held, record("s", "another")).await.unwrap();
+}
+
+#[test]
+fn many_processes_write_at_once_and_nothing_is_lost() {
+    let dir = temp();
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let path = dir.path().to_owned();
+            std::thread::spawn(move || {
+                let store = SqliteStore::open(&path).unwrap();
+                block_on(async {
+                    for n in 0..25 {
+                        let id = format!("{writer}-{n}");
+                        assert!(matches!(store.begin(record(&id, &id)).await.unwrap(), Begun::New(_)));
+                        // All want the same run; one restore has it.
+                        store.begin(record(&format!("same-{id}"), &format!("same-{n}"))).await.unwrap();
+                    }
+                });
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    let found = block_on(SqliteStore::open(dir.path()).unwrap().list()).unwrap();
+    assert_eq!(found.len(), 4 * 25 + 25);
 }
 
 #[test]

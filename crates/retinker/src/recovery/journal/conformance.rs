@@ -8,7 +8,9 @@ use futures_util::future::join_all;
 use retinker_wire::run::{Checkpoint, CheckpointType};
 use retinker_wire::time::Time;
 
-use super::{Begun, Store, StoreError};
+use serde_json::json;
+
+use super::{Begun, Document, Put, Store, StoreError};
 use crate::recovery::plan::{LostWork, RestorePlan, SCHEMA_VERSION};
 use crate::recovery::restore::{RestoreEvent, RestoreRecord, RestoreState};
 
@@ -77,6 +79,8 @@ pub async fn all(fresh: impl Fn() -> Arc<dyn Store>) {
     newer_records_are_refused(&*fresh()).await;
     unknown_ids(&*fresh()).await;
     the_first_service_is_the_only_one(&*fresh()).await;
+    of_several_writers_of_a_document_one_writes(&*fresh()).await;
+    the_revision_grows_with_what_is_written(&*fresh()).await;
 }
 
 /// Of many that begin at once, one is written.
@@ -185,6 +189,54 @@ pub async fn the_first_service_is_the_only_one(store: &dyn Store) {
     let refused = StoreError::OtherService { bound: "http://one".into(), asked: "local".into() };
     assert_eq!(store.bind("local").await, Err(refused));
     store.bind("http://one").await.unwrap();
+}
+
+fn document(key: &str, version: u64, body: &str) -> Document {
+    Document { kind: "kind".into(), key: key.into(), version, body: json!({ "said": body }) }
+}
+
+/// Who has not read the newest version of a document does not write over it.
+pub async fn of_several_writers_of_a_document_one_writes(store: &dyn Store) {
+    let puts = join_all((0..8).map(|n| store.put(document("a", 0, &format!("{n}"))))).await;
+    let puts: Vec<Put> = puts.into_iter().map(Result::unwrap).collect();
+    let written: Vec<_> = puts.iter().filter(|put| matches!(put, Put::Written(_))).collect();
+    assert_eq!(written.len(), 1);
+    let Put::Written(first) = written[0] else { unreachable!() };
+    assert_eq!(first.version, 1);
+    assert!(puts.iter().all(|put| matches!(put, Put::Written(found) | Put::Changed(found) if found == first)));
+    let Put::Written(second) = store.put(document("a", 1, "second")).await.unwrap() else { panic!("refused") };
+    assert_eq!((second.version, store.put(document("a", 1, "late")).await.unwrap()), (2, Put::Changed(second.clone())));
+    assert!(matches!(store.put(document("b", 3, "never there")).await.unwrap(), Put::Changed(d) if d.version == 0));
+    assert!(matches!(store.put(document("0", 0, "zero")).await.unwrap(), Put::Written(_)));
+    assert_eq!(store.document("kind", "a").await.unwrap(), Some(second.clone()));
+    assert_eq!(store.document("other", "a").await.unwrap(), None);
+    let keys: Vec<_> = store.documents("kind").await.unwrap().into_iter().map(|d| d.key).collect();
+    assert_eq!(keys, ["0", "a"]);
+    assert_eq!(store.documents("other").await.unwrap(), []);
+}
+
+/// What is written is seen in the revision; leases and refusals are not.
+pub async fn the_revision_grows_with_what_is_written(store: &dyn Store) {
+    let mut last = store.revision().await.unwrap();
+    let mut grew = async |written: bool, what: &str| {
+        let now = store.revision().await.unwrap();
+        assert_eq!(now > last, written, "{what}: {last} to {now}");
+        last = now;
+    };
+    store.begin(record("r", "old")).await.unwrap();
+    grew(true, "begin").await;
+    store.begin(record("other", "old")).await.unwrap();
+    grew(false, "a run that is held").await;
+    let lease = store.acquire_lease("r", "a", LONG).await.unwrap().expect("free");
+    grew(false, "a lease").await;
+    store.append(&lease, record("r", "old")).await.unwrap();
+    grew(true, "append").await;
+    store.put(document("a", 0, "x")).await.unwrap();
+    grew(true, "a document").await;
+    store.put(document("a", 0, "y")).await.unwrap();
+    grew(false, "a document that is refused").await;
+    store.put(document("a", 1, "y")).await.unwrap();
+    grew(true, "a document anew").await;
 }
 
 /// A restore that is not there.
