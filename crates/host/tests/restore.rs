@@ -197,3 +197,26 @@ async fn a_plan_that_is_altered_or_outdated_is_refused() {
     assert_eq!(service.state().sessions, 0);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn two_hosts_on_one_journal_restore_once_and_both_see_it() {
+    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
+    let (first, second) = (start(&service, dir.path()).await, start(&service, dir.path()).await);
+    let hosts = [client(&first), client(&second)];
+    let plan = plan_of(&hosts[0]).await;
+    let started = join_all(hosts.iter().map(|host| host.start_restore(&plan))).await;
+    let started: Vec<_> = started.into_iter().map(Result::unwrap).collect();
+    assert_eq!(started.iter().filter(|s| !s.already).count(), 1, "{started:?}");
+    assert_eq!(started[0].restore.id, started[1].restore.id);
+    for host in &hosts {
+        let row = until("the run has a successor, whichever host made it", async || {
+            // Whoever looks asks for a new reading.
+            let _events = host.events().await.unwrap();
+            let window = host.runs(&RunsQuery::default()).await.unwrap();
+            let row = window.rows.into_iter().find(|row| row.run.training_run_id == "old").unwrap();
+            row.restored_to.is_some().then_some(row)
+        })
+        .await;
+        assert_eq!(row.verdict.health, Health::Recovered);
+    }
+}
