@@ -53,7 +53,9 @@ fn several_processes_share_a_journal_and_its_leases() {
         let held = first.acquire_lease("r", "a", hour).await.unwrap().unwrap();
         // Opening it a second time, as another process would: the lease stands.
         let second = SqliteStore::open(dir.path()).unwrap();
-        assert!(matches!(second.begin(record("other", "old")).await.unwrap(), Begun::Existing(r) if r.id == "r"));
+        assert!(
+            matches!(second.begin(record("other", "old")).await.unwrap(), Begun::Existing(r) if r.id == "r")
+        );
         assert_eq!(second.acquire_lease("r", "b", hour).await.unwrap(), None);
         let before = second.revision().await.unwrap();
         let loading = RestoreRecord { state: RestoreState::Loading, ..record("r", "old") };

@@ -203,10 +203,19 @@ pub async fn of_several_writers_of_a_document_one_writes(store: &dyn Store) {
     assert_eq!(written.len(), 1);
     let Put::Written(first) = written[0] else { unreachable!() };
     assert_eq!(first.version, 1);
-    assert!(puts.iter().all(|put| matches!(put, Put::Written(found) | Put::Changed(found) if found == first)));
-    let Put::Written(second) = store.put(document("a", 1, "second")).await.unwrap() else { panic!("refused") };
-    assert_eq!((second.version, store.put(document("a", 1, "late")).await.unwrap()), (2, Put::Changed(second.clone())));
-    assert!(matches!(store.put(document("b", 3, "never there")).await.unwrap(), Put::Changed(d) if d.version == 0));
+    assert!(
+        puts.iter().all(|put| matches!(put, Put::Written(found) | Put::Changed(found) if found == first))
+    );
+    let Put::Written(second) = store.put(document("a", 1, "second")).await.unwrap() else {
+        panic!("refused")
+    };
+    assert_eq!(
+        (second.version, store.put(document("a", 1, "late")).await.unwrap()),
+        (2, Put::Changed(second.clone()))
+    );
+    assert!(
+        matches!(store.put(document("b", 3, "never there")).await.unwrap(), Put::Changed(d) if d.version == 0)
+    );
     assert!(matches!(store.put(document("0", 0, "zero")).await.unwrap(), Put::Written(_)));
     assert_eq!(store.document("kind", "a").await.unwrap(), Some(second.clone()));
     assert_eq!(store.document("other", "a").await.unwrap(), None);
