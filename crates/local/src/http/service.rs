@@ -15,6 +15,9 @@ pub(crate) async fn healthz() -> Json<Value> {
 
 /// How clients should talk to it. Compression on a local link would only cost time.
 ///
+/// Samples are waited for one by one: after a restart each is answered 410 and submitted anew, where `retrieve_futures` has no
+/// way to tell of a request that is not known any more.
+///
 /// The official SDK is told to exchange its key for a token, by which alone it knows who it is (`tinker auth whoami`). Other
 /// clients need not be able to: their keys do as they are.
 pub(crate) async fn client_config(headers: HeaderMap) -> Json<Value> {
@@ -23,7 +26,7 @@ pub(crate) async fn client_config(headers: HeaderMap) -> Json<Value> {
         "pjwt_auth_enabled": agent.starts_with(b"AsyncTinker/Python"),
         "parallel_fwdbwd_chunks": true,
         "proto_compress_fwdbwd": false,
-        "sample_use_retrieve_futures": true,
+        "sample_use_retrieve_futures": false,
         "custom_loss_server_side": false,
         "sample_join_sampling_session": false,
     }))

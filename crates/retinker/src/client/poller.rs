@@ -112,6 +112,7 @@ struct Asking {
 impl Asking {
     async fn run(mut self, mut woken: mpsc::UnboundedReceiver<()>) {
         let (mut bad_requests, mut idle, mut paused) = (0, 0u32, Duration::ZERO);
+        let mut trouble = false;
         let mut open = true;
         loop {
             let (somebody_waits, retrieved) = {
@@ -144,6 +145,10 @@ impl Asking {
             let error = match answer {
                 Ok(news) => {
                     bad_requests = 0;
+                    let restarted = news.cursor < self.cursor;
+                    if std::mem::take(&mut trouble) || restarted {
+                        self.doubt();
+                    }
                     let told = self.take(news, &retrieved);
                     let runtime = self.api.runtime();
                     if told || runtime.monotonic().saturating_sub(asked) >= HELD {
@@ -170,6 +175,7 @@ impl Asking {
                 _ if error.is_retryable() => AGAIN,
                 _ => return self.fail(error),
             };
+            trouble = true;
             tracing::debug!(%error, "asking again which samples are done");
             self.api.runtime().sleep(delay).await;
         }
@@ -213,6 +219,13 @@ impl Asking {
             }
         }
         told
+    }
+
+    /// Has all who wait ask for themselves: a server that was away may have lost their requests, and never tells of them here.
+    fn doubt(&self) {
+        for (_, waiting) in lock(&self.state).waiting.drain() {
+            let _ = waiting.send(Ok(None));
+        }
     }
 
     /// Fails all who wait, and who will.

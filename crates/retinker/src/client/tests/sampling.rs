@@ -466,3 +466,31 @@ fn a_completion_of_a_new_kind_is_asked_for_and_its_size_needs_no_announcement() 
     let asked = sent(&transport, "retrieve_future");
     assert_eq!((asked.len(), &asked[0]["allow_metadata_only"]), (1, &json!(false)));
 }
+
+#[test]
+fn samples_that_a_restarted_server_has_lost_are_submitted_anew() {
+    let mut asked = 0;
+    let (runtime, transport, client) = sampler(move |request| match path(request) {
+        "client/config" => FakeReply::json(200, r#"{"sample_use_retrieve_futures":true}"#),
+        "retrieve_futures" => {
+            asked += 1;
+            match asked {
+                // It goes away, and when it is back it knows nothing of the first submission.
+                1 => FakeReply::fail(TransportErrorKind::Request).after(secs(5)),
+                2 => FakeReply::json(200, r#"{"completions":[],"cursor":0}"#).after(secs(30)),
+                _ => FakeReply::json(
+                    200,
+                    r#"{"completions":[{"state":"finished","request_id":"1"}],"cursor":1}"#,
+                )
+                .after(secs(1)),
+            }
+        }
+        "retrieve_future" if body(request)["request_id"] == "0" => {
+            FakeReply::json(410, r#"{"detail":"gone"}"#)
+        }
+        _ => sampling(request),
+    });
+    let response = runtime.block_on(client.sample(&prompt(), &SampleOptions::default())).unwrap();
+    assert_eq!(response.sequences[0].sequence_id.as_deref(), Some("q1"));
+    assert_eq!(numbers(&transport), [0, 1]);
+}
