@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use retinker::client::{Api, ApiConfig, Secret};
 use retinker::host::HostClient;
 use retinker::native::{NativeRuntime, NativeTransport};
+use retinker_local::{LocalConfig, LocalService};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -54,6 +56,14 @@ pub fn api(base_url: &str) -> Result<Api> {
     let key = Some(Secret::new("tml-test"));
     let config = ApiConfig { base_url: base_url.to_owned(), api_key: key, ..ApiConfig::default() };
     Ok(Api::new(config, Arc::new(NativeTransport::new()?), Arc::new(runtime()?))?)
+}
+
+/// The embedded service in this process, in a directory of its own, and a client of it.
+pub async fn embedded() -> Result<(TempDir, LocalService, Api)> {
+    let dir = tempfile::tempdir()?;
+    let service = LocalService::start(LocalConfig::new(dir.path())).await?;
+    let api = api(&service.base_url())?;
+    Ok((dir, service, api))
 }
 
 fn runtime() -> Result<NativeRuntime> {

@@ -8,16 +8,14 @@ use retinker::client::{
 };
 use retinker::native::{Progress, download_archive, download_external_weights};
 use retinker::wire::model::LoraConfig;
-use retinker_local::{LocalConfig, LocalService};
+use retinker_local::LocalService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 const MODEL: &str = "retinker/nano-llama";
 
 async fn service() -> (tempfile::TempDir, LocalService, ServiceClient) {
-    let dir = tempfile::tempdir().unwrap();
-    let service = LocalService::start(LocalConfig::new(dir.path())).await.unwrap();
-    let api = retinker_tests::service::api(&service.base_url()).unwrap();
+    let (dir, service, api) = retinker_tests::service::embedded().await.unwrap();
     (dir, service, ServiceClient::new(api))
 }
 

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use retinker_local::{LocalConfig, LocalService};
+use retinker_local::LocalService;
 
 /// Runs an example that `cargo test --workspace` has built.
 async fn example(name: &str, service: &LocalService, arguments: &[&str]) -> String {
@@ -20,8 +20,7 @@ async fn example(name: &str, service: &LocalService, arguments: &[&str]) -> Stri
 }
 
 async fn service() -> (tempfile::TempDir, LocalService) {
-    let dir = tempfile::tempdir().unwrap();
-    let service = LocalService::start(LocalConfig::new(dir.path())).await.unwrap();
+    let (dir, service, _) = retinker_tests::service::embedded().await.unwrap();
     (dir, service)
 }
 

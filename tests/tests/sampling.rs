@@ -10,15 +10,13 @@ use retinker::wire::future::RequestErrorCategory;
 use retinker::wire::model::LoraConfig;
 use retinker::wire::sampling::{SamplingParams, StopReason, TargetTokens};
 use retinker::wire::training::{AdamParams, Datum, ModelInput};
-use retinker_local::{LocalConfig, LocalService};
+use retinker_local::LocalService;
 
 const MODEL: &str = "retinker/nano-llama";
 
 async fn service() -> (tempfile::TempDir, LocalService, ServiceClient) {
-    let dir = tempfile::tempdir().unwrap();
-    let service = LocalService::start(LocalConfig::new(dir.path())).await.unwrap();
-    let client = ServiceClient::new(retinker_tests::service::api(&service.base_url()).unwrap());
-    (dir, service, client)
+    let (dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    (dir, service, ServiceClient::new(api))
 }
 
 fn prompt(text: &str) -> ModelInput {
@@ -41,13 +39,7 @@ async fn what_is_asked_for_comes_back() {
     let sampler = client.create_sampling_client(SamplingSource::BaseModel(MODEL.into())).await.unwrap();
     assert_eq!(sampler.get_base_model().await.unwrap(), MODEL);
     let text = prompt("Tell me");
-    let target = TargetTokens {
-        data: vec![1, -1, 2, 3, -1, 4],
-        dtype: "int64".into(),
-        shape: Some(vec![6, 1]),
-        sparse_crow_indices: None,
-        sparse_col_indices: None,
-    };
+    let target = TargetTokens::new(vec![1, -1, 2, 3, -1, 4], 1);
     let options = SampleOptions {
         num_samples: 3,
         include_prompt_logprobs: true,

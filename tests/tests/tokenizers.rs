@@ -11,15 +11,13 @@ use retinker::native::{HubConfig, HubTokenizers, NativeRuntime, NativeTransport}
 use retinker::wire::model::LoraConfig;
 use retinker::wire::sampling::SamplingParams;
 use retinker::wire::training::ModelInput;
-use retinker_local::{LocalConfig, LocalService};
+use retinker_local::LocalService;
 
 const MODEL: &str = "retinker/nano-llama";
 
 async fn service() -> (tempfile::TempDir, LocalService, ServiceClient) {
-    let dir = tempfile::tempdir().unwrap();
-    let service = LocalService::start(LocalConfig::new(dir.path())).await.unwrap();
-    let client = ServiceClient::new(retinker_tests::service::api(&service.base_url()).unwrap());
-    (dir, service, client)
+    let (dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    (dir, service, ServiceClient::new(api))
 }
 
 /// Tokenizers of the service, or, offline, of the cache only.

@@ -11,15 +11,12 @@ use retinker::client::{
 };
 use retinker::wire::tensor::TensorData;
 use retinker::wire::training::{AdamParams, Datum, DimuonParams, ImageFormat, ModelInput, ModelInputChunk};
-use retinker_local::{LocalConfig, LocalService};
+use retinker_local::LocalService;
 use retinker_tests::schedule;
 use retinker_tests::weather::Storm;
 
 async fn service() -> (tempfile::TempDir, LocalService, Api) {
-    let dir = tempfile::tempdir().unwrap();
-    let service = LocalService::start(LocalConfig::new(dir.path())).await.unwrap();
-    let api = retinker_tests::service::api(&service.base_url()).unwrap();
-    (dir, service, api)
+    retinker_tests::service::embedded().await.unwrap()
 }
 
 async fn run(api: &Api) -> TrainingClient {

@@ -170,17 +170,20 @@ impl Shared {
         }
     }
 
-    /// Notes up to where the journal has been read; answers whether that is news.
-    pub(crate) fn read_journal_at(&self, revision: u64) -> bool {
-        self.revision.swap(revision, Ordering::Relaxed) != revision
+    /// Notes up to where the journal has been read.
+    pub(crate) fn read_journal_at(&self, revision: u64) {
+        self.revision.store(revision, Ordering::Relaxed);
     }
 
     /// Reads what other programs have written to the journal, and tells of it.
     pub(crate) async fn follow_journal(&self) -> Result<(), StoreError> {
-        if !self.read_journal_at(self.store.revision().await?) {
+        let revision = self.store.revision().await?;
+        if self.revision.load(Ordering::Relaxed) == revision {
             return Ok(());
         }
         let records = self.store.list().await?;
+        // Only now: a list that could not be read is read again.
+        self.read_journal_at(revision);
         let (restores, changed) = self.index_mut().set_restores(records, self.runtime.now());
         for restore in restores {
             self.tell(HostEvent::Restore { restore: Box::new(restore) });

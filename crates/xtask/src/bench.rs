@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Result, bail};
 
-use crate::shell::{cargo, command, run, target_dir};
+use crate::shell::{cargo, command, release, run, target_dir};
 use crate::{python, tools, up};
 
 /// Debian's python3-torch is a package of the system's own Python.
@@ -32,27 +32,21 @@ fn local(options: &[String]) -> Result<()> {
     if !options.iter().any(|option| option == "--only=calls") {
         check_torch(&python)?;
     }
-    let bench = built("bench_local")?;
+    let bench = release("retinker-tests", "--bin", "bench_local")?;
     run(command(bench).args(options).env("RETINKER_BIN", up::binary()?).env("RETINKER_TORCH_PYTHON", python))
 }
 
 fn client() -> Result<()> {
     let python = python::sdk()?;
-    let bench = built("bench_client")?;
+    let bench = release("retinker-tests", "--bin", "bench_client")?;
     run(command(bench)
         .env("RETINKER_BIN", up::binary()?)
         .env("RETINKER_SDK_PYTHON", python)
-        .env("RETINKER_ENCODE", encode()?)
+        .env("RETINKER_ENCODE", release("retinker", "--example", "encode")?)
         .env("RETINKER_ENCODE_WASM", encode_wasm()?))
 }
 
-/// The program that encodes, natively.
-fn encode() -> Result<PathBuf> {
-    run(cargo().args(["build", "--release", "--package", "retinker", "--example", "encode"]))?;
-    Ok(target_dir().join("release/examples").join(format!("encode{}", std::env::consts::EXE_SUFFIX)))
-}
-
-/// The same as wasm, for Node.
+/// The program that encodes, as wasm for Node.
 fn encode_wasm() -> Result<PathBuf> {
     tools::wasm_target()?;
     tools::node()?;
@@ -65,11 +59,6 @@ fn encode_wasm() -> Result<PathBuf> {
     let tool = tools::wasm_bindgen()?.join("wasm-bindgen");
     run(command(tool).arg(wasm).args(["--target", "nodejs", "--out-dir"]).arg(&out))?;
     Ok(out.join("encode.js"))
-}
-
-fn built(bench: &str) -> Result<PathBuf> {
-    run(cargo().args(["build", "--release", "--package", "retinker-tests", "--bin", bench]))?;
-    Ok(target_dir().join("release").join(format!("{bench}{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// What cannot work is said at once, before minutes of building.

@@ -21,6 +21,13 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
+/// Builds a program of a package (`kind`: `--bin` or `--example`) in release mode; gives its path.
+pub fn release(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
+    run(cargo().args(["build", "--release", "--package", package, kind, name]))?;
+    let folder = if kind == "--example" { "release/examples" } else { "release" };
+    Ok(target_dir().join(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+}
+
 /// Where tools and downloads are kept between clones: `retinker/` under the user's cache directory.
 pub fn cache_dir() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {

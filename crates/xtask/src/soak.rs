@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{self, cargo, command, root, run, step, target_dir};
+use crate::shell::{self, cargo, command, root, run, step};
 use crate::up;
 use crate::{fuzz, reference};
 
@@ -17,10 +17,9 @@ pub fn run_soak(args: &[String]) -> Result<()> {
     let kills = &kills.to_string();
     reference::run_reference(&[])?;
     let binary = up::binary()?;
-    run(cargo().args(["build", "--release", "--package", "retinker-tests", "--bin", "soak"]))?;
+    let soak = shell::release("retinker-tests", "--bin", "soak")?;
     let of_service =
         step(&format!("Killing the service {kills} times, as its own test does"), || kill_service(kills))?;
-    let soak = target_dir().join("release").join(format!("soak{}", std::env::consts::EXE_SUFFIX));
     run(command(soak).args(["--kills", kills]).env("RETINKER_BIN", binary))?;
     let of_bytes = fuzz::run_targets(fuzz_seconds)?;
     let report = root().join("docs/soak.md");

@@ -129,7 +129,6 @@ fn official_sdk() -> Result<()> {
 fn story() -> Result<()> {
     console::build()?;
     let binary = up::binary()?;
-    run(cargo().args(["build", "--release", "--package", "retinker", "--example", "train"]))?;
-    let train = target_dir().join("release/examples").join(format!("train{}", std::env::consts::EXE_SUFFIX));
+    let train = shell::release("retinker", "--example", "train")?;
     browser::test(&binary, &train, &python::sdk()?)
 }

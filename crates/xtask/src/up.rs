@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{self, cargo, command, root, step, target_dir};
+use crate::shell::{self, command, root, step};
 use crate::{console, tools};
 
 /// What `up` takes, and whether a value follows.
@@ -87,10 +87,7 @@ pub fn binary() -> Result<PathBuf> {
     if !root().join("dist/index.html").exists() {
         console::build()?;
     }
-    step("Building the retinker binary", || {
-        shell::run(cargo().args(["build", "--release", "--package", "retinker-cli"]))
-    })?;
-    Ok(target_dir().join("release").join(format!("retinker{}", std::env::consts::EXE_SUFFIX)))
+    step("Building the retinker binary", || shell::release("retinker-cli", "--bin", "retinker"))
 }
 
 /// Whether a port can be had.

@@ -187,22 +187,33 @@ impl Api {
     /// If it could not be asked.
     pub async fn settled(&self) -> Result<&Self, Error> {
         if !self.caller.heeded.is_settled() {
-            match self.client_config().await {
-                Ok(config) => self.heed(&config),
-                Err(error) if error.is_unsupported() => self.caller.heeded.settle(),
-                Err(error) => return Err(error),
-            }
+            self.settle().await?;
         }
         Ok(self)
     }
 
+    /// Asks the server how it wants to be talked to, and heeds what of that concerns every call. `None`: it cannot say.
+    pub(crate) async fn settle(&self) -> Result<Option<ClientConfig>, Error> {
+        match self.client_config().await {
+            Ok(config) => {
+                self.heed(&config);
+                Ok(Some(config))
+            }
+            Err(error) if error.is_unsupported() => {
+                self.caller.heeded.settle();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// How long a call waits in all while billing is blocked.
     pub(crate) fn billing_pause(&self) -> Duration {
-        self.retry.billing_pause.unwrap_or(self.caller.heeded.billing_pause())
+        self.caller.heeded.billing_pause(self.retry.billing_pause)
     }
 
     pub(crate) fn wait_policy(&self) -> WaitPolicy {
-        let billing_pause = self.wait.billing_pause.unwrap_or(self.caller.heeded.billing_pause());
+        let billing_pause = self.caller.heeded.billing_pause(self.wait.billing_pause);
         WaitPolicy { billing_pause: Some(billing_pause), ..self.wait }
     }
 
@@ -597,13 +608,7 @@ impl Api {
             None if answer.is_success() => match serde_json::from_slice(&answer.body) {
                 Ok(Addressed { url }) => Ok(Secret::new(url)),
                 // What it says may be a secret.
-                Err(_) => {
-                    let (path, what) = ("url".to_owned(), "the answer holds no address".to_owned());
-                    Err(Error::new(
-                        &call.operation,
-                        ErrorKind::Undecodable { path, what, snippet: String::new() },
-                    ))
-                }
+                Err(_) => Err(Error::unreadable(&call.operation, "url", "the answer holds no address")),
             },
             None => Err(answer.refusal(&call.operation, None)),
         }

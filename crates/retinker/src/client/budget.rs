@@ -14,6 +14,7 @@ pub(crate) struct Budget {
 
 #[derive(Debug)]
 struct State {
+    size: i64,
     left: i64,
     waiting: VecDeque<oneshot::Sender<()>>,
 }
@@ -30,7 +31,7 @@ struct Turn<'a>(&'a Budget);
 
 impl Budget {
     pub(crate) fn new(size: i64) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { left: size, waiting: VecDeque::new() }) })
+        Arc::new(Self { state: Mutex::new(State { size, left: size, waiting: VecDeque::new() }) })
     }
 
     /// Waits for its turn and takes a part.
@@ -58,10 +59,11 @@ impl Budget {
         }
     }
 
-    /// Makes it larger, or smaller by a negative number.
-    pub(crate) fn grow(&self, by: i64) {
+    /// Makes it as large as this; what is taken stays taken.
+    pub(crate) fn resize(&self, size: i64) {
         let mut state = self.lock();
-        state.left = state.left.saturating_add(by);
+        state.left = state.left.saturating_add(size.saturating_sub(state.size));
+        state.size = size;
         drop(state);
         self.wake();
     }

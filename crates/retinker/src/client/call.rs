@@ -179,7 +179,7 @@ impl Caller {
         policy: &RetryPolicy,
         done: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, Error> {
-        let billing_pause = policy.billing_pause.unwrap_or(self.heeded.billing_pause());
+        let billing_pause = self.heeded.billing_pause(policy.billing_pause);
         let policy = RetryPolicy { billing_pause: Some(billing_pause), ..*policy };
         let request = self.request(call);
         let start = self.runtime.monotonic();
@@ -326,10 +326,8 @@ impl Caller {
             return Err(answer.refusal(&call.operation, None));
         }
         // What it says is secret, whatever it is: errors repeat none of it.
-        let exchanged: Exchanged = serde_json::from_slice(&answer.body).map_err(|_| {
-            let (path, what) = ("jwt".to_owned(), "the answer holds no token".to_owned());
-            Error::new(&call.operation, ErrorKind::Undecodable { path, what, snippet: String::new() })
-        })?;
+        let exchanged: Exchanged = serde_json::from_slice(&answer.body)
+            .map_err(|_| Error::unreadable(&call.operation, "jwt", "the answer holds no token"))?;
         Ok(Secret::new(exchanged.jwt))
     }
 

@@ -132,7 +132,7 @@ impl Download {
         let mut whole = BytesMut::new();
         while let Some(piece) = self.next().await? {
             if whole.len() + piece.len() > most {
-                return Err(self.broken(&format!("it is longer than {most} bytes")));
+                return Err(Error::config(&self.operation, format!("it is longer than {most} bytes")));
             }
             whole.extend_from_slice(&piece);
         }

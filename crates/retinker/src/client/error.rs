@@ -120,6 +120,16 @@ impl Error {
         Self::new(operation, ErrorKind::Config { message: message.into() })
     }
 
+    /// An answer that cannot be read, of which nothing is shown: it may be secret, or is no text.
+    pub(crate) fn unreadable(
+        operation: impl Into<String>,
+        path: impl Into<String>,
+        what: impl Into<String>,
+    ) -> Self {
+        let (path, what, snippet) = (path.into(), what.into(), String::new());
+        Self::new(operation, ErrorKind::Undecodable { path, what, snippet })
+    }
+
     /// A file of this machine that cannot be made, written or moved.
     #[cfg(all(feature = "native", not(target_arch = "wasm32")))]
     pub(crate) fn file(path: &std::path::Path, error: &std::io::Error) -> Self {

@@ -1,7 +1,7 @@
 //! What a server has asked of every call that is made of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use retinker_wire::capabilities::ClientConfig;
@@ -12,7 +12,6 @@ use super::budget::{Budget, Taken};
 #[derive(Debug)]
 pub(crate) struct Heeded {
     billing_pause_sec: AtomicU64,
-    response_bytes: AtomicI64,
     responses: Arc<Budget>,
     /// Whether the server was asked.
     settled: AtomicBool,
@@ -23,7 +22,6 @@ impl Default for Heeded {
         let config = ClientConfig::default();
         Self {
             billing_pause_sec: AtomicU64::new(config.billing_exception_max_pause_duration_sec),
-            response_bytes: AtomicI64::new(config.inflight_response_bytes_semaphore_size),
             responses: Budget::new(config.inflight_response_bytes_semaphore_size),
             settled: AtomicBool::new(false),
         }
@@ -34,9 +32,7 @@ impl Heeded {
     /// Notes what a server asks for.
     pub(crate) fn heed(&self, config: &ClientConfig) {
         self.billing_pause_sec.store(config.billing_exception_max_pause_duration_sec, Ordering::Relaxed);
-        let size = config.inflight_response_bytes_semaphore_size.max(1);
-        let before = self.response_bytes.swap(size, Ordering::Relaxed);
-        self.responses.grow(size.saturating_sub(before));
+        self.responses.resize(config.inflight_response_bytes_semaphore_size.max(1));
         self.settle();
     }
 
@@ -49,9 +45,9 @@ impl Heeded {
         self.settled.load(Ordering::Relaxed)
     }
 
-    /// How long billing is waited for in all.
-    pub(crate) fn billing_pause(&self) -> Duration {
-        Duration::from_secs(self.billing_pause_sec.load(Ordering::Relaxed))
+    /// How long billing is waited for in all by a policy of which this is the own pause.
+    pub(crate) fn billing_pause(&self, own: Option<Duration>) -> Duration {
+        own.unwrap_or_else(|| Duration::from_secs(self.billing_pause_sec.load(Ordering::Relaxed)))
     }
 
     /// Waits until a result of so many bytes may be on its way.

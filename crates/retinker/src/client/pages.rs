@@ -6,7 +6,7 @@ use std::future::Future;
 use futures_core::Stream;
 use futures_util::stream;
 
-use super::error::{Error, ErrorKind};
+use super::error::Error;
 
 /// So many pages in a row without anything new are a list that is not one: a server that does not page, or tells a total that
 /// it does not have, would be asked for ever.
@@ -101,8 +101,7 @@ impl Reading {
 fn endless(from: u64) -> Error {
     let what =
         format!("{FRUITLESS} in a row hold nothing new, and it is not at its end by what the server says");
-    let kind = ErrorKind::Undecodable { path: "its pages".to_owned(), what, snippet: String::new() };
-    Error::new(format!("a list, from {from} on"), kind)
+    Error::unreadable(format!("a list, from {from} on"), "its pages", what)
 }
 
 #[cfg(test)]

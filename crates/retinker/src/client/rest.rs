@@ -329,14 +329,7 @@ impl RestClient {
                 org_urn: format!("tml:organization:{org}"),
                 email: claim("email").filter(|email| !email.is_empty()),
             }),
-            _ => Err(Error::new(
-                "whoami",
-                ErrorKind::Undecodable {
-                    path: "the token".to_owned(),
-                    what: "it does not say whose it is".to_owned(),
-                    snippet: String::new(),
-                },
-            )),
+            _ => Err(Error::unreadable("whoami", "the token", "it does not say whose it is")),
         }
     }
 

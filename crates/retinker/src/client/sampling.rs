@@ -476,10 +476,7 @@ fn complete(
     names: Vec<String>,
     options: &SampleOptions,
 ) -> Result<(), Error> {
-    let lacks = |what: String| {
-        let (path, snippet) = ("the result".to_owned(), String::new());
-        Err(Error::new(operation, ErrorKind::Undecodable { path, what, snippet }))
-    };
+    let lacks = |what: String| Err(Error::unreadable(operation, "the result", what));
     if options.prompt_alt_tokens_k > 0 && response.prompt_alt_tokens.is_none() {
         return lacks(
             "it has no prompt_alt_tokens, which were asked for; the server may not know them".into(),

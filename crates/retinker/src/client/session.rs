@@ -39,15 +39,10 @@ fn careful() -> ClientConfig {
     ClientConfig { parallel_fwdbwd_chunks: false, ..ClientConfig::default() }
 }
 
-/// Asks how a server wants to be talked to, and heeds what of that concerns every call.
+/// Asks how a server wants to be talked to, for a session of it.
 pub(crate) async fn ask(api: &Api) -> Result<(ClientConfig, DynamicConfig), Error> {
-    let config = match api.client_config().await {
-        Ok(config) => config,
-        Err(error) if error.is_unsupported() => careful(),
-        Err(error) => return Err(error),
-    };
-    // Credentials first: what follows is signed with them.
-    api.heed(&config);
+    // In this order: the second question is signed as the first answer wants it.
+    let config = api.settle().await?.unwrap_or_else(careful);
     Ok((config, api.dynamic_config().await?))
 }
 

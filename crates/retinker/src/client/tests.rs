@@ -627,9 +627,16 @@ fn service(request: &Request) -> FakeReply {
 fn service_client(
     answer: impl FnMut(&Request) -> FakeReply + Send + 'static,
 ) -> (ManualRuntime, FakeTransport, ServiceClient) {
+    let options = SessionOptions { display_name: Some("test".into()), ..SessionOptions::default() };
+    service_client_with(options, answer)
+}
+
+fn service_client_with(
+    options: SessionOptions,
+    answer: impl FnMut(&Request) -> FakeReply + Send + 'static,
+) -> (ManualRuntime, FakeTransport, ServiceClient) {
     let runtime = ManualRuntime::new().with_chance();
     let transport = FakeTransport::new(&runtime, answer);
-    let options = SessionOptions { display_name: Some("test".into()), ..SessionOptions::default() };
     let client = ServiceClient::with_options(api(&runtime, &transport), options);
     (runtime, transport, client)
 }

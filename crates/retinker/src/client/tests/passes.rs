@@ -1,8 +1,10 @@
 //! Batches of several requests, compressed ones, and losses of the program's own.
 
+use std::ops::Range;
+
 use super::*;
-use crate::client::CustomLoss;
 use crate::client::testing::test;
+use crate::client::{CustomLoss, Pending};
 
 /// A batch of three requests, by the bounds of [`config`].
 fn three() -> Vec<Datum> {
@@ -74,86 +76,60 @@ impl Fault {
     }
 }
 
-#[test]
-fn whatever_fails_at_any_chunk_leaves_the_client_going_on_or_poisoned() {
-    for together in [false, true] {
-        for at in 7..10 {
-            for fault in Fault::ALL {
-                let case = format!("{fault:?} at {at}, together: {together}");
-                let (mut attempts, mut over) = (0, false);
-                let (runtime, transport, client) = training(move |request| match path(request) {
-                    "client/config" => config(together),
-                    "optim_step" => {
-                        over = true;
-                        obliging(request)
-                    }
-                    "forward_backward" if !over && seq_id(request) == at => {
-                        attempts += 1;
-                        fault.reply(attempts - 1)
-                    }
-                    _ => obliging(request),
-                });
-                let (pass, queued, later) = runtime.block_on(async {
-                    let pass = client.forward_backward(three(), "cross_entropy", &none());
-                    let queued = client.optim_step(AdamParams::default());
-                    let (pass, queued) = (pass.await, queued.await);
-                    (pass, queued, client.optim_step(AdamParams::default()).await)
-                });
-                assert!(pass.is_err() && queued.is_err(), "{case}");
-                // Sent together, one of the others was accepted: what it was to follow is missing.
-                let lost = !fault.is_definite() || together;
-                assert_eq!(client.poisoned().is_some(), lost, "{case}");
-                assert_eq!(later.is_err(), lost, "{case}");
-                let steps: Vec<_> =
-                    sequence(&transport).into_iter().filter(|line| line.starts_with("optim")).collect();
-                if lost {
-                    assert!(matches!(later.unwrap_err().kind(), ErrorKind::Poisoned { .. }), "{case}");
-                    assert_eq!(steps, Vec::<String>::new(), "{case}");
-                } else {
-                    assert_eq!(steps, [format!("optim_step {at}")], "{case}");
-                }
+/// Has each of these requests of a call fail in every way: the client goes on or is poisoned, and never hangs.
+fn fails_in_every_way(numbers: Range<u64>, call: impl Fn(&TrainingClient) -> Pending<ForwardBackwardOutput>) {
+    let cases = [false, true].into_iter().flat_map(|together| numbers.clone().map(move |at| (together, at)));
+    for ((together, at), fault) in cases.flat_map(|case| Fault::ALL.map(|fault| (case, fault))) {
+        let case = format!("{fault:?} at {at}, together: {together}");
+        let (mut attempts, mut over) = (0, false);
+        let (runtime, transport, client) = training(move |request| match path(request) {
+            "client/config" => config(together),
+            "retrieve_future" => logprobs_of(request),
+            "optim_step" => {
+                over = true;
+                obliging(request)
             }
+            "forward_backward" if !over && seq_id(request) == at => {
+                attempts += 1;
+                fault.reply(attempts - 1)
+            }
+            _ => obliging(request),
+        });
+        let (pass, queued, later) = runtime.block_on(async {
+            let (pass, queued) = (call(&client), client.optim_step(AdamParams::default()));
+            let (pass, queued) = (pass.await, queued.await);
+            (pass, queued, client.optim_step(AdamParams::default()).await)
+        });
+        assert!(pass.is_err() && queued.is_err(), "{case}");
+        // Sent together, one of the others was accepted: what it was to follow is missing.
+        let lost = !fault.is_definite() || together;
+        assert_eq!(client.poisoned().is_some(), lost, "{case}");
+        assert_eq!(later.is_err(), lost, "{case}");
+        let steps: Vec<_> =
+            sequence(&transport).into_iter().filter(|line| line.starts_with("optim")).collect();
+        if lost {
+            assert!(matches!(later.unwrap_err().kind(), ErrorKind::Poisoned { .. }), "{case}");
+            assert_eq!(steps, Vec::<String>::new(), "{case}");
+        } else {
+            assert_eq!(steps, [format!("optim_step {at}")], "{case}");
         }
     }
 }
 
 #[test]
+fn whatever_fails_at_any_chunk_leaves_the_client_going_on_or_poisoned() {
+    fails_in_every_way(7..10, |client| client.forward_backward(three(), "cross_entropy", &none()));
+}
+
+#[test]
 fn whatever_fails_at_any_chunk_of_a_losss_second_half_leaves_the_client_going_on_or_poisoned() {
-    for together in [false, true] {
-        for at in 10..13 {
-            for fault in Fault::ALL {
-                let case = format!("{fault:?} at {at}, together: {together}");
-                let (mut attempts, mut over) = (0, false);
-                let (runtime, _, client) = training(move |request| match path(request) {
-                    "client/config" => config(together),
-                    "retrieve_future" => logprobs_of(request),
-                    "optim_step" => {
-                        over = true;
-                        obliging(request)
-                    }
-                    "forward_backward" if !over && seq_id(request) == at => {
-                        attempts += 1;
-                        fault.reply(attempts - 1)
-                    }
-                    _ => obliging(request),
-                });
-                let (pass, queued, later) = runtime.block_on(async {
-                    let pass = client.forward_backward_custom(three(), |data, logprobs| {
-                        assert_eq!((data.len(), logprobs.len()), (5, 5));
-                        let gradients = vec![vec![1.0, 1.0]; data.len()];
-                        Ok::<_, String>(CustomLoss { loss: 1.0, gradients, ..CustomLoss::default() })
-                    });
-                    let queued = client.optim_step(AdamParams::default());
-                    let (pass, queued) = (pass.await, queued.await);
-                    (pass, queued, client.optim_step(AdamParams::default()).await)
-                });
-                assert!(pass.is_err() && queued.is_err(), "{case}");
-                let lost = !fault.is_definite() || together;
-                assert_eq!(client.poisoned().is_some(), lost, "{case}");
-                assert_eq!(later.is_err(), lost, "{case}");
-            }
-        }
-    }
+    fails_in_every_way(10..13, |client| {
+        client.forward_backward_custom(three(), |data, logprobs| {
+            assert_eq!((data.len(), logprobs.len()), (5, 5));
+            let gradients = vec![vec![1.0, 1.0]; data.len()];
+            Ok::<_, String>(CustomLoss { loss: 1.0, gradients, ..CustomLoss::default() })
+        })
+    });
 }
 
 /// The log-probabilities of a chunk's datums, as many as there are.

@@ -24,11 +24,7 @@ fn accepting(request: &Request) -> FakeReply {
 fn telling(
     answer: impl FnMut(&Request) -> FakeReply + Send + 'static,
 ) -> (ManualRuntime, FakeTransport, ServiceClient) {
-    let runtime = ManualRuntime::new().with_chance();
-    let transport = FakeTransport::new(&runtime, answer);
-    let options = SessionOptions { telemetry: true, ..SessionOptions::default() };
-    let client = ServiceClient::with_options(api(&runtime, &transport), options);
-    (runtime, transport, client)
+    service_client_with(SessionOptions { telemetry: true, ..SessionOptions::default() }, answer)
 }
 
 /// Telemetry of a session, by itself.

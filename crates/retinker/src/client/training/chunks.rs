@@ -9,7 +9,7 @@ use retinker_wire::training::{Datum, ForwardBackwardOutput};
 use super::order::Part;
 use crate::client::api::forward_backward_call;
 use crate::client::encode::{Batch, LossFnConfig, check};
-use crate::client::error::{Error, ErrorKind};
+use crate::client::error::Error;
 
 /// A batch that is to be passed forward, and backward where a gradient is wanted.
 #[derive(Debug)]
@@ -24,12 +24,15 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// Refuses what could not be written.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// The same; an error if it could not be written.
+    pub(super) fn checked(self) -> Result<Self, Error> {
         if self.data.is_empty() {
-            return Err(Error::config(&self.operation, "the batch has no datum"));
+            return Err(Error::config(self.operation, "the batch has no datum"));
         }
-        check(&self.data).map_err(|e| Error::config(&self.operation, e.to_string()))
+        match check(&self.data) {
+            Ok(()) => Ok(self),
+            Err(error) => Err(Error::config(self.operation, error.to_string())),
+        }
     }
 
     /// The requests, within the server's bounds. Each is written when it is sent, and its data are let go then: the batch is
@@ -84,16 +87,8 @@ pub(super) fn merge(
     }
     let measured: Vec<_> =
         outputs.iter_mut().map(|(output, datums)| (std::mem::take(&mut output.metrics), *datums)).collect();
-    let metrics = metrics::combine(&measured).map_err(|error| {
-        Error::new(
-            operation,
-            ErrorKind::Undecodable {
-                path: "its metrics".to_owned(),
-                what: error.to_string(),
-                snippet: String::new(),
-            },
-        )
-    })?;
+    let metrics = metrics::combine(&measured)
+        .map_err(|error| Error::unreadable(operation, "its metrics", error.to_string()))?;
     let kind = outputs.first().map(|(output, _)| output.loss_fn_output_type.clone()).unwrap_or_default();
     let loss_fn_outputs = outputs.into_iter().flat_map(|(output, _)| output.loss_fn_outputs).collect();
     Ok(ForwardBackwardOutput { loss_fn_output_type: kind, loss_fn_outputs, metrics })

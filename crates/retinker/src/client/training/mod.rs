@@ -442,8 +442,7 @@ impl TrainingClient {
             let (operation, model_id) = (operation.clone(), self.inner.model_id.clone());
             move |data: Vec<Datum>, forward_only: bool| {
                 let (loss_fn, config) = (custom::SURROGATE.to_owned(), LossFnConfig::new());
-                let pass = Pass { operation, model_id, data, loss_fn, config, forward_only };
-                pass.check().map(|()| pass)
+                Pass { operation, model_id, data, loss_fn, config, forward_only }.checked()
             }
         };
         let forward = custom::forward_data(&data).map_err(|e| Error::config(&operation, e));
@@ -487,9 +486,10 @@ impl TrainingClient {
             config: config.clone(),
             forward_only,
         };
-        if let Err(error) = pass.check() {
-            return Pending::failed(error);
-        }
+        let pass = match pass.checked() {
+            Ok(pass) => pass,
+            Err(error) => return Pending::failed(error),
+        };
         let cut: Cut = Box::new(move |bounds| pass.cut(bounds));
         self.enqueue(name, None, cut, None, move |outputs| merge(&operation, outputs))
     }

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How often the hub may send on to another place of its own.
 const REDIRECTS: u32 = 5;
 /// The longest file that is read: the largest vocabularies take a tenth of it.
-const MAX_FILE: u64 = 256 << 20;
+const MAX_FILE: usize = 256 << 20;
 /// How often a question is asked again.
 const RETRIES: u32 = 5;
 /// Models whose tokenizers are on no hub, by how their ids begin.
@@ -251,15 +251,7 @@ impl Inner {
                 "the hub redirects to an address that is not safe to follow",
             ));
         }
-        let mut download = Download::open(&self.api, operation, &Secret::new(location), 0).await?;
-        let mut content = Vec::new();
-        while let Some(piece) = download.next().await? {
-            if download.received() > MAX_FILE {
-                return Err(Error::config(operation, format!("it is longer than {MAX_FILE} bytes")));
-            }
-            content.extend_from_slice(&piece);
-        }
-        Ok(content.into())
+        Download::open(&self.api, operation, &Secret::new(location), 0).await?.whole(MAX_FILE).await
     }
 }
 
