@@ -53,9 +53,14 @@ impl Process {
 
 /// A client of the service at this address.
 pub fn api(base_url: &str) -> Result<Api> {
+    api_over(NativeTransport::new()?, base_url)
+}
+
+/// The same by a transport of one's own.
+pub fn api_over(transport: NativeTransport, base_url: &str) -> Result<Api> {
     let key = Some(Secret::new("tml-test"));
     let config = ApiConfig { base_url: base_url.to_owned(), api_key: key, ..ApiConfig::default() };
-    Ok(Api::new(config, Arc::new(NativeTransport::new()?), Arc::new(runtime()?))?)
+    Ok(Api::new(config, Arc::new(transport), Arc::new(runtime()?))?)
 }
 
 /// The embedded service in this process, in a directory of its own, and a client of it.

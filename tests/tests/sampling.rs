@@ -1,16 +1,21 @@
 //! The Rust client's samples, drawn by the embedded service.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test that fails, panics.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures_util::future::join_all;
 use retinker::client::{
     ErrorKind, LossFnConfig, SampleOptions, SamplingClient, SamplingSource, SaveForSamplerOptions,
     ServiceClient, TrainingOptions,
 };
+use retinker::native::NativeTransport;
 use retinker::wire::future::RequestErrorCategory;
 use retinker::wire::model::LoraConfig;
 use retinker::wire::sampling::{SamplingParams, StopReason, TargetTokens};
 use retinker::wire::training::{AdamParams, Datum, ModelInput};
 use retinker_local::LocalService;
+use tokio::net::{TcpListener, TcpStream};
 
 const MODEL: &str = "retinker/nano-llama";
 
@@ -31,6 +36,38 @@ fn drawn(seed: i128, max_tokens: i64) -> SampleOptions {
 
 async fn tokens(client: &SamplingClient, text: &str, options: &SampleOptions) -> Vec<u32> {
     client.sample(&prompt(text), options).await.unwrap().sequences[0].tokens.clone()
+}
+
+/// Passes connections on to a service; answers where, and how many there were.
+async fn counted(to: std::net::SocketAddr) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, count) = (format!("http://{}", listener.local_addr().unwrap()), Arc::<AtomicUsize>::default());
+    let counter = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    (url, count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http2_a_thousand_samples_share_a_connection() {
+    let (_dir, service, _) = service().await;
+    let (url, connections) = counted(service.address()).await;
+    let api = retinker_tests::service::api_over(NativeTransport::http2().unwrap(), &url).unwrap();
+    let client = ServiceClient::new(api);
+    let sampler = client.create_sampling_client(SamplingSource::BaseModel(MODEL.into())).await.unwrap();
+    let options = drawn(7, 2);
+    let all = join_all((0..1000).map(|_| tokens(&sampler, "Tell me", &options))).await;
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    let expected = tokens(&sampler, "Tell me", &options).await;
+    assert!(all.iter().all(|drawn| *drawn == expected), "seeded alike");
+    service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,6 +39,7 @@ mod metrics;
 mod models;
 mod ops;
 mod sampler;
+mod serve;
 mod service;
 mod sync;
 mod time;

@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::datadir;
 use crate::db::{Db, DbError};
 use crate::error::StartError;
-use crate::faults::{Faults, Line, Lines, Rules};
+use crate::faults::{Faults, Rules};
 use crate::futures::Futures;
 use crate::http::{self, Guard, Origins, Tokens};
 use crate::index::Index;
@@ -25,6 +25,7 @@ use crate::intake::Intake;
 use crate::models::Models;
 use crate::ops;
 use crate::sampler;
+use crate::serve;
 use crate::tokenizer;
 use crate::trainer;
 use retinker_nn::Threads;
@@ -74,7 +75,7 @@ impl LocalService {
             .map_err(|e| StartError::Other(format!("a trainer's thread cannot be started ({e})")))?;
         let guard = Guard::new(address, config.api_key.as_deref(), Arc::clone(&core.tokens), origins);
         let router = http::router(Arc::clone(&core), guard);
-        let (mut stopping, faults) = (core.stopping.subscribe(), config.faults);
+        let mut stopping = core.stopping.subscribe();
         let sampler = sampler::start(&core)
             .map_err(|e| StartError::Other(format!("the sampler's thread cannot be started ({e})")))?;
         let server = tokio::spawn(async move {
@@ -85,15 +86,7 @@ impl LocalService {
             let stop = async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
             };
-            let served = if faults {
-                let router = router.into_make_service_with_connect_info::<Line>();
-                axum::serve(Lines(listener), router).with_graceful_shutdown(stop).await
-            } else {
-                axum::serve(listener, router).with_graceful_shutdown(stop).await
-            };
-            if let Err(error) = served {
-                tracing::error!(%error, "the local service stopped listening");
-            }
+            serve::serve(listener, router, stop).await;
         });
         let upkeep = tokio::spawn(ops::keep_up(Arc::clone(&core)));
         tracing::info!(

@@ -1,4 +1,5 @@
-//! Connections that can be broken: the client gets no answer at all, as when a cable is cut.
+//! Connections that can be broken: the client gets no answer at all, as when a cable is cut. Over HTTP/2 that ends all
+//! requests on the connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -49,12 +49,6 @@ impl<L: Listener<Io = TcpStream, Addr = SocketAddr>> Listener for Lines<L> {
     }
 }
 
-impl<L: Listener<Io = TcpStream, Addr = SocketAddr>> Connected<IncomingStream<'_, Lines<L>>> for Line {
-    fn connect_info(stream: IncomingStream<'_, Lines<L>>) -> Self {
-        stream.io().line.clone()
-    }
-}
-
 /// A connection that reads and writes until its line is cut.
 pub(crate) struct LineIo {
     stream: TcpStream,
@@ -62,6 +56,11 @@ pub(crate) struct LineIo {
 }
 
 impl LineIo {
+    /// What can break it.
+    pub(crate) fn line(&self) -> Line {
+        self.line.clone()
+    }
+
     fn stream(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
         let Self { stream, line } = self.get_mut();
         line.whole(stream)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequest, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -31,8 +31,7 @@ pub(crate) async fn inject(State(core): Shared, mut request: Request, next: Next
                 return failure(status, retry_after, empty_body);
             }
             RequestFault::Drop { when } => {
-                let line =
-                    request.extensions().get::<ConnectInfo<Line>>().map(|ConnectInfo(line)| line.clone());
+                let line = request.extensions().get::<Line>().cloned();
                 match when {
                     DropWhen::Before => swallow(&mut request).await,
                     DropWhen::After => drop(next.run(request).await),

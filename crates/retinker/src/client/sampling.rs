@@ -295,7 +295,8 @@ impl SamplingClient {
         let (operation, config) = (format!("sample of sampler {}", inner.sampler_id), &inner.settings.config);
         check(&operation, options)?;
         let request = |seq_id| inner.request(seq_id, prompt, options, self.options.record_stability_info);
-        let retried = async {
+        // Boxed at once: there may be thousands, and what is moved later keeps its room in this future as well.
+        let retried = Box::pin(async {
             let (mut failures, begun) = (0, inner.api.runtime().monotonic());
             loop {
                 let error = match inner.attempt(&operation, request, options).await {
@@ -315,11 +316,11 @@ impl SamplingClient {
                 failures += 1;
                 inner.api.runtime().sleep(delay).await;
             }
-        };
+        });
         let Some(timeout) = progress_timeout.filter(|_| config.sample_enable_stuck_detection) else {
             return retried.await;
         };
-        match select(Box::pin(retried), Box::pin(inner.stuck(timeout))).await {
+        match select(retried, Box::pin(inner.stuck(timeout))).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => Err(Error::new(&operation, ErrorKind::TimedOut { after: timeout })),
         }

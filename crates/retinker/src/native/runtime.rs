@@ -3,6 +3,7 @@
 // The one place that reads the system's clocks; everything else is given a `Runtime`.
 #![allow(clippy::disallowed_methods)]
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_core::future::BoxFuture;
@@ -28,6 +29,21 @@ impl NativeRuntime {
     pub fn current() -> Option<Self> {
         Handle::try_current().ok().map(Self::new)
     }
+}
+
+/// The system's randomness, asked for many numbers at once: each question is a call into the kernel.
+fn drawn_ahead() -> Option<u64> {
+    thread_local! {
+        static AHEAD: RefCell<Vec<[u8; 8]>> = const { RefCell::new(Vec::new()) };
+    }
+    AHEAD.with_borrow_mut(|ahead| {
+        if ahead.is_empty() {
+            let mut drawn = [0; 512];
+            getrandom::fill(&mut drawn).ok()?;
+            ahead.extend(drawn.as_chunks().0);
+        }
+        ahead.pop().map(u64::from_ne_bytes)
+    })
 }
 
 impl Runtime for NativeRuntime {
@@ -56,7 +72,7 @@ impl Runtime for NativeRuntime {
     }
 
     fn random(&self) -> u64 {
-        getrandom::u64().unwrap_or_else(|_| {
+        drawn_ahead().unwrap_or_else(|| {
             // The system has no randomness to give; the hasher's keys and the clock are enough for jitter.
             use std::hash::{BuildHasher, Hasher};
             let mut hasher = std::hash::RandomState::new().build_hasher();

@@ -15,14 +15,17 @@ use serde::de::DeserializeOwned;
 use tokio::process::Command;
 
 use report::Report;
+use samples::Protocol;
 
-#[tokio::main]
+// One thread, as the SDK has one for its requests.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => compare().await,
         // The side that is measured.
-        ["samples", base_url] => print(&samples::here(base_url).await?),
+        ["samples", base_url, "http1"] => print(&samples::here(base_url, Protocol::Http1).await?),
+        ["samples", base_url, "http2"] => print(&samples::here(base_url, Protocol::Http2).await?),
         other => bail!("{other:?} is no option of this benchmark; it takes none"),
     }
 }
@@ -31,9 +34,12 @@ async fn compare() -> Result<()> {
     let data = tempfile::tempdir()?;
     let service = ServiceProcess::start(data.path()).await?;
     eprintln!("samples, Rust");
-    let mut own = program("samples");
-    own.arg(&service.base_url);
-    let rust = answer(own).await?;
+    let [rust, rust_http1] = [Protocol::Http2, Protocol::Http1].map(|protocol| {
+        let mut own = program("samples");
+        own.args([&service.base_url, protocol.word()]);
+        own
+    });
+    let (rust, rust_http1) = (answer(rust).await?, answer(rust_http1).await?);
     eprintln!("samples, Python");
     let python_samples = answer(samples::python(&service.base_url)?).await?;
     eprintln!("encoding, Rust");
@@ -43,7 +49,7 @@ async fn compare() -> Result<()> {
     let wasm = answer(encode::wasm()?).await?;
     eprintln!("encoding, Python");
     let python_encoded = answer(encode::python()?).await?;
-    Report { rust, python_samples, encoded, memory, wasm, python_encoded }
+    Report { rust, rust_http1, python_samples, encoded, memory, wasm, python_encoded }
         .write(Path::new("docs/bench-client.md"))
 }
 

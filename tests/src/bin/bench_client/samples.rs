@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use retinker::client::{SampleOptions, SamplingSource, ServiceClient};
+use retinker::native::NativeTransport;
 use retinker::wire::sampling::SamplingParams;
 use retinker::wire::training::ModelInput;
 use retinker_tests::process;
@@ -29,9 +30,31 @@ pub(crate) struct Sampled {
     pub(crate) peak_bytes: u64,
 }
 
+/// How this side speaks to the service.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Protocol {
+    /// A connection for each request under way, as the SDK does where there is no TLS.
+    Http1,
+    /// One connection, as both do with the hosted service.
+    Http2,
+}
+
+impl Protocol {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+        }
+    }
+}
+
 /// This side.
-pub(crate) async fn here(base_url: &str) -> Result<Sampled> {
-    let service = ServiceClient::new(retinker_tests::service::api(base_url)?);
+pub(crate) async fn here(base_url: &str, protocol: Protocol) -> Result<Sampled> {
+    let transport = match protocol {
+        Protocol::Http1 => NativeTransport::new()?,
+        Protocol::Http2 => NativeTransport::http2()?,
+    };
+    let service = ServiceClient::new(retinker_tests::service::api_over(transport, base_url)?);
     let client = service.create_sampling_client(SamplingSource::BaseModel(MODEL.to_owned())).await?;
     let prompt = ModelInput::from_ints((65..).take(TOKENS).collect());
     let params = SamplingParams { max_tokens: Some(1), seed: Some(1), ..SamplingParams::default() };
