@@ -23,6 +23,12 @@ impl Time {
     pub fn as_millis(self) -> i64 {
         self.0.as_millisecond()
     }
+
+    /// This much later; a time that cannot be told any more stays the last one that can.
+    #[must_use]
+    pub fn later(self, by: std::time::Duration) -> Self {
+        Self::from_millis(self.as_millis().saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    }
 }
 
 impl fmt::Display for Time {

@@ -154,6 +154,9 @@ pub struct HealthCounts {
     pub poisoned: u64,
     /// [`Health::Unrecoverable`].
     pub unrecoverable: u64,
+    /// [`Health::Stalled`].
+    #[serde(default)]
+    pub stalled: u64,
     /// [`Health::AtRisk`].
     pub at_risk: u64,
     /// [`Health::Recovered`].
@@ -168,6 +171,7 @@ impl HealthCounts {
         match health {
             Health::Poisoned => self.poisoned,
             Health::Unrecoverable => self.unrecoverable,
+            Health::Stalled => self.stalled,
             Health::AtRisk => self.at_risk,
             Health::Recovered => self.recovered,
             Health::Healthy => self.healthy,
@@ -179,6 +183,7 @@ impl HealthCounts {
         let slot = match health {
             Health::Poisoned => &mut self.poisoned,
             Health::Unrecoverable => &mut self.unrecoverable,
+            Health::Stalled => &mut self.stalled,
             Health::AtRisk => &mut self.at_risk,
             Health::Recovered => &mut self.recovered,
             Health::Healthy => &mut self.healthy,

@@ -25,14 +25,16 @@ use retinker_wire::model::{
 };
 use retinker_wire::run::TrainingRun;
 use retinker_wire::session::{CreateSessionRequest, FinishReason};
+use retinker_wire::training::ForwardBackwardOutput;
 use tracing::Instrument;
 
 use super::health::{cause_of, unusable_because};
 use super::journal::{Begun, Lease, Store, StoreError, check_schema};
 use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, RestorePlan};
 use super::planner::{candidates, origin_of};
+use super::probe::{Probe, Verification};
 use super::restore::{Attachment, RestoreEvent, RestoreRecord, RestoreState};
-use crate::client::{Api, Error, SDK_VERSION};
+use crate::client::{Api, Error, ErrorKind, LossFnConfig, SDK_VERSION};
 use crate::runtime::Runtime;
 
 /// How long a lease holds without being renewed: after a crash, nobody resumes the restore sooner.
@@ -134,6 +136,8 @@ impl Executor {
             new_run_id: None,
             attachment: None,
             last_request_time: None,
+            probe_seq_id: None,
+            verification: None,
             error: None,
             created_at: now,
             updated_at: now,
@@ -153,7 +157,7 @@ impl Executor {
             }
             answer => answer.map_err(RestoreError::Service)?,
         };
-        if run.corrupted != Some(true) {
+        if run.corrupted != Some(true) && plan.observed.is_none() {
             return changed(format!("run {} is no longer corrupted", plan.run_id));
         }
         let path = &plan.checkpoint.tinker_path;
@@ -518,10 +522,93 @@ impl Executor {
         if label.is_some_and(|label| *label != record.id) {
             return Ok(Err(format!("Run {new_run} belongs to another restore.")));
         }
-        record.last_request_time = Some(run.last_request_time);
-        let message = format!("Run {new_run} has taken the place of run {}.", record.plan.run_id);
+        if let Err(reason) = self.verify(lease, record).await? {
+            return Ok(Err(reason));
+        }
+        // The probe was a request as well.
+        record.last_request_time = Some(match self.api.training_run(new_run).await {
+            Ok(run) => run.last_request_time,
+            Err(_) => run.last_request_time,
+        });
+        let verification = record.verification.as_ref().map_or_else(String::new, |v| format!(" {v}"));
+        let message =
+            format!("Run {new_run} has taken the place of run {}.{verification}", record.plan.run_id);
         self.write(lease, record, RestoreState::Adopted, message).await?;
         Ok(Ok(()))
+    }
+
+    /// Compares the new run with the probe that was saved with the checkpoint. The forward pass takes the run's next
+    /// number, so it is in the journal first that this number is taken: who resumes the restore asks for the same one.
+    async fn verify(&self, lease: &Lease, record: &mut RestoreRecord) -> Result<Step, RestoreError> {
+        let Some(attachment) = record.attachment.clone() else { return Ok(Ok(())) };
+        let probe = match Probe::of_checkpoint(&record.plan.checkpoint) {
+            Ok(Some(probe)) => probe,
+            Ok(None) => {
+                let reason = "No probe was saved with the checkpoint to compare with.";
+                record.verification.get_or_insert_with(|| Verification::not(reason));
+                return Ok(Ok(()));
+            }
+            Err(error) => {
+                record.verification.get_or_insert_with(|| Verification::not(format!("{error}.")));
+                return Ok(Ok(()));
+            }
+        };
+        let seq_id = match record.probe_seq_id {
+            Some(seq_id) => seq_id,
+            None => {
+                record.probe_seq_id = Some(attachment.next_seq_id);
+                if let Some(attachment) = &mut record.attachment {
+                    attachment.next_seq_id += 1;
+                }
+                let message = "Comparing the new run with what was saved.".to_owned();
+                self.write(lease, record, RestoreState::Checking, message).await?;
+                attachment.next_seq_id
+            }
+        };
+        let verification = match self.forward(&attachment.model_id, seq_id, &probe).await {
+            Ok(output) => probe.compare(&output),
+            Err(error) if error.is_definite_refusal() => {
+                // The number was not used.
+                if let Some(attachment) = &mut record.attachment {
+                    attachment.next_seq_id = seq_id;
+                }
+                Verification::not(format!("The service refused the probe. {error}"))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Failed { .. }) => {
+                Verification::not(format!("The probe failed. {error}"))
+            }
+            // Whether the number is used cannot be known, so nobody could go on with the run.
+            Err(error) => return Ok(Err(format!("The new run could not be compared. {error}"))),
+        };
+        record.verification = Some(verification.clone());
+        Ok(match verification {
+            Verification::Different { .. } => {
+                Err(format!("The new run {} is not what was saved. {verification}", attachment.model_id))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    async fn forward(
+        &self,
+        model_id: &str,
+        seq_id: u64,
+        probe: &Probe,
+    ) -> Result<ForwardBackwardOutput, Error> {
+        let batch = [probe
+            .batch()
+            .map_err(|error| Error::new("the probe", ErrorKind::Config { message: error.to_string() }))?];
+        let loss = super::probe::loss();
+        let compared = self.persist(
+            || async {
+                let config = LossFnConfig::new();
+                let pending =
+                    self.api.forward_backward(model_id, seq_id, &batch, loss, &config, true).await?;
+                pending.await
+            },
+            may_ask_again,
+        );
+        compared.await
     }
 
     async fn fail(
@@ -573,7 +660,6 @@ type Step = Result<(), String>;
 
 /// Whether asking again, under the same identity, may end otherwise.
 fn may_ask_again(error: &Error) -> bool {
-    use crate::client::ErrorKind;
     match error.kind() {
         // The same identity would be given the same failure.
         ErrorKind::Failed { .. } => false,

@@ -1,8 +1,11 @@
 //! One verdict per run, with its reason.
 
 use retinker_wire::run::{Checkpoint, CheckpointType, TrainingRun};
+use retinker_wire::session::{SessionFailureCategory, SessionStatus};
 use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
+
+use super::reports::Report;
 
 /// A checkpoint that expires sooner than this is not restored from: it could vanish while it is being loaded.
 pub const EXPIRY_MARGIN_MS: i64 = 60_000;
@@ -18,6 +21,9 @@ pub enum Health {
     Poisoned,
     /// Poisoned, and nothing to restore from.
     Unrecoverable,
+    /// Its session is over, and nobody trains it any more: what it has not saved is lost, whatever the service says of
+    /// the run itself.
+    Stalled,
     /// Poisoned once; a restored run has taken its place.
     Recovered,
     /// Nothing wrong, but a failure now would cost much: no checkpoint, or the last one expires soon.
@@ -28,14 +34,15 @@ pub enum Health {
 
 impl Health {
     /// Every verdict, worst first.
-    pub const ALL: [Self; 5] =
-        [Self::Poisoned, Self::Unrecoverable, Self::AtRisk, Self::Recovered, Self::Healthy];
+    pub const ALL: [Self; 6] =
+        [Self::Poisoned, Self::Unrecoverable, Self::Stalled, Self::AtRisk, Self::Recovered, Self::Healthy];
 
     /// The verdict's name on the wire and in URLs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Poisoned => "poisoned",
             Self::Unrecoverable => "unrecoverable",
+            Self::Stalled => "stalled",
             Self::Recovered => "recovered",
             Self::AtRisk => "at_risk",
             Self::Healthy => "healthy",
@@ -65,6 +72,15 @@ pub struct Verdict {
     /// Whose fault; `None` where nothing failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<FailureCategory>,
+    /// Since when, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+impl Verdict {
+    fn new(health: Health, reason: String) -> Self {
+        Self { health, reason, category: None, since: None }
+    }
 }
 
 /// What is known of the run that replaces another.
@@ -117,46 +133,91 @@ pub struct Known<'a> {
     pub succession: Option<&'a Succession>,
     /// The path of the checkpoint that the run was restored from (see [`origin_of`](super::planner::origin_of)).
     pub origin: Option<&'a str>,
+    /// How the run's session stands, where the service tells.
+    pub session: Option<&'a SessionStatus>,
+    /// What the program that trains the run has seen and told of (see [`reports`](super::reports)).
+    pub reported: Option<&'a Report>,
+    /// When the run was first seen to be poisoned, by the journal.
+    pub since: Option<Time>,
 }
 
 /// How a run is, from all that is known of it.
 pub fn assess(run: &TrainingRun, known: Known<'_>, now: Time) -> Verdict {
     if let Some(Succession { new_run_id: Some(new_run), .. }) = known.succession {
-        return Verdict {
-            health: Health::Recovered,
-            reason: format!("Run {new_run} was restored from this one and has taken its place."),
-            category: None,
-        };
+        let reason = format!("Run {new_run} was restored from this one and has taken its place.");
+        return Verdict::new(Health::Recovered, reason);
     }
     let listed = known.checkpoints.unwrap_or_default();
     let newest = newest_usable(listed.iter().chain(run.last_checkpoint.as_ref()), now);
-    if run.corrupted == Some(true) {
-        return poisoned(run, newest, known);
+    if let Some(loss) = lost(run, known) {
+        return poisoned(loss, newest, known);
     }
-    let at_risk = |reason: String| Verdict { health: Health::AtRisk, reason, category: None };
+    if let Some(verdict) = known.session.and_then(stalled) {
+        return verdict;
+    }
+    at_risk(run, newest, known, now).unwrap_or_else(|| {
+        let newest =
+            newest.map_or_else(|| "unknown".to_owned(), |checkpoint| checkpoint.checkpoint_id.clone());
+        Verdict::new(Health::Healthy, format!("Nothing wrong; its newest checkpoint is {newest}."))
+    })
+}
+
+/// What a failure now would cost; `None` if it would cost little.
+fn at_risk(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>, now: Time) -> Option<Verdict> {
     let is_origin = |checkpoint: &Checkpoint| known.origin == Some(checkpoint.tinker_path.as_str());
-    match (newest.filter(|checkpoint| !is_origin(checkpoint)), known.origin) {
-        (None, Some(origin)) => at_risk(format!(
+    let some_listed = run.last_checkpoint.is_some() || known.checkpoints.is_some_and(|list| !list.is_empty());
+    let reason = match (newest.filter(|checkpoint| !is_origin(checkpoint)), known.origin) {
+        (None, Some(origin)) => format!(
             "It has no checkpoint of its own yet: a failure now goes back to {origin}, which it was restored from."
-        )),
-        (None, None) if run.last_checkpoint.is_some() || !listed.is_empty() => at_risk(
-            "None of its checkpoints can be restored from: a failure now would lose all of its work.".into(),
         ),
-        (None, None) => at_risk("It has no checkpoint: a failure now would lose all of its work.".into()),
-        (Some(checkpoint), _) => match checkpoint.expires_at {
-            Some(expires_at) if expires_at.as_millis().saturating_sub(now.as_millis()) < EXPIRES_SOON_MS => {
-                at_risk(format!(
-                    "Its newest checkpoint, {}, expires at {expires_at}.",
-                    checkpoint.checkpoint_id
-                ))
-            }
-            _ => Verdict {
-                health: Health::Healthy,
-                reason: format!("Nothing wrong; its newest checkpoint is {}.", checkpoint.checkpoint_id),
-                category: None,
-            },
-        },
+        (None, None) if some_listed => {
+            "None of its checkpoints can be restored from: a failure now would lose all of its work."
+                .to_owned()
+        }
+        (None, None) => "It has no checkpoint: a failure now would lose all of its work.".to_owned(),
+        (Some(checkpoint), _) => {
+            let soon = |at: &Time| at.as_millis().saturating_sub(now.as_millis()) < EXPIRES_SOON_MS;
+            let expires_at = checkpoint.expires_at.filter(soon)?;
+            format!("Its newest checkpoint, {}, expires at {expires_at}.", checkpoint.checkpoint_id)
+        }
+    };
+    Some(Verdict::new(Health::AtRisk, reason))
+}
+
+/// A session that was cut off, by silence or from outside. One that its client ended is no failure.
+fn stalled(session: &SessionStatus) -> Option<Verdict> {
+    let (why, category) = match session {
+        SessionStatus::Cancelled { detail } => (detail.as_deref(), FailureCategory::Unknown),
+        SessionStatus::Failed { category: SessionFailureCategory::User, message, .. } => {
+            (Some(message.as_str()), FailureCategory::User)
+        }
+        SessionStatus::Failed { message, .. } => (Some(message.as_str()), FailureCategory::Server),
+        _ => return None,
+    };
+    let why = why.map_or_else(String::new, |why| format!(" ({})", why.trim().trim_end_matches('.')));
+    let reason = format!("Its session is over{why}: nobody trains it, and what it had not saved is lost.");
+    Some(Verdict { category: Some(category), ..Verdict::new(Health::Stalled, reason) })
+}
+
+/// That a run has lost its state, and how that is known.
+struct Loss {
+    cause: String,
+    category: FailureCategory,
+    since: Option<Time>,
+}
+
+fn lost(run: &TrainingRun, known: Known<'_>) -> Option<Loss> {
+    if run.corrupted == Some(true) {
+        let cause = match cause_of(run) {
+            Some(cause) => format!("{}.", capitalised(cause)),
+            None => "The service says that a failure corrupted this run.".to_owned(),
+        };
+        // The flag is raised for failures of the service; a bad request fails its own call and leaves the run alone.
+        return Some(Loss { cause, category: FailureCategory::Server, since: known.since });
     }
+    let report = known.reported?;
+    let cause = format!("{} Its training program has told so.", report.symptom.sentence());
+    Some(Loss { cause, category: FailureCategory::Server, since: Some(report.at) })
 }
 
 /// Services begin their reasons in lower case.
@@ -165,11 +226,8 @@ fn capitalised(cause: &str) -> String {
     letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
 
-fn poisoned(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>) -> Verdict {
-    let cause = match cause_of(run) {
-        Some(cause) => format!("{}.", capitalised(cause)),
-        None => "The service says that a failure corrupted this run.".to_owned(),
-    };
+fn poisoned(loss: Loss, newest: Option<&Checkpoint>, known: Known<'_>) -> Verdict {
+    let Loss { cause, category, since } = loss;
     let (health, way_out) = match (newest, known.origin) {
         _ if known.succession.is_some() => (Health::Poisoned, "A restore is under way.".to_owned()),
         (Some(checkpoint), Some(origin)) if checkpoint.tinker_path == origin => (
@@ -185,8 +243,7 @@ fn poisoned(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>) ->
         }
         (None, _) => (Health::Unrecoverable, "It has no checkpoint to restore from.".to_owned()),
     };
-    // The flag is raised for failures of the service; a bad request fails its own call and leaves the run alone.
-    Verdict { health, reason: format!("{cause} {way_out}"), category: Some(FailureCategory::Server) }
+    Verdict { health, reason: format!("{cause} {way_out}"), category: Some(category), since }
 }
 
 /// Why the service says that the run is corrupted, to stand inside a sentence: without its full stop.
@@ -197,6 +254,7 @@ pub(crate) fn cause_of(run: &TrainingRun) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::evidence::Symptom;
     use super::super::samples::{checkpoint, run};
     use super::*;
     use crate::client::testing::test;
@@ -282,6 +340,51 @@ mod tests {
     fn the_newest_is_found_in_any_order() {
         let listed = [checkpoint("r", "b", 20), checkpoint("r", "c", 30), checkpoint("r", "a", 10)];
         assert_eq!(newest_usable(&listed, at(40)).unwrap().checkpoint_id, "weights/c");
+    }
+
+    #[test]
+    fn a_run_whose_session_was_cut_off_is_stalled() {
+        let mut run = run("r", Some(false));
+        run.last_checkpoint = Some(checkpoint("r", "a", NOW));
+        let health = |status: &SessionStatus| {
+            let verdict = assess(&run, Known { session: Some(status), ..Known::default() }, at(NOW));
+            (verdict.health, verdict.category, verdict.reason)
+        };
+        let (stalled, category, reason) = health(&SessionStatus::cancelled("no heartbeat for 60 s"));
+        assert_eq!((stalled, category), (Health::Stalled, Some(FailureCategory::Unknown)));
+        assert!(reason.starts_with("Its session is over (no heartbeat for 60 s): nobody"), "{reason}");
+        for (category, expected) in [
+            (SessionFailureCategory::User, FailureCategory::User),
+            (SessionFailureCategory::Internal, FailureCategory::Server),
+        ] {
+            let reason = serde_json::json!({"type": "training_run"});
+            let failed = SessionStatus::Failed { category, message: "it broke.".into(), reason };
+            let (stalled, category, reason) = health(&failed);
+            assert_eq!((stalled, category), (Health::Stalled, Some(expected)));
+            assert!(reason.contains("(it broke)"), "{reason}");
+        }
+        assert_eq!(health(&SessionStatus::Active).0, Health::Healthy);
+        let json = r#"{"type":"client_finished","reason":{"type":"completed"}}"#;
+        assert_eq!(health(&serde_json::from_str(json).unwrap()).0, Health::Healthy, "it was done");
+        assert_eq!(health(&SessionStatus::Unknown).0, Health::Healthy);
+    }
+
+    #[test]
+    fn what_the_training_program_told_poisons_a_run_that_the_service_calls_sound() {
+        let mut run = run("r", Some(false));
+        run.last_checkpoint = Some(checkpoint("r", "a", NOW - 5_000));
+        let report = Report { run_id: "r".into(), symptom: Symptom::NotLoaded, at: at(NOW - 1) };
+        let verdict = assess(&run, Known { reported: Some(&report), ..Known::default() }, at(NOW));
+        assert_eq!(verdict.health, Health::Poisoned);
+        assert_eq!(verdict.since, Some(at(NOW - 1)));
+        assert_eq!(
+            verdict.reason,
+            "The service does not hold the run's model any more. Its training program has told so. It can be \
+             restored from weights/a."
+        );
+        run.corrupted = Some(true);
+        let verdict = assess(&run, Known { since: Some(at(7)), ..Known::default() }, at(NOW));
+        assert_eq!(verdict.since, Some(at(7)), "when it was first seen");
     }
 
     #[test]

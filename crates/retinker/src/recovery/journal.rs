@@ -359,6 +359,7 @@ impl Store for MemoryStore {
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+pub(crate) mod shelf;
 
 #[cfg(test)]
 mod tests {

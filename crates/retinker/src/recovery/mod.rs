@@ -6,6 +6,7 @@
 //! says whether a run may be restored by itself; [`incidents`] tells which runs failed together.
 
 pub mod events;
+pub mod evidence;
 pub mod executor;
 pub mod health;
 pub mod incidents;
@@ -14,6 +15,9 @@ pub mod ownership;
 pub mod plan;
 pub mod planner;
 pub mod policy;
+pub mod probe;
+pub mod protect;
+pub mod reports;
 pub mod restore;
 
 #[cfg(test)]

@@ -26,8 +26,7 @@ const AT_ONCE: usize = 16;
 /// (see [`needs_heartbeat`]).
 pub fn heartbeats_until(record: &RestoreRecord) -> Option<Time> {
     let handed_over = record.events.iter().find(|event| event.state == RestoreState::HandedOver)?;
-    let grace = i64::try_from(HAND_OVER_GRACE.as_millis()).unwrap_or(i64::MAX);
-    Some(Time::from_millis(handed_over.at.as_millis().saturating_add(grace)))
+    Some(handed_over.at.later(HAND_OVER_GRACE))
 }
 
 /// The session that this restore needs kept alive now.

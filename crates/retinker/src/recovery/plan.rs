@@ -5,6 +5,8 @@ use retinker_wire::run::Checkpoint;
 use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Symptom;
+
 /// Version of the plan, journal and redo-log schema. A newer one is refused, not guessed at.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -55,12 +57,22 @@ pub struct PlanRequest {
     /// default. Refused when no checkpoint is left.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub step_back: u32,
+    /// What the run's training program has seen of its being lost, where the service does not call it corrupted: some
+    /// never do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Symptom>,
 }
 
 impl PlanRequest {
     /// From the newest checkpoint that can be used, with the optimizer's state.
     pub fn new(run_id: impl Into<String>) -> Self {
-        Self { run_id: run_id.into(), strategy: Strategy::LatestValid, optimizer: true, step_back: 0 }
+        Self {
+            run_id: run_id.into(),
+            strategy: Strategy::LatestValid,
+            optimizer: true,
+            step_back: 0,
+            observed: None,
+        }
     }
 }
 
@@ -125,6 +137,9 @@ pub struct RestorePlan {
     pub id: String,
     /// The run that is replaced.
     pub run_id: String,
+    /// What the run's training program has seen of its being lost, where the service does not call it corrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Symptom>,
     /// When the plan was made.
     pub made_at: Time,
     /// The checkpoint.

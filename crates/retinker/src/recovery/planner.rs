@@ -14,6 +14,7 @@ use super::plan::{
     Check, CheckOutcome, LABEL_CHECKPOINT, LABEL_GENERATION, LABEL_RESTORE_ID, LABEL_RESTORED_FROM,
     LABEL_ROOT, LostWork, NoPlan, PlanRequest, RestorePlan, SCHEMA_VERSION,
 };
+use super::probe::Probe;
 use super::restore::RestoreRecord;
 use crate::client::{Api, Error};
 
@@ -99,7 +100,7 @@ pub async fn gather(
         succession,
         now,
     };
-    if refusal(&facts).is_some() {
+    if refusal(&facts, request).is_some() {
         return Ok(facts);
     }
     facts.checkpoints = candidates(api, &facts.run, facts.origin.as_deref()).await?;
@@ -152,7 +153,7 @@ fn offered(facts: &Facts, base_model: &str) -> Option<bool> {
     Some(named.any(|m| m.model_name.as_deref() == Some(base_model) && m.trainable != Some(false)))
 }
 
-fn refusal(facts: &Facts) -> Option<NoPlan> {
+fn refusal(facts: &Facts, request: &PlanRequest) -> Option<NoPlan> {
     let run = &facts.run.training_run_id;
     if let Some(Succession { restore_id, new_run_id }) = &facts.succession {
         let message = match new_run_id {
@@ -163,7 +164,7 @@ fn refusal(facts: &Facts) -> Option<NoPlan> {
         };
         return Some(NoPlan::AlreadyRestored { message, restore_id: restore_id.clone() });
     }
-    if facts.run.corrupted != Some(true) {
+    if facts.run.corrupted != Some(true) && request.observed.is_none() {
         let message = if facts.run.corrupted.is_none() {
             format!("The service does not say that run {run} is corrupted, so there is nothing to restore.")
         } else {
@@ -176,7 +177,7 @@ fn refusal(facts: &Facts) -> Option<NoPlan> {
 
 /// Makes the plan, or says why there is none.
 pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, NoPlan> {
-    if let Some(no_plan) = refusal(facts) {
+    if let Some(no_plan) = refusal(facts, request) {
         return Err(no_plan);
     }
     let run = &facts.run;
@@ -205,6 +206,7 @@ pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, No
         schema: SCHEMA_VERSION,
         id: String::new(),
         run_id: run_id.clone(),
+        observed: request.observed.filter(|_| run.corrupted != Some(true)),
         made_at: facts.now,
         checkpoint: checkpoint.clone(),
         why: selection.why(facts, request, checkpoint),
@@ -288,7 +290,19 @@ fn checks(
     let base =
         info.map(|info| info.base_model.as_str()).filter(|b| !b.is_empty()).unwrap_or(&facts.run.base_model);
     let mut checks = vec![
-        check("the run is corrupted", CheckOutcome::Passed, "The service says so.".into()),
+        match request.observed.filter(|_| facts.run.corrupted != Some(true)) {
+            None => check("the run is corrupted", CheckOutcome::Passed, "The service says so.".into()),
+            Some(symptom) => check(
+                "the run is corrupted",
+                CheckOutcome::Warning,
+                format!(
+                    "The service does not say so. {} Stop the program that trains it: two would train the same \
+                     thing.",
+                    symptom.sentence()
+                ),
+            ),
+        },
+        probe_check(checkpoint),
         match info {
             Some(_) => check(
                 "the checkpoint can be read",
@@ -339,6 +353,20 @@ fn checks(
         ));
     }
     checks
+}
+
+/// Whether it will be possible to tell that the restored run is the one that was saved.
+fn probe_check(checkpoint: &Checkpoint) -> Check {
+    let name = "the restored run can be verified".to_owned();
+    let (outcome, detail) = match Probe::of_checkpoint(checkpoint) {
+        Ok(Some(_)) => (
+            CheckOutcome::Passed,
+            "A probe was saved with the checkpoint; it is compared before the run is adopted.".into(),
+        ),
+        Ok(None) => (CheckOutcome::Unknown, "No probe was saved with the checkpoint to compare with.".into()),
+        Err(error) => (CheckOutcome::Warning, format!("Its probe is of no use: {error}.")),
+    };
+    Check { name, outcome, detail }
 }
 
 fn expiry_check(facts: &Facts, checkpoint: &Checkpoint) -> Check {

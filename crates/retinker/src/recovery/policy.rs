@@ -184,6 +184,8 @@ impl fmt::Display for Wait {
 pub enum Refusal {
     /// It needs no restore.
     NotPoisoned,
+    /// Its session is over: a restored run would have nobody to train it.
+    NobodyTrains,
     /// No checkpoint.
     NothingToRestoreFrom,
     /// A restored run has taken its place.
@@ -220,6 +222,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotPoisoned => "It is not poisoned, so there is nothing to restore.",
+            Self::NobodyTrains => {
+                "Its session is over, so nobody would train a restored run; it can be restored by hand."
+            }
             Self::NothingToRestoreFrom => "It has no checkpoint to restore from.",
             Self::AlreadyRestored => "A restored run has taken its place.",
             Self::UnderWay => "A restore of it is under way.",
@@ -272,6 +277,7 @@ pub fn decide(policy: &Policy, situation: &Situation<'_>) -> Decision {
 fn needless(situation: &Situation<'_>) -> Option<Refusal> {
     match situation.verdict.health {
         Health::Healthy | Health::AtRisk => return Some(Refusal::NotPoisoned),
+        Health::Stalled => return Some(Refusal::NobodyTrains),
         Health::Recovered => return Some(Refusal::AlreadyRestored),
         Health::Unrecoverable => return Some(Refusal::NothingToRestoreFrom),
         Health::Poisoned => {}
@@ -373,7 +379,7 @@ fn saved_now(situation: &Situation<'_>, maker: Option<&RestoreRecord>) -> Saved 
 /// Whether the run that this restore made was healthy for long enough, and then saved.
 fn lasted(policy: &Policy, maker: &RestoreRecord, saved: Saved) -> bool {
     let (Saved::At(saved), Some(adopted)) = (saved, maker.last_request_time) else { return false };
-    later(adopted, policy.healthy_ms) <= saved
+    adopted.later(Duration::from_millis(policy.healthy_ms)) <= saved
 }
 
 /// When a restore came to its end; for one that has not, when it last went on.
@@ -392,29 +398,25 @@ fn exhausted(policy: &Policy, spent: &Spent) -> Option<Refusal> {
 
 /// When enough of the last restores, of any run, lie more than an hour back.
 fn hour_is_over(policy: &Policy, situation: &Situation<'_>) -> Option<Time> {
-    let until = situation.records.iter().map(|record| later(record.created_at, HOUR_MS));
+    let until = situation.records.iter().map(|record| record.created_at.later(HOUR));
     let mut until: Vec<Time> = until.filter(|until| *until > situation.now).collect();
     until.sort_unstable_by(|a, b| b.cmp(a));
     let allowed = usize::try_from(policy.max_restores_per_hour).unwrap_or(usize::MAX);
     until.get(allowed.checked_sub(1)?).copied()
 }
 
-const HOUR_MS: u64 = 3_600_000;
+const HOUR: Duration = Duration::from_secs(3_600);
 
 fn pause_is_over(policy: &Policy, situation: &Situation<'_>, spent: &Spent) -> Option<Time> {
     let last = spent.last?;
     let (first, longest) =
         (Duration::from_millis(policy.backoff_ms), Duration::from_millis(policy.max_backoff_ms));
     let pause = backoff(first, longest, spent.attempts.saturating_sub(1), situation.random);
-    Some(later(last, u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)))
+    Some(last.later(pause))
 }
 
 fn label<'a>(run: &'a TrainingRun, name: &str) -> Option<&'a str> {
     run.user_metadata.as_ref()?.get(name).map(String::as_str)
-}
-
-fn later(time: Time, millis: u64) -> Time {
-    Time::from_millis(time.as_millis().saturating_add(i64::try_from(millis).unwrap_or(i64::MAX)))
 }
 
 #[cfg(test)]

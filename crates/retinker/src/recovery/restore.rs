@@ -1,10 +1,13 @@
 //! The record of one restore: what the journal keeps, and what everybody watches.
 
+use std::time::Duration;
+
 use retinker_wire::run::TrainingRun;
 use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::plan::RestorePlan;
+use super::probe::Verification;
 
 /// How far a restore is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,7 +55,7 @@ impl RestoreState {
 }
 
 /// Requests of the adopted run that a service notes this much later may still be those of the restore itself.
-const TAKEN_OVER_MARGIN_MS: i64 = 2_000;
+const TAKEN_OVER_MARGIN: Duration = Duration::from_secs(2);
 
 /// What a training program needs to go on with a run that it did not make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +105,13 @@ pub struct RestoreRecord {
     /// The new run's last request when it was adopted, by the service's clock: later ones are its taker's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_request_time: Option<Time>,
+    /// The number of the request that compares the new run with what was saved, once chosen: it is used up, whether or
+    /// not the request was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_seq_id: Option<u64>,
+    /// Whether the new run is the one that was saved; `None` until it has been looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -115,8 +125,8 @@ impl RestoreRecord {
     /// When the new run was last asked for something by a program that has taken it over; `None` as long as none
     /// has. From then on the attachment's `next_seq_id` is used up. `new_run` is the run as it is now.
     pub fn taken_over_at(&self, new_run: &TrainingRun) -> Option<Time> {
-        let latest_own = self.last_request_time?.as_millis().saturating_add(TAKEN_OVER_MARGIN_MS);
-        Some(new_run.last_request_time).filter(|at| at.as_millis() > latest_own)
+        let latest_own = self.last_request_time?.later(TAKEN_OVER_MARGIN);
+        Some(new_run.last_request_time).filter(|at| *at > latest_own)
     }
 }
 
@@ -142,7 +152,7 @@ mod tests {
         assert_eq!(record.taken_over_at(&run), None, "not adopted");
         record.last_request_time = Some(run.last_request_time);
         assert_eq!(record.taken_over_at(&run), None);
-        for (later, taken) in [(TAKEN_OVER_MARGIN_MS, false), (TAKEN_OVER_MARGIN_MS + 1, true)] {
+        for (later, taken) in [(2_000, false), (2_001, true)] {
             run.last_request_time = Time::from_millis(adopted + later);
             assert_eq!(record.taken_over_at(&run), taken.then_some(run.last_request_time), "{later}");
         }

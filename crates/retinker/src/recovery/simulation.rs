@@ -47,7 +47,18 @@ pub(crate) struct Service {
     pub(crate) told_id: Option<&'static str>,
     /// What a create-via-load is refused with, where it is not known.
     pub(crate) unknown_form: u16,
+    /// Whether lifetimes of checkpoints can be set.
+    pub(crate) keeps_ttl: bool,
+    /// What a forward pass gives, instead of [`LOGPROBS`].
+    pub(crate) logprobs: Vec<f32>,
+    /// How a forward pass is refused.
+    pub(crate) refuse_forward: Option<(u16, &'static str)>,
+    /// The numbers of the forward passes, each with its run.
+    pub(crate) forwards: Vec<(String, u64)>,
 }
+
+/// What a forward pass gives.
+pub(crate) const LOGPROBS: [f32; 2] = [-1.5, -0.25];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
@@ -79,6 +90,10 @@ impl Default for Service {
             new_run_corrupted: false,
             told_id: None,
             unknown_form: 422,
+            keeps_ttl: true,
+            logprobs: LOGPROBS.to_vec(),
+            refuse_forward: None,
+            forwards: Vec::new(),
         }
     }
 }
@@ -92,7 +107,7 @@ fn refuse(status: u16, detail: &str) -> FakeReply {
 }
 
 impl Service {
-    fn answer(&mut self, request: &Request) -> FakeReply {
+    fn answer(&mut self, request: &Request, now: Time) -> FakeReply {
         if self.down {
             return FakeReply::fail(TransportErrorKind::Connect);
         }
@@ -154,6 +169,14 @@ impl Service {
                     self.checkpoints.iter().filter(|c| c.tinker_path.starts_with(&owner)).collect();
                 ok(&json!({"checkpoints": own}))
             }
+            ["training_runs", id, "checkpoints", segment, name, "ttl"] if self.keeps_ttl => {
+                let path = format!("tinker://{id}/{segment}/{name}");
+                let found = self.checkpoints.iter_mut().find(|c| c.tinker_path == path).unwrap();
+                let seconds = body["ttl_seconds"].as_u64();
+                found.expires_at = seconds.map(|seconds| now.later(Duration::from_secs(seconds)));
+                ok(&json!({}))
+            }
+            ["forward_backward"] => self.forward(&request.body),
             [list] if list.starts_with("training_runs?") => {
                 let number = |key: &str| -> usize {
                     let text = list.split(['?', '&']).find_map(|part| part.strip_prefix(key)).unwrap();
@@ -196,6 +219,17 @@ impl Service {
         ok(&json!({"request_id": format!("load/{id}")}))
     }
 
+    fn forward(&mut self, body: &[u8]) -> FakeReply {
+        use prost::Message;
+        if let Some((status, detail)) = self.refuse_forward {
+            return refuse(status, detail);
+        }
+        let request = retinker_wire::proto::ForwardBackwardRequest::decode(body).unwrap();
+        assert!(request.forward_only, "a probe changes nothing");
+        self.forwards.push((request.model_id, u64::try_from(request.seq_id).unwrap()));
+        ok(&json!({"request_id": "forward/x"}))
+    }
+
     fn future(&mut self, request_id: &str) -> FakeReply {
         if self.forgets > 0 {
             self.forgets -= 1;
@@ -203,6 +237,10 @@ impl Service {
         }
         match request_id.split_once('/').unwrap() {
             ("create", id) => ok(&json!({"model_id": id})),
+            ("forward", _) => ok(&json!({
+                "loss_fn_output_type": "ArrayRecord",
+                "loss_fn_outputs": [{"logprobs": {"data": self.logprobs, "dtype": "float32"}}],
+            })),
             (_, _) if self.fail_load.is_some() => {
                 ok(&json!({"error": self.fail_load.unwrap(), "category": "user"}))
             }
@@ -342,7 +380,10 @@ impl World {
         let runtime = ManualRuntime::new().with_chance();
         let service = Arc::new(Mutex::new(service));
         let answering = Arc::clone(&service);
-        let fake = FakeTransport::new(&runtime, move |request| answering.lock().unwrap().answer(request));
+        let clock = runtime.clone();
+        let fake = FakeTransport::new(&runtime, move |request| {
+            answering.lock().unwrap().answer(request, crate::runtime::Runtime::now(&clock))
+        });
         let crash = Arc::new(Crash::default());
         let transport = Arc::new(CrashingTransport(fake, Arc::clone(&crash)));
         let config = ApiConfig { base_url: "http://service".into(), ..ApiConfig::default() };

@@ -1,14 +1,22 @@
 use futures_util::StreamExt;
 use futures_util::future::{Either, join, select};
 
-use super::super::plan::{LABEL_CHECKPOINT, LABEL_ROOT};
+use retinker_wire::tensor::TensorData;
+
+use super::super::evidence::Symptom;
+use super::super::plan::{CheckOutcome, LABEL_CHECKPOINT, LABEL_ROOT, NoPlan, PlanRequest};
+use super::super::planner::{gather, make_plan};
 use super::super::samples;
-use super::super::simulation::{Service, World};
+use super::super::simulation::{LOGPROBS, Service, World};
 use super::*;
 use crate::client::testing::test;
 
 async fn begin_and_run(executor: &Executor) -> Result<RestoreRecord, RestoreError> {
-    let (Begun::New(record) | Begun::Existing(record)) = executor.begin(samples::plan("old")).await?;
+    begin_and_run_plan(executor, samples::plan("old")).await
+}
+
+async fn begin_and_run_plan(executor: &Executor, plan: RestorePlan) -> Result<RestoreRecord, RestoreError> {
+    let (Begun::New(record) | Begun::Existing(record)) = executor.begin(plan).await?;
     if record.state.is_settled() { Ok(record) } else { executor.run(&record.id).await }
 }
 
@@ -52,12 +60,17 @@ fn a_service_without_the_one_call_form_gets_two() {
 
 /// The program stops for ever at its n-th instruction, for every n: before and after each request and each write.
 fn crash_everywhere(service: impl Fn() -> Service) -> u64 {
+    crash_everywhere_with(service, |_, _| {})
+}
+
+fn crash_everywhere_with(service: impl Fn() -> Service, check: impl Fn(&World, &RestoreRecord)) -> u64 {
     for n in 1.. {
         let world = World::new(service());
         let mut crashed = world.crash.arm(n);
         let finished = world.runtime.block_on(async {
             let executor = world.executor();
-            let work = Box::pin(begin_and_run(&executor));
+            let plan = plan_of(&service());
+            let work = Box::pin(begin_and_run_plan(&executor, plan));
             matches!(select(work, crashed.next()).await, Either::Left(_))
         });
         world.crash.disarm();
@@ -66,10 +79,11 @@ fn crash_everywhere(service: impl Fn() -> Service) -> u64 {
             // A new process goes on, and then somebody clicks again.
             let executor = world.executor();
             executor.resume_unfinished().await.unwrap();
-            let record = begin_and_run(&executor).await.unwrap();
+            let record = begin_and_run_plan(&executor, plan_of(&service())).await.unwrap();
             assert_eq!(record.state, RestoreState::Adopted, "crash {n}: {:?}", record.error);
             let all = world.store.list().await.unwrap();
             assert_eq!(all.len(), 1, "crash {n}: one restore");
+            check(&world, &record);
             let attachment = record.attachment.unwrap();
             let service = world.service();
             assert_eq!(service.made.len(), 1, "crash {n}: one run");
@@ -388,4 +402,105 @@ fn progress_is_told_after_each_write() {
     world.runtime.block_on(begin_and_run(&executor)).unwrap();
     use RestoreState::*;
     assert_eq!(*told.lock().unwrap(), [Planned, OpeningSession, Loading, Checking, Adopted]);
+}
+
+/// A service whose checkpoint carries a probe that fits [`LOGPROBS`].
+fn probed() -> Service {
+    let outputs = [("logprobs".to_owned(), TensorData::float32(LOGPROBS.to_vec()))].into();
+    let output = ForwardBackwardOutput { loss_fn_outputs: vec![outputs], ..Default::default() };
+    let probe = Probe::of(&[1, 2, 3], &output).unwrap();
+    let mut service = Service::default();
+    service.checkpoints[0].user_metadata = Some(probe.label());
+    service
+}
+
+/// A plan that was made from the checkpoint as it is listed.
+fn plan_of(service: &Service) -> RestorePlan {
+    let mut plan = samples::plan("old");
+    plan.checkpoint = service.checkpoints[0].clone();
+    plan.sealed()
+}
+
+fn restored_with_probe(service: Service) -> (World, RestoreRecord) {
+    let (plan, world) = (plan_of(&service), World::new(service));
+    let record = world.runtime.block_on(async {
+        let executor = world.executor();
+        let Begun::New(record) = executor.begin(plan).await.unwrap() else { panic!() };
+        executor.run(&record.id).await.unwrap()
+    });
+    (world, record)
+}
+
+#[test]
+fn a_run_that_is_what_was_saved_is_verified_and_its_next_number_handed_over() {
+    let (world, record) = restored_with_probe(probed());
+    assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
+    assert_eq!(record.verification, Some(Verification::Verified { difference: 0.0 }));
+    let attachment = record.attachment.unwrap();
+    assert_eq!(world.service().forwards, [(attachment.model_id, 1)]);
+    assert_eq!(attachment.next_seq_id, 2, "the probe took number 1");
+    assert!(record.events.last().unwrap().message.ends_with("(largest difference 0.0000)."));
+}
+
+#[test]
+fn a_run_that_is_not_what_was_saved_is_not_adopted() {
+    let service = Service { logprobs: vec![-1.5, -0.5], ..probed() };
+    let (world, record) = restored_with_probe(service);
+    assert_eq!(record.state, RestoreState::Failed);
+    assert!(matches!(record.verification, Some(Verification::Different { difference: 0.25, .. })));
+    let error = record.error.unwrap();
+    assert!(
+        error.contains("is not what was saved. Different: its log-probabilities are up to 0.2500"),
+        "{error}"
+    );
+    assert_eq!(world.service().finished, ["s0"], "its session is let go");
+}
+
+#[test]
+fn what_cannot_be_compared_is_told_and_adopted() {
+    let (world, record) = restored_with_probe(Service::default());
+    assert!(
+        matches!(&record.verification, Some(Verification::NotVerified { reason }) if reason.starts_with("No probe"))
+    );
+    assert_eq!((world.service().forwards.len(), record.attachment.unwrap().next_seq_id), (0, 1));
+    let refused = Service { refuse_forward: Some((422, "no such loss")), ..probed() };
+    let (_, record) = restored_with_probe(refused);
+    assert_eq!(record.state, RestoreState::Adopted);
+    assert!(
+        matches!(&record.verification, Some(Verification::NotVerified { reason }) if reason.contains("no such loss"))
+    );
+    assert_eq!(record.attachment.unwrap().next_seq_id, 1, "a refused request used no number");
+}
+
+#[test]
+fn a_crash_anywhere_leaves_the_numbers_right() {
+    let steps = crash_everywhere_with(probed, |world, record| {
+        let next = record.attachment.as_ref().unwrap().next_seq_id;
+        assert!(world.service().forwards.iter().all(|(_, seq_id)| *seq_id == 1), "the same number each time");
+        assert!(!world.service().forwards.is_empty());
+        assert_eq!(next, 2);
+        assert_eq!(record.verification, Some(Verification::Verified { difference: 0.0 }));
+    });
+    assert!(steps > 36, "{steps}: the probe adds requests and a write");
+}
+
+#[test]
+fn a_run_that_only_its_driver_knows_to_be_lost_is_restored() {
+    let mut service = Service::default();
+    service.old.corrupted = Some(false);
+    let world = World::new(service);
+    let record = world.runtime.block_on(async {
+        let mut request = PlanRequest::new("old");
+        let facts = gather(&world.api, &request, None, None, world.now()).await.unwrap();
+        assert!(matches!(make_plan(&facts, &request), Err(NoPlan::NotPoisoned { .. })));
+        request.observed = Some(Symptom::NotLoaded);
+        let facts = gather(&world.api, &request, None, None, world.now()).await.unwrap();
+        let plan = make_plan(&facts, &request).unwrap();
+        let warning = plan.checks.iter().find(|check| check.name == "the run is corrupted").unwrap();
+        assert_eq!(warning.outcome, CheckOutcome::Warning);
+        let executor = world.executor();
+        let Begun::New(record) = executor.begin(plan).await.unwrap() else { panic!() };
+        executor.run(&record.id).await.unwrap()
+    });
+    assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
 }

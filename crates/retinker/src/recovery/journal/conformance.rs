@@ -23,6 +23,7 @@ pub fn record(id: &str, old_run: &str) -> RestoreRecord {
         schema: SCHEMA_VERSION,
         id: String::new(),
         run_id: old_run.to_owned(),
+        observed: None,
         made_at: time,
         checkpoint: Checkpoint {
             checkpoint_id: "weights/a".into(),
@@ -56,6 +57,8 @@ pub fn record(id: &str, old_run: &str) -> RestoreRecord {
         new_run_id: None,
         attachment: None,
         last_request_time: None,
+        probe_seq_id: None,
+        verification: None,
         error: None,
         created_at: time,
         updated_at: time,

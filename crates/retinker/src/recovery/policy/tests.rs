@@ -35,6 +35,7 @@ impl World {
                 health: Health::Poisoned,
                 reason: "It failed.".into(),
                 category: Some(FailureCategory::Server),
+                since: None,
             },
             checkpoints: Some(vec![checkpoint(run_id, "own", NOW - 1)]),
             records: Vec::new(),
