@@ -4,6 +4,7 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::health::FailureCategory;
+use super::restore::{RestoreRecord, RestoreState};
 
 /// What happened to a poisoned run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,7 +14,7 @@ pub enum EventKind {
     Detected,
     /// The checkpoint to restore from was given a longer life.
     Protected,
-    /// A plan was made. Also when the policy forbids to carry it out: then `message` says why.
+    /// A plan was made; `message` says why from this checkpoint.
     Planned,
     /// A restore has begun.
     Started,
@@ -114,6 +115,32 @@ impl RecoveryEvent {
             checkpoint: None,
             new_run_id: None,
         }
+    }
+}
+
+/// What a restore's last write to the journal tells. Tell it after the write: a crash right in between loses an event, and
+/// nothing tells one twice; the journal has the whole story.
+pub fn of_progress(service: &str, record: &RestoreRecord) -> Vec<RecoveryEvent> {
+    let Some(last) = record.events.last() else { return Vec::new() };
+    let told = |event, message: String| RecoveryEvent {
+        category: None,
+        since: None,
+        restore_id: Some(record.id.clone()),
+        checkpoint: Some(record.plan.checkpoint.tinker_path.clone()),
+        new_run_id: record.new_run_id.clone(),
+        ..RecoveryEvent::new(event, last.at, service, &record.plan.run_id, message)
+    };
+    let message = last.message.clone();
+    // A state that is written twice, with more detail, is told once.
+    let first = record.events.iter().filter(|event| event.state == last.state).count() == 1;
+    let verified = record.verification.as_ref().map(|v| told(EventKind::Verified, v.to_string()));
+    match last.state {
+        RestoreState::Planned => vec![told(EventKind::Started, message)],
+        RestoreState::Loading if first => vec![told(EventKind::CheckpointSelected, message)],
+        RestoreState::Checking if first => vec![told(EventKind::ClientCreated, message)],
+        RestoreState::Adopted => verified.into_iter().chain([told(EventKind::Completed, message)]).collect(),
+        RestoreState::Failed => verified.into_iter().chain([told(EventKind::Failed, message)]).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -244,6 +244,11 @@ impl Executor {
         }
     }
 
+    /// The restores that are not settled, oldest first; some of them may be driven by others.
+    pub async fn unfinished(&self) -> Result<Vec<RestoreRecord>, StoreError> {
+        self.store.unfinished().await
+    }
+
     /// Carries on what a crash or a stop cut off, one after the other. A restore that another program drives is
     /// left to it and not in the answer.
     pub async fn resume_unfinished(&self) -> Result<Vec<RestoreRecord>, RestoreError> {

@@ -5,12 +5,17 @@
 //! keeps the new run's session alive until somebody takes the run over. Where nobody is there to confirm, [`policy`]
 //! says whether a run may be restored by itself; [`incidents`] tells which runs failed together.
 
+pub mod control;
+pub mod drives;
 pub mod events;
 pub mod evidence;
 pub mod executor;
+pub mod findings;
 pub mod health;
 pub mod incidents;
 pub mod journal;
+pub mod listing;
+pub mod monitor;
 pub mod ownership;
 pub mod plan;
 pub mod planner;

@@ -202,6 +202,18 @@ pub enum NoPlan {
     },
 }
 
+impl NoPlan {
+    /// Why, as a sentence for people.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::NoCheckpoint { message }
+            | Self::NoUsableCheckpoint { message, .. }
+            | Self::NotPoisoned { message }
+            | Self::AlreadyRestored { message, .. } => message,
+        }
+    }
+}
+
 /// A [`NoPlan`] as it is read: see [`FlatEvent`](crate::host::api) for why.
 #[derive(Deserialize)]
 struct FlatNoPlan {

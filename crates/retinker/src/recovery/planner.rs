@@ -73,7 +73,12 @@ pub async fn candidates(
     let missing = origin.filter(|path| found.iter().all(|k| k.tinker_path != **path));
     if let Some((path, owner)) = missing.and_then(|path| Some((path, path.parse::<TinkerPath>().ok()?))) {
         match api.run_checkpoints(&owner.training_run_id).await {
-            Ok(list) => found.extend(list.checkpoints.into_iter().find(|c| c.tinker_path == path)),
+            // What the origin's run saved later was passed over, with a reason, when this run was made.
+            Ok(list) => {
+                let made_from = list.checkpoints.iter().find(|c| c.tinker_path == path).map(|c| c.time);
+                let older = |c: &Checkpoint| made_from.is_some_and(|at| c.time < at) || c.tinker_path == path;
+                found.extend(list.checkpoints.into_iter().filter(older));
+            }
             Err(error) if matches!(error.status(), Some(403 | 404)) => {}
             Err(error) => return Err(error),
         }
@@ -217,7 +222,7 @@ pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, No
         generation,
         user_metadata,
         lost: lost(run, checkpoint),
-        last_save: last_save(&facts.checkpoints, facts.origin.as_deref()),
+        last_save: last_save(run_id, &facts.checkpoints, facts.origin.as_deref()),
         checks: checks(facts, request, checkpoint, info),
         rejected: selection.passed_over(),
     };
@@ -226,6 +231,7 @@ pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, No
 
 /// When the run saved its newest training checkpoint of its own, among those that it could be restored from.
 pub(super) fn last_save<'a>(
+    run_id: &str,
     checkpoints: impl IntoIterator<Item = &'a Checkpoint>,
     origin: Option<&str>,
 ) -> Option<Time> {
@@ -233,8 +239,14 @@ pub(super) fn last_save<'a>(
         .into_iter()
         .filter(|checkpoint| checkpoint.checkpoint_type == CheckpointType::Training)
         .filter(|checkpoint| origin != Some(checkpoint.tinker_path.as_str()))
+        .filter(|checkpoint| !is_anothers(checkpoint, run_id))
         .map(|checkpoint| checkpoint.time)
         .max()
+}
+
+/// Whether the path says that another run saved this checkpoint.
+fn is_anothers(checkpoint: &Checkpoint, run_id: &str) -> bool {
+    checkpoint.tinker_path.parse::<TinkerPath>().is_ok_and(|path| path.training_run_id != run_id)
 }
 
 /// Steps stay `None`: no service counts a run's optimizer steps, and a label `step` of the run was written at its

@@ -48,6 +48,12 @@ pub struct Policy {
     pub checkpoint_strategy: Strategy,
     /// Whether the optimizer's state is restored as well; yes.
     pub restore_optimizer: bool,
+    /// Whether a lineage steps back over one checkpoint more for each restored run that was poisoned without a new
+    /// checkpoint of its own; yes. Not with a checkpoint that was asked for by its path.
+    pub step_back: bool,
+    /// How long the checkpoint that a poisoned run can be restored from lives at least, in milliseconds: a week. 0 leaves its
+    /// life as it is.
+    pub protect_ms: u64,
 }
 
 impl Default for Policy {
@@ -63,17 +69,22 @@ impl Default for Policy {
             poll_interval_ms: 30_000,
             checkpoint_strategy: Strategy::LatestValid,
             restore_optimizer: true,
+            step_back: true,
+            protect_ms: 7 * 24 * 3_600_000,
         }
     }
 }
 
 impl Policy {
     /// The plan to ask for when a run is to be restored.
-    pub fn request(&self, run_id: impl Into<String>) -> PlanRequest {
+    pub fn request(&self, situation: &Situation<'_>) -> PlanRequest {
+        let by_name = matches!(self.checkpoint_strategy, Strategy::Specific { .. });
+        let step_back = if self.step_back && !by_name { spent(self, situation).no_progress } else { 0 };
         PlanRequest {
             strategy: self.checkpoint_strategy.clone(),
             optimizer: self.restore_optimizer,
-            ..PlanRequest::new(run_id)
+            step_back,
+            ..PlanRequest::new(&situation.run.training_run_id)
         }
     }
 
@@ -369,7 +380,8 @@ fn maker_of<'a>(situation: &Situation<'a>, run_id: &str) -> Option<&'a RestoreRe
 fn saved_now(situation: &Situation<'_>, maker: Option<&RestoreRecord>) -> Saved {
     let origin = origin_of(situation.run, maker);
     let listed = situation.checkpoints.unwrap_or_default().iter();
-    match last_save(listed.chain(situation.run.last_checkpoint.as_ref()), origin.as_deref()) {
+    let run_id = &situation.run.training_run_id;
+    match last_save(run_id, listed.chain(situation.run.last_checkpoint.as_ref()), origin.as_deref()) {
         Some(at) => Saved::At(at),
         None if situation.checkpoints.is_some() => Saved::Never,
         None => Saved::Unknown,

@@ -47,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) told_id: Option<&'static str>,
     /// What a create-via-load is refused with, where it is not known.
     pub(crate) unknown_form: u16,
+    /// Whether lists are refused for want of patience.
+    pub(crate) limited: bool,
     /// Whether lifetimes of checkpoints can be set.
     pub(crate) keeps_ttl: bool,
     /// What a forward pass gives, instead of [`LOGPROBS`].
@@ -90,6 +92,7 @@ impl Default for Service {
             new_run_corrupted: false,
             told_id: None,
             unknown_form: 422,
+            limited: false,
             keeps_ttl: true,
             logprobs: LOGPROBS.to_vec(),
             refuse_forward: None,
@@ -156,8 +159,10 @@ impl Service {
             }
             ["training_runs", id] => match self.made.values().find(|made| made.id == *id) {
                 Some(made) => {
-                    let mut run =
-                        serde_json::to_value(samples::run(id, Some(self.new_run_corrupted))).unwrap();
+                    let listed = self.others.iter().find(|run| run.training_run_id == *id);
+                    let poisoned = listed.is_some_and(|run| run.corrupted == Some(true));
+                    let corrupted = Some(poisoned || self.new_run_corrupted);
+                    let mut run = serde_json::to_value(samples::run(id, corrupted)).unwrap();
                     run["user_metadata"] = if self.keeps_labels { made.labels.clone() } else { Value::Null };
                     ok(&run)
                 }
@@ -177,6 +182,7 @@ impl Service {
                 ok(&json!({}))
             }
             ["forward_backward"] => self.forward(&request.body),
+            [list] if list.starts_with("training_runs?") && self.limited => refuse(429, "slow down"),
             [list] if list.starts_with("training_runs?") => {
                 let number = |key: &str| -> usize {
                     let text = list.split(['?', '&']).find_map(|part| part.strip_prefix(key)).unwrap();

@@ -144,6 +144,8 @@ fn defaults_are_those_of_tinkex_and_cannot_loop() {
             "backoff_ms": 5_000,
             "max_backoff_ms": 60_000,
             "poll_interval_ms": 30_000,
+            "protect_ms": 604_800_000,
+            "step_back": true,
             "checkpoint_strategy": {"type": "latest_valid"},
             "restore_optimizer": true,
         })
@@ -172,11 +174,24 @@ fn policies_are_read_leniently() {
         let policy =
             read(&format!(r#"{{"checkpoint_strategy": {text}, "restore_optimizer": false}}"#)).unwrap();
         let expected = PlanRequest { strategy, optimizer: false, ..PlanRequest::new("r") };
-        assert_eq!(policy.request("r"), expected, "{text}");
+        assert_eq!(policy.request(&World::new("r").situation(NOW)), expected, "{text}");
     }
     // Which metric, and which way, cannot be guessed.
     let error = read(r#"{"checkpoint_strategy": "best"}"#).unwrap_err().to_string();
     assert!(error.contains("'best' does not say which checkpoint"), "{error}");
+}
+
+#[test]
+fn each_restored_run_that_came_to_nothing_is_a_step_back() {
+    for runs in 0..3 {
+        let mut world = World::after(i64::from(runs));
+        world.checkpoints = Some(Vec::new());
+        let request = |policy: &Policy| policy.request(&world.situation(NOW)).step_back;
+        assert_eq!(request(&on()), runs, "none of them saved anything");
+        assert_eq!(request(&Policy { step_back: false, ..on() }), 0);
+        let path = "tinker://r/weights/a".to_owned();
+        assert_eq!(request(&Policy { checkpoint_strategy: Strategy::Specific { path }, ..on() }), 0);
+    }
 }
 
 #[test]

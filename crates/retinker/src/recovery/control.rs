@@ -1,0 +1,100 @@
+//! What people tell all monitors of a journal: to pause, and to leave a run alone.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::shelf::Shelf;
+use super::journal::{Store, StoreError};
+use super::plan::LABEL_ROOT;
+use super::policy::Gate;
+use retinker_wire::run::TrainingRun;
+
+const GATES: Shelf<Gate> = Shelf::new("gate");
+/// There is one gate.
+const GATE: &str = "restores";
+const OPT_OUTS: Shelf<OptOut> = Shelf::new("opt_out");
+
+/// Whether a run is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct OptOut {
+    opted_out: bool,
+}
+
+/// Whether restores may begin by themselves.
+pub async fn gate(store: &dyn Store) -> Result<Gate, StoreError> {
+    Ok(GATES.get(store, GATE).await?.map_or_else(Gate::default, |kept| kept.value))
+}
+
+/// Pauses or resumes restores, for all monitors of this journal. Those under way go on. [`Gate::Draining`] makes every
+/// monitor finish what is under way and begin nothing, until it is opened again.
+pub async fn set_gate(store: &dyn Store, gate: Gate) -> Result<(), StoreError> {
+    write(&GATES, store, GATE, &gate).await
+}
+
+/// Leaves a run and its successors alone, or no longer. Restores that people ask for are not affected.
+pub async fn opt_out(store: &dyn Store, run_id: &str, opted_out: bool) -> Result<(), StoreError> {
+    write(&OPT_OUTS, store, run_id, &OptOut { opted_out }).await
+}
+
+/// The runs that are left alone.
+pub async fn opt_outs(store: &dyn Store) -> Result<BTreeSet<String>, StoreError> {
+    let all = OPT_OUTS.all(store).await?;
+    Ok(all.into_iter().filter(|(_, value)| value.opted_out).map(|(run_id, _)| run_id).collect())
+}
+
+/// Whether this run, or the one that its lineage began with, is among those that are left alone.
+pub fn is_opted_out(opt_outs: &BTreeSet<String>, run: &TrainingRun) -> bool {
+    let root = run.user_metadata.as_ref().and_then(|labels| labels.get(LABEL_ROOT));
+    opt_outs.contains(&run.training_run_id) || root.is_some_and(|root| opt_outs.contains(root))
+}
+
+/// The last word counts, whoever has it.
+async fn write<T>(shelf: &Shelf<T>, store: &dyn Store, key: &str, value: &T) -> Result<(), StoreError>
+where
+    T: Serialize + serde::de::DeserializeOwned,
+{
+    let mut version = shelf.get(store, key).await?.map_or(0, |kept| kept.version);
+    loop {
+        match shelf.put(store, key, version, value).await? {
+            Ok(()) => return Ok(()),
+            Err(other) => version = other.map_or(0, |kept| kept.version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::journal::MemoryStore;
+    use super::super::samples;
+    use super::*;
+    use crate::client::testing::{ManualRuntime, test};
+
+    #[test]
+    fn the_last_word_counts() {
+        let runtime = ManualRuntime::new();
+        let store = MemoryStore::new(Arc::new(runtime.clone()));
+        runtime.block_on(async {
+            assert_eq!(gate(&store).await.unwrap(), Gate::Open);
+            for word in [Gate::Paused, Gate::Draining, Gate::Open] {
+                set_gate(&store, word).await.unwrap();
+                assert_eq!(gate(&store).await.unwrap(), word);
+            }
+            opt_out(&store, "a", true).await.unwrap();
+            opt_out(&store, "b", true).await.unwrap();
+            opt_out(&store, "a", false).await.unwrap();
+            assert_eq!(opt_outs(&store).await.unwrap(), ["b".to_owned()].into());
+        });
+    }
+
+    #[test]
+    fn successors_are_left_alone_as_well() {
+        let mut run = samples::run("b2", None);
+        let opted = BTreeSet::from(["b".to_owned()]);
+        assert!(!is_opted_out(&opted, &run));
+        run.user_metadata = Some([(LABEL_ROOT.to_owned(), "b".to_owned())].into());
+        assert!(is_opted_out(&opted, &run));
+    }
+}

@@ -1,0 +1,545 @@
+//! Watches all runs of a service, and restores those that the policy allows.
+//!
+//! A round reads the list of runs page by page and keeps nothing of those that are well. For each run that has lost its
+//! state: it is noted in the journal since when ([`findings`]), its checkpoint is given a longer life ([`protect`]), the
+//! policy decides ([`decide`]), and a restore is planned, begun and driven. Any number of monitors may share a journal:
+//! each run is told of once, and restored once.
+//!
+//! Named as `Tinkex.Recovery.Monitor` is. What it tells is in [`events`](super::events).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use retinker_wire::run::{Checkpoint, TrainingRun};
+use retinker_wire::time::Time;
+
+use super::control::{self, is_opted_out};
+use super::drives::Drives;
+use super::events::{EventKind, EventSink, RecoveryEvent};
+use super::executor::{Executor, RestoreError};
+use super::findings::{self, Finding};
+use super::health::{Health, Known, Verdict, assess, cause_of, newest_usable};
+use super::journal::{Begun, Store, StoreError};
+use super::listing::{Listing, ListingError};
+use super::plan::{NoPlan, PlanRequest, RestorePlan};
+use super::planner::{candidates, gather, make_plan, origin_of};
+use super::policy::{Decision, Gate, Policy, Refusal, Situation, decide};
+use super::protect;
+use super::reports::{self, Report};
+use super::restore::RestoreRecord;
+use crate::client::{Api, Error};
+use crate::runtime::Runtime;
+
+/// Runs that are looked into at once.
+const AT_ONCE: usize = 8;
+/// While something is wrong, rounds come so many times as often.
+const HURRY: u32 = 6;
+/// But never more often than this.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// A round that took long is followed by a rest of so many times its length: watching must not be the load.
+const REST: u32 = 3;
+/// The longest pause between rounds while the service cannot be read, in intervals.
+const PATIENCE: u32 = 10;
+/// How long a service that asks for it (402, 429) is left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+/// What a round came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Runs listed.
+    pub runs: u64,
+    /// Requests for the list.
+    pub pages: u64,
+    /// Runs that have lost their state and have no successor yet.
+    pub lost: u64,
+    /// Restores begun.
+    pub begun: u64,
+    /// When the next restore may begin, of those that have to wait.
+    pub next: Option<Time>,
+}
+
+/// Why a round came to nothing. The next one tries again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MonitorError {
+    /// The runs could not be listed.
+    #[error("the runs cannot be listed: {0}")]
+    Listing(#[from] ListingError),
+    /// The journal failed.
+    #[error("{0}")]
+    Journal(#[from] StoreError),
+}
+
+/// Watches the runs of one service. Cheap to clone.
+#[derive(Clone)]
+pub struct Monitor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    api: Api,
+    store: Arc<dyn Store>,
+    runtime: Arc<dyn Runtime>,
+    executor: Executor,
+    drives: Drives,
+    sink: Arc<dyn EventSink>,
+    service: String,
+    policy: Policy,
+    state: Mutex<State>,
+    /// One restore is decided on at a time, so that the budgets hold.
+    deciding: futures_util::lock::Mutex<()>,
+}
+
+/// What is remembered between rounds: nothing that the journal does not know better.
+#[derive(Default)]
+struct State {
+    /// The journal as it was read last.
+    journal: Journal,
+    /// What lost runs can be restored from, as of their last request.
+    checkpoints: HashMap<String, (Time, Arc<Vec<Checkpoint>>)>,
+    left_alone_until: Option<Time>,
+    draining: bool,
+}
+
+/// What the journal says.
+#[derive(Debug, Clone, Default)]
+struct Journal {
+    revision: Option<u64>,
+    records: Arc<Vec<RestoreRecord>>,
+    findings: Arc<BTreeMap<String, Finding>>,
+    reports: Arc<BTreeMap<String, Report>>,
+    opt_outs: Arc<BTreeSet<String>>,
+    gate: Gate,
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("service", &self.inner.service).finish_non_exhaustive()
+    }
+}
+
+/// What a monitor is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The service. Give it a patience for questions.
+    pub api: Api,
+    /// The journal, bound to `service`.
+    pub store: Arc<dyn Store>,
+    /// Time and chance.
+    pub runtime: Arc<dyn Runtime>,
+    /// Drives the restores. Whoever made it tells of their progress
+    /// ([`of_progress`](super::events::of_progress)).
+    pub drives: Drives,
+    /// When runs are restored.
+    pub policy: Policy,
+    /// Where events go.
+    pub sink: Arc<dyn EventSink>,
+    /// What the journal is bound to.
+    pub service: String,
+}
+
+impl Monitor {
+    /// A monitor. Does nothing by itself: see [`run`](Self::run) and [`round`](Self::round).
+    pub fn new(parts: Parts) -> Self {
+        let Parts { api, store, runtime, drives, policy, sink, service } = parts;
+        let inner = Inner {
+            api,
+            store,
+            runtime,
+            executor: drives.executor().clone(),
+            drives,
+            sink,
+            service,
+            policy,
+            state: Mutex::default(),
+            deciding: futures_util::lock::Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.inner.policy
+    }
+
+    /// Begins no more restores from now on, in this process; those under way go on. Resolves when none is.
+    pub async fn drain(&self) {
+        self.inner.state().draining = true;
+        self.inner.drives.settled().await;
+    }
+
+    /// Watches for ever: round after round, more often while something is wrong, less often while the service cannot be
+    /// read. `told` hears how each round went.
+    pub async fn run(self, told: impl Fn(&Result<Round, MonitorError>) + Send + Sync) {
+        let mut failures = 0;
+        loop {
+            let begin = self.inner.runtime.monotonic();
+            let round = self.round().await;
+            told(&round);
+            let took = self.inner.runtime.monotonic().saturating_sub(begin);
+            failures = if round.is_ok() { 0 } else { failures + 1 };
+            let pause = self.pause(&round, took, failures);
+            self.inner.runtime.sleep(pause).await;
+        }
+    }
+
+    /// How long to wait after a round that took this long, the n-th failed one in a row.
+    fn pause(&self, round: &Result<Round, MonitorError>, took: Duration, failures: u32) -> Duration {
+        let interval = Duration::from_millis(self.inner.policy.poll_interval_ms).max(SHORTEST);
+        match round {
+            Err(error) => {
+                tracing::warn!(%error, failures, "a round came to nothing");
+                interval * failures.clamp(1, PATIENCE)
+            }
+            Ok(Round { lost: 0, .. }) => interval.max(took * REST),
+            Ok(Round { next, .. }) => {
+                let now = self.inner.runtime.now().as_millis();
+                let until = next.map(|at| u64::try_from(at.as_millis().saturating_sub(now)).unwrap_or(0));
+                let wait = until.map_or(interval, Duration::from_millis);
+                wait.min(interval / HURRY).max(SHORTEST).max(took * REST)
+            }
+        }
+    }
+
+    /// One round: reads the list of runs, and does what is to be done.
+    pub async fn round(&self) -> Result<Round, MonitorError> {
+        let journal = self.inner.read_journal().await?;
+        let (mut listing, mut lost, mut runs) = (Listing::new(), Vec::new(), 0);
+        while let Some(page) = self.inner.heed(listing.next(&self.inner.api).await)? {
+            runs += page.len() as u64;
+            lost.extend(page.into_iter().filter(|run| journal.is_lost(run)));
+        }
+        let round = self.care(lost).await?;
+        Ok(Round { runs, pages: listing.requests(), ..round })
+    }
+
+    /// The same with runs that somebody else has listed, e.g. a host for its console.
+    pub async fn consider(&self, runs: &[TrainingRun]) -> Result<Round, MonitorError> {
+        let journal = self.inner.read_journal().await?;
+        let lost = runs.iter().filter(|run| journal.is_lost(run)).cloned().collect();
+        Ok(Round { runs: runs.len() as u64, ..self.care(lost).await? })
+    }
+
+    /// Does what is to be done for runs that have lost their state.
+    async fn care(&self, mut lost: Vec<TrainingRun>) -> Result<Round, MonitorError> {
+        let inner = &self.inner;
+        lost.sort_by(|a, b| a.training_run_id.cmp(&b.training_run_id));
+        lost.dedup_by(|a, b| a.training_run_id == b.training_run_id);
+        inner.state().forget_all_but(&lost);
+        let mut round = Round { lost: lost.len() as u64, ..Round::default() };
+        let outcomes: Vec<_> = stream::iter(&lost)
+            .map(|run| async move {
+                inner.look_into(run).await.inspect_err(|error| {
+                    tracing::warn!(run = %run.training_run_id, %error, "a lost run could not be looked into");
+                })
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        for outcome in outcomes {
+            match outcome {
+                Ok(Outcome::Begun) => round.begun += 1,
+                Ok(Outcome::Waits(at)) => round.next = Some(round.next.map_or(at, |next| next.min(at))),
+                Ok(Outcome::Left) => {}
+                // The journal is all that keeps restores apart: without it nothing more is done.
+                Err(Trouble::Journal(error)) => return Err(error.into()),
+                Err(Trouble::Service(_) | Trouble::Restore(_) | Trouble::NoPlan(_)) => {}
+            }
+        }
+        Ok(round)
+    }
+}
+
+/// What came of looking into a run.
+enum Outcome {
+    /// A restore has begun.
+    Begun,
+    /// Not before then.
+    Waits(Time),
+    /// Nothing is to be done.
+    Left,
+}
+
+/// Why a run could not be looked into.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("{0}")]
+    Service(#[from] Error),
+    #[error("{0}")]
+    Journal(#[from] StoreError),
+    #[error("{0}")]
+    Restore(RestoreError),
+    #[error("{}", .0.message())]
+    NoPlan(NoPlan),
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The journal as it is, read anew only if it has changed.
+    async fn read_journal(&self) -> Result<Journal, StoreError> {
+        let revision = self.store.revision().await?;
+        let known = self.state().journal.clone();
+        if known.revision == Some(revision) {
+            return Ok(known);
+        }
+        let store = &*self.store;
+        let journal = Journal {
+            revision: Some(revision),
+            records: Arc::new(store.list().await?),
+            findings: Arc::new(findings::all(store).await?),
+            reports: Arc::new(reports::all(store).await?),
+            opt_outs: Arc::new(control::opt_outs(store).await?),
+            gate: control::gate(store).await?,
+        };
+        self.state().journal = journal.clone();
+        Ok(journal)
+    }
+
+    /// Notes when the service asks to be left alone.
+    fn heed<T>(&self, answer: Result<T, ListingError>) -> Result<T, ListingError> {
+        if let Err(ListingError::Service(error)) = &answer {
+            self.heed_error(error);
+        }
+        answer
+    }
+
+    fn heed_error(&self, error: &Error) {
+        if matches!(error.status(), Some(402 | 429)) {
+            self.state().left_alone_until = Some(self.runtime.now().later(LEFT_ALONE));
+        }
+    }
+
+    async fn look_into(&self, run: &TrainingRun) -> Result<Outcome, Trouble> {
+        let journal = self.state().journal.clone();
+        let made_by = journal.maker_of(&run.training_run_id);
+        let origin = origin_of(run, made_by);
+        let checkpoints = self.checkpoints_of(run, origin.as_deref()).await?;
+        let known = Known {
+            checkpoints: Some(&checkpoints),
+            succession: None,
+            origin: origin.as_deref(),
+            session: None,
+            reported: journal.reports.get(&run.training_run_id),
+            since: journal.findings.get(&run.training_run_id).map(|finding| finding.since),
+        };
+        let now = self.runtime.now();
+        let verdict = assess(run, known, now);
+        let random = self.note(&journal, run, &verdict, now).await?;
+        self.protect(run, newest_usable(checkpoints.iter(), now), now).await?;
+        let _one_at_a_time = self.deciding.lock().await;
+        // What was begun a moment ago counts.
+        let journal = self.read_journal().await?;
+        let gate = if self.state().draining { Gate::Draining } else { journal.gate };
+        let situation = Situation {
+            run,
+            verdict: &verdict,
+            checkpoints: Some(&checkpoints),
+            records: &journal.records,
+            gate,
+            opted_out: is_opted_out(&journal.opt_outs, run),
+            left_alone_until: self.state().left_alone_until,
+            now,
+            random,
+        };
+        match decide(&self.policy, &situation) {
+            Decision::NotBefore { at, .. } => Ok(Outcome::Waits(at)),
+            Decision::No(refusal) => {
+                self.refused(run, &verdict, refusal).await?;
+                Ok(Outcome::Left)
+            }
+            Decision::Restore => {
+                let mut request = self.policy.request(&situation);
+                request.observed = known.reported.map(|report| report.symptom);
+                self.restore(run, &verdict, made_by, request).await
+            }
+        }
+    }
+
+    async fn checkpoints_of(
+        &self,
+        run: &TrainingRun,
+        origin: Option<&str>,
+    ) -> Result<Arc<Vec<Checkpoint>>, Error> {
+        let known = self.state().checkpoints.get(&run.training_run_id).cloned();
+        if let Some((at, checkpoints)) = known
+            && at == run.last_request_time
+        {
+            return Ok(checkpoints);
+        }
+        let listed = candidates(&self.api, run, origin).await.inspect_err(|error| self.heed_error(error))?;
+        let listed = Arc::new(listed);
+        let entry = (run.last_request_time, Arc::clone(&listed));
+        self.state().checkpoints.insert(run.training_run_id.clone(), entry);
+        Ok(listed)
+    }
+
+    /// Notes a run that is seen for the first time; answers its chance.
+    async fn note(
+        &self,
+        journal: &Journal,
+        run: &TrainingRun,
+        verdict: &Verdict,
+        now: Time,
+    ) -> Result<u64, StoreError> {
+        let run_id = &run.training_run_id;
+        if let Some(finding) = journal.findings.get(run_id) {
+            return Ok(finding.random);
+        }
+        let finding = Finding::of(run_id, verdict, cause_of(run), now, self.runtime.random());
+        if findings::note(&*self.store, &finding).await? {
+            let mut event = self.event(EventKind::Detected, run_id, verdict.reason.clone());
+            event.since = Some(finding.since);
+            event.category = Some(finding.category);
+            self.sink.tell(&event);
+        }
+        Ok(finding.random)
+    }
+
+    /// Makes sure that the checkpoint is still there when somebody comes for it. That this fails holds nothing up.
+    async fn protect(
+        &self,
+        run: &TrainingRun,
+        checkpoint: Option<&Checkpoint>,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let Some(checkpoint) = checkpoint.filter(|_| self.policy.protect_ms > 0) else { return Ok(()) };
+        let life = Duration::from_millis(self.policy.protect_ms);
+        let run_id = &run.training_run_id;
+        match protect::protect(&self.api, &*self.store, run_id, checkpoint, life, now).await {
+            Ok(Some(protection)) => {
+                let until = protection.expires_at.map_or_else(String::new, |at| at.to_string());
+                let message = format!("It lives until {until} instead of {}.", protection.expired_at);
+                let mut event = self.event(EventKind::Protected, run_id, message);
+                event.checkpoint = Some(protection.tinker_path);
+                self.sink.tell(&event);
+                // Its new life is read with the next round.
+                self.state().checkpoints.remove(run_id);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(protect::ProtectError::Journal(error)) => Err(error),
+            Err(error) => {
+                tracing::warn!(run = %run_id, %error, "a checkpoint is not protected");
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells, once, that a run is given up.
+    async fn refused(
+        &self,
+        run: &TrainingRun,
+        verdict: &Verdict,
+        refusal: Refusal,
+    ) -> Result<(), StoreError> {
+        let run_id = &run.training_run_id;
+        let given_up = match refusal {
+            Refusal::AttemptsSpent { .. } | Refusal::NoProgress { .. } => Some(refusal.to_string()),
+            Refusal::NothingToRestoreFrom if verdict.health == Health::Unrecoverable => {
+                Some(refusal.to_string())
+            }
+            _ => None,
+        };
+        let Some(why) = given_up else {
+            tracing::debug!(run = %run_id, "not restored by itself: {refusal}");
+            return Ok(());
+        };
+        if findings::give_up(&*self.store, run_id, Some(why.clone())).await? {
+            self.sink.tell(&self.event(EventKind::Exhausted, run_id, why));
+        }
+        Ok(())
+    }
+
+    async fn restore(
+        &self,
+        run: &TrainingRun,
+        verdict: &Verdict,
+        made_by: Option<&RestoreRecord>,
+        request: PlanRequest,
+    ) -> Result<Outcome, Trouble> {
+        let plan = self.plan(made_by, request).await?;
+        let mut planned = self.event(EventKind::Planned, &run.training_run_id, plan.why.clone());
+        planned.checkpoint = Some(plan.checkpoint.tinker_path.clone());
+        planned.since = verdict.since;
+        self.sink.tell(&planned);
+        match self.executor.begin(plan).await {
+            Ok(Begun::New(record)) => {
+                self.state().journal.revision = None;
+                self.drives.drive(&record.id);
+                Ok(Outcome::Begun)
+            }
+            // Somebody else was sooner.
+            Ok(Begun::Existing(_)) => Ok(Outcome::Left),
+            Err(RestoreError::Journal(error)) => Err(Trouble::Journal(error)),
+            Err(RestoreError::Service(error)) => {
+                self.heed_error(&error);
+                Err(Trouble::Service(error))
+            }
+            Err(error) => Err(Trouble::Restore(error)),
+        }
+    }
+
+    /// The plan; with fewer steps back where there are not so many checkpoints.
+    async fn plan(
+        &self,
+        made_by: Option<&RestoreRecord>,
+        mut request: PlanRequest,
+    ) -> Result<RestorePlan, Trouble> {
+        let facts = gather(&self.api, &request, None, made_by, self.runtime.now()).await;
+        let mut facts = facts.inspect_err(|error| self.heed_error(error))?;
+        loop {
+            match make_plan(&facts, &request) {
+                Ok(plan) => return Ok(plan),
+                Err(_) if request.step_back > 0 => {
+                    request.step_back -= 1;
+                    facts = gather(&self.api, &request, None, made_by, self.runtime.now()).await?;
+                }
+                Err(no_plan) => return Err(Trouble::NoPlan(no_plan)),
+            }
+        }
+    }
+
+    fn event(&self, kind: EventKind, run_id: &str, message: String) -> RecoveryEvent {
+        RecoveryEvent::new(kind, self.runtime.now(), &self.service, run_id, message)
+    }
+}
+
+impl State {
+    fn forget_all_but(&mut self, lost: &[TrainingRun]) {
+        let ids: BTreeSet<&str> = lost.iter().map(|run| run.training_run_id.as_str()).collect();
+        self.checkpoints.retain(|id, _| ids.contains(id.as_str()));
+    }
+}
+
+impl Journal {
+    /// Whether a run has lost its state, and no restore of it is done or under way.
+    fn is_lost(&self, run: &TrainingRun) -> bool {
+        let run_id = &run.training_run_id;
+        (run.corrupted == Some(true) || self.reports.contains_key(run_id))
+            && !self.records.iter().any(|r| r.plan.run_id == *run_id && r.state.holds_the_run())
+    }
+
+    fn maker_of(&self, run_id: &str) -> Option<&RestoreRecord> {
+        let made = |record: &&RestoreRecord| record.new_run_id.as_deref() == Some(run_id);
+        self.records.iter().filter(made).find(|record| record.state.holds_the_run())
+    }
+}
+
+/// What an incident list is made of: the runs that were found lost, newest incident first.
+pub async fn incidents(
+    store: &dyn Store,
+    service: &str,
+    within: Duration,
+) -> Result<Vec<super::incidents::Incident>, StoreError> {
+    let poisonings: Vec<_> =
+        findings::all(store).await?.values().map(|finding| finding.poisoning(service)).collect();
+    Ok(super::incidents::group(&poisonings, within))
+}
+
+#[cfg(test)]
+mod tests;

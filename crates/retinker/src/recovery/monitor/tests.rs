@@ -1,0 +1,244 @@
+use super::super::restore::RestoreState;
+use super::super::samples;
+use super::super::simulation::{Service, World};
+use super::*;
+use crate::client::testing::test;
+use crate::recovery::events::of_progress;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[derive(Debug, Clone, Default)]
+struct Told(Arc<Mutex<Vec<RecoveryEvent>>>);
+
+impl EventSink for Told {
+    fn tell(&self, event: &RecoveryEvent) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+impl Told {
+    fn kinds(&self) -> Vec<EventKind> {
+        self.0.lock().unwrap().iter().map(|event| event.event).collect()
+    }
+
+    fn take(&self) -> Vec<EventKind> {
+        let kinds = self.kinds();
+        self.0.lock().unwrap().clear();
+        kinds
+    }
+}
+
+fn on() -> Policy {
+    Policy { enabled: true, ..Policy::default() }
+}
+
+/// A monitor of this world, as one of several.
+fn monitor(world: &World, policy: Policy, told: &Told) -> Monitor {
+    let sink = told.clone();
+    let executor = world.executor().on_progress(move |record| {
+        of_progress("service", record).iter().for_each(|event| sink.tell(event));
+    });
+    let runtime: Arc<dyn Runtime> = Arc::new(world.runtime.clone());
+    Monitor::new(Parts {
+        api: world.api.clone(),
+        store: Arc::clone(&world.store),
+        drives: Drives::new(executor, Arc::clone(&runtime)),
+        runtime,
+        policy,
+        sink: Arc::new(told.clone()),
+        service: "service".into(),
+    })
+}
+
+/// A world whose list has the poisoned run.
+fn world() -> World {
+    let service = Service::default();
+    let listed = vec![samples::run("well", Some(false)), service.old.clone()];
+    World::new(Service { others: listed, ..service })
+}
+
+async fn settled(monitor: &Monitor) {
+    monitor.inner.drives.settled().await;
+}
+
+#[test]
+fn a_poisoned_run_is_seen_protected_and_restored_once() {
+    let world = world();
+    world.service().checkpoints[0].expires_at = Some(world.now().later(DAY));
+    let told = Told::default();
+    let monitor = monitor(&world, on(), &told);
+    world.runtime.block_on(async {
+        let round = monitor.round().await.unwrap();
+        assert_eq!((round.runs, round.pages, round.lost, round.begun), (2, 1, 1, 1));
+        settled(&monitor).await;
+        use EventKind::*;
+        let whole =
+            [Detected, Protected, Planned, Started, CheckpointSelected, ClientCreated, Verified, Completed];
+        assert_eq!(told.take(), whole);
+        let records = world.store.list().await.unwrap();
+        assert_eq!(records[0].state, RestoreState::Adopted, "{:?}", records[0].error);
+        let again = monitor.round().await.unwrap();
+        assert_eq!((again.lost, again.begun), (0, 0));
+        assert_eq!(told.take(), []);
+    });
+}
+
+#[test]
+fn two_monitors_of_a_journal_restore_once_and_tell_once() {
+    let world = world();
+    let (told_a, told_b) = (Told::default(), Told::default());
+    let (a, b) = (monitor(&world, on(), &told_a), monitor(&world, on(), &told_b));
+    world.runtime.block_on(async {
+        let (one, other) = futures_util::future::join(a.round(), b.round()).await;
+        assert_eq!(one.unwrap().begun + other.unwrap().begun, 1);
+        settled(&a).await;
+        settled(&b).await;
+        let mut kinds = told_a.kinds();
+        kinds.extend(told_b.kinds());
+        for once in [EventKind::Detected, EventKind::Started, EventKind::Completed] {
+            assert_eq!(kinds.iter().filter(|kind| **kind == once).count(), 1, "{once:?}");
+        }
+        assert_eq!(world.service().made.len(), 1);
+    });
+}
+
+#[test]
+fn off_by_default_but_seen_and_protected() {
+    let world = world();
+    world.service().checkpoints[0].expires_at = Some(world.now().later(DAY));
+    let told = Told::default();
+    let monitor = monitor(&world, Policy::default(), &told);
+    world.runtime.block_on(async {
+        let round = monitor.round().await.unwrap();
+        assert_eq!((round.lost, round.begun), (1, 0));
+        assert_eq!(told.take(), [EventKind::Detected, EventKind::Protected]);
+        assert!(world.store.list().await.unwrap().is_empty());
+        monitor.round().await.unwrap();
+        assert_eq!(told.take(), [], "told once");
+        let found = incidents(&*world.store, "service", super::super::incidents::WITHIN).await.unwrap();
+        assert_eq!((found.len(), found[0].count(), found[0].recoverable), (1, 1, 1));
+    });
+}
+
+#[test]
+fn paused_opted_out_or_draining_begins_nothing() {
+    for case in 0..3 {
+        let world = world();
+        let told = Told::default();
+        let monitor = monitor(&world, on(), &told);
+        world.runtime.block_on(async {
+            match case {
+                0 => control::set_gate(&*world.store, Gate::Paused).await.unwrap(),
+                1 => control::opt_out(&*world.store, "old", true).await.unwrap(),
+                _ => monitor.drain().await,
+            }
+            assert_eq!(monitor.round().await.unwrap().begun, 0, "{case}");
+            match case {
+                0 => control::set_gate(&*world.store, Gate::Open).await.unwrap(),
+                1 => control::opt_out(&*world.store, "old", false).await.unwrap(),
+                _ => return,
+            }
+            assert_eq!(monitor.round().await.unwrap().begun, 1, "{case}: and then it goes on");
+        });
+    }
+}
+
+#[test]
+fn what_a_training_program_told_is_acted_on() {
+    let world = world();
+    {
+        let mut service = world.service();
+        service.old.corrupted = Some(false);
+        service.others = vec![service.old.clone()];
+    }
+    let monitor = monitor(&world, on(), &Told::default());
+    world.runtime.block_on(async {
+        assert_eq!(monitor.round().await.unwrap().lost, 0, "the service calls it sound");
+        let symptom = super::super::evidence::Symptom::NotLoaded;
+        reports::report(&*world.store, "old", symptom, world.now()).await.unwrap();
+        assert_eq!(monitor.round().await.unwrap().begun, 1);
+        settled(&monitor).await;
+        let record = world.store.list().await.unwrap().remove(0);
+        assert_eq!((record.state, record.plan.observed), (RestoreState::Adopted, Some(symptom)));
+    });
+}
+
+/// Each restored run is poisoned again at once, before it has saved anything.
+#[test]
+fn a_crash_loop_stops_with_the_reason_and_is_told_once() {
+    let world = world();
+    let told = Told::default();
+    let policy = Policy { max_attempts: 10, max_no_progress: 2, ..on() };
+    let monitor = monitor(&world, policy, &told);
+    world.runtime.block_on(async {
+        for round in 0..50 {
+            monitor.round().await.unwrap();
+            settled(&monitor).await;
+            let made: Vec<TrainingRun> = {
+                let service = world.service();
+                service
+                    .made
+                    .values()
+                    .map(|made| {
+                        let mut run = samples::run(&made.id, Some(true));
+                        run.user_metadata = serde_json::from_value(made.labels.clone()).unwrap();
+                        run
+                    })
+                    .collect()
+            };
+            let mut service = world.service();
+            service.others = vec![service.old.clone()];
+            service.others.extend(made);
+            drop(service);
+            world.sleep(Duration::from_secs(120)).await;
+            assert!(world.service().made.len() <= 2, "round {round}");
+        }
+        assert_eq!(world.service().made.len(), 2, "two restored runs came to nothing");
+        let kinds = told.kinds();
+        assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Exhausted).count(), 1, "{kinds:?}");
+        assert_eq!(kinds.iter().filter(|kind| **kind == EventKind::Detected).count(), 3);
+        let why =
+            told.0.lock().unwrap().iter().find(|e| e.event == EventKind::Exhausted).unwrap().message.clone();
+        assert!(why.starts_with("2 restored runs were poisoned before they had saved"), "{why}");
+    });
+}
+
+#[test]
+fn a_service_that_asks_for_it_is_left_alone() {
+    let world = world();
+    let monitor = monitor(&world, on(), &Told::default());
+    world.runtime.block_on(async {
+        world.service().limited = true;
+        let error = monitor.round().await.unwrap_err();
+        assert!(matches!(error, MonitorError::Listing(_)), "{error}");
+        world.service().limited = false;
+        let round = monitor.round().await.unwrap();
+        assert_eq!(round.begun, 0, "not within a minute");
+        let at = round.next.unwrap();
+        assert!(at > world.now() && at <= world.now().later(LEFT_ALONE));
+        world.sleep(LEFT_ALONE).await;
+        assert_eq!(monitor.round().await.unwrap().begun, 1);
+    });
+}
+
+#[test]
+fn rounds_hurry_while_something_is_wrong_and_rest_while_nothing_is() {
+    let world = world();
+    let monitor = monitor(&world, on(), &Told::default());
+    let interval = Duration::from_secs(30);
+    let well = Ok(Round::default());
+    assert_eq!(monitor.pause(&well, Duration::ZERO, 0), interval);
+    assert_eq!(
+        monitor.pause(&well, Duration::from_secs(20), 0),
+        Duration::from_secs(60),
+        "watching is no load"
+    );
+    let lost = |next| Ok(Round { lost: 1, next, ..Round::default() });
+    assert_eq!(monitor.pause(&lost(None), Duration::ZERO, 0), interval / HURRY);
+    let soon = world.now().later(Duration::from_secs(2));
+    assert_eq!(monitor.pause(&lost(Some(soon)), Duration::ZERO, 0), Duration::from_secs(2));
+    assert_eq!(monitor.pause(&lost(Some(world.now())), Duration::ZERO, 0), SHORTEST);
+    let failed = || Err(MonitorError::Listing(ListingError::Contradicts(3)));
+    assert_eq!(monitor.pause(&failed(), Duration::ZERO, 1), interval);
+    assert_eq!(monitor.pause(&failed(), Duration::ZERO, 99), interval * PATIENCE);
+}
