@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use retinker::client::Secret;
 use retinker::host::api::ServiceKind;
-use retinker_host::{Host, HostConfig, ServiceTarget};
+use retinker_host::{Host, HostConfig, Location, ServiceTarget};
 
 use crate::say::say;
 use crate::{paths, shutdown};
@@ -23,6 +23,10 @@ pub(crate) struct Args {
     /// Where the recovery journal is kept. Default: the user's data directory.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Keep the recovery journal exactly here: a directory, or postgres://user:password@host:port/database where several
+    /// machines share it. A password is better given in the environment, which other users of the machine cannot read.
+    #[arg(long, value_name = "LOCATION", env = "RETINKER_JOURNAL", hide_env_values = true)]
+    journal: Option<Location>,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -36,6 +40,12 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     if args.base_url.trim_end_matches('/').ends_with("/api/v1") {
         anyhow::bail!("'{}' is an endpoint's address: leave /api/v1 off the --base-url", args.base_url);
     }
+    let journal = match args.journal {
+        Some(journal) => journal,
+        None => Location::Directory(
+            paths::data_dir(args.data_dir)?.join(format!("host-{}", slug(&args.base_url))),
+        ),
+    };
     let host = Host::start(HostConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
         service: ServiceTarget {
@@ -44,7 +54,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             base_url: args.base_url.clone(),
             api_key: key.map(Secret::new),
         },
-        data_dir: paths::data_dir(args.data_dir)?.join(format!("host-{}", slug(&args.base_url))),
+        journal,
         demo: None,
         token: None,
     })
