@@ -1,5 +1,5 @@
 //! A restore through the host API, from the list to the hand-over.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
