@@ -49,7 +49,8 @@ pub struct HostConfig {
     pub listen: SocketAddr,
     /// The service.
     pub service: ServiceTarget,
-    /// Where the recovery journal lives; made if missing. Several hosts can share it, for the same service always.
+    /// Where the recovery journal lives; made if missing. Several hosts can share it, for the same service always: an
+    /// embedded service is a different one on each machine, so its journal is no place that machines share.
     pub journal: Location,
     /// Where the demonstration tells how far it is.
     pub demo: Option<watch::Receiver<DemoProgress>>,

@@ -72,7 +72,7 @@ impl Postgres {
                     command.arg(server.file("password"));
                 },
             )
-            .unwrap_or_else(|error| panic!("{error}"));
+            .unwrap_or_else(|error| panic!("{error}\n{INSTALL}"));
         if let Some(tls) = tls {
             for (name, text) in [("server.crt", &tls.certificate), ("server.key", &tls.key)] {
                 let path = server.file("data").join(name);

@@ -40,7 +40,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     if args.base_url.trim_end_matches('/').ends_with("/api/v1") {
         anyhow::bail!("'{}' is an endpoint's address: leave /api/v1 off the --base-url", args.base_url);
     }
-    let journal = match args.journal {
+    // A variable that is empty is not set.
+    let is_set =
+        |journal: &Location| !matches!(journal, Location::Directory(path) if path.as_os_str().is_empty());
+    let journal = match args.journal.filter(is_set) {
         Some(journal) => journal,
         None => Location::Directory(
             paths::data_dir(args.data_dir)?.join(format!("host-{}", slug(&args.base_url))),
@@ -83,6 +86,30 @@ fn host_of(base_url: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    #[derive(Debug, clap::Parser)]
+    struct Console {
+        #[command(flatten)]
+        args: super::Args,
+    }
+
+    #[test]
+    fn no_password_of_a_journal_is_shown() {
+        for url in [
+            "postgres://me:hunter2@db.example/journal",
+            "postgres://me:hunter2@db.example:x",
+            "mysql://hunter2",
+        ] {
+            let parsed =
+                Console::try_parse_from(["console", "--base-url", "http://one", "--journal", url]).unwrap();
+            assert!(
+                parsed.args.journal.is_some() && !format!("{parsed:?}").contains("hunter2"),
+                "{parsed:?}"
+            );
+        }
+    }
+
     #[test]
     fn a_directory_for_an_address() {
         assert_eq!(super::slug("https://tinker.example/services/a/"), "https---tinker.example-services-a");

@@ -22,7 +22,7 @@ use super::failure::chain;
 const FORM: &str = "postgres://user:password@host:port/database";
 /// How long one server of the URL may take to be reached, where the URL does not say.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// After how long of silence the system asks whether the server is still there, and gives it up.
+/// After how long of silence the system asks whether the server is still there, and gives it up, where the URL does not say.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// Where to connect to, and how. `Display` names servers and database, without user and password.
@@ -56,7 +56,12 @@ impl Address {
         if config.get_application_name().is_none() {
             config.application_name("retinker");
         }
-        config.keepalives_idle(SILENCE).tcp_user_timeout(SILENCE);
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE);
+        }
+        if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+            config.keepalives_idle(SILENCE);
+        }
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.ssl_mode(tls.mode(&config)?);
         Ok(Self { config, tls: tls.connector()? })
@@ -226,9 +231,11 @@ mod tests {
 
     #[test]
     fn settings_of_the_url_are_kept() {
-        let config =
-            parse("postgres://h/j?connect_timeout=3&sslmode=disable&application_name=x").unwrap().config;
+        let url = "postgres://h/j?connect_timeout=3&keepalives_idle=4&sslmode=disable&application_name=x";
+        let config = parse(url).unwrap().config;
         assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(4));
+        assert_eq!(config.get_tcp_user_timeout(), Some(&SILENCE));
         assert_eq!(config.get_application_name(), Some("x"));
         assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
     }
