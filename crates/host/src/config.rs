@@ -1,10 +1,10 @@
 //! What a host is started with, and why it may not start.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use retinker::client::Secret;
 use retinker::host::api::{DemoProgress, ServiceKind};
+use retinker_store::Location;
 use tokio::sync::watch;
 
 /// The service behind a host.
@@ -49,8 +49,9 @@ pub struct HostConfig {
     pub listen: SocketAddr,
     /// The service.
     pub service: ServiceTarget,
-    /// Where the recovery journal lives; made if missing. One host at a time, and always the same service.
-    pub data_dir: PathBuf,
+    /// Where the recovery journal lives; made if missing. Several hosts can share it, for the same service always: an
+    /// embedded service is a different one on each machine, so its journal is no place that machines share.
+    pub journal: Location,
     /// Where the demonstration tells how far it is.
     pub demo: Option<watch::Receiver<DemoProgress>>,
     /// What callers must send as `x-retinker-token`; `None` makes 128 random bits. It is written nowhere.
@@ -85,13 +86,13 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error("{0}")]
     Journal(retinker::recovery::journal::StoreError),
-    /// The journal in the data directory belongs to another service.
+    /// The journal belongs to another service.
     #[error(
-        "the restores in the data directory {data_dir} belong to {bound}, not to {asked}: choose another directory with --data-dir"
+        "the restores in {journal} belong to {bound}, not to {asked}: choose another with {}", .journal.option()
     )]
     OtherService {
         /// Where the journal lives.
-        data_dir: String,
+        journal: Location,
         /// The service that it belongs to.
         bound: String,
         /// The one that was given.

@@ -19,4 +19,5 @@ mod watch;
 
 pub use assets::UI_EMBEDDED;
 pub use config::{HostConfig, ServiceTarget, StartError};
+pub use retinker_store::Location;
 pub use server::{Host, RunningHost};

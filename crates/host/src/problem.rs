@@ -112,7 +112,7 @@ impl From<StoreError> for Problem {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "journal_failed",
                 capitalised(&error.to_string()),
-                "Is the disk full, or the data directory gone? Nothing was done that the journal does not hold.",
+                "Is the disk full, or the journal's place gone or out of reach? Nothing was done that the journal does not hold.",
             ),
         }
     }

@@ -12,9 +12,8 @@ use axum::routing::any;
 use http::{Method, StatusCode};
 use retinker::client::{Api, ApiConfig, Secret};
 use retinker::native::{NativeRuntime, NativeTransport};
-use retinker::recovery::journal::{Store, StoreError};
+use retinker::recovery::journal::StoreError;
 use retinker::recovery::ownership::Ownership;
-use retinker_store::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -53,9 +52,9 @@ impl Host {
     /// Starts a host. It answers when this returns; whether the service does is told by `/retinker/v1/status`.
     ///
     /// # Errors
-    /// See [`StartError`]: the port is taken, the data directory cannot be used, the address or key makes no sense.
+    /// See [`StartError`]: the port is taken, the journal cannot be used, the address or key makes no sense.
     pub async fn start(config: HostConfig) -> Result<RunningHost, StartError> {
-        let HostConfig { listen, service, data_dir, demo, token } = config;
+        let HostConfig { listen, service, journal, demo, token } = config;
         if !listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(listen));
         }
@@ -81,11 +80,10 @@ impl Host {
         })?;
         let address =
             listener.local_addr().map_err(|reason| StartError::Listen { address: listen, reason })?;
-        let store = open_store(data_dir.clone()).await.map_err(StartError::Journal)?;
+        let store = retinker_store::open(&journal).await.map_err(StartError::Journal)?;
         store.bind(&service.identity(api.base_url())).await.map_err(|error| match error {
             StoreError::OtherService { bound, asked } => {
-                let data_dir = data_dir.display().to_string();
-                StartError::OtherService { data_dir, bound: told(&bound), asked: told(&asked) }
+                StartError::OtherService { journal, bound: told(&bound), asked: told(&asked) }
             }
             error => StartError::Journal(error),
         })?;
@@ -151,12 +149,6 @@ impl Drop for RunningHost {
         let _ = self.stop.send(true);
         self.server.abort();
     }
-}
-
-async fn open_store(data_dir: std::path::PathBuf) -> Result<Arc<dyn Store>, StoreError> {
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir)).await;
-    let store = opened.unwrap_or_else(|_| Err(StoreError::Unavailable("opening it failed".to_owned())))?;
-    Ok(Arc::new(store))
 }
 
 async fn serve(listener: TcpListener, app: Router, mut stopping: watch::Receiver<bool>) {

@@ -1,15 +1,17 @@
 //! A restore through the host API, from the list to the hand-over.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
-use common::{FakeService, client, start, until};
+use common::{FakeService, client, config, refused, start, until};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use retinker::host::api::{HostEvent, PlanAnswer, RunsQuery};
 use retinker::recovery::health::Health;
 use retinker::recovery::plan::{NoPlan, PlanRequest, RestorePlan};
 use retinker::recovery::restore::RestoreState;
+use retinker_host::{Host, HostConfig, Location};
+use retinker_store::testing::{PASSWORD, Postgres};
 
 async fn plan_of(host: &retinker::host::HostClient) -> RestorePlan {
     match host.plan(&PlanRequest::new("old")).await.unwrap() {
@@ -200,8 +202,28 @@ async fn a_plan_that_is_altered_or_outdated_is_refused() {
 
 #[tokio::test]
 async fn two_hosts_on_one_journal_restore_once_and_both_see_it() {
-    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
-    let (first, second) = (start(&service, dir.path()).await, start(&service, dir.path()).await);
+    let dir = tempfile::tempdir().unwrap();
+    two_hosts_restore_once(Location::Directory(dir.path().to_owned())).await;
+}
+
+#[tokio::test]
+async fn two_hosts_on_one_postgresql_do_as_well() {
+    let server = Postgres::shared();
+    let journal = Location::Database(server.database().await.into());
+    two_hosts_restore_once(journal.clone()).await;
+
+    let other = FakeService::start().await;
+    let text = refused(HostConfig { journal, ..config(other.base_url(), server.dir()) }).await.to_string();
+    for part in [&other.base_url(), &format!("127.0.0.1:{}", server.port()), "--journal"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains(PASSWORD), "{text}");
+}
+
+async fn two_hosts_restore_once(journal: Location) {
+    let service = FakeService::start().await;
+    let config = || HostConfig { journal: journal.clone(), ..config(service.base_url(), "".as_ref()) };
+    let (first, second) = (Host::start(config()).await.unwrap(), Host::start(config()).await.unwrap());
     let hosts = [client(&first), client(&second)];
     let plan = plan_of(&hosts[0]).await;
     let started = join_all(hosts.iter().map(|host| host.start_restore(&plan))).await;

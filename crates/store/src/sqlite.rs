@@ -13,6 +13,7 @@ use retinker::recovery::plan::SCHEMA_VERSION;
 use retinker::recovery::restore::RestoreRecord;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use crate::entry::{damaged, from_text, to_text};
 use crate::worker::Worker;
 
 /// Name of the journal in its data directory.
@@ -200,22 +201,7 @@ fn unavailable(error: rusqlite::Error) -> StoreError {
 fn read(row: &Row<'_>) -> Result<RestoreRecord, StoreError> {
     let id: String = row.get(0).map_err(unavailable)?;
     let text: String = row.get(1).map_err(unavailable)?;
-    // The schema first: a newer record may well not parse.
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| damaged(&id, &e))?;
-    let schema = value.pointer("/plan/schema").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    if schema > u64::from(SCHEMA_VERSION) {
-        let found = u32::try_from(schema).unwrap_or(u32::MAX);
-        return Err(StoreError::Newer { found, known: SCHEMA_VERSION });
-    }
-    serde_json::from_value(value).map_err(|e| damaged(&id, &e))
-}
-
-fn damaged(id: &str, error: &serde_json::Error) -> StoreError {
-    StoreError::Damaged { id: id.to_owned(), reason: error.to_string() }
-}
-
-fn to_text(record: &RestoreRecord) -> Result<String, StoreError> {
-    serde_json::to_string(record).map_err(|error| damaged(&record.id, &error))
+    from_text(&id, &text)
 }
 
 fn bind(connection: &mut Connection, service: &str) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@ mod browser;
 mod checks;
 mod console;
 mod fuzz;
+mod postgres;
 mod python;
 mod reference;
 mod schema;

@@ -101,21 +101,31 @@ fn describe(command: &Command) -> String {
         .join(" ")
 }
 
-/// Installs packages of the system where that is possible: with apt-get, as root or by sudo without a password.
-/// `alternatives` are lists of packages, of which the first that can be had is taken: distributions name them differently.
-pub fn install_system_packages(what: &str, alternatives: &[&[&str]]) -> Result<()> {
+/// A program as root: as it is, or by sudo without a password.
+pub fn as_root(program: &str) -> Command {
+    if output(command("id").arg("-u")).is_some_and(|id| id == "0") {
+        return command(program);
+    }
+    let mut command = command("sudo");
+    // Never wait for a password that nobody types.
+    command.args(["-n", program]);
+    command
+}
+
+/// Refuses where there is no apt-get to install this with.
+pub fn has_apt_get(what: &str) -> Result<()> {
     if output(command("apt-get").arg("--version")).is_none() {
         bail!("there is no apt-get here to install {what} with");
     }
-    let is_root = output(command("id").arg("-u")).is_some_and(|id| id == "0");
-    let apt = |arguments: &[&str]| {
-        let mut command = if is_root { command("apt-get") } else { command("sudo") };
-        if !is_root {
-            // Never wait for a password that nobody types.
-            command.args(["-n", "apt-get"]);
-        }
-        run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
-    };
+    Ok(())
+}
+
+/// Installs packages of the system where that is possible: with apt-get, as root or by sudo without a password.
+/// `alternatives` are lists of packages, of which the first that can be had is taken: distributions name them differently.
+pub fn install_system_packages(what: &str, alternatives: &[&[&str]]) -> Result<()> {
+    has_apt_get(what)?;
+    let apt =
+        |arguments: &[&str]| run(as_root("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"));
     step(&format!("Installing {what} from the system's packages"), || {
         apt(&["update", "-qq"])?;
         let mut outcome = Ok(());

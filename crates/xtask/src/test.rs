@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, cargo, run, step, target_dir};
-use crate::{browser, checks, console, python, schema, sdk, tools, up};
+use crate::{browser, checks, console, postgres, python, schema, sdk, tools, up};
 
 /// A stage's name, what it is, and how it runs.
 type Stage = (&'static str, &'static str, fn() -> Result<()>);
@@ -47,6 +47,7 @@ fn needs() -> Result<()> {
     tools::node()?;
     browser::chromium()?;
     browser::chromedriver()?;
+    postgres::needs()?;
     sdk::needs()?;
     schema::schemathesis()?;
     tools::report()

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use retinker::client::Secret;
 use retinker::host::api::ServiceKind;
-use retinker_host::{Host, HostConfig, RunningHost, ServiceTarget};
+use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,7 +52,7 @@ impl HostUnderTest {
             let config = HostConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
                 service,
-                data_dir: folder.path().to_owned(),
+                journal: Location::Directory(folder.path().to_owned()),
                 demo: None,
                 token: Some(TOKEN.to_owned()),
             };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use retinker::client::Secret;
 use retinker::host::api::ServiceKind;
-use retinker_host::{Host, HostConfig, ServiceTarget};
+use retinker_host::{Host, HostConfig, Location, ServiceTarget};
 
 use crate::say::say;
 use crate::{paths, shutdown};
@@ -23,6 +23,10 @@ pub(crate) struct Args {
     /// Where the recovery journal is kept. Default: the user's data directory.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Keep the recovery journal exactly here: a directory, or postgres://user:password@host:port/database where several
+    /// machines share it. A password is better given in the environment, which other users of the machine cannot read.
+    #[arg(long, value_name = "LOCATION", env = "RETINKER_JOURNAL", hide_env_values = true)]
+    journal: Option<Location>,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -36,6 +40,15 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     if args.base_url.trim_end_matches('/').ends_with("/api/v1") {
         anyhow::bail!("'{}' is an endpoint's address: leave /api/v1 off the --base-url", args.base_url);
     }
+    // A variable that is empty is not set.
+    let is_set =
+        |journal: &Location| !matches!(journal, Location::Directory(path) if path.as_os_str().is_empty());
+    let journal = match args.journal.filter(is_set) {
+        Some(journal) => journal,
+        None => Location::Directory(
+            paths::data_dir(args.data_dir)?.join(format!("host-{}", slug(&args.base_url))),
+        ),
+    };
     let host = Host::start(HostConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
         service: ServiceTarget {
@@ -44,7 +57,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             base_url: args.base_url.clone(),
             api_key: key.map(Secret::new),
         },
-        data_dir: paths::data_dir(args.data_dir)?.join(format!("host-{}", slug(&args.base_url))),
+        journal,
         demo: None,
         token: None,
     })
@@ -73,6 +86,30 @@ fn host_of(base_url: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    #[derive(Debug, clap::Parser)]
+    struct Console {
+        #[command(flatten)]
+        args: super::Args,
+    }
+
+    #[test]
+    fn no_password_of_a_journal_is_shown() {
+        for url in [
+            "postgres://me:hunter2@db.example/journal",
+            "postgres://me:hunter2@db.example:x",
+            "mysql://hunter2",
+        ] {
+            let parsed =
+                Console::try_parse_from(["console", "--base-url", "http://one", "--journal", url]).unwrap();
+            assert!(
+                parsed.args.journal.is_some() && !format!("{parsed:?}").contains("hunter2"),
+                "{parsed:?}"
+            );
+        }
+    }
+
     #[test]
     fn a_directory_for_an_address() {
         assert_eq!(super::slug("https://tinker.example/services/a/"), "https---tinker.example-services-a");

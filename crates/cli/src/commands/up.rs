@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use retinker::client::Secret;
 use retinker::host::api::{DemoProgress, ServiceKind};
-use retinker_host::{Host, HostConfig, ServiceTarget};
+use retinker_host::{Host, HostConfig, Location, ServiceTarget};
 use retinker_local::{LocalConfig, LocalService};
 use tokio::sync::watch;
 
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             base_url: service.base_url(),
             api_key: Some(Secret::new(demo::KEY)),
         },
-        data_dir: data_dir.join("host"),
+        journal: Location::Directory(data_dir.join("host")),
         demo: show_demo.then_some(watched),
         token: None,
     })

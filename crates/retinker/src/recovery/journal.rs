@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn the_one_in_memory_keeps_every_promise() {
         let runtime = ManualRuntime::new();
-        let fresh = || Arc::new(MemoryStore::new(Arc::new(runtime.clone()))) as Arc<dyn Store>;
+        let fresh = async || Arc::new(MemoryStore::new(Arc::new(runtime.clone()))) as Arc<dyn Store>;
         runtime.block_on(conformance::all(fresh));
     }
 }

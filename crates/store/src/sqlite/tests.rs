@@ -13,11 +13,11 @@ fn temp() -> tempfile::TempDir {
 #[test]
 fn keeps_every_promise_of_a_store() {
     let dirs = RefCell::new(Vec::new());
-    block_on(conformance::all(|| {
+    block_on(conformance::all(async || {
         let dir = temp();
         let store = SqliteStore::open(dir.path()).unwrap();
         dirs.borrow_mut().push(dir);
-        Arc::new(store)
+        Arc::new(store) as Arc<dyn Store>
     }));
 }
 
