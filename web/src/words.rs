@@ -10,6 +10,7 @@ pub fn health(health: Health) -> &'static str {
     match health {
         Health::Poisoned => "Poisoned",
         Health::Unrecoverable => "Unrecoverable",
+        Health::Stalled => "Stalled",
         Health::Recovered => "Recovered",
         Health::AtRisk => "At risk",
         Health::Healthy => "Healthy",
@@ -21,6 +22,7 @@ pub fn health_meaning(health: Health) -> &'static str {
     match health {
         Health::Poisoned => "failed; a checkpoint can bring it back",
         Health::Unrecoverable => "failed, with nothing to restore from",
+        Health::Stalled => "its session is over, and nobody trains it",
         Health::Recovered => "failed once; a restored run has taken its place",
         Health::AtRisk => "works, but a failure now would cost much",
         Health::Healthy => "nothing wrong as far as can be seen",

@@ -13,11 +13,14 @@ use axum::routing::{get, post};
 use futures_util::{Stream, stream};
 use http::StatusCode;
 use retinker::host::api::{
-    CheckpointRow, HandOver, HostEvent, HostStatus, LineageEntry, PlanAnswer, Restores, RunDetail, RunWindow,
-    RunsQuery, Snippet, StartRestore, StartedRestore,
+    CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, LineageEntry, MonitorState, PlanAnswer,
+    Restores, RunDetail, RunWindow, RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
 };
+use retinker::recovery::control;
 use retinker::recovery::health::{newest_usable, unusable_because};
+use retinker::recovery::incidents::WITHIN;
 use retinker::recovery::journal::Begun;
+use retinker::recovery::monitor::incidents;
 use retinker::recovery::ownership::heartbeats_until;
 use retinker::recovery::plan::{PlanRequest, RestorePlan};
 use retinker::recovery::planner::{candidates, gather, make_plan, origin_of};
@@ -28,7 +31,7 @@ use tokio::sync::broadcast;
 use crate::host::{Asked, Shared};
 use crate::index::{no_restore_because, own_metadata};
 use crate::problem::Problem;
-use crate::{restores, snippets};
+use crate::snippets;
 
 /// Most bytes of a request's body.
 const MAX_BODY: usize = 1 << 20;
@@ -48,6 +51,8 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/restores", get(list_restores).post(start_restore))
         .route("/restores/{id}", get(restore))
         .route("/restores/{id}/hand-over", post(hand_over))
+        .route("/incidents", get(list_incidents))
+        .route("/monitor", get(monitor).post(set_monitor))
         .route("/events", get(events))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     Router::new().nest("/retinker/v1", v1)
@@ -171,10 +176,10 @@ async fn start_restore(
     // A task of its own: what is journaled is carried out, although the caller may have gone meanwhile.
     let asked = Arc::clone(&host);
     let begun = tokio::spawn(async move {
-        let begun = asked.executor.begin(plan).await?;
+        let begun = asked.drives.executor().begin(plan).await?;
         let (Begun::New(record) | Begun::Existing(record)) = &begun;
         if !record.state.is_settled() {
-            restores::drive(&asked, &record.id);
+            asked.drives.drive(&record.id);
         }
         Ok::<_, Problem>(begun)
     });
@@ -224,7 +229,7 @@ async fn restore(State(host): Host, Path(id): Path<String>) -> Result<Json<Resto
 }
 
 async fn hand_over(State(host): Host, Path(id): Path<String>) -> Result<Json<HandOver>, Problem> {
-    let record = host.executor.hand_over(&id).await?;
+    let record = host.drives.executor().hand_over(&id).await?;
     let attachment = record.attachment.clone().ok_or_else(|| Problem::restore_not_found(&id))?;
     let snippets = match read_run(&host, &attachment.model_id).await {
         Ok(run) => {
@@ -240,6 +245,26 @@ async fn hand_over(State(host): Host, Path(id): Path<String>) -> Result<Json<Han
         base_url: host.service.base_url.clone(),
         heartbeats_until: heartbeats_until(&record).unwrap_or(record.updated_at),
     }))
+}
+
+async fn list_incidents(State(host): Host) -> Result<Json<Incidents>, Problem> {
+    let service = host.service.base_url.clone();
+    Ok(Json(Incidents { incidents: incidents(&*host.store, &service, WITHIN).await? }))
+}
+
+async fn monitor(State(host): Host) -> Result<Json<MonitorState>, Problem> {
+    Ok(Json(MonitorState { gate: control::gate(&*host.store).await?, policy: host.monitor.policy().clone() }))
+}
+
+async fn set_monitor(
+    State(host): Host,
+    request: Result<Json<SetMonitor>, JsonRejection>,
+) -> Result<Json<MonitorState>, Problem> {
+    let Json(SetMonitor { gate }) =
+        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    control::set_gate(&*host.store, gate).await?;
+    host.refresh.notify_one();
+    monitor(State(host)).await
 }
 
 /// First the state of the host, then every change. A reader that falls far behind is told that much has changed.

@@ -1,9 +1,12 @@
 //! What a host is started with, and why it may not start.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use retinker::client::Secret;
 use retinker::host::api::{DemoProgress, ServiceKind};
+use retinker::recovery::events::{EventSink, Traced};
+use retinker::recovery::policy::Policy;
 use retinker_store::Location;
 use tokio::sync::watch;
 
@@ -52,10 +55,27 @@ pub struct HostConfig {
     /// Where the recovery journal lives; made if missing. Several hosts can share it, for the same service always: an
     /// embedded service is a different one on each machine, so its journal is no place that machines share.
     pub journal: Location,
+    /// What is done about lost runs that nobody asks for.
+    pub watching: Watching,
     /// Where the demonstration tells how far it is.
     pub demo: Option<watch::Receiver<DemoProgress>>,
     /// What callers must send as `x-retinker-token`; `None` makes 128 random bits. It is written nowhere.
     pub token: Option<String>,
+}
+
+/// What is done about lost runs that nobody asks for.
+#[derive(Debug, Clone)]
+pub struct Watching {
+    /// Which are restored, and how; by default none.
+    pub policy: Policy,
+    /// Who hears of it.
+    pub sink: Arc<dyn EventSink>,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self { policy: Policy::default(), sink: Arc::new(Traced) }
+    }
 }
 
 /// Why a host did not start.

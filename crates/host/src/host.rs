@@ -1,28 +1,31 @@
 //! What all routes and background tasks of one host share.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use retinker::client::retry::RetryPolicy;
-use retinker::client::waiting::WaitPolicy;
 use retinker::client::{Api, Error, Secret};
 use retinker::host::api::{ApiProblem, DemoProgress, HostEvent, HostStatus, ServiceInfo};
-use retinker::recovery::executor::Executor;
+use retinker::recovery::drives::Drives;
 use retinker::recovery::journal::{Store, StoreError};
+use retinker::recovery::listing::ListingError;
+use retinker::recovery::monitor::Monitor;
+use retinker::recovery::ownership::Ownership;
 use retinker::recovery::restore::RestoreRecord;
+use retinker::recovery::{findings, reports};
 use retinker::runtime::Runtime;
 use retinker::transport::Transport;
+use retinker::wire::run::TrainingRun;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::config::ServiceTarget;
-use crate::index::Index;
+use crate::index::{Index, Journal};
+use crate::keeper::Keeper;
 use crate::problem::{contradicting_service, slow_service};
-use crate::restores::Driving;
 
 /// How long a person at the console waits for the service.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Most ids that a change names; more are told as "many".
 const NAMED_CHANGES: usize = 50;
@@ -37,9 +40,11 @@ pub(crate) struct Shared {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) executor: Executor,
-    pub(crate) driving: Driving,
+    pub(crate) drives: Drives,
+    pub(crate) monitor: Monitor,
     pub(crate) events: broadcast::Sender<HostEvent>,
+    /// Runs that have lost their state, as of the last reading.
+    pub(crate) lost: watch::Sender<Vec<TrainingRun>>,
     /// Asks for a new reading of the runs at once.
     pub(crate) refresh: Notify,
     /// Turns true when the host stops.
@@ -48,7 +53,9 @@ pub(crate) struct Shared {
     base_models: Mutex<Vec<String>>,
     demo: Option<watch::Receiver<DemoProgress>>,
     followers: AtomicUsize,
-    /// Up to where the journal has been read.
+    /// Whether the service has no search for sessions.
+    no_session_search: AtomicBool,
+    /// Up to where the journal has been read; the last number there is: not at all.
     revision: AtomicU64,
 }
 
@@ -60,51 +67,39 @@ impl fmt::Debug for Shared {
 
 pub(crate) struct Parts {
     pub(crate) service: ServiceTarget,
-    pub(crate) api: Api,
-    pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) keeper: Keeper,
     pub(crate) demo: Option<watch::Receiver<DemoProgress>>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl Shared {
-    pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { service, api, transport, runtime, store, demo, stopping } = parts;
-        Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
-            let told = weak.clone();
-            // A restore outlasts a service that is away for some minutes; the executor tries each step again beyond
-            // this.
-            let patient = api
-                .clone()
-                .with_retry(RetryPolicy { budget: Duration::from_secs(60), ..RetryPolicy::default() })
-                .with_wait(WaitPolicy { patience: Duration::from_secs(180), ..WaitPolicy::default() });
-            let executor =
-                Executor::new(patient, Arc::clone(&store), Arc::clone(&runtime)).on_progress(move |record| {
-                    if let Some(shared) = told.upgrade() {
-                        shared.restore_changed(record);
-                    }
-                });
-            let quick =
-                RetryPolicy { budget: Duration::from_secs(5), max_retries: 2, ..RetryPolicy::default() };
-            Self {
-                service,
-                api: api.with_retry(quick),
-                transport,
-                runtime,
-                store,
-                executor,
-                driving: Driving::default(),
-                events: broadcast::Sender::new(EVENTS),
-                refresh: Notify::new(),
-                stopping,
-                index: RwLock::default(),
-                base_models: Mutex::default(),
-                demo,
-                followers: AtomicUsize::new(0),
-                revision: AtomicU64::new(0),
-            }
-        })
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { service, keeper, demo, stopping } = parts;
+        let Keeper { api, store, drives, monitor, runtime, transport } = keeper;
+        Self {
+            service,
+            api,
+            transport,
+            runtime,
+            store,
+            drives,
+            monitor,
+            events: broadcast::Sender::new(EVENTS),
+            lost: watch::Sender::default(),
+            refresh: Notify::new(),
+            stopping,
+            index: RwLock::default(),
+            base_models: Mutex::default(),
+            demo,
+            followers: AtomicUsize::new(0),
+            no_session_search: AtomicBool::new(false),
+            revision: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Keeps the sessions of restored runs alive.
+    pub(crate) fn ownership(&self) -> Ownership {
+        Ownership::new(self.api.clone(), Arc::clone(&self.store), Arc::clone(&self.runtime))
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
@@ -161,7 +156,7 @@ impl Shared {
         self.tell(HostEvent::Runs { run_ids });
     }
 
-    fn restore_changed(&self, record: &RestoreRecord) {
+    pub(crate) fn restore_changed(&self, record: &RestoreRecord) {
         let changed = self.index_mut().set_restore(record.clone(), self.runtime.now());
         self.tell(HostEvent::Restore { restore: Box::new(record.clone()) });
         self.tell_changed(changed);
@@ -170,21 +165,19 @@ impl Shared {
         }
     }
 
-    /// Notes up to where the journal has been read.
-    pub(crate) fn read_journal_at(&self, revision: u64) {
-        self.revision.store(revision, Ordering::Relaxed);
-    }
-
     /// Reads what other programs have written to the journal, and tells of it.
     pub(crate) async fn follow_journal(&self) -> Result<(), StoreError> {
         let revision = self.store.revision().await?;
         if self.revision.load(Ordering::Relaxed) == revision {
             return Ok(());
         }
-        let records = self.store.list().await?;
-        // Only now: a list that could not be read is read again.
-        self.read_journal_at(revision);
-        let (restores, changed) = self.index_mut().set_restores(records, self.runtime.now());
+        let store = &*self.store;
+        let (records, findings, reports) =
+            (store.list().await?, findings::all(store).await?, reports::all(store).await?);
+        // Only now: what could not be read is read again.
+        self.revision.store(revision, Ordering::Relaxed);
+        let journal = Journal { records, findings, reports };
+        let (restores, changed) = self.index_mut().set_journal(journal, self.runtime.now());
         for restore in restores {
             self.tell(HostEvent::Restore { restore: Box::new(restore) });
         }
@@ -198,6 +191,15 @@ impl Shared {
             Ok(answer) => answer.map_err(Asked::Service),
             Err(_) => Err(Asked::Slow),
         }
+    }
+
+    pub(crate) fn has_no_session_search(&self) -> bool {
+        self.no_session_search.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the service has no search for sessions.
+    pub(crate) fn without_session_search(&self) {
+        self.no_session_search.store(true, Ordering::Relaxed);
     }
 
     /// Counts a follower until the answer is dropped.
@@ -219,6 +221,15 @@ pub(crate) enum Asked {
     Slow,
     /// The service counts this many runs, and lists none.
     Contradicts(u64),
+}
+
+impl From<ListingError> for Asked {
+    fn from(error: ListingError) -> Self {
+        match error {
+            ListingError::Service(error) => Self::Service(error),
+            ListingError::Contradicts(total) => Self::Contradicts(total),
+        }
+    }
 }
 
 impl Asked {

@@ -6,18 +6,26 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use retinker::host::api::{ApiProblem, HealthCounts, RunRow, RunSort, RunWindow, RunsQuery};
+use retinker::recovery::findings::Finding;
 use retinker::recovery::health::{Health, Known, Succession, Verdict, assess};
 use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, LINEAGE_PREFIX};
 use retinker::recovery::planner::origin_of;
+use retinker::recovery::reports::Report;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::wire::UserMetadata;
 use retinker::wire::run::{Checkpoint, TrainingRun};
+use retinker::wire::session::SessionStatus;
 use retinker::wire::time::Time;
 
 /// Rows in a window when the query does not say.
 const DEFAULT_LIMIT: u64 = 100;
 /// Most rows in a window.
 const MAX_LIMIT: u64 = 1000;
+
+/// A run that was asked for nothing for so long may have lost its session.
+const QUIET_MS: i64 = 120_000;
+/// One that was asked for nothing for so long is history.
+const FORGOTTEN_MS: i64 = 24 * 3_600_000;
 
 /// The index. Not shared by itself: the host keeps it behind a lock.
 #[derive(Debug, Default)]
@@ -26,8 +34,12 @@ pub(crate) struct Index {
     runs: Vec<TrainingRun>,
     /// What runs can be restored from, where that had to be read to judge them, with the run's last request then.
     checkpoints: HashMap<String, (Time, Vec<Checkpoint>)>,
-    /// The journal.
+    /// How the sessions of runs that went quiet stand, with the run's last request then.
+    sessions: HashMap<String, (Time, SessionStatus)>,
+    /// The journal's restores.
     restores: BTreeMap<String, RestoreRecord>,
+    findings: BTreeMap<String, Finding>,
+    reports: BTreeMap<String, Report>,
     rows: Vec<Entry>,
     by_id: HashMap<String, usize>,
     by_health: Vec<usize>,
@@ -42,6 +54,14 @@ struct Entry {
     row: RunRow,
     /// What the text of a query is looked for in, in lower case.
     text: String,
+}
+
+/// What the host reads in the journal.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) records: Vec<RestoreRecord>,
+    pub(crate) findings: BTreeMap<String, Finding>,
+    pub(crate) reports: BTreeMap<String, Report>,
 }
 
 /// What is told of a run's place among restored ones.
@@ -61,6 +81,7 @@ impl Index {
         let mut seen = HashSet::with_capacity(runs.len());
         self.runs = runs.into_iter().filter(|run| seen.insert(run.training_run_id.clone())).collect();
         self.checkpoints.retain(|id, _| seen.contains(id));
+        self.sessions.retain(|id, _| seen.contains(id));
         self.as_of = Some(now);
         self.problem = None;
         self.rebuild(now)
@@ -78,16 +99,14 @@ impl Index {
     }
 
     /// Takes the whole journal; answers which restores are not as they were known, and which runs look different.
-    pub(crate) fn set_restores(
-        &mut self,
-        records: Vec<RestoreRecord>,
-        now: Time,
-    ) -> (Vec<RestoreRecord>, Vec<String>) {
+    pub(crate) fn set_journal(&mut self, journal: Journal, now: Time) -> (Vec<RestoreRecord>, Vec<String>) {
+        let Journal { records, findings, reports } = journal;
         let is_new = |record: &&RestoreRecord| self.restores.get(&record.id) != Some(*record);
         let changed: Vec<_> = records.iter().filter(is_new).cloned().collect();
-        if changed.is_empty() {
+        if changed.is_empty() && self.findings == findings && self.reports == reports {
             return Default::default();
         }
+        (self.findings, self.reports) = (findings, reports);
         self.restores = records.into_iter().map(|record| (record.id.clone(), record)).collect();
         (changed, self.rebuild(now))
     }
@@ -123,6 +142,30 @@ impl Index {
         checkpoints: Vec<Checkpoint>,
     ) {
         self.checkpoints.insert(run_id, (last_request, checkpoints));
+    }
+
+    /// Sessions to be asked about: of runs that went quiet a while ago, and not so long ago that nobody cares.
+    pub(crate) fn unknown_sessions(&self, now: Time) -> Vec<(TrainingRun, String)> {
+        let quiet = |run: &&TrainingRun| {
+            let silence = now.as_millis().saturating_sub(run.last_request_time.as_millis());
+            (QUIET_MS..FORGOTTEN_MS).contains(&silence) && run.corrupted != Some(true)
+        };
+        self.runs
+            .iter()
+            .filter(quiet)
+            .filter(|run| self.session_of(run).is_none())
+            .filter_map(|run| Some((run.clone(), session_of_run(&run.training_run_id)?.to_owned())))
+            .collect()
+    }
+
+    fn session_of(&self, run: &TrainingRun) -> Option<&SessionStatus> {
+        let (at, status) = self.sessions.get(&run.training_run_id)?;
+        (*at == run.last_request_time).then_some(status)
+    }
+
+    /// Takes how a run's session stands, as of the run's last request then.
+    pub(crate) fn set_session(&mut self, run_id: String, last_request: Time, status: SessionStatus) {
+        self.sessions.insert(run_id, (last_request, status));
     }
 
     /// Judges and sorts all runs anew; answers which look different.
@@ -209,7 +252,14 @@ impl Index {
         let id = &run.training_run_id;
         let succession = lineage.successors.get(id);
         let origin = lineage.origin_of(run);
-        let known = Known { checkpoints, succession, origin: origin.as_deref() };
+        let known = Known {
+            checkpoints,
+            succession,
+            origin: origin.as_deref(),
+            session: self.session_of(run),
+            reported: self.reports.get(id),
+            since: self.findings.get(id).map(|finding| finding.since),
+        };
         RunRow {
             name: name_of(run),
             verdict: assess(run, known, now),
@@ -313,6 +363,11 @@ impl Lineage {
     }
 }
 
+/// The session that a run was made in, where its id tells: `<session>:train:<number>`.
+fn session_of_run(run_id: &str) -> Option<&str> {
+    run_id.rsplit_once(":train:").map(|(session, _)| session)
+}
+
 /// The run's name for people.
 fn name_of(run: &TrainingRun) -> String {
     let label = run.user_metadata.as_ref().and_then(|labels| labels.get("name")).map(|name| name.trim());
@@ -347,6 +402,10 @@ pub(crate) fn no_restore_because(verdict: &Verdict, row: &RunRow) -> Option<Stri
             Some("There is no checkpoint that this run could be restored from: its work is lost.".to_owned())
         }
         Health::Recovered => Some(verdict.reason.clone()),
+        Health::Stalled => Some(
+            "Its session is over, and nobody trains it. Start from its newest checkpoint, as shown below."
+                .to_owned(),
+        ),
         Health::AtRisk | Health::Healthy => Some(
             "The service does not say that this run is corrupted, so there is nothing to restore.".to_owned(),
         ),

@@ -11,13 +11,14 @@ mod forward;
 mod guard;
 mod host;
 mod index;
+mod keeper;
 mod problem;
-mod restores;
 mod server;
 mod snippets;
 mod watch;
 
 pub use assets::UI_EMBEDDED;
-pub use config::{HostConfig, ServiceTarget, StartError};
+pub use config::{HostConfig, ServiceTarget, StartError, Watching};
+pub use keeper::Keeper;
 pub use retinker_store::Location;
 pub use server::{Host, RunningHost};

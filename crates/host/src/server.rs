@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,20 +10,19 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{Method, StatusCode};
-use retinker::client::{Api, ApiConfig, Secret};
-use retinker::native::{NativeRuntime, NativeTransport};
-use retinker::recovery::journal::StoreError;
-use retinker::recovery::ownership::Ownership;
+use retinker::client::Secret;
+use retinker::recovery::drives::Drives;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::assets::Assets;
-use crate::config::{HostConfig, StartError, told};
+use crate::config::{HostConfig, StartError, Watching};
 use crate::guard::{self, Guard};
 use crate::host::{Parts, Shared};
+use crate::keeper::Keeper;
 use crate::problem::Problem;
-use crate::{api, forward, restores, watch as reading};
+use crate::{api, forward, watch as reading};
 
 /// How long requests that are under way may take when the host stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -39,6 +38,7 @@ pub struct RunningHost {
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
     background: JoinSet<()>,
+    drives: Drives,
     shared: Weak<Shared>,
 }
 
@@ -54,7 +54,7 @@ impl Host {
     /// # Errors
     /// See [`StartError`]: the port is taken, the journal cannot be used, the address or key makes no sense.
     pub async fn start(config: HostConfig) -> Result<RunningHost, StartError> {
-        let HostConfig { listen, service, journal, demo, token } = config;
+        let HostConfig { listen, service, journal, watching, demo, token } = config;
         if !listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(listen));
         }
@@ -63,55 +63,39 @@ impl Host {
             Some(_) => return Err(StartError::BadToken),
             None => new_token()?,
         });
-        let runtime: Arc<dyn retinker::runtime::Runtime> =
-            Arc::new(NativeRuntime::new(tokio::runtime::Handle::current()));
-        let transport: Arc<dyn retinker::transport::Transport> =
-            Arc::new(NativeTransport::new().map_err(StartError::Transport)?);
-        let client = ApiConfig {
-            base_url: service.base_url.clone(),
-            api_key: service.api_key.clone(),
-            ..ApiConfig::default()
-        };
-        let api =
-            Api::new(client, Arc::clone(&transport), Arc::clone(&runtime)).map_err(StartError::Service)?;
         let listener = TcpListener::bind(listen).await.map_err(|reason| match reason.kind() {
             std::io::ErrorKind::AddrInUse => StartError::PortInUse(listen),
             _ => StartError::Listen { address: listen, reason },
         })?;
         let address =
             listener.local_addr().map_err(|reason| StartError::Listen { address: listen, reason })?;
-        let store = retinker_store::open(&journal).await.map_err(StartError::Journal)?;
-        store.bind(&service.identity(api.base_url())).await.map_err(|error| match error {
-            StoreError::OtherService { bound, asked } => {
-                StartError::OtherService { journal, bound: told(&bound), asked: told(&asked) }
-            }
-            error => StartError::Journal(error),
-        })?;
-        // Before the list, so that what is written in between is read again.
-        let revision = store.revision().await.map_err(StartError::Journal)?;
-        let known = store.list().await.map_err(StartError::Journal)?;
-        let runtime_now = runtime.now();
         let (stop, stopping) = watch::channel(false);
-        let shared = Shared::new(Parts {
-            service,
-            api: api.clone(),
-            transport,
-            runtime: Arc::clone(&runtime),
-            store: Arc::clone(&store),
-            demo,
-            stopping: stopping.clone(),
-        });
-        shared.index_mut().set_restores(known, runtime_now);
-        shared.read_journal_at(revision);
+        // The executor tells of its progress before there is anything to be told.
+        let told: Arc<OnceLock<Weak<Shared>>> = Arc::default();
+        let progress = {
+            let told = Arc::clone(&told);
+            move |record: &_| {
+                if let Some(shared) = told.get().and_then(Weak::upgrade) {
+                    shared.restore_changed(record);
+                }
+            }
+        };
+        let Watching { policy, sink } = watching;
+        let keeper = Keeper::open(&service, journal, policy, sink, progress).await?;
+        let shared = Arc::new(Shared::new(Parts { service, keeper, demo, stopping: stopping.clone() }));
+        let _ = told.set(Arc::downgrade(&shared));
+        shared.follow_journal().await.map_err(StartError::Journal)?;
         let weak = Arc::downgrade(&shared);
         let app = app(&shared, address, token.clone());
         let server = tokio::spawn(serve(listener, app, stopping));
         let mut background = JoinSet::new();
         background.spawn(reading::run(Arc::clone(&shared)));
+        background.spawn(reading::care(Arc::clone(&shared)));
         background.spawn(reading::demo(Arc::clone(&shared)));
-        background.spawn(restores::resume(shared));
-        background.spawn(Ownership::new(api, store, runtime).run());
-        Ok(RunningHost { address, token, stop, server, background, shared: weak })
+        background.spawn(shared.drives.clone().resume());
+        background.spawn(shared.ownership().run());
+        let drives = shared.drives.clone();
+        Ok(RunningHost { address, token, stop, server, background, drives, shared: weak })
     }
 }
 
@@ -130,6 +114,7 @@ impl RunningHost {
     /// Stops: no new requests, a few seconds for those under way, restores cut off where the journal says they are.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
+        self.drives.stop();
         self.background.shutdown().await;
         if tokio::time::timeout(STOP_GRACE, &mut self.server).await.is_err() {
             self.server.abort();

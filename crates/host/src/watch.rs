@@ -7,10 +7,12 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use retinker::client::Error;
 use retinker::host::api::HostEvent;
+use retinker::recovery::listing::Listing;
 use retinker::recovery::planner::candidates;
 use retinker::wire::run::TrainingRun;
+use retinker::wire::session::{SessionSearchRequest, SessionStatus};
 
-use crate::host::{Asked, Shared};
+use crate::host::{Asked, PATIENCE, Shared};
 
 /// Between two readings while somebody follows.
 const FOLLOWED: Duration = Duration::from_secs(3);
@@ -20,8 +22,6 @@ const ALONE: Duration = Duration::from_secs(30);
 const REST: u32 = 3;
 /// Between two questions for the base models.
 const MODELS: Duration = Duration::from_secs(60);
-/// Runs in one page.
-const PAGE: u64 = 100;
 /// Lists of checkpoints read at once, and in one reading.
 const LISTS: (usize, usize) = (8, 64);
 
@@ -61,11 +61,16 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
     let could = listed.is_ok();
     match listed {
         Ok(runs) => {
+            let lost = shared.monitor.sift(&runs).await;
             let changed = shared.index_mut().replace(runs, shared.runtime.now());
-            let judged = judge(shared).await;
             let mut changed: HashSet<String> = changed.into_iter().collect();
-            changed.extend(judged);
+            changed.extend(judge(shared).await);
+            changed.extend(ask_for_sessions(shared).await);
             shared.tell_changed(changed.into_iter().collect());
+            match lost {
+                Ok(lost) => drop(shared.lost.send_replace(lost)),
+                Err(error) => tracing::error!(%error, "nothing can be done about lost runs"),
+            }
         }
         Err(asked) => {
             let problem = asked.problem();
@@ -86,24 +91,27 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
     could
 }
 
-/// All runs, page by page. Runs that are added meanwhile shift the pages: an id may then come twice, but none is
-/// passed over, since services list the newest first or append at the end.
+/// All runs, page by page.
 async fn list(shared: &Shared) -> Result<Vec<TrainingRun>, Asked> {
     let api = shared.ask(shared.api.settled()).await?;
-    let mut runs = Vec::new();
-    let mut offset = 0;
-    loop {
-        let page = shared.ask(api.training_runs(PAGE, offset)).await?;
-        let count = page.training_runs.len() as u64;
-        runs.extend(page.training_runs);
-        offset += count;
-        // Some services count 0 runs in all past the end.
-        let total = page.cursor.total_count;
-        if offset == 0 && total > 0 {
-            return Err(Asked::Contradicts(total));
-        }
-        if count == 0 || (total > 0 && offset >= total) || (total == 0 && count < PAGE) {
-            return Ok(runs);
+    let (mut runs, mut listing) = (Vec::new(), Listing::new());
+    let mut next = async || {
+        let page = tokio::time::timeout(PATIENCE, listing.next(api)).await.map_err(|_| Asked::Slow)?;
+        page.map_err(Asked::from)
+    };
+    while let Some(page) = next().await? {
+        runs.extend(page);
+    }
+    Ok(runs)
+}
+
+/// Does what is to be done about lost runs, whenever the list was read: the reading itself waits for nothing.
+pub(crate) async fn care(shared: Arc<Shared>) {
+    let mut lost = shared.lost.subscribe();
+    while lost.changed().await.is_ok() {
+        let lost = lost.borrow_and_update().clone();
+        if let Err(error) = shared.monitor.care(lost).await {
+            tracing::error!(%error, "nothing can be done about lost runs");
         }
     }
 }
@@ -133,6 +141,38 @@ async fn judge(shared: &Shared) -> Vec<String> {
                 "the checkpoints of a corrupted run could not be read: {}",
                 asked.problem().message
             ),
+        }
+    }
+    index.rebuild(shared.runtime.now())
+}
+
+/// Asks how the sessions of quiet runs stand; answers which runs look different. Not where the service has no such search.
+async fn ask_for_sessions(shared: &Shared) -> Vec<String> {
+    let (at_once, in_all) = LISTS;
+    let unknown = shared.index().unknown_sessions(shared.runtime.now());
+    if unknown.is_empty() || shared.has_no_session_search() {
+        return Vec::new();
+    }
+    let answers: Vec<_> = stream::iter(unknown.into_iter().take(in_all))
+        .map(|(run, session_id)| async move {
+            let request = SessionSearchRequest { session_id: Some(session_id), ..Default::default() };
+            (run, shared.ask(shared.api.search_sessions(&request)).await)
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let mut index = shared.index_mut();
+    for (run, answer) in answers {
+        match answer {
+            Ok(found) => {
+                let status = found.sessions.into_iter().next().and_then(|session| session.status);
+                let status = status.unwrap_or(SessionStatus::Unknown);
+                index.set_session(run.training_run_id, run.last_request_time, status);
+            }
+            Err(Asked::Service(error)) if error.is_unsupported() => shared.without_session_search(),
+            Err(asked) => {
+                tracing::debug!(run = %run.training_run_id, "its session is not known: {}", asked.problem().message);
+            }
         }
     }
     index.rebuild(shared.runtime.now())

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use retinker::client::Secret;
 use retinker::host::api::ServiceKind;
-use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget};
+use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,6 +53,7 @@ impl HostUnderTest {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
                 service,
                 journal: Location::Directory(folder.path().to_owned()),
+                watching: Watching::default(),
                 demo: None,
                 token: Some(TOKEN.to_owned()),
             };

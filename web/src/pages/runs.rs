@@ -35,6 +35,7 @@ pub(crate) fn runs_page() -> AnyView {
         browser::set_title(match shown.with(|shown| shown.health) {
             Some(Health::Poisoned) => "Poisoned runs",
             Some(Health::Unrecoverable) => "Unrecoverable runs",
+            Some(Health::Stalled) => "Stalled runs",
             Some(Health::AtRisk) => "Runs at risk",
             Some(Health::Recovered) => "Recovered runs",
             Some(Health::Healthy) => "Healthy runs",

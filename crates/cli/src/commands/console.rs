@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use retinker::client::Secret;
 use retinker::host::api::ServiceKind;
-use retinker_host::{Host, HostConfig, Location, ServiceTarget};
+use retinker_host::{Host, HostConfig, Location, ServiceTarget, Watching};
 
 use crate::say::say;
 use crate::{paths, shutdown};
@@ -58,6 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             api_key: key.map(Secret::new),
         },
         journal,
+        watching: Watching::default(),
         demo: None,
         token: None,
     })

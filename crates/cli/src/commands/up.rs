@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use retinker::client::Secret;
 use retinker::host::api::{DemoProgress, ServiceKind};
-use retinker_host::{Host, HostConfig, Location, ServiceTarget};
+use retinker_host::{Host, HostConfig, Location, ServiceTarget, Watching};
 use retinker_local::{LocalConfig, LocalService};
 use tokio::sync::watch;
 
@@ -58,6 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             api_key: Some(Secret::new(demo::KEY)),
         },
         journal: Location::Directory(data_dir.join("host")),
+        watching: Watching::default(),
         demo: show_demo.then_some(watched),
         token: None,
     })

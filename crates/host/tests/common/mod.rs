@@ -15,7 +15,7 @@ use retinker::client::Secret;
 use retinker::host::HostClient;
 use retinker::host::api::ServiceKind;
 use retinker::native::{NativeRuntime, NativeTransport};
-use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget, StartError};
+use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget, StartError, Watching};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -211,6 +211,7 @@ pub fn config(base_url: String, data_dir: &Path) -> HostConfig {
             api_key: Some(Secret::new(KEY)),
         },
         journal: Location::Directory(data_dir.to_owned()),
+        watching: Watching::default(),
         demo: None,
         token: Some(TOKEN.into()),
     }

@@ -10,6 +10,9 @@
 //! | `GET /retinker/v1/restores` | | [`Restores`] |
 //! | `GET /retinker/v1/restores/{id}` | | [`RestoreRecord`] |
 //! | `POST /retinker/v1/restores/{id}/hand-over` | | [`HandOver`] |
+//! | `GET /retinker/v1/incidents` | | [`Incidents`] |
+//! | `GET /retinker/v1/monitor` | | [`MonitorState`] |
+//! | `POST /retinker/v1/monitor` | [`SetMonitor`] | [`MonitorState`] |
 //! | `GET /retinker/v1/events` | | server-sent events, each `data:` an [`HostEvent`] |
 //!
 //! Every call carries the host's token in the header [`TOKEN_HEADER`]. A refused call is answered with an
@@ -21,7 +24,9 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::recovery::health::{Health, Verdict};
+use crate::recovery::incidents::Incident;
 use crate::recovery::plan::{NoPlan, RestorePlan};
+use crate::recovery::policy::{Gate, Policy};
 use crate::recovery::restore::{Attachment, RestoreRecord};
 
 /// The header that carries the host's token.
@@ -307,6 +312,29 @@ pub struct StartedRestore {
 pub struct Restores {
     /// The restores.
     pub restores: Vec<RestoreRecord>,
+}
+
+/// Which runs failed together, newest incident first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Incidents {
+    /// The incidents.
+    pub incidents: Vec<Incident>,
+}
+
+/// What is done about lost runs that nobody asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MonitorState {
+    /// Whether restores may begin by themselves now, in any monitor of the journal.
+    pub gate: Gate,
+    /// Which are restored, and how, by this host.
+    pub policy: Policy,
+}
+
+/// Pauses or resumes all monitors of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetMonitor {
+    /// Whether restores may begin by themselves.
+    pub gate: Gate,
 }
 
 /// What the taker of a restored run needs.

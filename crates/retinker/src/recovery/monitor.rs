@@ -215,23 +215,23 @@ impl Monitor {
         Ok(Round { runs, pages: listing.requests(), ..round })
     }
 
-    /// The same with runs that somebody else has listed, e.g. a host for its console.
-    pub async fn consider(&self, runs: &[TrainingRun]) -> Result<Round, MonitorError> {
+    /// Those of these runs that have lost their state and have no successor yet; for who lists runs anyhow, e.g. a host
+    /// for its console. Then see [`care`](Self::care).
+    pub async fn sift(&self, runs: &[TrainingRun]) -> Result<Vec<TrainingRun>, MonitorError> {
         let journal = self.inner.read_journal().await?;
-        let lost = runs.iter().filter(|run| journal.is_lost(run)).cloned().collect();
-        Ok(Round { runs: runs.len() as u64, ..self.care(lost).await? })
+        Ok(runs.iter().filter(|run| journal.is_lost(run)).cloned().collect())
     }
 
-    /// Does what is to be done for runs that have lost their state.
-    async fn care(&self, mut lost: Vec<TrainingRun>) -> Result<Round, MonitorError> {
+    /// Does what is to be done for runs that have lost their state: all that there are.
+    pub async fn care(&self, mut lost: Vec<TrainingRun>) -> Result<Round, MonitorError> {
         let inner = &self.inner;
         lost.sort_by(|a, b| a.training_run_id.cmp(&b.training_run_id));
         lost.dedup_by(|a, b| a.training_run_id == b.training_run_id);
         inner.state().forget_all_but(&lost);
         let mut round = Round { lost: lost.len() as u64, ..Round::default() };
-        let outcomes: Vec<_> = stream::iter(&lost)
+        let outcomes: Vec<_> = stream::iter(lost)
             .map(|run| async move {
-                inner.look_into(run).await.inspect_err(|error| {
+                inner.look_into(&run).await.inspect_err(|error| {
                     tracing::warn!(run = %run.training_run_id, %error, "a lost run could not be looked into");
                 })
             })
