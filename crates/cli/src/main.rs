@@ -33,6 +33,18 @@ enum Command {
     Local(commands::local::Args),
     /// Start the console on another Tinker-compatible service.
     Console(commands::console::Args),
+    /// Watch all runs of a service, and restore poisoned ones as a policy allows.
+    Watch(commands::watch::Args),
+    /// Restore a run that has lost its state.
+    Restore(commands::restore::Args),
+    /// Print what a training program needs to go on with a restored run, and hand it over.
+    Attach(commands::attach::Args),
+    /// List which runs failed together.
+    Incidents(commands::incidents::Args),
+    /// List the restores in the journal, or tell one's story.
+    Journal(commands::journal::Args),
+    /// Pause, resume or drain all monitors of a journal; leave a run alone.
+    Monitor(commands::monitor::Args),
 }
 
 #[tokio::main]
@@ -50,6 +62,12 @@ async fn main() -> ExitCode {
         Command::Up(args) => commands::up::run(args).await,
         Command::Local(args) => commands::local::run(args).await,
         Command::Console(args) => commands::console::run(args).await,
+        Command::Watch(args) => commands::watch::run(args).await,
+        Command::Restore(args) => commands::restore::run(args).await,
+        Command::Attach(args) => commands::attach::run(args).await,
+        Command::Incidents(args) => commands::incidents::run(args).await,
+        Command::Journal(args) => commands::journal::run(args).await,
+        Command::Monitor(args) => commands::monitor::run(args).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

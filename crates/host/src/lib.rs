@@ -22,3 +22,4 @@ pub use config::{HostConfig, ServiceTarget, StartError, Watching};
 pub use keeper::Keeper;
 pub use retinker_store::Location;
 pub use server::{Host, RunningHost};
+pub use snippets::attach as attach_snippets;

@@ -11,7 +11,7 @@ const PYTHON_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.py")
 const RUST_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.rs.txt");
 
 /// Takes over a run that the host owns.
-pub(crate) fn attach(base_url: &str, attachment: &Attachment) -> Vec<Snippet> {
+pub fn attach(base_url: &str, attachment: &Attachment) -> Vec<Snippet> {
     let values = [
         ("{base_url}", base_url),
         ("{session_id}", &attachment.session_id),

@@ -1,6 +1,15 @@
-//! One file per command.
+//! One file per command, and what several share: which service and journal (`target`), what is done about lost runs
+//! (`watching`).
 
+pub(crate) mod attach;
 pub(crate) mod console;
 pub(crate) mod fault;
+pub(crate) mod incidents;
+pub(crate) mod journal;
 pub(crate) mod local;
+pub(crate) mod monitor;
+pub(crate) mod restore;
+mod target;
 pub(crate) mod up;
+pub(crate) mod watch;
+mod watching;

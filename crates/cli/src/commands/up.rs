@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use retinker::client::Secret;
 use retinker::host::api::{DemoProgress, ServiceKind};
-use retinker_host::{Host, HostConfig, Location, ServiceTarget, Watching};
+use retinker_host::{Host, HostConfig, Location, ServiceTarget};
 use retinker_local::{LocalConfig, LocalService};
 use tokio::sync::watch;
 
+use super::watching::WatchArgs;
 use crate::say::say;
 use crate::{demo, paths, shutdown};
 
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     /// Leave an empty data directory empty.
     #[arg(long)]
     no_demo: bool,
+    #[command(flatten)]
+    watching: WatchArgs,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -49,6 +52,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let marker = demo::Marker::new(&data_dir);
     let show_demo = !args.no_demo && (service.is_empty() || marker.is_there());
     let (progress, watched) = watch::channel(DemoProgress::default());
+    let hooks = args.watching.hooks(&service.base_url())?;
+    let metrics = args.watching.serve_metrics(&hooks.metrics).await?;
     let host = Host::start(HostConfig {
         listen: local(args.port),
         service: ServiceTarget {
@@ -58,7 +63,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             api_key: Some(Secret::new(demo::KEY)),
         },
         journal: Location::Directory(data_dir.join("host")),
-        watching: Watching::default(),
+        watching: hooks.watching(args.watching.policy()?),
         demo: show_demo.then_some(watched),
         token: None,
     })
@@ -78,6 +83,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         demo.abort();
     }
     host.stop().await;
+    hooks.drain().await;
+    if let Some(metrics) = metrics {
+        metrics.abort();
+    }
     service.stop().await;
     Ok(())
 }

@@ -21,7 +21,7 @@ use super::drives::Drives;
 use super::events::{EventKind, EventSink, RecoveryEvent};
 use super::executor::{Executor, RestoreError};
 use super::findings::{self, Finding};
-use super::health::{Health, Known, Verdict, assess, cause_of, newest_usable};
+use super::health::{Health, Known, Succession, Verdict, assess, cause_of, newest_usable};
 use super::journal::{Begun, Store, StoreError};
 use super::listing::{Listing, ListingError};
 use super::plan::{NoPlan, PlanRequest, RestorePlan};
@@ -31,6 +31,7 @@ use super::protect;
 use super::reports::{self, Report};
 use super::restore::RestoreRecord;
 use crate::client::{Api, Error};
+use crate::host::api::HealthCounts;
 use crate::runtime::Runtime;
 
 /// Runs that are looked into at once.
@@ -53,6 +54,8 @@ pub struct Round {
     pub runs: u64,
     /// Requests for the list.
     pub pages: u64,
+    /// The runs listed, by health, as far as the list tells.
+    pub health: HealthCounts,
     /// Runs that have lost their state and have no successor yet.
     pub lost: u64,
     /// Restores begun.
@@ -207,12 +210,17 @@ impl Monitor {
     pub async fn round(&self) -> Result<Round, MonitorError> {
         let journal = self.inner.read_journal().await?;
         let (mut listing, mut lost, mut runs) = (Listing::new(), Vec::new(), 0);
+        let (mut health, successions, now) =
+            (HealthCounts::default(), journal.successions(), self.inner.runtime.now());
         while let Some(page) = self.inner.heed(listing.next(&self.inner.api).await)? {
             runs += page.len() as u64;
+            for run in &page {
+                health.add(journal.health_of(run, &successions, now));
+            }
             lost.extend(page.into_iter().filter(|run| journal.is_lost(run)));
         }
         let round = self.care(lost).await?;
-        Ok(Round { runs, pages: listing.requests(), ..round })
+        Ok(Round { runs, pages: listing.requests(), health, ..round })
     }
 
     /// Those of these runs that have lost their state and have no successor yet; for who lists runs anyhow, e.g. a host
@@ -522,6 +530,27 @@ impl Journal {
         let run_id = &run.training_run_id;
         (run.corrupted == Some(true) || self.reports.contains_key(run_id))
             && !self.records.iter().any(|r| r.plan.run_id == *run_id && r.state.holds_the_run())
+    }
+
+    /// By old run, of restores that hold it.
+    fn successions(&self) -> HashMap<&str, Succession> {
+        let holding = self.records.iter().filter(|record| record.state.holds_the_run());
+        holding
+            .map(|record| {
+                let new_run_id = record.new_run_id.clone().filter(|_| record.state.is_settled());
+                (record.plan.run_id.as_str(), Succession { restore_id: record.id.clone(), new_run_id })
+            })
+            .collect()
+    }
+
+    fn health_of(&self, run: &TrainingRun, successions: &HashMap<&str, Succession>, now: Time) -> Health {
+        let run_id = run.training_run_id.as_str();
+        let known = Known {
+            succession: successions.get(run_id),
+            reported: self.reports.get(run_id),
+            ..Known::default()
+        };
+        assess(run, known, now).health
     }
 
     fn maker_of(&self, run_id: &str) -> Option<&RestoreRecord> {

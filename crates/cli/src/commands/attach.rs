@@ -1,0 +1,81 @@
+//! `retinker attach`.
+
+use anyhow::{Result, bail};
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker_host::{Keeper, attach_snippets};
+
+use super::target::Target;
+use crate::say::say;
+
+/// What `retinker attach` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A run that was restored, or the one that has taken its place.
+    run: String,
+    /// In which language the code is printed.
+    #[arg(long, value_parser = ["python", "rust", "typescript", "json"], default_value = "python")]
+    language: String,
+    /// Print what is needed without handing the run over.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let keeper = args.target.reader().await?;
+    let record = find(&keeper, &args.run).await?;
+    let Some(attachment) = record.attachment.clone() else {
+        bail!("restore {} of run {} has no run to hand over: it is {}", record.id, record.plan.run_id, record.state.as_str());
+    };
+    let run = keeper.api.training_run(&attachment.model_id).await?;
+    if run.corrupted == Some(true) {
+        bail!(
+            "run {} is poisoned itself: restore it first, with 'retinker restore {}'",
+            attachment.model_id,
+            attachment.model_id
+        );
+    }
+    if let Some(at) = record.taken_over_at(&run) {
+        bail!(
+            "run {} has been taken over already: a program asked it for something at {at}, so the number {} is used up",
+            attachment.model_id,
+            attachment.next_seq_id
+        );
+    }
+    match keeper.api.session_heartbeat(&attachment.session_id).await {
+        Err(error) if error.status() == Some(410) => bail!(
+            "the session of run {} is over, and the run with it: nothing kept it alive. Make a new one: 'retinker restore {} \
+             --seen session-over'",
+            attachment.model_id,
+            attachment.model_id
+        ),
+        _ => {}
+    }
+    if !args.dry_run {
+        keeper.drives.executor().hand_over(&record.id).await?;
+    }
+    if args.language == "json" {
+        say(serde_json::to_string(&attachment)?);
+        return Ok(());
+    }
+    let snippets = attach_snippets(&args.target.service()?.base_url, &attachment);
+    let wanted = snippets.into_iter().find(|snippet| snippet.language == args.language);
+    if let Some(snippet) = wanted {
+        say(snippet.code);
+    }
+    Ok(())
+}
+
+/// The restore whose new run this is, or the newest that has replaced it.
+async fn find(keeper: &Keeper, run_id: &str) -> Result<RestoreRecord> {
+    if let Some(record) = keeper.store.by_new_run(run_id).await? {
+        return Ok(record);
+    }
+    let mut of_old = keeper.store.by_old_run(run_id).await?;
+    of_old.sort_by_key(|record| record.state == RestoreState::Failed);
+    match of_old.into_iter().next() {
+        Some(record) => Ok(record),
+        None => bail!("the journal knows no restore of run {run_id}, nor one that made it: restore it first, with 'retinker restore {run_id}'"),
+    }
+}

@@ -1,0 +1,234 @@
+//! `retinker restore`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use retinker::recovery::evidence::Symptom;
+use retinker::recovery::health::Succession;
+use retinker::recovery::journal::Begun;
+use retinker::recovery::plan::{CheckOutcome, MetricMode, PlanRequest, RestorePlan, Strategy};
+use retinker::recovery::planner::{gather, make_plan};
+use retinker::recovery::policy::Policy;
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker::recovery::{events::Traced, reports};
+use retinker_host::Keeper;
+
+use super::target::Target;
+use crate::say::say;
+use crate::shutdown;
+
+const EXAMPLES: &str = "\
+Examples:
+  retinker restore RUN --dry-run                  what would be done, and what would be lost
+  retinker restore RUN                            from the newest checkpoint that can be used
+  retinker restore RUN --checkpoint tinker://…    from this one
+  retinker restore RUN --best loss:min            from the one with the lowest label 'loss'
+  retinker restore RUN --seen not-loaded          although the service does not call it corrupted";
+
+/// How often it is looked whether somebody has taken the restored run over.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What `retinker restore` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The run that has lost its state.
+    run: String,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Restore the weights alone: the optimizer begins anew.
+    #[arg(long)]
+    without_optimizer: bool,
+    /// Restore from this checkpoint: its tinker:// path.
+    #[arg(long, value_name = "PATH", conflicts_with = "best")]
+    checkpoint: Option<String>,
+    /// Restore from the checkpoint with the best value of a label: its name, and min or max.
+    #[arg(long, value_name = "LABEL:min|max", value_parser = best)]
+    best: Option<(String, MetricMode)>,
+    /// Step back over so many of the newest checkpoints that can be used.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    step_back: u32,
+    /// What its training program has seen, where the service does not call the run corrupted.
+    #[arg(long, value_name = "SYMPTOM", value_parser = symptom)]
+    seen: Option<Symptom>,
+    /// End once the new run is there. Somebody else has to keep its session alive then: a console or 'retinker watch' on the
+    /// same journal, or the program that takes it over.
+    #[arg(long)]
+    detach: bool,
+    /// Print the plan and the restore as JSON, a line each.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+fn best(text: &str) -> Result<(String, MetricMode), String> {
+    let (metric, mode) = text.rsplit_once(':').ok_or("write LABEL:min or LABEL:max")?;
+    match (metric, mode) {
+        ("", _) => Err("the label has no name".to_owned()),
+        (_, "min") => Ok((metric.to_owned(), MetricMode::Min)),
+        (_, "max") => Ok((metric.to_owned(), MetricMode::Max)),
+        _ => Err(format!("'{mode}' is neither min nor max")),
+    }
+}
+
+fn symptom(text: &str) -> Result<Symptom, String> {
+    let word = text.replace('-', "_");
+    serde_json::from_value(word.into()).map_err(|_| {
+        "it is one of not-loaded, sequence-conflict, promise-expired, order-lost, loss-jumped, rolled-back, session-over"
+            .to_owned()
+    })
+}
+
+impl Args {
+    fn request(&self) -> PlanRequest {
+        let strategy = match (&self.checkpoint, &self.best) {
+            (Some(path), _) => Strategy::Specific { path: path.clone() },
+            (None, Some((metric, mode))) => Strategy::Best { metric: metric.clone(), mode: *mode },
+            (None, None) => Strategy::LatestValid,
+        };
+        PlanRequest {
+            strategy,
+            optimizer: !self.without_optimizer,
+            step_back: self.step_back,
+            observed: self.seen,
+            ..PlanRequest::new(&self.run)
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let json = args.json;
+    let keeper = args
+        .target
+        .keeper(Policy::default(), Arc::new(Traced), move |record| {
+            if let Some(event) = record.events.last().filter(|_| !json) {
+                say(format_args!("  {}  {}", event.at, event.message));
+            }
+        })
+        .await?;
+    let plan = match plan(&keeper, &args.request()).await? {
+        Ok(plan) => plan,
+        Err(why) => bail!("{why}"),
+    };
+    if json {
+        say(serde_json::to_string(&plan)?);
+    } else {
+        show(&plan);
+    }
+    if args.dry_run {
+        return Ok(());
+    }
+    if let Some(symptom) = args.seen {
+        reports::report(&*keeper.store, &args.run, symptom, keeper.runtime.now()).await?;
+    }
+    let executor = keeper.drives.executor();
+    let (Begun::New(record) | Begun::Existing(record)) = executor.begin(plan).await?;
+    let record = if record.state.is_settled() { record } else { drive(&keeper, &record.id).await? };
+    if json {
+        say(serde_json::to_string(&record)?);
+    }
+    match record.state {
+        RestoreState::Adopted if !args.detach => keep_alive(&keeper, record, json).await,
+        RestoreState::Adopted | RestoreState::HandedOver => {
+            tell_successor(&record, json);
+            Ok(())
+        }
+        _ => bail!("the restore failed. {}", record.error.as_deref().unwrap_or("It does not say why.")),
+    }
+}
+
+/// Carries the restore out; Ctrl-C leaves it where the journal says.
+async fn drive(keeper: &Keeper, restore_id: &str) -> Result<RestoreRecord> {
+    let (renewal, executor) = (keeper.ownership().run(), keeper.drives.executor());
+    tokio::select! {
+        record = executor.run(restore_id) => Ok(record?),
+        () = renewal => bail!("the heartbeats have ended"),
+        () = shutdown::requested() => bail!(
+            "stopped; restore {restore_id} is gone on with by a console or 'retinker watch' on the same journal, or by this \
+             command again"
+        ),
+    }
+}
+
+async fn plan(keeper: &Keeper, request: &PlanRequest) -> Result<Result<RestorePlan, String>> {
+    let held = keeper.store.by_old_run(&request.run_id).await?;
+    let succession = held.into_iter().find(|record| record.state.holds_the_run()).map(|record| Succession {
+        restore_id: record.id,
+        new_run_id: record.new_run_id.filter(|_| record.state.is_settled()),
+    });
+    let made_by = keeper.store.by_new_run(&request.run_id).await?;
+    let now = keeper.runtime.now();
+    let facts = gather(&keeper.api, request, succession, made_by.as_ref(), now)
+        .await
+        .with_context(|| format!("no plan can be made for run {}", request.run_id))?;
+    Ok(make_plan(&facts, request).map_err(|no_plan| no_plan.message().to_owned()))
+}
+
+fn show(plan: &RestorePlan) {
+    let optimizer = if plan.optimizer { "with" } else { "without" };
+    say(format_args!("Restore run {}", plan.run_id));
+    say(format_args!("  from   {}  ({optimizer} the optimizer's state)", plan.checkpoint.tinker_path));
+    say(format_args!("  why    {}", plan.why));
+    say(format_args!("  lost   {}", plan.lost.summary));
+    for check in &plan.checks {
+        let mark = match check.outcome {
+            CheckOutcome::Passed => "ok  ",
+            CheckOutcome::Unknown => "?   ",
+            CheckOutcome::Warning => "mind",
+        };
+        say(format_args!("  {mark}   {}: {}", check.name, check.detail));
+    }
+    for rejected in &plan.rejected {
+        say(format_args!("  not    {}: {}", rejected.tinker_path, rejected.reason));
+    }
+}
+
+fn tell_successor(record: &RestoreRecord, json: bool) {
+    if json {
+        return;
+    }
+    let new_run = record.new_run_id.as_deref().unwrap_or_default();
+    say(format_args!("Run {} has taken the place of run {}.", new_run, record.plan.run_id));
+    say(format_args!("Go on with it: retinker attach {new_run}"));
+}
+
+/// Keeps the new run's session alive until somebody has taken it over.
+async fn keep_alive(keeper: &Keeper, record: RestoreRecord, json: bool) -> Result<()> {
+    tell_successor(&record, json);
+    if !json {
+        say("Its session is kept alive here until a program has taken it over. Ctrl-C ends that: unless another retinker on the \
+             same journal goes on, the new run ends with its session.");
+    }
+    tokio::select! {
+        () = keeper.ownership().run() => {}
+        taken = taken_over(keeper, &record) => {
+            taken?;
+            if !json {
+                say("It was taken over.");
+            }
+        }
+        () = shutdown::requested() => {}
+    }
+    Ok(())
+}
+
+async fn taken_over(keeper: &Keeper, record: &RestoreRecord) -> Result<()> {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(now) = keeper.store.get(&record.id).await? else { return Ok(()) };
+        if now.state == RestoreState::HandedOver {
+            return Ok(());
+        }
+        let Some(new_run) = &now.new_run_id else { return Ok(()) };
+        // A service that does not answer now will later.
+        if let Ok(run) = keeper.api.training_run(new_run).await
+            && now.taken_over_at(&run).is_some()
+        {
+            keeper.drives.executor().hand_over(&record.id).await?;
+            return Ok(());
+        }
+    }
+}

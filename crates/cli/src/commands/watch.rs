@@ -1,0 +1,139 @@
+//! `retinker watch`: the recovery monitor, without a console.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use retinker::host::api::HealthCounts;
+use retinker::recovery::control;
+use retinker::recovery::health::Health;
+use retinker::recovery::monitor::{MonitorError, Round};
+use retinker::recovery::policy::Gate;
+use retinker_host::Keeper;
+use retinker_host::hooks::Metrics;
+
+use super::target::Target;
+use super::watching::WatchArgs;
+use crate::say::say;
+use crate::shutdown;
+
+const EXAMPLES: &str = "\
+Examples:
+  retinker watch                                     see and tell; nothing is restored
+  retinker watch --auto-restore --events -           restore by the default policy, events as JSON lines
+  retinker watch --auto-restore --exec ./train.sh    and start a program for each event
+  retinker watch --once                              one round, for a cron job";
+
+/// How long restores that are under way are waited for at the end.
+const GRACE: Duration = Duration::from_secs(300);
+/// How often it is looked whether all monitors are to end.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What `retinker watch` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    watching: WatchArgs,
+    /// Look once, wait for the restores that this began, and end. Their new runs have to be kept alive by others.
+    #[arg(long)]
+    once: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let policy = args.watching.policy()?;
+    let hooks = args.watching.hooks(&args.target.service()?.base_url)?;
+    let enabled = policy.enabled;
+    let keeper = args.target.keeper(policy, hooks.sink(), |_| {}).await?;
+    let metrics = Arc::clone(&hooks.metrics);
+    let server = args.watching.serve_metrics(&metrics).await?;
+    let outcome = if args.once {
+        once(&keeper, &metrics).await
+    } else {
+        // Not on the standard output, which events may be written to.
+        eprintln!(
+            "Watching {}; poisoned runs are {}. Stop with Ctrl-C.",
+            keeper.api.base_url(),
+            if enabled { "restored as the policy allows" } else { "told of, and not restored" }
+        );
+        watch(&keeper, &metrics).await
+    };
+    hooks.drain().await;
+    if let Some(server) = server {
+        server.abort();
+    }
+    outcome
+}
+
+async fn once(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
+    let round = keeper.monitor.round().await;
+    note(keeper, metrics, &round).await;
+    let round = round?;
+    keeper.drives.settled().await;
+    say(format_args!("{} runs, {} of them lost; {} restores begun.", round.runs, round.lost, round.begun));
+    Ok(())
+}
+
+async fn watch(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
+    let (rounds, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let noting = async {
+        while let Some(round) = told.recv().await {
+            note(keeper, metrics, &round).await;
+        }
+    };
+    let rounds = keeper.monitor.run(move |round| drop(rounds.send(round.clone())));
+    // Renewed until all is done: what is under way needs its session.
+    let heartbeats = keeper.ownership().run();
+    let ended = async {
+        tokio::select! {
+            () = rounds => bail!("the monitor has ended"),
+            () = noting => bail!("the monitor has ended"),
+            () = keeper.drives.clone().resume() => bail!("the monitor has ended"),
+            () = drained(keeper) => eprintln!("Drained: all monitors of this journal are to end."),
+            () = shutdown::requested() => eprintln!("Stopping: no restore begins; those under way go on. Ctrl-C again stops at once."),
+        }
+        tokio::select! {
+            () = keeper.monitor.drain() => {}
+            () = tokio::time::sleep(GRACE) => eprintln!("Restores are left where the journal says they are."),
+            () = shutdown::requested() => {}
+        }
+        keeper.drives.stop();
+        Ok(())
+    };
+    tokio::select! {
+        outcome = ended => outcome,
+        () = heartbeats => bail!("the heartbeats have ended"),
+    }
+}
+
+/// Resolves when all monitors of the journal are told to end.
+async fn drained(keeper: &Keeper) {
+    loop {
+        if matches!(control::gate(&*keeper.store).await, Ok(Gate::Draining)) {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn note(keeper: &Keeper, metrics: &Metrics, round: &Result<Round, MonitorError>) {
+    match round {
+        Ok(round) => {
+            metrics.round_read(round.pages, keeper.runtime.now());
+            metrics.set_runs(healths(&round.health));
+        }
+        Err(_) => metrics.round_failed(1),
+    }
+    if let Ok(records) = keeper.store.list().await {
+        metrics.set_restores(records.iter().map(|record| record.state));
+    }
+}
+
+fn healths(counts: &HealthCounts) -> impl Iterator<Item = Health> {
+    let counts = *counts;
+    Health::ALL.into_iter().flat_map(move |health| {
+        std::iter::repeat_n(health, usize::try_from(counts.get(health)).unwrap_or(usize::MAX))
+    })
+}
