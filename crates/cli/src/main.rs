@@ -39,12 +39,19 @@ enum Command {
     Restore(commands::restore::Args),
     /// Print what a training program needs to go on with a restored run, and hand it over.
     Attach(commands::attach::Args),
+    /// Load a checkpoint into throw-away copies, and tell whether it is what was saved.
+    Verify(commands::verify::Args),
     /// List which runs failed together.
     Incidents(commands::incidents::Args),
     /// List the restores in the journal, or tell one's story.
     Journal(commands::journal::Args),
     /// Pause, resume or drain all monitors of a journal; leave a run alone.
     Monitor(commands::monitor::Args),
+}
+
+/// A command that either fails or is done.
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }
 
 #[tokio::main]
@@ -59,18 +66,19 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let outcome = match cli.command {
-        Command::Up(args) => commands::up::run(args).await,
-        Command::Local(args) => commands::local::run(args).await,
-        Command::Console(args) => commands::console::run(args).await,
-        Command::Watch(args) => commands::watch::run(args).await,
-        Command::Restore(args) => commands::restore::run(args).await,
-        Command::Attach(args) => commands::attach::run(args).await,
-        Command::Incidents(args) => commands::incidents::run(args).await,
-        Command::Journal(args) => commands::journal::run(args).await,
-        Command::Monitor(args) => commands::monitor::run(args).await,
+        Command::Up(args) => commands::up::run(args).await.map(done),
+        Command::Local(args) => commands::local::run(args).await.map(done),
+        Command::Console(args) => commands::console::run(args).await.map(done),
+        Command::Watch(args) => commands::watch::run(args).await.map(done),
+        Command::Restore(args) => commands::restore::run(args).await.map(done),
+        Command::Attach(args) => commands::attach::run(args).await.map(done),
+        Command::Verify(args) => commands::verify::run(args).await,
+        Command::Incidents(args) => commands::incidents::run(args).await.map(done),
+        Command::Journal(args) => commands::journal::run(args).await.map(done),
+        Command::Monitor(args) => commands::monitor::run(args).await.map(done),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -26,7 +26,12 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let keeper = args.target.reader().await?;
     let record = find(&keeper, &args.run).await?;
     let Some(attachment) = record.attachment.clone() else {
-        bail!("restore {} of run {} has no run to hand over: it is {}", record.id, record.plan.run_id, record.state.as_str());
+        bail!(
+            "restore {} of run {} has no run to hand over: it is {}",
+            record.id,
+            record.plan.run_id,
+            record.state.as_str()
+        );
     };
     let run = keeper.api.training_run(&attachment.model_id).await?;
     if run.corrupted == Some(true) {
@@ -76,6 +81,8 @@ async fn find(keeper: &Keeper, run_id: &str) -> Result<RestoreRecord> {
     of_old.sort_by_key(|record| record.state == RestoreState::Failed);
     match of_old.into_iter().next() {
         Some(record) => Ok(record),
-        None => bail!("the journal knows no restore of run {run_id}, nor one that made it: restore it first, with 'retinker restore {run_id}'"),
+        None => bail!(
+            "the journal knows no restore of run {run_id}, nor one that made it: restore it first, with 'retinker restore {run_id}'"
+        ),
     }
 }

@@ -53,6 +53,11 @@ enum Fault {
         /// The run's id.
         run_id: String,
     },
+    /// Let a run go on from a checkpoint of its own as if it had not trained since, and tell nobody.
+    RollBack {
+        /// The checkpoint's tinker:// path.
+        path: String,
+    },
     /// Answer the next requests of an endpoint with an error, unapplied.
     Fail {
         #[command(flatten)]
@@ -206,6 +211,10 @@ impl Service {
                 let unharmed = stopped.unharmed.iter().map(|run| format!("  unharmed:  {run}"));
                 let told = "The trainer lost its memory, and another takes over.".to_owned();
                 std::iter::once(told).chain(corrupted).chain(unharmed).collect()
+            }
+            Fault::RollBack { path } => {
+                let _: Value = self.post("/roll_back", &json!({ "path": path })).await?;
+                vec![format!("The run is as it was at {path}, and does not say so.")]
             }
             Fault::Fail { which, status, retry_after, empty_body } => {
                 self.add(which.rule(RequestFault::Fail { status, retry_after, empty_body })).await?

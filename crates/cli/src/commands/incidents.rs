@@ -33,7 +33,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let service = args.target.service()?.base_url;
     let found = incidents(&*keeper.store, &service, Duration::from_secs(args.within)).await?;
     if found.is_empty() && !args.json {
-        say("No run was seen to be lost. (A console or 'retinker watch' looks for them; --look does it now.)");
+        say(
+            "No run was seen to be lost. (A console or 'retinker watch' looks for them; --look does it now.)",
+        );
     }
     for incident in &found {
         if args.json {

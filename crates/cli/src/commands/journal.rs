@@ -30,7 +30,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let store = &*keeper.store;
     if let Some(path) = &args.put_back {
         let protection = put_back(&keeper.api, store, path, keeper.runtime.now()).await?;
-        say(format_args!("{path} expires as its owner wanted: at {}, or in a minute.", protection.expired_at));
+        say(format_args!(
+            "{path} expires as its owner wanted: at {}, or in a minute.",
+            protection.expired_at
+        ));
         return Ok(());
     }
     if args.protections {
@@ -77,7 +80,10 @@ fn tell(record: &RestoreRecord, json: bool) -> Result<()> {
         say(serde_json::to_string(record)?);
         return Ok(());
     }
-    say(format_args!("{}: run {} from {}", record.id, record.plan.run_id, record.plan.checkpoint.tinker_path));
+    say(format_args!(
+        "{}: run {} from {}",
+        record.id, record.plan.run_id, record.plan.checkpoint.tinker_path
+    ));
     for event in &record.events {
         say(format_args!("  {}  {:<15} {}", event.at, event.state.as_str(), event.message));
     }

@@ -11,5 +11,6 @@ pub(crate) mod monitor;
 pub(crate) mod restore;
 mod target;
 pub(crate) mod up;
+pub(crate) mod verify;
 pub(crate) mod watch;
 mod watching;

@@ -46,7 +46,9 @@ struct Run {
 
 pub(crate) async fn run(args: Args) -> Result<()> {
     match args.word {
-        Word::Pause(Only { target }) => set(&target, Gate::Paused, "Paused: no restore begins by itself.").await,
+        Word::Pause(Only { target }) => {
+            set(&target, Gate::Paused, "Paused: no restore begins by itself.").await
+        }
         Word::Resume(Only { target }) => {
             set(&target, Gate::Open, "Resumed: restores begin where a monitor's policy allows it.").await
         }

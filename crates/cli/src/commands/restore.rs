@@ -199,8 +199,10 @@ fn tell_successor(record: &RestoreRecord, json: bool) {
 async fn keep_alive(keeper: &Keeper, record: RestoreRecord, json: bool) -> Result<()> {
     tell_successor(&record, json);
     if !json {
-        say("Its session is kept alive here until a program has taken it over. Ctrl-C ends that: unless another retinker on the \
-             same journal goes on, the new run ends with its session.");
+        say(
+            "Its session is kept alive here until a program has taken it over. Ctrl-C ends that: unless another retinker on the \
+             same journal goes on, the new run ends with its session.",
+        );
     }
     tokio::select! {
         () = keeper.ownership().run() => {}

@@ -129,7 +129,10 @@ mod tests {
             "mysql://hunter2",
         ] {
             let parsed = Line::try_parse_from(["x", "--base-url", "http://one", "--journal", url]).unwrap();
-            assert!(parsed.target.journal.is_some() && !format!("{parsed:?}").contains("hunter2"), "{parsed:?}");
+            assert!(
+                parsed.target.journal.is_some() && !format!("{parsed:?}").contains("hunter2"),
+                "{parsed:?}"
+            );
         }
     }
 
@@ -138,12 +141,16 @@ mod tests {
         let target = Line::try_parse_from(["x", "--data-dir", "/d", "--service-port", "9"]).unwrap().target;
         let service = target.service().unwrap();
         assert_eq!((service.kind, service.base_url.as_str()), (ServiceKind::Local, "http://127.0.0.1:9"));
-        assert!(matches!(target.journal().unwrap(), Location::Directory(path) if path == PathBuf::from("/d/host")));
+        assert!(
+            matches!(target.journal().unwrap(), Location::Directory(path) if path == PathBuf::from("/d/host"))
+        );
     }
 
     #[test]
     fn addresses_that_are_none_are_told() {
-        for (url, said) in [("one", "is not a service's address"), ("http://one/api/v1/", "leave /api/v1 off")] {
+        for (url, said) in
+            [("one", "is not a service's address"), ("http://one/api/v1/", "leave /api/v1 off")]
+        {
             let error = Target::of(url).service().unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }

@@ -106,11 +106,14 @@ impl WatchArgs {
     }
 
     /// Answers Prometheus, if that was asked for, until dropped.
-    pub(crate) async fn serve_metrics(&self, metrics: &Arc<Metrics>) -> Result<Option<tokio::task::JoinHandle<()>>> {
+    pub(crate) async fn serve_metrics(
+        &self,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<tokio::task::JoinHandle<()>>> {
         let Some(address) = self.metrics else { return Ok(None) };
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("metrics cannot be served at {address}: choose another --metrics address"))?;
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("metrics cannot be served at {address}: choose another --metrics address")
+        })?;
         Ok(Some(tokio::spawn(retinker_host::hooks::serve(listener, Arc::clone(metrics)))))
     }
 }

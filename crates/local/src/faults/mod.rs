@@ -13,11 +13,12 @@ pub(crate) use line::{Line, Lines};
 pub(crate) use rules::{API_PREFIX, Rules};
 pub use rules::{ActiveFaults, DropWhen, OperationRule, Pause, RequestFault, RequestRule};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::core::Core;
 use crate::db::DbError;
 use crate::futures::Outcome;
-use crate::trainer::Command;
+use crate::trainer::{Command, RollBack};
 
 /// Makes a service fail, so that recovery can be tried out.
 ///
@@ -113,6 +114,23 @@ impl Faults {
         };
         tracing::warn!(run = run_id, "corrupted on purpose: {reason}");
         Ok(ticket.done().await?)
+    }
+
+    /// Puts a checkpoint of a run in the place of what is in its memory, after the request that is being carried out. Nothing
+    /// tells of it: the run goes on as if it had not trained since, as TuFT's do after a restart.
+    pub async fn roll_back(&self, path: &TinkerPath) -> Result<(), FaultError> {
+        let run_id = &path.training_run_id;
+        let (run_id, trainer) = {
+            let index = self.core.index();
+            let run = index.run(run_id).ok_or_else(|| FaultError::UnknownRun(run_id.clone()))?;
+            let trainer = run.trainer.ok_or_else(|| FaultError::NotHeld(run_id.clone()))?;
+            (Arc::clone(&run.new.run_id), trainer)
+        };
+        let inbox = self.core.inbox(trainer).ok_or_else(|| FaultError::NotHeld(run_id.to_string()))?;
+        let (done, told) = oneshot::channel();
+        let asked = RollBack { run_id, path: path.clone(), done };
+        inbox.push(Command::RollBack(Box::new(asked)));
+        told.await.map_err(|_| FaultError::Stopping)?.map_err(FaultError::Storage)
     }
 
     /// Makes something happen to the next requests of an endpoint.

@@ -131,6 +131,19 @@ pub(super) async fn stop_trainer(State(core): Shared, body: Body) -> Result<Json
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RollBack {
+    path: String,
+}
+
+pub(super) async fn roll_back(State(core): Shared, body: Body) -> Result<Json<serde_json::Value>, ApiError> {
+    let RollBack { path } = body.json().await?;
+    let path = checkpoint_path(&path)?;
+    Faults::new(core).roll_back(&path).await?;
+    Ok(Json(serde_json::json!({ "path": path.to_string() })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Expire {
     path: String,
 }

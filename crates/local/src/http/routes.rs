@@ -108,6 +108,7 @@ routes! {
     delete "/pause" => faults::resume,
     post "/poison" => faults::poison,
     post "/stop_trainer" => faults::stop_trainer,
+    post "/roll_back" => faults::roll_back,
     post "/expire" => faults::expire,
     post "/damage" => faults::damage,
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use retinker_wire::path::TinkerPath;
 use tokio::sync::oneshot;
 
 use super::job::{CreateFrom, Job};
@@ -19,8 +20,19 @@ pub(crate) enum Command {
     Create(Box<CreateFrom>),
     /// Forget a run; what waits for it fails like this.
     Unload(Arc<str>, Outcome),
+    /// Put an earlier checkpoint of a run in the place of what is in memory, and say nothing of it.
+    RollBack(Box<RollBack>),
     /// Look again whether a run still has to wait for a missing request.
     Recheck(Arc<str>),
+}
+
+/// A silent rollback.
+#[derive(Debug)]
+pub(crate) struct RollBack {
+    pub(crate) run_id: Arc<str>,
+    pub(crate) path: TinkerPath,
+    /// Told what came of it.
+    pub(crate) done: oneshot::Sender<Result<(), String>>,
 }
 
 /// Why a trainer ends.

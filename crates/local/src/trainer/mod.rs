@@ -16,7 +16,7 @@ mod worker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-pub(crate) use inbox::{Command, Exit, Inbox, Lost};
+pub(crate) use inbox::{Command, Exit, Inbox, Lost, RollBack};
 pub(crate) use job::{CreateFrom, ForwardBackward, Job, Load, Op, Refusal, Save, SaveForSampler};
 
 pub(crate) use storage::{expiry, folder};

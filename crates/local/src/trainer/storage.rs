@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use retinker_wire::path::TinkerPath;
 use retinker_wire::sampler::sampler_id_of;
 
 use super::aside::Aside;
@@ -305,6 +306,16 @@ impl Core {
                 Outcome::server(format!("{} could not be kept for {run_id}: {reason}", load.path))
             }
         }
+    }
+
+    /// A run's state as it was when this checkpoint was saved, with work that counts as unsaved.
+    pub(super) fn earlier(&self, path: &TinkerPath) -> Result<RunState, Outcome> {
+        let (_, verified) = self.loadable(path)?;
+        let base = self.models.base(&verified.origin.base_model).map_err(Outcome::server)?;
+        let mut state =
+            RunState::restored(base, &verified, true).map_err(|e| Outcome::server(format!("{path}: {e}")))?;
+        state.modified = true;
+        Ok(state)
     }
 
     /// Makes a run from a checkpoint. Resolves the request; gives the run when it worked.

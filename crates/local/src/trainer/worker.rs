@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::inbox::{Command, Exit, Inbox};
+use super::inbox::{Command, Exit, Inbox, RollBack};
 use super::job::{CreateFrom, Job, Op};
 use super::queue::{Late, Queue};
 use super::run_state::RunState;
@@ -14,6 +14,7 @@ use crate::futures::Outcome;
 use crate::metrics::Tally;
 use crate::time::now_millis;
 use retinker_nn::Workspace;
+use retinker_wire::path::TinkerPath;
 
 /// What a trainer has in memory.
 struct Worker {
@@ -92,7 +93,20 @@ impl Worker {
             Command::Create(create) => self.creations.push(*create),
             Command::Unload(run_id, outcome) => self.unload(core, &run_id, &outcome),
             Command::Recheck(run_id) => self.list_if_ready(core, &run_id),
+            Command::RollBack(asked) => {
+                let RollBack { run_id, path, done } = *asked;
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(self.roll_back(core, &run_id, &path));
+            }
         }
+    }
+
+    /// Loses the work since a checkpoint, as a service does that goes on from its last one after a restart.
+    fn roll_back(&mut self, core: &Core, run_id: &Arc<str>, path: &TinkerPath) -> Result<(), String> {
+        let reason = |outcome: Outcome| format!("run {run_id} cannot be rolled back: {outcome:?}");
+        let earlier = core.earlier(path).map_err(reason)?;
+        *self.states.get(core, run_id).map_err(reason)? = earlier;
+        Ok(())
     }
 
     /// Forgets a run; what waits for it comes to this.

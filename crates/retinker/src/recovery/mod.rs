@@ -24,6 +24,7 @@ pub mod probe;
 pub mod protect;
 pub mod reports;
 pub mod restore;
+pub mod verify;
 
 #[cfg(test)]
 mod samples;

@@ -171,6 +171,11 @@ impl Probe {
         Ok(probe)
     }
 
+    /// Its text.
+    pub fn tokens(&self) -> &[i32] {
+        &self.tokens
+    }
+
     /// The label that it travels in.
     pub fn label(&self) -> UserMetadata {
         // Finite numbers and integers: that cannot fail.

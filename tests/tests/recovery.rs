@@ -1,0 +1,158 @@
+//! Restores on the embedded service: what was saved is what comes back, and what is not is told.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test that fails, panics.
+
+use std::sync::Arc;
+
+use retinker::client::{Api, LossFnConfig, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
+use retinker::native::NativeRuntime;
+use retinker::recovery::executor::Executor;
+use retinker::recovery::journal::{Begun, MemoryStore, Store};
+use retinker::recovery::plan::PlanRequest;
+use retinker::recovery::planner::{gather, make_plan};
+use retinker::recovery::probe::{LABEL_PROBE, Probe, Verification, save_state_with_probe};
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker::recovery::verify::{self, OptimizerState};
+use retinker::runtime::Runtime;
+use retinker::wire::run::Checkpoint;
+use retinker::wire::training::AdamParams;
+use retinker_tests::schedule;
+
+const TEXT: [i32; 8] = [84, 101, 108, 108, 32, 109, 101, 46];
+
+async fn run(api: &Api) -> TrainingClient {
+    let owner = ServiceClient::new(api.clone());
+    owner
+        .create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), TrainingOptions::default())
+        .await
+        .unwrap()
+}
+
+/// One step of the schedule; its loss.
+async fn step(client: &TrainingClient, step: usize) -> f64 {
+    let passed = client.forward_backward(schedule::batch(step), "cross_entropy", &LossFnConfig::new());
+    let stepped = client.optim_step(AdamParams { learning_rate: 1e-2, ..AdamParams::default() });
+    let loss = passed.await.unwrap().metrics["loss:sum"];
+    stepped.await.unwrap();
+    loss
+}
+
+async fn train(client: &TrainingClient, steps: std::ops::Range<usize>) -> Vec<f64> {
+    let mut losses = Vec::new();
+    for n in steps {
+        losses.push(step(client, n).await);
+    }
+    losses
+}
+
+async fn checkpoint(api: &Api, path: &str) -> Checkpoint {
+    let run_id = path.strip_prefix("tinker://").unwrap().split('/').next().unwrap();
+    let listed = api.run_checkpoints(run_id).await.unwrap().checkpoints;
+    listed.into_iter().find(|checkpoint| checkpoint.tinker_path == path).unwrap()
+}
+
+async fn restore(api: &Api, run_id: &str) -> RestoreRecord {
+    let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().unwrap());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&runtime)));
+    let executor = Executor::new(api.clone(), store, Arc::clone(&runtime));
+    let request = PlanRequest::new(run_id);
+    let facts = gather(api, &request, None, None, runtime.now()).await.unwrap();
+    let Begun::New(record) = executor.begin(make_plan(&facts, &request).unwrap()).await.unwrap() else {
+        panic!()
+    };
+    executor.run(&record.id).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_run_is_verified_by_the_probe_that_was_saved_with_its_checkpoint_and_goes_on_as_undisturbed()
+ {
+    let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    let undisturbed = run(&api).await;
+    let expected = train(&undisturbed, 0..6).await;
+    let client = run(&api).await;
+    assert_eq!(train(&client, 0..3).await, expected[..3]);
+    let saved = save_state_with_probe(&client, "a", SaveOptions::default(), &TEXT).await.unwrap();
+    let found = Probe::of_checkpoint(&checkpoint(&api, &saved.path).await).unwrap().unwrap();
+    assert_eq!(found.tokens(), TEXT);
+    train(&client, 3..5).await;
+    service.faults().poison(client.model_id(), "a test").await.unwrap();
+    let record = restore(&api, client.model_id()).await;
+    assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
+    assert_eq!(record.verification, Some(Verification::Verified { difference: 0.0 }));
+    // The probe took a number of the new run: who attaches goes on with the next.
+    let attached = TrainingClient::attach(api.clone(), record.attachment.unwrap());
+    assert_eq!(train(&attached, 3..6).await, expected[3..], "bit for bit, with the optimizer's state");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_not_what_was_saved_is_not_adopted() {
+    let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    let client = run(&api).await;
+    train(&client, 0..2).await;
+    let probe = Probe::record(&client, &TEXT).await.unwrap();
+    // The label says what the weights were before the steps that the checkpoint has.
+    train(&client, 2..6).await;
+    let options = SaveOptions { user_metadata: Some(probe.label()), ..SaveOptions::default() };
+    client.save_state("a", options).await.unwrap();
+    service.faults().poison(client.model_id(), "a test").await.unwrap();
+    let record = restore(&api, client.model_id()).await;
+    assert_eq!(record.state, RestoreState::Failed);
+    assert!(matches!(record.verification, Some(Verification::Different { .. })), "{:?}", record.verification);
+    assert!(record.error.unwrap().contains("is not what was saved"));
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_probe_nothing_passes_in_silence() {
+    let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    let client = run(&api).await;
+    train(&client, 0..1).await;
+    client.save_state("a", SaveOptions::default()).await.unwrap();
+    service.faults().poison(client.model_id(), "a test").await.unwrap();
+    let record = restore(&api, client.model_id()).await;
+    assert_eq!(record.state, RestoreState::Adopted);
+    assert!(matches!(record.verification, Some(Verification::NotVerified { .. })));
+    assert_eq!(record.attachment.unwrap().next_seq_id, 1);
+    service.stop().await;
+}
+
+/// As TuFT does after a restart: the same client goes on, from the last checkpoint, and nothing says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_rollback_of_a_live_run_is_found_by_its_driver() {
+    let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    let client = run(&api).await;
+    train(&client, 0..2).await;
+    let old = client.save_state("old", SaveOptions::default()).await.unwrap();
+    train(&client, 2..6).await;
+    let probe = Probe::record(&client, &TEXT).await.unwrap();
+    assert_eq!(probe.check(&client).await.unwrap(), Verification::Verified { difference: 0.0 });
+    service.faults().roll_back(&old.path.parse().unwrap()).await.unwrap();
+    let found = probe.check(&client).await.unwrap();
+    assert!(matches!(found, Verification::Different { .. }), "{found}");
+    let listed = api.training_run(client.model_id()).await.unwrap();
+    assert_eq!(listed.corrupted, Some(false), "the service says nothing");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_looked_into_on_throw_away_copies() {
+    let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    let client = run(&api).await;
+    let fresh = save_state_with_probe(&client, "fresh", SaveOptions::default(), &TEXT).await.unwrap();
+    train(&client, 0..4).await;
+    let trained = save_state_with_probe(&client, "trained", SaveOptions::default(), &TEXT).await.unwrap();
+    let weights = Verification::Verified { difference: 0.0 };
+    let found = verify::checkpoint(&api, &checkpoint(&api, &trained.path).await).await.unwrap();
+    assert_eq!(found.weights, weights);
+    assert!(matches!(found.optimizer, OptimizerState::Warm { difference } if difference > 0.02), "{found:?}");
+    // Before the first step there is no state that could be lost; a load that drops the state looks the same.
+    let found = verify::checkpoint(&api, &checkpoint(&api, &fresh.path).await).await.unwrap();
+    assert_eq!((found.weights, found.optimizer), (weights, OptimizerState::Cold { difference: 0.0 }));
+    let mut altered = checkpoint(&api, &trained.path).await;
+    let label = checkpoint(&api, &fresh.path).await.user_metadata.unwrap()[LABEL_PROBE].clone();
+    altered.user_metadata.as_mut().unwrap().insert(LABEL_PROBE.to_owned(), label);
+    let found = verify::checkpoint(&api, &altered).await.unwrap();
+    assert!(matches!(found.weights, Verification::Different { .. }), "{found:?}");
+    assert_eq!(train(&client, 4..5).await.len(), 1, "the run itself is untouched");
+    service.stop().await;
+}
