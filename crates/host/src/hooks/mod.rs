@@ -1,9 +1,10 @@
-//! Where a monitor's events go: a file of JSON lines, and webhooks.
+//! Where a monitor's events go: a file of JSON lines, webhooks, and programs.
 //!
 //! Each is an [`EventSink`](retinker::recovery::events::EventSink). What is slow has a bounded queue of its own, and a
 //! `drain` that delivers what is queued before the process ends. An event that cannot be delivered is told as a tracing
 //! error; the monitor goes on.
 
+mod exec;
 mod jsonl;
 mod queue;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod webhook;
 
 use std::path::PathBuf;
 
+pub use exec::{ExecConfig, ExecHook};
 pub use jsonl::JsonLines;
 pub use webhook::{Webhook, WebhookConfig};
 
@@ -42,4 +44,12 @@ pub enum HookError {
     /// HTTP cannot be set up.
     #[error("webhooks cannot be sent: {0}")]
     Http(String),
+    /// The program cannot be run.
+    #[error("the hook {program} cannot be run: {reason}")]
+    Program {
+        /// The program, as it was given.
+        program: String,
+        /// Why not.
+        reason: String,
+    },
 }
