@@ -1,4 +1,4 @@
-//! Where a monitor's events go: a file of JSON lines, webhooks, and programs.
+//! Where a monitor's events go: a file of JSON lines, webhooks, programs, and counters for Prometheus.
 //!
 //! Each is an [`EventSink`](retinker::recovery::events::EventSink). What is slow has a bounded queue of its own, and a
 //! `drain` that delivers what is queued before the process ends. An event that cannot be delivered is told as a tracing
@@ -6,6 +6,7 @@
 
 mod exec;
 mod jsonl;
+mod metrics;
 mod queue;
 #[cfg(test)]
 mod testing;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 pub use exec::{ExecConfig, ExecHook};
 pub use jsonl::JsonLines;
+pub use metrics::Metrics;
 pub use webhook::{Webhook, WebhookConfig};
 
 /// Why a hook cannot be set up. Says nothing secret: no URL of a webhook, no argument of a program.
