@@ -9,6 +9,7 @@ mod assets;
 mod config;
 mod forward;
 mod guard;
+pub mod hooks;
 mod host;
 mod index;
 mod keeper;

@@ -146,8 +146,8 @@ impl RetryPolicy {
 /// Up to which part of it a delay is shorter by chance; as in the official SDK.
 pub(crate) const JITTER: f64 = 0.25;
 
-/// `first * 2^n`, at most `max`, less up to [`JITTER`] of it by chance.
-pub(crate) fn backoff(first: Duration, max: Duration, n: u32, random: u64) -> Duration {
+/// `first * 2^n`, at most `max`, less up to a quarter of it by chance. `random` is 64 random bits.
+pub fn backoff(first: Duration, max: Duration, n: u32, random: u64) -> Duration {
     jittered(first, max, JITTER, n, random)
 }
 
@@ -158,8 +158,9 @@ pub(crate) fn jittered(first: Duration, max: Duration, jitter: f64, n: u32, rand
     full.mul_f64((1.0 - jitter.clamp(0.0, 1.0) * chance).clamp(0.0, 1.0))
 }
 
-/// Reads `retry-after-ms` and `retry-after` (a number of seconds, or a date as RFC 9110 has it).
-pub(crate) fn retry_after(
+/// Reads `retry-after-ms` and `retry-after` (a number of seconds, or a date as RFC 9110 has it). `None` where nothing is
+/// asked for, or what is asked for is over.
+pub fn retry_after(
     millis: Option<&str>,
     seconds: Option<&str>,
     now: retinker_wire::time::Time,

@@ -30,6 +30,17 @@ pub enum RestoreState {
 }
 
 impl RestoreState {
+    /// Every state, in the order in which they come.
+    pub const ALL: [Self; 7] = [
+        Self::Planned,
+        Self::OpeningSession,
+        Self::Loading,
+        Self::Checking,
+        Self::Adopted,
+        Self::HandedOver,
+        Self::Failed,
+    ];
+
     /// The state's name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -138,8 +149,7 @@ mod tests {
 
     #[test]
     fn states_are_named_as_on_the_wire() {
-        use RestoreState::*;
-        for state in [Planned, OpeningSession, Loading, Checking, Adopted, HandedOver, Failed] {
+        for state in RestoreState::ALL {
             assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
         }
     }
