@@ -10,6 +10,8 @@ use retinker::recovery::policy::Policy;
 use retinker_store::Location;
 use tokio::sync::watch;
 
+use crate::hooks::Metrics;
+
 /// The service behind a host.
 #[derive(Debug, Clone)]
 pub struct ServiceTarget {
@@ -70,11 +72,13 @@ pub struct Watching {
     pub policy: Policy,
     /// Who hears of it.
     pub sink: Arc<dyn EventSink>,
+    /// Told of each reading of the runs.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 impl Default for Watching {
     fn default() -> Self {
-        Self { policy: Policy::default(), sink: Arc::new(Traced) }
+        Self { policy: Policy::default(), sink: Arc::new(Traced), metrics: None }
     }
 }
 

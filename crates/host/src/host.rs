@@ -20,6 +20,7 @@ use retinker::wire::run::TrainingRun;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::config::ServiceTarget;
+use crate::hooks::Metrics;
 use crate::index::{Index, Journal};
 use crate::keeper::Keeper;
 use crate::problem::{contradicting_service, slow_service};
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) drives: Drives,
     pub(crate) monitor: Monitor,
+    /// Told of each reading of the runs.
+    pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) events: broadcast::Sender<HostEvent>,
     /// Runs that have lost their state, as of the last reading.
     pub(crate) lost: watch::Sender<Vec<TrainingRun>>,
@@ -68,13 +71,14 @@ impl fmt::Debug for Shared {
 pub(crate) struct Parts {
     pub(crate) service: ServiceTarget,
     pub(crate) keeper: Keeper,
+    pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) demo: Option<watch::Receiver<DemoProgress>>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { service, keeper, demo, stopping } = parts;
+        let Parts { service, keeper, metrics, demo, stopping } = parts;
         let Keeper { api, store, drives, monitor, runtime, transport } = keeper;
         Self {
             service,
@@ -84,6 +88,7 @@ impl Shared {
             store,
             drives,
             monitor,
+            metrics,
             events: broadcast::Sender::new(EVENTS),
             lost: watch::Sender::default(),
             refresh: Notify::new(),

@@ -318,6 +318,16 @@ impl Index {
         self.by_id.get(run_id).and_then(|at| self.rows.get(*at)).map(|entry| &entry.row)
     }
 
+    /// The health of each run.
+    pub(crate) fn healths(&self) -> impl Iterator<Item = Health> {
+        self.rows.iter().map(|entry| entry.row.verdict.health)
+    }
+
+    /// The state of each restore.
+    pub(crate) fn restore_states(&self) -> impl Iterator<Item = RestoreState> {
+        self.restores.values().map(|record| record.state)
+    }
+
     pub(crate) fn as_of(&self) -> Option<Time> {
         self.as_of
     }

@@ -80,9 +80,10 @@ impl Host {
                 }
             }
         };
-        let Watching { policy, sink } = watching;
+        let Watching { policy, sink, metrics } = watching;
         let keeper = Keeper::open(&service, journal, policy, sink, progress).await?;
-        let shared = Arc::new(Shared::new(Parts { service, keeper, demo, stopping: stopping.clone() }));
+        let shared =
+            Arc::new(Shared::new(Parts { service, keeper, metrics, demo, stopping: stopping.clone() }));
         let _ = told.set(Arc::downgrade(&shared));
         shared.follow_journal().await.map_err(StartError::Journal)?;
         let weak = Arc::downgrade(&shared);

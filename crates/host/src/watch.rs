@@ -60,13 +60,14 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
     let listed = list(shared).await;
     let could = listed.is_ok();
     match listed {
-        Ok(runs) => {
+        Ok((runs, requests)) => {
             let lost = shared.monitor.sift(&runs).await;
             let changed = shared.index_mut().replace(runs, shared.runtime.now());
             let mut changed: HashSet<String> = changed.into_iter().collect();
             changed.extend(judge(shared).await);
             changed.extend(ask_for_sessions(shared).await);
             shared.tell_changed(changed.into_iter().collect());
+            measure(shared, requests);
             match lost {
                 Ok(lost) => drop(shared.lost.send_replace(lost)),
                 Err(error) => tracing::error!(%error, "nothing can be done about lost runs"),
@@ -78,6 +79,9 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
                 tracing::warn!(code = %problem.code, "the runs cannot be listed: {}", problem.message);
             }
             shared.index_mut().fail(problem);
+            if let Some(metrics) = &shared.metrics {
+                metrics.round_failed(1);
+            }
         }
     }
     let after = shared.index().problem().cloned();
@@ -91,8 +95,17 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
     could
 }
 
-/// All runs, page by page.
-async fn list(shared: &Shared) -> Result<Vec<TrainingRun>, Asked> {
+/// Tells the counters what was read, with so many requests.
+fn measure(shared: &Shared, requests: u64) {
+    let Some(metrics) = &shared.metrics else { return };
+    let index = shared.index();
+    metrics.round_read(requests, shared.runtime.now());
+    metrics.set_runs(index.healths());
+    metrics.set_restores(index.restore_states());
+}
+
+/// All runs, page by page, and how many pages there were.
+async fn list(shared: &Shared) -> Result<(Vec<TrainingRun>, u64), Asked> {
     let api = shared.ask(shared.api.settled()).await?;
     let (mut runs, mut listing) = (Vec::new(), Listing::new());
     let mut next = async || {
@@ -102,7 +115,7 @@ async fn list(shared: &Shared) -> Result<Vec<TrainingRun>, Asked> {
     while let Some(page) = next().await? {
         runs.extend(page);
     }
-    Ok(runs)
+    Ok((runs, listing.requests()))
 }
 
 /// Does what is to be done about lost runs, whenever the list was read: the reading itself waits for nothing.

@@ -97,7 +97,7 @@ impl WatchArgs {
                     pass_env: self.exec_env.clone(),
                     ..ExecConfig::new(argv.iter().cloned())
                 };
-                Some(Arc::new(ExecHook::new(config, |name| std::env::var_os(name), runtime)?))
+                Some(Arc::new(ExecHook::new(config, |name| std::env::var_os(name), &*runtime)?))
             }
         };
         sinks.extend(webhook.iter().map(|hook| Arc::clone(hook) as Arc<dyn EventSink>));

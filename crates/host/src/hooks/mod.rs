@@ -8,6 +8,7 @@ mod exec;
 mod jsonl;
 mod metrics;
 mod queue;
+mod serve;
 #[cfg(test)]
 mod testing;
 mod webhook;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 pub use exec::{ExecConfig, ExecHook};
 pub use jsonl::JsonLines;
 pub use metrics::Metrics;
+pub use serve::serve;
 pub use webhook::{Webhook, WebhookConfig};
 
 /// Why a hook cannot be set up. Says nothing secret: no URL of a webhook, no argument of a program.

@@ -175,7 +175,7 @@ impl Monitor {
 
     /// Watches for ever: round after round, more often while something is wrong, less often while the service cannot be
     /// read. `told` hears how each round went.
-    pub async fn run(self, told: impl Fn(&Result<Round, MonitorError>) + Send + Sync) {
+    pub async fn run(&self, told: impl Fn(&Result<Round, MonitorError>) + Send + Sync) {
         let mut failures = 0;
         loop {
             let begin = self.inner.runtime.monotonic();
