@@ -142,7 +142,7 @@ mod tests {
         let service = target.service().unwrap();
         assert_eq!((service.kind, service.base_url.as_str()), (ServiceKind::Local, "http://127.0.0.1:9"));
         assert!(
-            matches!(target.journal().unwrap(), Location::Directory(path) if path == PathBuf::from("/d/host"))
+            matches!(target.journal().unwrap(), Location::Directory(path) if path == std::path::Path::new("/d/host"))
         );
     }
 

@@ -5,7 +5,7 @@
 //! finds the same run. What a crash can leave behind:
 //!
 //! - after `create_session`, before its id is journaled: a session without a run. It carries the label
-//!   `retinker.restore_id`, gets no heartbeats, and costs nothing; the resumed restore opens another.
+//!   `retinker.restore_id` and gets no heartbeats; the resumed restore opens another, finds it by its label and finishes it.
 //! - during the load, on a service that does not deduplicate: a surplus run that nobody adopts, in the same
 //!   session and with the same label.
 //!
@@ -24,7 +24,7 @@ use retinker_wire::model::{
     load_weights_type, metadata_value, model_id_of,
 };
 use retinker_wire::run::TrainingRun;
-use retinker_wire::session::{CreateSessionRequest, FinishReason};
+use retinker_wire::session::{CreateSessionRequest, FinishReason, SessionSearchRequest, SessionStatusQuery};
 use retinker_wire::training::ForwardBackwardOutput;
 use tracing::Instrument;
 
@@ -530,6 +530,7 @@ impl Executor {
         if let Err(reason) = self.verify(lease, record).await? {
             return Ok(Err(reason));
         }
+        self.finish_surplus(record).await;
         // The probe was a request as well.
         record.last_request_time = Some(match self.api.training_run(new_run).await {
             Ok(run) => run.last_request_time,
@@ -540,6 +541,36 @@ impl Executor {
             format!("Run {new_run} has taken the place of run {}.{verification}", record.plan.run_id);
         self.write(lease, record, RestoreState::Adopted, message).await?;
         Ok(Ok(()))
+    }
+
+    /// Finishes sessions that a crash left behind, after they were opened and before they were journaled: they carry the
+    /// restore's label. Whoever resumes the restore does it again, until it is adopted. A service that has no search for
+    /// sessions lets them end by themselves.
+    async fn finish_surplus(&self, record: &RestoreRecord) {
+        let request = SessionSearchRequest {
+            user_metadata: [(LABEL_RESTORE_ID.to_owned(), record.id.clone())].into(),
+            statuses: Some(vec![SessionStatusQuery::Active]),
+            ..SessionSearchRequest::default()
+        };
+        let found = match self.api.search_sessions(&request).await {
+            Ok(found) => found.sessions,
+            Err(error) => {
+                tracing::debug!(restore = %record.id, %error, "sessions that a crash left behind are not looked for");
+                return;
+            }
+        };
+        let surplus = found.into_iter().map(|session| session.session_id);
+        for session_id in surplus.filter(|id| record.session_id.as_ref() != Some(id)) {
+            let detail = Some(format!("surplus of restore {}", record.id));
+            match self.api.finish_session(&session_id, FinishReason::Interrupted, detail).await {
+                Ok(()) => {
+                    tracing::info!(restore = %record.id, session = %session_id, "a surplus session is finished")
+                }
+                Err(error) => {
+                    tracing::warn!(session = %session_id, %error, "a surplus session is left to end by itself")
+                }
+            }
+        }
     }
 
     /// Compares the new run with the probe that was saved with the checkpoint. The forward pass takes the run's next

@@ -27,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) others: Vec<TrainingRun>,
     pub(crate) sessions: Vec<String>,
     pub(crate) finished: Vec<String>,
+    /// The restore that each session was opened for.
+    pub(crate) session_labels: BTreeMap<String, String>,
     /// By identity.
     pub(crate) made: BTreeMap<(String, u64), Made>,
     pub(crate) heartbeats: Vec<String>,
@@ -79,6 +81,7 @@ impl Default for Service {
             others: Vec::new(),
             sessions: Vec::new(),
             finished: Vec::new(),
+            session_labels: BTreeMap::new(),
             made: BTreeMap::new(),
             heartbeats: Vec::new(),
             over: Vec::new(),
@@ -120,6 +123,8 @@ impl Service {
         match path.split('/').collect::<Vec<_>>().as_slice() {
             ["create_session"] => {
                 let id = format!("s{}", self.sessions.len());
+                let label = body["user_metadata"]["retinker.restore_id"].as_str().unwrap_or_default();
+                self.session_labels.insert(id.clone(), label.to_owned());
                 self.sessions.push(id.clone());
                 ok(&json!({"session_id": id}))
             }
@@ -130,6 +135,16 @@ impl Service {
                 }
                 self.heartbeats.push(id);
                 ok(&json!({}))
+            }
+            ["sessions", "search"] => {
+                let label = body["user_metadata"]["retinker.restore_id"].as_str().unwrap_or_default();
+                let labelled = |id: &&String| self.session_labels.get(*id).is_some_and(|l| l == label);
+                let active = self.sessions.iter().filter(|id| !self.finished.contains(id));
+                let found: Vec<_> = active.filter(labelled).map(|id| json!({
+                    "session_id": id, "created_at": "2026-01-01T00:00:00Z", "owner": "me", "project_id": "p",
+                    "checkpoints_count": 0,
+                })).collect();
+                ok(&json!({"sessions": found}))
             }
             ["sessions", id, "finish"] => {
                 self.finished.push((*id).to_owned());

@@ -91,6 +91,10 @@ fn crash_everywhere_with(service: impl Fn() -> Service, check: impl Fn(&World, &
             assert_eq!(made.id, attachment.model_id, "crash {n}");
             assert!(made.loaded, "crash {n}");
             assert!(service.sessions.len() <= 2, "crash {n}: at most one orphaned session");
+            for session in service.sessions.iter().filter(|id| **id != attachment.session_id) {
+                assert!(service.finished.contains(session), "crash {n}: {session} is found and finished");
+            }
+            assert!(!service.finished.contains(&attachment.session_id), "crash {n}");
         });
         if finished {
             return n;

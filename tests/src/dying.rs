@@ -1,0 +1,99 @@
+//! A journal at whose chosen instruction the process dies, as by SIGKILL: no destructor runs, nothing is flushed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use retinker::recovery::journal::{Begun, Document, Lease, Put, Store, StoreError};
+use retinker::recovery::restore::RestoreRecord;
+
+/// When the process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Death {
+    /// At which of the writes to restores, from 1.
+    pub write: u64,
+    /// After it was done, or before.
+    pub after: bool,
+}
+
+/// The journal.
+#[derive(Debug, Clone)]
+pub struct DyingStore {
+    store: Arc<dyn Store>,
+    death: Death,
+    writes: Arc<AtomicU64>,
+}
+
+impl DyingStore {
+    /// This one, until then.
+    pub fn new(store: Arc<dyn Store>, death: Death) -> Self {
+        Self { store, death, writes: Arc::default() }
+    }
+
+    /// Does a write, if the process lives so long.
+    fn write<T: Send + 'static>(&self, act: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
+        let this = self.clone();
+        Box::pin(async move {
+            let now = this.writes.fetch_add(1, Ordering::SeqCst) + 1 == this.death.write;
+            if now && !this.death.after {
+                std::process::abort();
+            }
+            let answer = act.await;
+            if now {
+                std::process::abort();
+            }
+            answer
+        })
+    }
+}
+
+impl Store for DyingStore {
+    fn bind(&self, service: &str) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.store.bind(service)
+    }
+    fn begin(&self, record: RestoreRecord) -> BoxFuture<'static, Result<Begun, StoreError>> {
+        self.write(self.store.begin(record))
+    }
+    fn acquire_lease(
+        &self,
+        restore_id: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<'static, Result<Option<Lease>, StoreError>> {
+        self.write(self.store.acquire_lease(restore_id, owner, ttl))
+    }
+    fn release(&self, lease: &Lease) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.write(self.store.release(lease))
+    }
+    fn append(&self, lease: &Lease, record: RestoreRecord) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.write(self.store.append(lease, record))
+    }
+    fn get(&self, restore_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
+        self.store.get(restore_id)
+    }
+    fn list(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        self.store.list()
+    }
+    fn by_old_run(&self, run_id: &str) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        self.store.by_old_run(run_id)
+    }
+    fn by_new_run(&self, run_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
+        self.store.by_new_run(run_id)
+    }
+    fn unfinished(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        self.store.unfinished()
+    }
+    fn revision(&self) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.store.revision()
+    }
+    fn put(&self, document: Document) -> BoxFuture<'static, Result<Put, StoreError>> {
+        self.store.put(document)
+    }
+    fn document(&self, kind: &str, key: &str) -> BoxFuture<'static, Result<Option<Document>, StoreError>> {
+        self.store.document(kind, key)
+    }
+    fn documents(&self, kind: &str) -> BoxFuture<'static, Result<Vec<Document>, StoreError>> {
+        self.store.documents(kind)
+    }
+}
