@@ -126,22 +126,7 @@ impl Executor {
         let now = self.runtime.now();
         let id = format!("restore-{:016x}", self.runtime.random());
         let message = format!("Asked for: restore run {} from {}.", plan.run_id, plan.checkpoint.tinker_path);
-        let record = RestoreRecord {
-            id,
-            plan,
-            state: RestoreState::Planned,
-            events: vec![RestoreEvent { at: now, state: RestoreState::Planned, message }],
-            session_id: None,
-            model_seq_id: None,
-            new_run_id: None,
-            attachment: None,
-            last_request_time: None,
-            probe_seq_id: None,
-            verification: None,
-            error: None,
-            created_at: now,
-            updated_at: now,
-        };
+        let record = RestoreRecord::planned(id, plan, now, message);
         let begun = self.store.begin(record).await?;
         if let Begun::New(record) = &begun {
             self.tell(record);

@@ -29,7 +29,7 @@ use super::planner::{candidates, gather, make_plan, origin_of};
 use super::policy::{Decision, Gate, Policy, Refusal, Situation, decide};
 use super::protect;
 use super::reports::{self, Report};
-use super::restore::RestoreRecord;
+use super::restore::{RestoreRecord, RestoreState};
 use crate::client::{Api, Error};
 use crate::host::api::HealthCounts;
 use crate::runtime::Runtime;
@@ -91,8 +91,10 @@ struct Inner {
     service: String,
     policy: Policy,
     state: Mutex<State>,
-    /// One restore is decided on at a time, so that the budgets hold.
-    deciding: futures_util::lock::Mutex<()>,
+    /// The restores that decisions are made on: those of the journal as the round began, and those begun here since. One
+    /// decision is made at a time, so that the budgets hold within this process; what other monitors begin meanwhile counts
+    /// from the next round on.
+    decided_on: Mutex<Vec<RestoreRecord>>,
 }
 
 /// What is remembered between rounds: nothing that the journal does not know better.
@@ -157,7 +159,7 @@ impl Monitor {
             service,
             policy,
             state: Mutex::default(),
-            deciding: futures_util::lock::Mutex::default(),
+            decided_on: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -236,6 +238,7 @@ impl Monitor {
         lost.sort_by(|a, b| a.training_run_id.cmp(&b.training_run_id));
         lost.dedup_by(|a, b| a.training_run_id == b.training_run_id);
         inner.state().forget_all_but(&lost);
+        *inner.decided_on() = Vec::clone(&inner.state().journal.records);
         let mut round = Round { lost: lost.len() as u64, ..Round::default() };
         let outcomes: Vec<_> = stream::iter(lost)
             .map(|run| async move {
@@ -270,6 +273,24 @@ enum Outcome {
     Left,
 }
 
+/// Why no restore begins.
+enum Undone {
+    Waits(Time),
+    Refused(Refusal),
+}
+
+/// What is decided on, but for the restores: a [`Situation`] without them.
+struct Case<'a> {
+    run: &'a TrainingRun,
+    verdict: &'a Verdict,
+    checkpoints: Option<&'a [Checkpoint]>,
+    gate: Gate,
+    opted_out: bool,
+    left_alone_until: Option<Time>,
+    now: Time,
+    random: u64,
+}
+
 /// Why a run could not be looked into.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
@@ -284,6 +305,10 @@ enum Trouble {
 }
 
 impl Inner {
+    fn decided_on(&self) -> MutexGuard<'_, Vec<RestoreRecord>> {
+        self.decided_on.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -339,31 +364,55 @@ impl Inner {
         let verdict = assess(run, known, now);
         let random = self.note(&journal, run, &verdict, now).await?;
         self.protect(run, newest_usable(checkpoints.iter(), now), now).await?;
-        let _one_at_a_time = self.deciding.lock().await;
-        // What was begun a moment ago counts.
-        let journal = self.read_journal().await?;
         let gate = if self.state().draining { Gate::Draining } else { journal.gate };
+        let left_alone_until = self.state().left_alone_until;
+        let opted_out = is_opted_out(&journal.opt_outs, run);
+        let checkpoints = Some(checkpoints.as_slice());
+        let case =
+            Case { run, verdict: &verdict, checkpoints, gate, opted_out, left_alone_until, now, random };
+        let request = match self.decide(&case, None) {
+            Ok(request) => request,
+            Err(Undone::Waits(at)) => return Ok(Outcome::Waits(at)),
+            Err(Undone::Refused(refusal)) => {
+                self.refused(run, &verdict, refusal).await?;
+                return Ok(Outcome::Left);
+            }
+        };
+        let request = PlanRequest { observed: known.reported.map(|report| report.symptom), ..request };
+        let plan = self.plan(made_by, request).await?;
+        // Others were decided on while the plan was made.
+        match self.decide(&case, Some(&plan)) {
+            Ok(_) => self.restore(&verdict, plan).await,
+            Err(Undone::Waits(at)) => Ok(Outcome::Waits(at)),
+            Err(Undone::Refused(_)) => Ok(Outcome::Left),
+        }
+    }
+
+    /// Decides on a run; with a plan, a restore that may begin counts from now on.
+    fn decide(&self, case: &Case<'_>, plan: Option<&RestorePlan>) -> Result<PlanRequest, Undone> {
+        let mut records = self.decided_on();
+        let Case { run, verdict, checkpoints, gate, opted_out, left_alone_until, now, random } = *case;
         let situation = Situation {
             run,
-            verdict: &verdict,
-            checkpoints: Some(&checkpoints),
-            records: &journal.records,
+            verdict,
+            checkpoints,
+            records: &records,
             gate,
-            opted_out: is_opted_out(&journal.opt_outs, run),
-            left_alone_until: self.state().left_alone_until,
+            opted_out,
+            left_alone_until,
             now,
             random,
         };
         match decide(&self.policy, &situation) {
-            Decision::NotBefore { at, .. } => Ok(Outcome::Waits(at)),
-            Decision::No(refusal) => {
-                self.refused(run, &verdict, refusal).await?;
-                Ok(Outcome::Left)
-            }
+            Decision::NotBefore { at, .. } => Err(Undone::Waits(at)),
+            Decision::No(refusal) => Err(Undone::Refused(refusal)),
             Decision::Restore => {
-                let mut request = self.policy.request(&situation);
-                request.observed = known.reported.map(|report| report.symptom);
-                self.restore(run, &verdict, made_by, request).await
+                let request = self.policy.request(&situation);
+                if let Some(plan) = plan {
+                    let id = format!("reserved for {}", plan.run_id);
+                    records.push(RestoreRecord::planned(id, plan.clone(), now, String::new()));
+                }
+                Ok(request)
             }
         }
     }
@@ -463,21 +512,20 @@ impl Inner {
         Ok(())
     }
 
-    async fn restore(
-        &self,
-        run: &TrainingRun,
-        verdict: &Verdict,
-        made_by: Option<&RestoreRecord>,
-        request: PlanRequest,
-    ) -> Result<Outcome, Trouble> {
-        let plan = self.plan(made_by, request).await?;
-        let mut planned = self.event(EventKind::Planned, &run.training_run_id, plan.why.clone());
+    async fn restore(&self, verdict: &Verdict, plan: RestorePlan) -> Result<Outcome, Trouble> {
+        let run_id = plan.run_id.clone();
+        let mut planned = self.event(EventKind::Planned, &run_id, plan.why.clone());
         planned.checkpoint = Some(plan.checkpoint.tinker_path.clone());
         planned.since = verdict.since;
         self.sink.tell(&planned);
-        match self.executor.begin(plan).await {
+        let begun = self.executor.begin(plan).await;
+        if !matches!(begun, Ok(Begun::New(_))) {
+            // It does not count.
+            self.decided_on()
+                .retain(|record| record.state != RestoreState::Planned || record.plan.run_id != run_id);
+        }
+        match begun {
             Ok(Begun::New(record)) => {
-                self.state().journal.revision = None;
                 self.drives.drive(&record.id);
                 Ok(Outcome::Begun)
             }

@@ -133,6 +133,26 @@ pub struct RestoreRecord {
 }
 
 impl RestoreRecord {
+    /// One that nothing has been done for yet.
+    pub fn planned(id: String, plan: RestorePlan, now: Time, message: String) -> Self {
+        Self {
+            id,
+            plan,
+            state: RestoreState::Planned,
+            events: vec![RestoreEvent { at: now, state: RestoreState::Planned, message }],
+            session_id: None,
+            model_seq_id: None,
+            new_run_id: None,
+            attachment: None,
+            last_request_time: None,
+            probe_seq_id: None,
+            verification: None,
+            error: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     /// When the new run was last asked for something by a program that has taken it over; `None` as long as none
     /// has. From then on the attachment's `next_seq_id` is used up. `new_run` is the run as it is now.
     pub fn taken_over_at(&self, new_run: &TrainingRun) -> Option<Time> {

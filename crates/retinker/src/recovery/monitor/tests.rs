@@ -186,10 +186,11 @@ fn a_crash_loop_stops_with_the_reason_and_is_told_once() {
                     })
                     .collect()
             };
-            let mut service = world.service();
-            service.others = vec![service.old.clone()];
-            service.others.extend(made);
-            drop(service);
+            {
+                let mut service = world.service();
+                service.others = vec![service.old.clone()];
+                service.others.extend(made);
+            }
             world.sleep(Duration::from_secs(120)).await;
             assert!(world.service().made.len() <= 2, "round {round}");
         }
