@@ -314,7 +314,7 @@ async fn a_run_that_is_poisoned_again_and_again_steps_back_and_then_stops_at_its
     assert_eq!(taken, expected, "one step back more with each that came to nothing");
     assert_eq!(records[0].plan.run_id, first);
     assert!(records.iter().all(|record| record.plan.root_run_id == first));
-    let told = told.0.lock().unwrap();
+    let told = told.0.lock().unwrap().clone();
     let exhausted: Vec<_> = told.iter().filter(|event| event.event == EventKind::Exhausted).collect();
     assert_eq!(exhausted.len(), 1);
     assert!(
@@ -322,7 +322,6 @@ async fn a_run_that_is_poisoned_again_and_again_steps_back_and_then_stops_at_its
         "{}",
         exhausted[0].message
     );
-    drop(told);
     service.stop().await;
 }
 

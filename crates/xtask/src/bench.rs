@@ -12,18 +12,26 @@ use crate::{python, tools, up};
 const PYTHON: &str = "/usr/bin/python3";
 
 /// Measures the embedded service with 100,000 runs, and its training beside PyTorch's (docs/bench.md); or the client beside
-/// the official Python SDK's (docs/bench-client.md).
+/// the official Python SDK's (docs/bench-client.md); or how long a restore takes (docs/bench-recovery.md), or what watching
+/// a million runs costs (docs/scale.md).
 pub fn run_bench(args: &[String]) -> Result<()> {
     match args.split_first() {
         Some((what, rest)) if what == "local" => local(rest),
         Some((what, [])) if what == "client" => client(),
+        Some((what, [])) if what == "recovery" => recovery(),
+        Some((what, [])) if what == "scale" => {
+            run(&mut command(release("retinker-tests", "--bin", "bench_scale")?))
+        }
+        Some((what, _)) if matches!(what.as_str(), "recovery" | "scale") => {
+            bail!("`cargo xtask bench {what}` takes no options")
+        }
         Some((what, _)) if what == "client" => bail!("`cargo xtask bench client` takes no options"),
         Some((other, _)) => {
             bail!(
-                "there is no benchmark '{other}': use `cargo xtask bench local` or `cargo xtask bench client`"
+                "there is no benchmark '{other}': use `cargo xtask bench` with local, client, recovery or scale"
             )
         }
-        None => bail!("say what to measure: `cargo xtask bench local` or `cargo xtask bench client`"),
+        None => bail!("say what to measure: `cargo xtask bench` with local, client, recovery or scale"),
     }
 }
 
@@ -44,6 +52,11 @@ fn client() -> Result<()> {
         .env("RETINKER_SDK_PYTHON", python)
         .env("RETINKER_ENCODE", release("retinker", "--example", "encode")?)
         .env("RETINKER_ENCODE_WASM", encode_wasm()?))
+}
+
+fn recovery() -> Result<()> {
+    let bench = release("retinker-tests", "--bin", "bench_recovery")?;
+    run(command(bench).env("RETINKER_BIN", up::binary()?))
 }
 
 /// The program that encodes, as wasm for Node.
