@@ -1,5 +1,5 @@
 //! Restores on the embedded service: what was saved is what comes back, and what is not is told.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test that fails, panics.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test that fails, panics.
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
 //! `retinker restore`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,11 +9,11 @@ use retinker::recovery::journal::Begun;
 use retinker::recovery::plan::{CheckOutcome, MetricMode, PlanRequest, RestorePlan, Strategy};
 use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::policy::Policy;
+use retinker::recovery::reports;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
-use retinker::recovery::{events::Traced, reports};
 use retinker_host::Keeper;
 
-use super::target::Target;
+use super::target::{Target, nobody};
 use crate::say::say;
 use crate::shutdown;
 
@@ -103,7 +102,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let json = args.json;
     let keeper = args
         .target
-        .keeper(Policy::default(), Arc::new(Traced), move |record| {
+        .keeper(Policy::default(), nobody(), move |record| {
             if let Some(event) = record.events.last().filter(|_| !json) {
                 say(format_args!("  {}  {}", event.at, event.message));
             }

@@ -14,7 +14,6 @@ use retinker_host::hooks::Metrics;
 
 use super::target::Target;
 use super::watching::WatchArgs;
-use crate::say::say;
 use crate::shutdown;
 
 const EXAMPLES: &str = "\
@@ -72,7 +71,8 @@ async fn once(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
     note(keeper, metrics, &round).await;
     let round = round?;
     keeper.drives.settled().await;
-    say(format_args!("{} runs, {} of them lost; {} restores begun.", round.runs, round.lost, round.begun));
+    // Not on the standard output, which events may be written to.
+    eprintln!("{} runs, {} of them lost; {} restores begun.", round.runs, round.lost, round.begun);
     Ok(())
 }
 

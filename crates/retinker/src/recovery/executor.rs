@@ -314,7 +314,7 @@ impl Executor {
 
     fn tell(&self, record: &RestoreRecord) {
         if let Some(event) = record.events.last() {
-            tracing::info!(restore = %record.id, run = %record.plan.run_id, state = ?event.state, "{}", event.message);
+            tracing::debug!(restore = %record.id, run = %record.plan.run_id, state = ?event.state, "{}", event.message);
         }
         if let Some(progress) = &self.progress {
             progress(record);

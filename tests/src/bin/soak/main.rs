@@ -1,8 +1,10 @@
-//! What takes too long for every change: kills, restores that are cut off, a storm of network faults, fuzzing. Writes
+//! What takes too long for every change: kills, restores that are cut off, monitors that are killed, a storm of network faults,
+//! fuzzing. Writes
 //! `docs/soak.md`.
 
 mod fuzz;
 mod kills;
+mod monitors;
 mod restores;
 mod storm;
 
@@ -23,10 +25,14 @@ async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let kills: u64 = match (args.next().as_deref(), args.next()) {
         (None, _) => 300,
+        (Some("--only-monitors"), Some(count)) => {
+            println!("{}", monitors::run(count.parse()?).await?);
+            return Ok(());
+        }
         (Some("--kills"), Some(count)) => {
             count.parse().with_context(|| format!("'{count}' is not a number of kills"))?
         }
-        (Some(other), _) => bail!("'{other}' is not an option of the soak; it takes --kills N"),
+        (Some(other), _) => bail!("'{other}' is not an option of the soak; it takes --kills N, or --only-monitors N"),
     };
     let start = Instant::now();
     let reference = Arc::new(undisturbed().await.context("the undisturbed run")?);
@@ -37,6 +43,7 @@ async fn main() -> Result<()> {
     };
     add("Kills in mid-training", kills::run(kills, &reference).await.context("kills in mid-training")?);
     add("Kills in mid-restore", restores::run(kills / 5).await.context("kills in mid-restore")?);
+    add("Kills of monitors", monitors::run(kills).await.context("kills of monitors")?);
     add("A storm of faults", storm::run(&reference).await.context("the storm of faults")?);
     add("Fuzzing", fuzz::run(kills * 50, &reference).await.context("fuzzing")?);
     let minutes = start.elapsed().as_secs_f64() / 60.0;
