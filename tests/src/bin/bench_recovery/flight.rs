@@ -44,7 +44,8 @@ impl Watched {
         } else {
             flight.under_way -= 1;
             if flight.under_way == 0 {
-                flight.busy += flight.since.elapsed();
+                let flown = flight.since.elapsed();
+                flight.busy += flown;
             }
         }
     }
