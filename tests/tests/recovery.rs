@@ -156,3 +156,40 @@ async fn a_checkpoint_is_looked_into_on_throw_away_copies() {
     assert_eq!(train(&client, 4..5).await.len(), 1, "the run itself is untouched");
     service.stop().await;
 }
+
+/// Node 20 knows no types, so they are taken out first.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_typescript_that_a_restored_run_is_taken_over_by_trains_it_on() {
+    let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    let client = run(&api).await;
+    let expected = train(&client, 0..2).await[1];
+    let client = run(&api).await;
+    train(&client, 0..1).await;
+    client.save_state("a", SaveOptions::default()).await.unwrap();
+    service.faults().poison(client.model_id(), "a test").await.unwrap();
+    let attachment = restore(&api, client.model_id()).await.attachment.unwrap();
+    let snippets = retinker_host::attach_snippets(api.base_url(), &attachment);
+    let snippet = snippets.iter().find(|snippet| snippet.language == "typescript").unwrap();
+    let types = [": string", ": object", ": Promise<any>"];
+    let code = types.iter().fold(snippet.code.clone(), |code, name| code.replace(name, ""));
+    let batch = serde_json::to_string(&schedule::batch(1)).unwrap();
+    let program = format!(
+        "{code}\nconst input = {{ data: {batch}, loss_fn: 'cross_entropy' }};\n\
+         const passed = await train('forward_backward', {{ forward_backward_input: input }});\n\
+         await train('optim_step', {{ adam_params: {{ learning_rate: 1e-2 }} }});\n\
+         console.log(passed.metrics['loss:sum'], next_seq_id);\nclearInterval(heartbeat);\n"
+    );
+    let node = tokio::process::Command::new("node")
+        .args(["--input-type=module", "--eval", &program])
+        .env("TINKER_API_KEY", "tml-test")
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&node.stdout).into_owned();
+    assert!(node.status.success(), "{said}{}", String::from_utf8_lossy(&node.stderr));
+    let (loss, next) = said.trim().split_once(' ').unwrap();
+    let loss: f64 = loss.parse().unwrap();
+    assert!((loss - expected).abs() < 1e-4 * expected.abs(), "{loss} instead of {expected}");
+    assert_eq!(next, "3");
+    service.stop().await;
+}

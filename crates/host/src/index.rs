@@ -144,18 +144,13 @@ impl Index {
         self.checkpoints.insert(run_id, (last_request, checkpoints));
     }
 
-    /// Sessions to be asked about: of runs that went quiet a while ago, and not so long ago that nobody cares.
-    pub(crate) fn unknown_sessions(&self, now: Time) -> Vec<(TrainingRun, String)> {
+    /// Runs whose sessions are to be asked about: that went quiet a while ago, and not so long ago that nobody cares.
+    pub(crate) fn quiet(&self, now: Time) -> Vec<TrainingRun> {
         let quiet = |run: &&TrainingRun| {
             let silence = now.as_millis().saturating_sub(run.last_request_time.as_millis());
             (QUIET_MS..FORGOTTEN_MS).contains(&silence) && run.corrupted != Some(true)
         };
-        self.runs
-            .iter()
-            .filter(quiet)
-            .filter(|run| self.session_of(run).is_none())
-            .filter_map(|run| Some((run.clone(), session_of_run(&run.training_run_id)?.to_owned())))
-            .collect()
+        self.runs.iter().filter(quiet).filter(|run| self.session_of(run).is_none()).cloned().collect()
     }
 
     fn session_of(&self, run: &TrainingRun) -> Option<&SessionStatus> {
@@ -374,7 +369,7 @@ impl Lineage {
 }
 
 /// The session that a run was made in, where its id tells: `<session>:train:<number>`.
-fn session_of_run(run_id: &str) -> Option<&str> {
+pub(crate) fn session_of_run(run_id: &str) -> Option<&str> {
     run_id.rsplit_once(":train:").map(|(session, _)| session)
 }
 

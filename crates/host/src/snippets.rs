@@ -6,6 +6,7 @@ use retinker::wire::UserMetadata;
 use retinker::wire::run::Checkpoint;
 
 const PYTHON_ATTACH: &str = include_str!("snippets/attach.py");
+const TYPESCRIPT_ATTACH: &str = include_str!("snippets/attach.ts");
 const RUST_ATTACH: &str = include_str!("snippets/attach.rs.txt");
 const PYTHON_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.py");
 const RUST_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.rs.txt");
@@ -22,7 +23,13 @@ pub fn attach(base_url: &str, attachment: &Attachment) -> Vec<Snippet> {
         let values = values.map(|(name, value)| (name, literal(value)));
         fill(template, values.into_iter().chain([("{next_seq_id}", number.clone())]))
     };
-    snippets("Go on with this run", fill(PYTHON_ATTACH, python), fill(RUST_ATTACH, rust))
+    let title = "Go on with this run";
+    let code = [
+        ("python", fill(PYTHON_ATTACH, python)),
+        ("rust", fill(RUST_ATTACH, rust)),
+        ("typescript", fill(TYPESCRIPT_ATTACH, typescript)),
+    ];
+    code.map(|(language, code)| snippet(language, title, code)).into()
 }
 
 /// Starts a new run from a checkpoint, under the labels of the run that it belongs to.
@@ -59,9 +66,11 @@ pub(crate) fn from_checkpoint(
 }
 
 fn snippets(title: &str, python: String, rust: String) -> Vec<Snippet> {
-    [("python", python), ("rust", rust)]
-        .map(|(language, code)| Snippet { language: language.to_owned(), title: title.to_owned(), code })
-        .into()
+    [("python", python), ("rust", rust)].map(|(language, code)| snippet(language, title, code)).into()
+}
+
+fn snippet(language: &str, title: &str, code: String) -> Snippet {
+    Snippet { language: language.to_owned(), title: title.to_owned(), code }
 }
 
 /// Replaces each name where the template holds it, and nothing inside what was put in.
@@ -93,6 +102,16 @@ fn python(text: &str) -> String {
     format!("\"{}\"", text.chars().map(escape).collect::<String>())
 }
 
+/// A string literal of TypeScript: JSON's, but for what would not be plain ASCII.
+fn typescript(text: &str) -> String {
+    let escape = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        ' '..='~' => c.to_string(),
+        c => format!("\\u{{{:x}}}", u32::from(c)),
+    };
+    format!("\"{}\"", text.chars().map(escape).collect::<String>())
+}
+
 /// A Rust string literal.
 fn rust(text: &str) -> String {
     let escape = |c: char| match c {
@@ -114,7 +133,10 @@ mod tests {
     #[test]
     fn every_placeholder_is_filled() {
         let attach = attach("http://127.0.0.1:8788", &attachment("s1"));
-        assert_eq!(attach.iter().map(|s| s.language.as_str()).collect::<Vec<_>>(), ["python", "rust"]);
+        assert_eq!(
+            attach.iter().map(|s| s.language.as_str()).collect::<Vec<_>>(),
+            ["python", "rust", "typescript"]
+        );
         assert!(
             attach[0].code.contains(r#"attach("http://127.0.0.1:8788", "s1", "s1:train:0", 1)"#),
             "{}",

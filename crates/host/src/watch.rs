@@ -7,12 +7,14 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use retinker::client::Error;
 use retinker::host::api::HostEvent;
+use retinker::recovery::evidence::Symptom;
 use retinker::recovery::listing::Listing;
 use retinker::recovery::planner::candidates;
 use retinker::wire::run::TrainingRun;
 use retinker::wire::session::{SessionSearchRequest, SessionStatus};
 
 use crate::host::{Asked, PATIENCE, Shared};
+use crate::index::session_of_run;
 
 /// Between two readings while somebody follows.
 const FOLLOWED: Duration = Duration::from_secs(3);
@@ -162,15 +164,19 @@ async fn judge(shared: &Shared) -> Vec<String> {
 /// Asks how the sessions of quiet runs stand; answers which runs look different. Not where the service has no such search.
 async fn ask_for_sessions(shared: &Shared) -> Vec<String> {
     let (at_once, in_all) = LISTS;
-    let unknown = shared.index().unknown_sessions(shared.runtime.now());
-    if unknown.is_empty() || shared.has_no_session_search() {
+    let quiet = shared.index().quiet(shared.runtime.now());
+    if quiet.is_empty() {
         return Vec::new();
     }
-    let answers: Vec<_> = stream::iter(unknown.into_iter().take(in_all))
-        .map(|(run, session_id)| async move {
-            let request = SessionSearchRequest { session_id: Some(session_id), ..Default::default() };
-            (run, shared.ask(shared.api.search_sessions(&request)).await)
-        })
+    if shared.has_no_session_search() {
+        return ask_for_models(shared, quiet).await;
+    }
+    let session_of = |run: TrainingRun| {
+        let session_id = session_of_run(&run.training_run_id)?.to_owned();
+        Some((run, SessionSearchRequest { session_id: Some(session_id), ..Default::default() }))
+    };
+    let answers: Vec<_> = stream::iter(quiet.into_iter().filter_map(session_of).take(in_all))
+        .map(|(run, request)| async move { (run, shared.ask(shared.api.search_sessions(&request)).await) })
         .buffer_unordered(at_once)
         .collect()
         .await;
@@ -187,6 +193,32 @@ async fn ask_for_sessions(shared: &Shared) -> Vec<String> {
                 tracing::debug!(run = %run.training_run_id, "its session is not known: {}", asked.problem().message);
             }
         }
+    }
+    index.rebuild(shared.runtime.now())
+}
+
+/// The same where there is no search for sessions: a service that does not hold a run's model any more has let its session
+/// go.
+async fn ask_for_models(shared: &Shared, quiet: Vec<TrainingRun>) -> Vec<String> {
+    let (at_once, in_all) = LISTS;
+    let answers: Vec<_> = stream::iter(quiet.into_iter().take(in_all))
+        .map(|run| async move {
+            let answer = shared.ask(shared.api.get_info(&run.training_run_id)).await;
+            (run, answer)
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let mut index = shared.index_mut();
+    for (run, answer) in answers {
+        let status = match answer {
+            Ok(_) => SessionStatus::Active,
+            Err(Asked::Service(error)) if Symptom::of(&error) == Some(Symptom::NotLoaded) => {
+                SessionStatus::cancelled("the service does not hold the run's model any more")
+            }
+            Err(_) => continue,
+        };
+        index.set_session(run.training_run_id, run.last_request_time, status);
     }
     index.rebuild(shared.runtime.now())
 }

@@ -151,6 +151,59 @@ fn a_corrupted_run_that_the_list_tells_too_little_of_is_asked_about_once() {
 }
 
 #[test]
+fn the_sessions_of_quiet_runs_are_asked_about_once() {
+    let before = |ms| now().as_millis() - ms;
+    let runs = vec![
+        run("busy:train:0", &[], None, before(QUIET_MS - 1)),
+        run("quiet:train:0", &[], None, before(QUIET_MS)),
+        run("old:train:0", &[], None, before(FORGOTTEN_MS)),
+        run("poisoned:train:0", &[], Some(true), before(QUIET_MS)),
+    ];
+    let mut index = index(runs.clone());
+    let quiet = |index: &Index| -> Vec<String> {
+        index.quiet(now()).into_iter().map(|run| run.training_run_id).collect()
+    };
+    assert_eq!(quiet(&index), ["quiet:train:0"]);
+    assert_eq!(session_of_run("quiet:train:0"), Some("quiet"));
+    index.set_session(
+        "quiet:train:0".into(),
+        Time::from_millis(before(QUIET_MS)),
+        SessionStatus::cancelled("silent"),
+    );
+    assert_eq!(index.rebuild(now()), ["quiet:train:0"]);
+    assert_eq!(quiet(&index), Vec::<String>::new());
+    let window = ask(&index, RunsQuery { health: Some(Health::Stalled), ..RunsQuery::default() });
+    assert_eq!(ids(&window), ["quiet:train:0"]);
+    assert_eq!(window.counts.stalled, 1);
+    // Somebody trains it again.
+    let mut again = runs;
+    again[1].last_request_time = now();
+    index.replace(again, now());
+    assert_eq!(ask(&index, RunsQuery::default()).counts.stalled, 0);
+}
+
+#[test]
+fn the_journal_tells_since_when_and_what_drivers_have_seen() {
+    let mut index = index(vec![run("a", &[], Some(true), 10), run("b", &[], Some(false), 10)]);
+    let finding = serde_json::json!({"run_id": "a", "since": Time::from_millis(7), "reason": "x",
+        "category": "server", "recoverable": true, "random": 1});
+    let report = serde_json::json!({"run_id": "b", "symptom": "not_loaded", "at": Time::from_millis(9)});
+    let journal = Journal {
+        findings: [("a".to_owned(), serde_json::from_value(finding).unwrap())].into(),
+        reports: [("b".to_owned(), serde_json::from_value(report).unwrap())].into(),
+        ..Journal::default()
+    };
+    let (_, changed) = index.set_journal(journal, now());
+    assert_eq!(changed, ["a", "b"]);
+    let since = |id: &str| {
+        let verdict = &index.row(id).unwrap().verdict;
+        (verdict.health, verdict.since.map(Time::as_millis))
+    };
+    assert_eq!(since("a"), (Health::Poisoned, Some(7)));
+    assert_eq!(since("b"), (Health::Poisoned, Some(9)));
+}
+
+#[test]
 fn a_hundred_thousand_runs_are_windowed_whole() {
     let runs = (0..100_000).map(|n| run(&format!("run-{n}"), &[], Some(n % 1000 == 0), n)).collect();
     let index = index(runs);

@@ -32,7 +32,9 @@ async fn main() -> Result<()> {
         (Some("--kills"), Some(count)) => {
             count.parse().with_context(|| format!("'{count}' is not a number of kills"))?
         }
-        (Some(other), _) => bail!("'{other}' is not an option of the soak; it takes --kills N, or --only-monitors N"),
+        (Some(other), _) => {
+            bail!("'{other}' is not an option of the soak; it takes --kills N, or --only-monitors N")
+        }
     };
     let start = Instant::now();
     let reference = Arc::new(undisturbed().await.context("the undisturbed run")?);
