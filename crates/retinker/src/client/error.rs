@@ -249,13 +249,12 @@ impl Error {
     }
 
     /// Whether it is certain that the server did not take the request: never sent, or refused with a 4xx that
-    /// decides, and no earlier attempt that broke off.
+    /// decides, and no earlier attempt that broke off. After one that did, a 409 may tell of what that one has done.
     pub fn is_definite_refusal(&self) -> bool {
         !self.0.seen_before
             && match self.kind() {
                 ErrorKind::Refused { status, .. } => {
-                    (400..500).contains(status) && !matches!(status, 408 | 409 | 425)
-                        || (300..400).contains(status)
+                    (400..500).contains(status) && !matches!(status, 408 | 425) || (300..400).contains(status)
                 }
                 ErrorKind::Expired { .. } => true,
                 ErrorKind::Config { .. } | ErrorKind::NeverSent { .. } | ErrorKind::Cancelled { .. } => true,
@@ -468,7 +467,8 @@ mod tests {
     fn a_refusal_is_definite_only_if_nothing_broke_off_before() {
         assert!(refused(422, "bad").is_definite_refusal());
         assert!(!refused(422, "bad").seen_before(true).is_definite_refusal());
-        assert!(!refused(409, "taken").is_definite_refusal());
+        assert!(refused(409, "taken").is_definite_refusal());
+        assert!(!refused(409, "taken").seen_before(true).is_definite_refusal());
         assert!(!refused(503, "").is_definite_refusal());
     }
 

@@ -349,10 +349,7 @@ mod tests {
     #[test]
     fn what_nobody_moves_is_given_once_also_where_no_total_is_told() {
         for changes in [6, 60] {
-            survive(
-                10_000,
-                Habits { changes, at_once: FEW, moves: false, anywhere: false, tells: false },
-            );
+            survive(10_000, Habits { changes, at_once: FEW, moves: false, anywhere: false, tells: false });
         }
     }
 
@@ -379,7 +376,8 @@ mod tests {
     #[test]
     fn a_page_that_stood_alone_joins_nothing() {
         let all = ["r8", "r7", "r6", "r5", "r4", "r3", "r2", "r1", "r0"];
-        let without = |gone: &[&str]| all.iter().copied().filter(|name| !gone.contains(name)).collect::<Vec<_>>();
+        let without =
+            |gone: &[&str]| all.iter().copied().filter(|name| !gone.contains(name)).collect::<Vec<_>>();
         let lists = std::iter::repeat_n(without(&[]), 6)
             .chain([without(&["r3", "r2"]), without(&["r3", "r2", "r8"])])
             .collect();

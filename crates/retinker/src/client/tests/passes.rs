@@ -43,6 +43,10 @@ enum Fault {
     BrokenOff,
     /// It breaks off once, and is refused when it is sent again.
     BrokenOffThenRefused,
+    /// 409, to the end.
+    Conflict,
+    /// It breaks off once, and is there already when it is sent again: by what broke off, or by something else.
+    BrokenOffThenConflict,
     /// 500, to the end.
     Failing,
     /// No answer, to the end.
@@ -50,26 +54,32 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Refused,
         Self::Unreachable,
         Self::BrokenOff,
         Self::BrokenOffThenRefused,
+        Self::Conflict,
+        Self::BrokenOffThenConflict,
         Self::Failing,
         Self::Silent,
     ];
 
     /// Whether nothing of it can have reached the server's queue.
     fn is_definite(self) -> bool {
-        matches!(self, Self::Refused | Self::Unreachable)
+        matches!(self, Self::Refused | Self::Conflict | Self::Unreachable)
     }
 
     fn reply(self, attempt: u32) -> FakeReply {
         match self {
             Self::BrokenOffThenRefused if attempt > 0 => FakeReply::json(422, r#"{"detail":"no"}"#),
             Self::Refused => FakeReply::json(422, r#"{"detail":"no"}"#),
+            Self::BrokenOffThenConflict if attempt > 0 => FakeReply::json(409, r#"{"detail":"there"}"#),
+            Self::Conflict => FakeReply::json(409, r#"{"detail":"there"}"#),
             Self::Unreachable => FakeReply::fail(TransportErrorKind::Connect),
-            Self::BrokenOff | Self::BrokenOffThenRefused => FakeReply::fail(TransportErrorKind::Request),
+            Self::BrokenOff | Self::BrokenOffThenRefused | Self::BrokenOffThenConflict => {
+                FakeReply::fail(TransportErrorKind::Request)
+            }
             Self::Failing => FakeReply::json(500, "{}"),
             Self::Silent => FakeReply::never(),
         }
