@@ -265,6 +265,34 @@ fn a_loss_that_fails_sends_nothing_more_and_the_client_goes_on() {
     }
 }
 
+/// Where panics abort, as under wasm, there is nothing to go on.
+#[cfg(panic = "unwind")]
+#[test]
+fn a_loss_that_panics_fails_its_call_and_the_client_goes_on() {
+    type Loss = fn(&[Datum], &[TensorData]) -> Result<CustomLoss, String>;
+    let cases: [(&str, Loss); 3] = [
+        ("panicked: plain words", |_, _| panic!("plain words")),
+        ("panicked: 5 rewards", |data, _| panic!("{} rewards", data.len() + 4)),
+        ("panicked: it does not say why", |_, _| std::panic::panic_any(7)),
+    ];
+    for (said, loss) in cases {
+        let (runtime, transport, client) = training(obliging);
+        runtime.block_on(async {
+            let pass = client.forward_backward_custom(vec![datum()], loss);
+            let queued = client.optim_step(AdamParams::default());
+            let error = pass.await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Config { .. }), "{error:?}");
+            let error = error.to_string();
+            assert!(error.contains(said) && error.contains("run s:train:0"), "{error}");
+            let error = queued.await.unwrap_err();
+            assert!(error.to_string().contains("panicked"), "{error}");
+            client.optim_step(AdamParams::default()).await.unwrap();
+        });
+        assert!(client.poisoned().is_none());
+        assert_eq!(sequence(&transport), ["forward_backward 7", "optim_step 8"], "{said}");
+    }
+}
+
 #[test]
 fn a_custom_loss_needs_targets() {
     let (runtime, transport, client) = training(obliging);
