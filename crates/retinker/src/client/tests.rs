@@ -780,6 +780,27 @@ fn an_adapter_of_nothing_is_refused_at_once() {
 }
 
 #[test]
+fn what_is_refused_for_what_it_asks_for_makes_no_run() {
+    let refusals = [
+        (400, "the weights access token is not valid"),
+        (403, "the weights access token is not valid"),
+        (422, "base model 'large' does not fit the checkpoint"),
+    ];
+    for (status, said) in refusals {
+        let (runtime, transport, client) = service_client(move |request| match path(request) {
+            "load_weights" => FakeReply::json(status, json!({ "detail": said }).to_string()),
+            _ => service(request),
+        });
+        let made =
+            client.create_training_client_from_state("tinker://r/weights/a", TrainingOptions::default());
+        let error = runtime.block_on(made).unwrap_err();
+        assert_eq!((error.status(), error.detail()), (Some(status), Some(said)));
+        assert!(sent(&transport, "create_model").is_empty(), "{said}");
+        assert_eq!(sent(&transport, "load_weights").len(), 1, "{said}");
+    }
+}
+
+#[test]
 fn a_checkpoint_that_is_not_there_is_the_error_not_the_way_round_it() {
     let (runtime, transport, client) = service_client(|request| match path(request) {
         "load_weights" => {

@@ -297,3 +297,20 @@ fn a_name_that_is_taken_fails_that_save_and_no_more() {
     // Half a second and a second between the attempts.
     assert_eq!(runtime.elapsed(), Duration::from_millis(1500));
 }
+
+#[test]
+fn where_a_server_was_seen_not_to_know_create_via_load_the_run_is_made_first() {
+    let unknown = || {
+        let all = Exchange::all();
+        let refused = |one: &&Exchange| one.path.ends_with("load_weights") && one.status == 422;
+        all.iter().find(refused).unwrap().reply()
+    };
+    let (runtime, transport, client) = service_client(move |request| match path(request) {
+        "load_weights" if body(request).get("session_id").is_some() => unknown(),
+        _ => service(request),
+    });
+    let made = client.create_training_client_from_state("tinker://r/weights/a", TrainingOptions::default());
+    runtime.block_on(made).unwrap();
+    assert_eq!(sent(&transport, "create_model").len(), 1);
+    assert_eq!(sent(&transport, "load_weights")[1]["model_id"], "s:train:0");
+}
