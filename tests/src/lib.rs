@@ -6,4 +6,5 @@ pub mod process;
 pub mod random;
 pub mod schedule;
 pub mod service;
+pub mod streams;
 pub mod weather;
