@@ -26,8 +26,9 @@ pub(super) struct Page<T> {
 ///
 /// A list moves while it is read. What is new, or moves to the front, moves the others down; what is deleted moves them up,
 /// past the place where the next page begins. So each page begins with the last entry of the one before, the seam; where it
-/// begins with nothing that this pass has read, the list is read again from a page before. A list of more than one page is read
-/// again from its beginning until a pass has brought nothing new and was still: every seam held, and the total stayed the same.
+/// begins with nothing that this pass has read, the list is read again from a page before. A list of more than one page is
+/// read again from its beginning until a pass has brought nothing new and was still: every seam held, nothing came twice, and
+/// the total stayed the same.
 ///
 /// What that gives, for everything that is in the list from the beginning of the reading to its end:
 /// - What nobody moves is given, whatever becomes of the others, in a list where things only move to the front.
@@ -98,7 +99,7 @@ struct Pass {
     step: u64,
     /// What the first page told.
     total: Option<u64>,
-    /// It brought something new, a seam did not hold, or the total changed.
+    /// It brought something new or something twice, a seam did not hold, or the total changed.
     disturbed: bool,
     /// Pages in a row that brought nothing to this pass.
     fruitless: u32,
@@ -119,24 +120,26 @@ impl Reading {
         let last = page.entries.last().map(|last| id(last).to_owned());
         // A page that stands alone is given, but this pass has not come as far as that.
         let read_in = if joins { this } else { 0 };
-        let mut fresh = false;
+        let mut fresh = 0;
         let new = page.entries.into_iter().filter(|entry| {
             let entry = self.read_in.entry(id(entry).to_owned());
             let before = match &entry {
                 Entry::Occupied(entry) => Some(*entry.get()),
                 Entry::Vacant(_) => None,
             };
-            fresh |= joins && before != Some(this);
+            fresh += u64::from(joins && before != Some(this));
             *entry.or_default() = before.unwrap_or_default().max(read_in);
             before.is_none()
         });
         let new: Vec<T> = new.collect();
-        self.pass.disturbed |= !new.is_empty();
-        self.pass.fruitless = if fresh { 0 } else { self.pass.fruitless + 1 };
+        // Beside the seam, nothing comes twice in a pass unless it moved.
+        let seam = u64::from(self.from > 0);
+        self.pass.disturbed |= !new.is_empty() || fresh + seam != came;
+        self.pass.fruitless = if fresh > 0 { 0 } else { self.pass.fruitless + 1 };
         // A server may cap the page below what was asked for, so only its total tells the end, or, where it tells
-        // none, a page that brings nothing to its seam.
+        // none, a page that has the seam and nothing else.
         let (end, total) = (self.from + came, page.total.filter(|total| *total > 0));
-        let more = came > 0 && total.map_or(fresh || !held, |total| end < total);
+        let more = came > 0 && total.map_or(came > 1 || !held, |total| end < total);
         let next = match (joins, more) {
             _ if self.pass.fruitless >= FRUITLESS => total.map_or(Next::Done, |_| Next::Endless),
             (false, _) => self.go_back(),
