@@ -144,6 +144,13 @@ def client():
     write("client", "again-and-again", bytes([128 + (CALLS.index("train(api)") - 128) % len(CALLS)]) + NOT_YET)
     pages(chance)
     write("client", "train", call("train(api)") + training())
+    write("client", "custom-loss", call("custom(api)") + custom_loss())
+    saved = [ACCEPTED, reply({"path": "tinker://s:train:0/external_weights/a"})]
+    urls = {"urls": {"adapter_model.safetensors": "http://files.test/a"}, "expires": "2026-01-01T01:00:00Z"}
+    write("client", "external", call("external(api)") + parts(*opened(), *MADE, *saved, reply(urls)))
+    made = [ACCEPTED, reply({"loss_id": "l", "type": "create_custom_loss"})]
+    write("client", "uploaded", call("uploaded(api)") + parts(*opened(custom_loss_server_side=True), *made))
+    write("client", "telemetry", call("reported(api)") + parts(reply({}, 503), reply({"status": "accepted"})))
     write("client", "sample", call("sample(api)") + sampling(together=False))
     write("client", "sample-together", call("sample(api)") + sampling(together=True))
     token = ".".join(["eyJhbGciOiJIUzI1NiJ9", "eyJleHAiOjE3NjcyMjkyMDAsImlhdCI6MTc2NzIyNTYwMCwic3ViIjoidSIsIm9yZ19pZCI6Im8ifQ", "x"])
@@ -193,11 +200,24 @@ def opened(**config):
     ]
 
 
+#: What makes a run.
+MADE = [ACCEPTED, reply({"model_id": "s:train:0", "type": "create_model"})]
+
+
+def custom_loss():
+    output = official.pb.ForwardBackwardOutput(metrics={"loss:sum": 1.0})
+    field = output.loss_fn_outputs.add(num_datums=3).fields["logprobs"]
+    field.dtype = official.pb.DTYPE_FLOAT32
+    field.data = struct.pack("<6f", *[-1.0] * 6)
+    field.offsets = struct.pack("<4q", 0, 8, 16, 24)
+    result = reply(output.SerializeToString(), kind=PROTOBUF)
+    return parts(*opened(), *MADE, ACCEPTED, result, ACCEPTED, ACCEPTED, result, reply({"metrics": {}}))
+
+
 def training():
     output = official.output(random.Random(4)).SerializeToString()
-    made = [ACCEPTED, reply({"model_id": "s:train:0", "type": "create_model"})]
     results = [reply(output, kind=PROTOBUF), reply({"metrics": {}}), reply({"path": "tinker://s:train:0/weights/a"})]
-    return parts(*opened(parallel_fwdbwd_chunks=True, fwdbwd_max_chunk_len=2), *made, *[ACCEPTED] * 4, *results * 2)
+    return parts(*opened(parallel_fwdbwd_chunks=True, fwdbwd_max_chunk_len=2), *MADE, *[ACCEPTED] * 4, *results * 2)
 
 
 def sampling(together):
@@ -400,6 +420,28 @@ def host_client():
     write("host_client", "events", bytes([7, 5]) + reply(stream, kind="text/event-stream"))
 
 
+def tokenizers():
+    commit = {"x-repo-commit": "0123456789abcdef0123456789abcdef01234567"}
+    whole = {
+        "version": "1.0", "truncation": None, "padding": None, "normalizer": {"type": "NFC"}, "decoder": None,
+        "added_tokens": [{"id": 3, "content": "<end>", "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {
+            "type": "TemplateProcessing", "pair": [],
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<end>", "type_id": 0}}],
+            "special_tokens": {"<end>": {"id": "<end>", "ids": [3], "tokens": ["<end>"]}},
+        },
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "?": 2}, "unk_token": "?"},
+    }
+    config = reply({"eos_token": {"content": "<end>"}, "bos_token": None}, **commit)
+    pairs = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"], "byte_fallback": True}
+    write("tokenizers", "words", parts("a b ü<end>", config, reply(whole, **commit)))
+    write("tokenizers", "pairs", parts("abba", reply("", 404, **commit), reply({**whole, "model": pairs}, **commit)))
+    elsewhere = "302; location=http://files.test/a; x-repo-commit=0123456789abcdef"
+    write("tokenizers", "elsewhere", parts("a", config, elsewhere, "200; accept-ranges=bytes; content-length=9; @cut\n{}", reply(whole)))
+    write("tokenizers", "refused", parts("a", reply({}, 503), reply("", 401)))
+
+
 # -- the embedded service -----------------------------------------------------------------------------------------------
 
 
@@ -518,4 +560,5 @@ if __name__ == "__main__":
     host()
     host_client()
     service()
+    tokenizers()
     checkpoint_of_service(sys.argv[1])

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from tinker import types
 from tinker._compat import model_dump
+from tinker.lib.chunked_fwdbwd_helpers import combine_fwd_bwd_output_results
+from tinker.lib.internal_client_holder import InternalClientHolder
 from tinker.lib.public_interfaces.sampling_client import _tensor_data_to_model
+from tinker.lib.public_interfaces.training_client import _estimate_datum_bytes_count_proto
 from tinker.proto import tinker_public_pb2 as pb
 from tinker.proto.request_conv import forward_backward_request_to_proto
 from tinker.proto.response_conv import _tensor_data_from_proto, deserialize_proto_response
@@ -430,3 +433,63 @@ def test_telemetry(rust):
     for event, time in zip(again["events"], times):
         assert datetime.fromisoformat(event.pop("timestamp")) == datetime.fromisoformat(time)
     assert again == body
+
+
+def test_data_count_for_as_many_bytes_as_the_sdk_counts(rust):
+    """By these estimates batches are cut into requests, and samples wait for room."""
+    chance = random.Random(11)
+    data = [datum(chance) for _ in range(COUNT)]
+    data.append(
+        types.Datum(
+            model_input=types.ModelInput(
+                chunks=[
+                    types.ImageAssetPointerChunk(
+                        format="png", location="tinker://asset/ü", expected_tokens=7
+                    ),
+                ]
+            ),
+            loss_fn_inputs={},
+        )
+    )
+    found = rust("estimate_bytes", data=[as_json(one) for one in data])
+    assert found["datums"] == [_estimate_datum_bytes_count_proto(one) for one in data]
+    holder = InternalClientHolder.__new__(InternalClientHolder)
+    assert found["prompts"] == [holder.estimate_bytes_count_in_model_input(one.model_input) for one in data]
+
+
+def test_metrics_of_chunks_are_combined_as_by_the_sdk(rust):
+    chance = random.Random(12)
+    kinds = ["sum", "min", "max", "mean", "slack", "hash2", "unique", "hash_unordered", "last"]
+
+    def value():
+        return chance.choice(
+            [
+                0.0,
+                -0.0,
+                chance.gauss(0, 1),
+                chance.gauss(0, 1e12),
+                float(chance.randint(-(2**53), 2**53)),
+                float(chance.randint(-(2**70), 2**70)),
+                1e300,
+                -1.0,
+            ]
+        )
+
+    for _ in range(COUNT):
+        names = [f"{chance.choice('abc')}/x:{kind}" for kind in chance.sample(kinds, chance.randint(1, len(kinds)))]
+        chunks = []
+        for _ in range(chance.randint(1, 5)):
+            # What only some of them have is left out.
+            kept = [name for name in names if chance.random() < 0.95]
+            chunks.append(({name: value() for name in kept}, chance.randint(1, 9)))
+        outputs = [
+            types.ForwardBackwardOutput(loss_fn_output_type="t", loss_fn_outputs=[{}] * count, metrics=metrics)
+            for metrics, count in chunks
+        ]
+        expected = combine_fwd_bwd_output_results(outputs).metrics
+        found = rust("combine_metrics", chunks=chunks)["metrics"]
+        assert found.keys() == expected.keys()
+        for name, value_of_sdk in expected.items():
+            # Sums are taken in another order.
+            scale = sum(abs(metrics[name]) for metrics, _ in chunks if name in metrics)
+            assert found[name] == pytest.approx(value_of_sdk, rel=1e-12, abs=1e-12 * scale), name

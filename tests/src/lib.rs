@@ -7,4 +7,5 @@ pub mod random;
 pub mod schedule;
 pub mod service;
 pub mod simulated;
+pub mod streams;
 pub mod weather;

@@ -13,7 +13,7 @@ use retinker::wire::tensor::TensorData;
 use retinker::wire::training::{AdamParams, Datum, DimuonParams, ImageFormat, ModelInput, ModelInputChunk};
 use retinker_local::LocalService;
 use retinker_tests::schedule;
-use retinker_tests::weather::Storm;
+use retinker_tests::weather::{Fault, Storm};
 
 async fn service() -> (tempfile::TempDir, LocalService, Api) {
     retinker_tests::service::embedded().await.unwrap()
@@ -39,39 +39,106 @@ async fn logprobs(client: &TrainingClient, data: &[Datum]) -> Vec<f32> {
 async fn train(client: &TrainingClient, steps: usize) -> Vec<f64> {
     let mut losses = Vec::new();
     for step in 0..steps {
-        // All are called before any is awaited, so their order is that of the calls; a look at the weights in between
-        // changes nothing.
-        let passes: Vec<_> = (0..6)
-            .map(|part| client.forward_backward(schedule::batch(6 * step + part), "cross_entropy", &none()))
-            .collect();
-        let look = client.forward(schedule::batch(0), "cross_entropy", &none());
-        let update = client.optim_step(AdamParams { learning_rate: 1e-2, ..AdamParams::default() });
-        let results = join_all(passes).await;
-        losses.push(results.into_iter().map(|result| result.unwrap().metrics["loss:sum"]).sum());
-        look.await.unwrap();
-        update.await.unwrap();
+        losses.push(train_once(client, step).await);
     }
     losses
 }
 
+async fn train_once(client: &TrainingClient, step: usize) -> f64 {
+    // All are called before any is awaited, so their order is that of the calls; a look at the weights in between
+    // changes nothing.
+    let passes: Vec<_> = (0..6)
+        .map(|part| client.forward_backward(schedule::batch(6 * step + part), "cross_entropy", &none()))
+        .collect();
+    let look = client.forward(schedule::batch(0), "cross_entropy", &none());
+    let update = client.optim_step(AdamParams { learning_rate: 1e-2, ..AdamParams::default() });
+    let results = join_all(passes).await;
+    look.await.unwrap();
+    update.await.unwrap();
+    results.into_iter().map(|result| result.unwrap().metrics["loss:sum"]).sum()
+}
+
+/// A client through a storm, which is not waited out for long.
+fn through(storm: &Storm) -> Api {
+    let (first_delay, max_delay) = (Duration::from_millis(20), Duration::from_millis(200));
+    let policy = RetryPolicy { first_delay, max_delay, ..RetryPolicy::default() };
+    retinker_tests::service::api(&storm.base_url).unwrap().with_retry(policy)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_changes_no_step() {
-    const STEPS: usize = 25;
+    const STEPS: usize = 12;
     let (_dir, service, api) = service().await;
     let quiet = run(&api).await;
     let expected = train(&quiet, STEPS).await;
     let storm = Storm::before(&service.base_url(), 7).await.unwrap();
-    let policy = RetryPolicy { first_delay: Duration::from_millis(20), ..RetryPolicy::default() };
-    let client = run(&retinker_tests::service::api(&storm.base_url).unwrap().with_retry(policy)).await;
-    assert_eq!(train(&client, STEPS).await, expected, "every step once, in order, bit for bit");
-    assert!(storm.faults() > 20, "{} faults", storm.faults());
-    assert!(storm.duplicates() > 5, "{} requests arrived twice", storm.duplicates());
-    assert!(client.poisoned().is_none());
-    // Seven passes and a step each: no number was left out, none was taken twice.
-    assert_eq!(client.attachment().next_seq_id, 8 * STEPS as u64 + 1);
-    let calm = TrainingClient::attach(api, client.hand_over().await.unwrap());
+    let api_in_storm = through(&storm);
+    // Made one after the other, trained at the same time.
+    let clients = [run(&api_in_storm).await, run(&api_in_storm).await, run(&api_in_storm).await];
+    for losses in join_all(clients.each_ref().map(|client| train(client, STEPS))).await {
+        assert_eq!(losses, expected, "every step once, in order, bit for bit");
+    }
+    for fault in Fault::ALL {
+        assert!(storm.count(fault) > 2, "{fault:?}: {} of {}", storm.count(fault), storm.faults());
+    }
     let probe = schedule::batch(99);
-    assert_eq!(logprobs(&calm, &probe).await, logprobs(&quiet, &probe).await, "the same weights");
+    let weights = logprobs(&quiet, &probe).await;
+    for client in clients {
+        assert!(client.poisoned().is_none());
+        // Seven passes and a step each: no number was left out, none was taken twice.
+        assert_eq!(client.attachment().next_seq_id, 8 * STEPS as u64 + 1);
+        let calm = TrainingClient::attach(api.clone(), client.hand_over().await.unwrap());
+        assert_eq!(logprobs(&calm, &probe).await, weights, "the same weights");
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_fault_many_times_in_a_row_changes_no_step() {
+    const ROW: u64 = 8;
+    let (_dir, service, api) = service().await;
+    let expected = train(&run(&api).await, 12).await;
+    let rows = Fault::ALL.map(|fault| {
+        let (base_url, expected) = (service.base_url(), &expected);
+        async move {
+            let storm = Storm::row(&base_url, fault).await.unwrap();
+            let client = run(&through(&storm)).await;
+            storm.again(ROW);
+            let mut steps = 0;
+            // Some end connections, and so are over within a step; requests that arrive twice end none.
+            while storm.count(fault) < ROW {
+                assert_eq!(train_once(&client, steps).await, expected[steps], "{fault:?}");
+                steps += 1;
+            }
+            assert!(client.poisoned().is_none(), "{fault:?}");
+            assert_eq!(client.attachment().next_seq_id, 8 * steps as u64 + 1, "{fault:?}");
+        }
+    });
+    join_all(rows).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_of_one_client_are_served_in_a_storm() {
+    let (_dir, service, api) = service().await;
+    let quiet = run(&api).await;
+    let batches: Vec<_> = (0..16).map(schedule::batch).collect();
+    let mut expected = Vec::new();
+    for batch in &batches {
+        expected.push(logprobs(&quiet, batch).await);
+    }
+    let storm = Storm::before(&service.base_url(), 3).await.unwrap();
+    let client = run(&through(&storm)).await;
+    // Each caller is a task of its own; whichever comes first, what each gets is its own.
+    let callers = batches.into_iter().map(|batch| {
+        let client = client.clone();
+        tokio::spawn(async move { logprobs(&client, &batch).await })
+    });
+    let found: Vec<_> = join_all(callers).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(found, expected);
+    assert!(client.poisoned().is_none());
+    assert_eq!(client.attachment().next_seq_id, 17);
+    assert!(storm.faults() > 5, "{} faults", storm.faults());
     service.stop().await;
 }
 

@@ -106,7 +106,7 @@ impl ModelInputChunk {
         match self {
             Self::EncodedText { tokens } => tokens.len() * of_a_token,
             Self::Image { data, .. } => data.len(),
-            Self::ImageAssetPointer { location, .. } => location.len(),
+            Self::ImageAssetPointer { location, .. } => location.chars().count(),
             Self::Dmel { dmel } => dmel.len(),
         }
     }

@@ -33,7 +33,7 @@ pub fn combine(chunks: &[(Metrics, usize)]) -> Result<Metrics, MetricNameError> 
             "mean" => weighted_mean(&values),
             "slack" => max - weighted_mean(&values),
             "hash2" => {
-                let sum = values.iter().fold(0u64, |acc, v| acc.wrapping_add(v.0 as u64));
+                let sum = values.iter().fold(0u64, |acc, v| acc.wrapping_add(low_bits(v.0)));
                 sum as f64
             }
             "unique" => {
@@ -47,6 +47,12 @@ pub fn combine(chunks: &[(Metrics, usize)]) -> Result<Metrics, MetricNameError> 
         combined.insert(name.clone(), value);
     }
     Ok(combined)
+}
+
+/// The lowest 64 bits of a value's whole part, in two's complement.
+fn low_bits(value: f64) -> u64 {
+    const BEYOND: f64 = 18_446_744_073_709_551_616.0;
+    (value % BEYOND) as i128 as u64
 }
 
 fn weighted_mean(values: &[(f64, f64)]) -> f64 {
@@ -84,6 +90,18 @@ mod tests {
                 ("u:unique_1", 6.0)
             ])
         );
+    }
+
+    #[test]
+    fn hashes_wrap_around() {
+        let sum = |values: &[f64]| {
+            let chunks: Vec<_> = values.iter().map(|value| (metrics(&[("h:hash2", *value)]), 1)).collect();
+            combine(&chunks).unwrap()["h:hash2"]
+        };
+        assert_eq!(sum(&[-1.5, 3.9]), 2.0);
+        assert_eq!(sum(&[-1.0]), u64::MAX as f64);
+        // Multiples of 2^64, and one beyond.
+        assert_eq!(sum(&[1e300, -1e300, 18_446_744_073_709_555_712.0]), 4096.0);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use futures_util::future::{BoxFuture, Either, join3, select};
 use futures_util::{FutureExt, Stream, StreamExt};
 use retinker::client::testing::ManualRuntime;
 use retinker::client::{
-    Api, ApiConfig, Download, Error, LossFnConfig, Pending, RestClient, SampleOptions, SamplingClient,
-    SamplingSource, SaveOptions, Secret, ServiceClient, TrainingOptions,
+    Api, ApiConfig, CustomLoss, Download, Error, LossFnConfig, Pending, RestClient, SampleOptions,
+    SamplingClient, SamplingSource, SaveExternalOptions, SaveOptions, Secret, ServiceClient, Telemetry,
+    TrainingOptions,
 };
 use retinker::recovery::executor::Executor;
 use retinker::recovery::journal::MemoryStore;
@@ -19,8 +20,12 @@ use retinker::wire::model::{CreateModelResult, LoadWeightsResult, LoraConfig};
 use retinker::wire::run::AccessScope;
 use retinker::wire::sampling::{AsampleRequest, SampleResponse, SamplingParams, sample_type};
 use retinker::wire::session::FinishReason;
+use retinker::wire::telemetry::Severity;
 use retinker::wire::time::Time;
-use retinker::wire::training::{AdamParams, Datum, ForwardBackwardOutput, ModelInput, OptimStepResult};
+use retinker::wire::training::{
+    AdamParams, CreateCustomLossResult, CustomLossInput, Datum, ForwardBackwardOutput, ModelInput,
+    OptimStepResult,
+};
 use retinker::wire::weights::{SaveWeightsForSamplerResult, SaveWeightsResult};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -123,6 +128,11 @@ const CALLS: &[Call] = calls! {
     api => exchanging(api);
     api => download(api);
     api => restore(api);
+    api => api.retrieve_future::<CreateCustomLossResult>("r");
+    api => custom(api);
+    api => external(api);
+    api => uploaded(api);
+    api => reported(api);
 };
 
 /// Holds what came of a call to what is promised of all.
@@ -206,6 +216,44 @@ async fn train(api: Api) -> Result<String, Error> {
     );
     let results = results.await;
     Ok(format!("{results:?} {:?} {:?}", client.get_info().await, client.hand_over().await))
+}
+
+/// A loss of the program's own, of whatever log-probabilities the server gives, and a step that follows it.
+async fn custom(api: Api) -> Result<String, Error> {
+    let service = ServiceClient::new(api);
+    let client =
+        service.create_lora_training_client("m", LoraConfig::default(), TrainingOptions::default()).await?;
+    let pass = client.forward_backward_custom(vec![datum(); 3], |data, logprobs| {
+        assert_eq!(data.len(), logprobs.len());
+        let gradients = logprobs.iter().map(|logprobs| logprobs.to_f32()).collect();
+        Ok::<_, Error>(CustomLoss { gradients, ..CustomLoss::default() })
+    });
+    let step = client.optim_step(AdamParams::default());
+    Ok(format!("{:?} {:?}", pass.await, step.await))
+}
+
+async fn external(api: Api) -> Result<String, Error> {
+    let rest = RestClient::new(api.clone());
+    let service = ServiceClient::new(api);
+    let client =
+        service.create_lora_training_client("m", LoraConfig::default(), TrainingOptions::default()).await?;
+    let saved = client.save_weights_external("a", SaveExternalOptions::default()).await?;
+    Ok(format!("{:?}", rest.get_external_weights_urls(&saved.path).await))
+}
+
+/// A loss for the server to compute.
+async fn uploaded(api: Api) -> Result<String, Error> {
+    let inputs = vec![CustomLossInput { name: "logprobs".to_owned(), rank: 1 }];
+    let made = ServiceClient::new(api).create_custom_loss("l", inputs, json!({"nodes": []})).await?;
+    Ok(format!("{:?}", made.await?))
+}
+
+/// Events that are sent, whatever becomes of them.
+async fn reported(api: Api) -> Result<(), Error> {
+    let telemetry = Telemetry::of_session(&api, "s");
+    telemetry.log("a", serde_json::Map::new(), Severity::Info);
+    telemetry.log_fatal_exception(&std::io::Error::other("it broke"), Severity::Error).await;
+    Ok(())
 }
 
 async fn restored(api: Api) -> Result<String, Error> {

@@ -39,7 +39,7 @@ pub fn download(data: &[u8]) {
 
 /// A runtime whose pauses are short. (tokio's own way to skip them waits for the thread that unpacks.)
 #[derive(Debug)]
-struct Hurried(NativeRuntime);
+pub(crate) struct Hurried(pub(crate) NativeRuntime);
 
 impl Runtime for Hurried {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {

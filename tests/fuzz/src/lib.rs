@@ -19,6 +19,7 @@ mod protocol;
 mod scratch;
 mod script;
 mod service;
+mod tokenizers;
 
 pub use checkpoint::checkpoint;
 pub use client::client;
@@ -29,12 +30,13 @@ pub use host_client::host_client;
 pub use journal::journal;
 pub use protocol::protocol;
 pub use service::service;
+pub use tokenizers::tokenizers;
 
 /// A target's name and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("checkpoint", checkpoint),
     ("client", client),
     ("credentials", credentials),
@@ -44,6 +46,7 @@ pub const TARGETS: [Target; 9] = [
     ("journal", journal),
     ("protocol", protocol),
     ("service", service),
+    ("tokenizers", tokenizers),
 ];
 
 /// The program of a target: libFuzzer's under cargo-fuzz; else one that is given files, to see one of them fail by hand.
@@ -95,5 +98,5 @@ mod tests {
         )*};
     }
 
-    replays! { checkpoint client credentials download host host_client journal protocol service }
+    replays! { checkpoint client credentials download host host_client journal protocol service tokenizers }
 }

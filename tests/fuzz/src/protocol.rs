@@ -8,7 +8,8 @@ use retinker::wire::tensor::TensorData;
 use retinker::wire::time::Time;
 use retinker::wire::training::{Datum, ForwardBackwardOutput, ModelInputChunk};
 use retinker::wire::{
-    ErrorBody, account, capabilities, future, model, run, sampler, sampling, session, training, weights,
+    ErrorBody, account, capabilities, future, model, run, sampler, sampling, session, telemetry, training,
+    weights,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -95,6 +96,9 @@ const READERS: &[fn(&[u8])] = readers![
     weights::ExternalWeightsUrls,
     weights::CopyWeightsRequest,
     weights::CopyWeightsResponse,
+    training::CreateCustomLossRequest,
+    training::CreateCustomLossResult,
+    telemetry::TelemetrySendRequest,
 ];
 
 /// Reads, writes, and reads what was written.

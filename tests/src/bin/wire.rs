@@ -15,6 +15,7 @@ use retinker::client::retry::RetryPolicy;
 use retinker::client::{Api, ApiConfig, LossConfigValue, LossFnConfig, Telemetry, Tokenizer, TokenizerId};
 use retinker::native::{HfTokenizer, NativeRuntime};
 use retinker::transport::{Request, Response, Transport, TransportError};
+use retinker::wire::metrics::{self, Metrics};
 use retinker::wire::proto;
 use retinker::wire::sampling::{AsampleRequest, SampleResponse};
 use retinker::wire::telemetry::Severity;
@@ -46,6 +47,10 @@ enum Ask {
     DecodeSample { body: String },
     /// The same there and back.
     RepeatSample { body: String },
+    /// For how many bytes data count where they are cut into requests, and their inputs where they are sampled from.
+    EstimateBytes { data: Vec<Datum> },
+    /// The metrics of a call from those of its chunks, each with its number of datums.
+    CombineMetrics { chunks: Vec<(Metrics, usize)> },
     /// Which tokenizer a model has.
     TokenizerOf { model: String, tokenizer: Option<String> },
     /// What the tokenizer in a directory makes of texts, with and without special tokens, and the texts of the former.
@@ -123,6 +128,11 @@ async fn answer(ask: Ask) -> Result<Value> {
             let body = transport.take()?.context("nothing was sent")?;
             json!({ "body": STANDARD.encode(body) })
         }
+        Ask::EstimateBytes { data } => json!({
+            "datums": data.iter().map(Datum::estimated_bytes).collect::<Vec<_>>(),
+            "prompts": data.iter().map(|datum| datum.model_input.estimated_sample_bytes()).collect::<Vec<_>>(),
+        }),
+        Ask::CombineMetrics { chunks } => json!({ "metrics": metrics::combine(&chunks)? }),
         Ask::TokenizerOf { model, tokenizer } => {
             let id = TokenizerId::of_model(&model, tokenizer.as_deref());
             json!({ "name": id.name, "revision": id.revision })

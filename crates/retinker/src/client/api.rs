@@ -589,11 +589,27 @@ impl Api {
     }
 
     /// Where an archive of a checkpoint's files can be had for a while. The address is a secret.
+    ///
+    /// SkyRL has archives of sampler checkpoints only, and knows those by their bare names; where `sampler_weights/<name>`
+    /// is no endpoint, the name is asked for.
     pub async fn checkpoint_archive_address(
         &self,
         run_id: &str,
         checkpoint_id: &str,
     ) -> Result<Secret, Error> {
+        let error = match self.archive_address(run_id, checkpoint_id).await {
+            Err(error) if error.is_unsupported() => error,
+            done => return done,
+        };
+        // Of another kind the bare name would be another checkpoint's.
+        let Some(name) = checkpoint_id.strip_prefix("sampler_weights/") else { return Err(error) };
+        match self.archive_address(run_id, name).await {
+            Err(other) if other.is_unsupported() => Err(error),
+            done => done,
+        }
+    }
+
+    async fn archive_address(&self, run_id: &str, checkpoint_id: &str) -> Result<Secret, Error> {
         let operation = format!("archive of {checkpoint_id} of run {run_id}");
         let path = format!("{}/archive", checkpoint(&operation, run_id, checkpoint_id)?);
         let call = Call::get(operation, path);

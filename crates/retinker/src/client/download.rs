@@ -55,6 +55,7 @@ impl Download {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with the server's status, e.g. 403 or 404 when the address has expired.
+    /// [`ErrorKind::Config`] if it is not one of `http:` or `https:`, such as TuFT's `file:`; the error names the place.
     pub async fn open(api: &Api, name: &str, address: &Secret, offset: u64) -> Result<Self, Error> {
         Self::resume(api, name, address, offset, None).await
     }
@@ -212,6 +213,7 @@ impl Download {
     async fn follow(&mut self) -> Result<Response, Error> {
         let mut address = self.address.expose().to_owned();
         for _ in 0..=REDIRECTS {
+            self.check(&address)?;
             let mut headers: Vec<(Cow<'static, str>, String)> = vec![("accept".into(), "*/*".to_owned())];
             if self.received > 0 {
                 headers.push(("range".into(), format!("bytes={}-", self.received)));
@@ -234,13 +236,26 @@ impl Download {
                 }
             };
             match response.header("location").filter(|_| (300..400).contains(&response.status)) {
-                Some(next) if next.starts_with("http://") || next.starts_with("https://") => {
-                    address = next.to_owned();
-                }
-                _ => return Ok(response),
+                Some(next) => address = next.to_owned(),
+                None => return Ok(response),
             }
         }
         Err(self.broken("it was redirected too often"))
+    }
+
+    /// Whether something can be asked for there. What can, may be signed, and is a secret; a place on a disk is none.
+    fn check(&self, address: &str) -> Result<(), Error> {
+        let message = match address.split_once(':') {
+            Some(("http" | "https", _)) => return Ok(()),
+            Some(("file", _)) => format!(
+                "the server says that it lies at {address}, a place on the server's own disk: copy it from there"
+            ),
+            Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+                format!("the server gives an address of {scheme}:, and only http: and https: can be asked")
+            }
+            _ => "what the server gives for its address is none".to_owned(),
+        };
+        Err(Error::config(&self.operation, message))
     }
 
     fn broken(&self, message: &str) -> Error {

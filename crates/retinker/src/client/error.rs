@@ -249,13 +249,12 @@ impl Error {
     }
 
     /// Whether it is certain that the server did not take the request: never sent, or refused with a 4xx that
-    /// decides, and no earlier attempt that broke off.
+    /// decides, and no earlier attempt that broke off. After one that did, a 409 may tell of what that one has done.
     pub fn is_definite_refusal(&self) -> bool {
         !self.0.seen_before
             && match self.kind() {
                 ErrorKind::Refused { status, .. } => {
-                    (400..500).contains(status) && !matches!(status, 408 | 409 | 425)
-                        || (300..400).contains(status)
+                    (400..500).contains(status) && !matches!(status, 408 | 425) || (300..400).contains(status)
                 }
                 ErrorKind::Expired { .. } => true,
                 ErrorKind::Config { .. } | ErrorKind::NeverSent { .. } | ErrorKind::Cancelled { .. } => true,
@@ -274,9 +273,12 @@ impl Error {
     }
 
     /// Whether a server that knows the endpoint's older form only may have answered so: it has no such endpoint, or
-    /// finds members missing or unknown.
+    /// finds members missing or unknown, and says so. What is refused for what it asks for is no unknown form.
     pub(crate) fn is_unknown_form(&self) -> bool {
-        self.is_unsupported() || matches!(self.status(), Some(400 | 422))
+        let said = self.detail().unwrap_or_default().to_ascii_lowercase();
+        let finds_members =
+            matches!(self.status(), Some(400 | 422)) && FORM.iter().any(|words| said.contains(words));
+        self.is_unsupported() || finds_members
     }
 
     /// Whether the thing asked for does not exist on a server that has the endpoint.
@@ -284,6 +286,16 @@ impl Error {
         self.status() == Some(404) && !self.is_unsupported()
     }
 }
+
+/// How servers say that a body has not the members that it should have: pydantic 2 and 1, which SkyRL and TuFT answer by,
+/// and serde.
+const FORM: [&str; 5] = [
+    "field required",
+    "extra inputs are not permitted",
+    "extra fields not permitted",
+    "missing field",
+    "unknown field",
+];
 
 /// What is written through this may reach a terminal, which obeys control characters: they become blanks.
 struct Plain<'a, 'b>(&'a mut fmt::Formatter<'b>);
@@ -468,8 +480,20 @@ mod tests {
     fn a_refusal_is_definite_only_if_nothing_broke_off_before() {
         assert!(refused(422, "bad").is_definite_refusal());
         assert!(!refused(422, "bad").seen_before(true).is_definite_refusal());
-        assert!(!refused(409, "taken").is_definite_refusal());
+        assert!(refused(409, "taken").is_definite_refusal());
+        assert!(!refused(409, "taken").seen_before(true).is_definite_refusal());
         assert!(!refused(503, "").is_definite_refusal());
+    }
+
+    #[test]
+    fn an_unknown_form_is_told_from_a_refusal_of_what_was_asked() {
+        assert!(refused(422, "Field required").is_unknown_form());
+        assert!(refused(422, "Extra inputs are not permitted; Field required").is_unknown_form());
+        assert!(refused(404, "Not Found").is_unknown_form() && refused(405, "").is_unknown_form());
+        assert!(!refused(400, "LoadWeights is not permitted with seq_id 25").is_unknown_form());
+        assert!(!refused(400, "Invalid checkpoint tinker path tinker://r/x").is_unknown_form());
+        assert!(!refused(422, "the access token is not valid").is_unknown_form());
+        assert!(!refused(403, "Field required").is_unknown_form());
     }
 
     #[test]

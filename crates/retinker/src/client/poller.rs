@@ -38,8 +38,11 @@ pub(crate) struct Poller {
 #[derive(Debug, Default)]
 struct State {
     waiting: HashMap<String, oneshot::Sender<Result<Option<u64>, Error>>>,
-    /// Done before anybody waited.
-    done: HashMap<String, Option<u64>>,
+    /// Done before anybody waited: the size, and the number of the next submission then.
+    done: HashMap<String, (Option<u64>, u64)>,
+    /// Submissions that are under way, by number: each may turn out to be of what is done.
+    submissions: BTreeSet<u64>,
+    next_submission: u64,
     /// Read, and not reported yet.
     retrieved: BTreeSet<String>,
     /// Why nothing can be waited for any more.
@@ -57,12 +60,26 @@ impl Poller {
         Self { state, wake }
     }
 
+    /// Notes that something is being submitted, which may be done before its request is known here. What is done and of no
+    /// submission under way is nobody's, such as a sample that was given up, and is let go.
+    pub(crate) fn submitting(&self) -> Submission {
+        let mut state = lock(&self.state);
+        let number = state.next_submission;
+        state.next_submission += 1;
+        state.submissions.insert(number);
+        Submission { state: self.state.clone(), number }
+    }
+
     /// Resolves when a request is done, whether it has a result or failed: to the result's size in bytes, where the server
     /// says it.
-    pub(crate) async fn wait_for(&self, request_id: &str) -> Result<Option<u64>, Error> {
+    pub(crate) async fn wait_for(
+        &self,
+        submission: Submission,
+        request_id: &str,
+    ) -> Result<Option<u64>, Error> {
         let done = {
             let mut state = lock(&self.state);
-            if let Some(size) = state.done.remove(request_id) {
+            if let Some((size, _)) = state.done.remove(request_id) {
                 return Ok(size);
             }
             if let Some(failure) = &state.failure {
@@ -72,6 +89,7 @@ impl Poller {
             state.waiting.insert(request_id.to_owned(), done);
             waiting
         };
+        drop(submission);
         let _registered = Registered { state: &self.state, request_id };
         let _ = self.wake.unbounded_send(());
         let ended = |_| {
@@ -85,6 +103,22 @@ impl Poller {
     pub(crate) fn mark_retrieved(&self, request_id: String) {
         lock(&self.state).retrieved.insert(request_id);
         let _ = self.wake.unbounded_send(());
+    }
+}
+
+/// Something that is being submitted, until it is waited for or has failed.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    state: Arc<Mutex<State>>,
+    number: u64,
+}
+
+impl Drop for Submission {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        state.submissions.remove(&self.number);
+        let oldest = state.submissions.first().copied();
+        state.done.retain(|_, (_, next)| oldest.is_some_and(|oldest| oldest < *next));
     }
 }
 
@@ -215,7 +249,11 @@ impl Asking {
             match state.waiting.remove(&completion.request_id) {
                 // Who has given up meanwhile does not read it either.
                 Some(waiting) => told |= waiting.send(Ok(size)).is_ok(),
-                None => drop(state.done.insert(completion.request_id, size)),
+                None if state.submissions.is_empty() => {}
+                None => {
+                    let next = state.next_submission;
+                    state.done.insert(completion.request_id, (size, next));
+                }
             }
         }
         told
@@ -246,4 +284,62 @@ async fn closed(woken: &mut mpsc::UnboundedReceiver<()>) {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::join;
+    use serde_json::json;
+
+    use super::*;
+    use crate::client::ApiConfig;
+    use crate::client::testing::{FakeReply, FakeTransport, ManualRuntime, test};
+    use crate::runtime::Runtime;
+
+    /// A poller that is told one after the other, each after a second, that these are done.
+    fn told(news: &'static [&'static [&'static str]]) -> (ManualRuntime, Poller) {
+        let runtime = ManualRuntime::new();
+        let mut cursor = 0;
+        let transport = FakeTransport::new(&runtime, move |_| {
+            let done = news.get(cursor).copied().unwrap_or_default();
+            cursor += 1;
+            let done: Vec<_> = done.iter().map(|id| json!({"request_id": id, "state": "finished"})).collect();
+            let news = json!({"cursor": cursor, "completions": done}).to_string();
+            FakeReply::json(200, news).after(Duration::from_secs(1))
+        });
+        let config = ApiConfig { base_url: "http://service.test".into(), ..ApiConfig::default() };
+        let api = Api::new(config, Arc::new(transport), Arc::new(runtime.clone())).unwrap();
+        (runtime.clone(), Poller::start(api, "s:sample:0".into(), 0))
+    }
+
+    #[test]
+    fn what_was_given_up_is_let_go_when_it_is_done() {
+        let (runtime, poller) = told(&[&["given up", "awaited"]]);
+        runtime.block_on(async {
+            let mut given_up = Box::pin(poller.wait_for(poller.submitting(), "given up"));
+            assert!((&mut given_up).now_or_never().is_none());
+            drop(given_up);
+            poller.wait_for(poller.submitting(), "awaited").await.unwrap();
+        });
+        assert!(lock(&poller.state).done.is_empty());
+    }
+
+    #[test]
+    fn what_is_done_early_is_kept_for_as_long_as_it_may_be_somebodys() {
+        let (runtime, poller) = told(&[&["early", "nobody's", "awaited"], &["later"]]);
+        runtime.block_on(async {
+            let early = poller.submitting();
+            poller.wait_for(poller.submitting(), "awaited").await.unwrap();
+            assert_eq!(lock(&poller.state).done.len(), 2);
+            // One that begins now is of neither.
+            let begun = poller.submitting();
+            poller.wait_for(early, "early").await.unwrap();
+            assert!(lock(&poller.state).done.is_empty());
+            let later = poller.wait_for(begun, "later");
+            let (told, ()) = join(later, runtime.sleep(Duration::from_millis(10))).await;
+            told.unwrap();
+        });
+        assert!(lock(&poller.state).submissions.is_empty());
+    }
 }

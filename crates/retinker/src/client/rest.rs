@@ -96,8 +96,8 @@ impl RestClient {
         self.api.settled().await?.training_run_in(run_id, access_scope).await
     }
 
-    /// All runs, a page of about `page_size` at a time. Each comes once, whatever is made or deleted meanwhile. Ends with
-    /// the first page that fails.
+    /// All runs, a page of about `page_size` at a time. Each comes once, whatever is made, used or deleted
+    /// meanwhile; to be sure of that, a list of several pages is read at least twice. Ends with the first page that fails.
     pub fn training_runs(
         &self,
         page_size: u64,

@@ -344,6 +344,7 @@ impl Inner {
         let request = request(self.next_seq_id.fetch_add(1, Ordering::Relaxed));
         let bytes = i64::try_from(request.prompt.estimated_sample_bytes()).unwrap_or(i64::MAX);
         let call = asample_call(&request)?;
+        let submission = self.poller.as_ref().map(Poller::submitting);
         let accepted: SampleFuture = {
             let _admission = self.settings.dispatch.admit(runtime, bytes).await;
             loop {
@@ -359,9 +360,9 @@ impl Inner {
         };
         let mut awaited = Awaited { session: &self.session, request_id: Some(accepted.request_id) };
         let request_id = awaited.request_id.clone().unwrap_or_default();
-        let (size, _reading) = match &self.poller {
-            Some(poller) => {
-                let size = poller.wait_for(&request_id).await?;
+        let (size, _reading) = match self.poller.as_ref().zip(submission) {
+            Some((poller, submission)) => {
+                let size = poller.wait_for(submission, &request_id).await?;
                 (size, Some(self.settings.dispatch.reading().await))
             }
             None => (None, None),

@@ -780,6 +780,27 @@ fn an_adapter_of_nothing_is_refused_at_once() {
 }
 
 #[test]
+fn what_is_refused_for_what_it_asks_for_makes_no_run() {
+    let refusals = [
+        (400, "the weights access token is not valid"),
+        (403, "the weights access token is not valid"),
+        (422, "base model 'large' does not fit the checkpoint"),
+    ];
+    for (status, said) in refusals {
+        let (runtime, transport, client) = service_client(move |request| match path(request) {
+            "load_weights" => FakeReply::json(status, json!({ "detail": said }).to_string()),
+            _ => service(request),
+        });
+        let made =
+            client.create_training_client_from_state("tinker://r/weights/a", TrainingOptions::default());
+        let error = runtime.block_on(made).unwrap_err();
+        assert_eq!((error.status(), error.detail()), (Some(status), Some(said)));
+        assert!(sent(&transport, "create_model").is_empty(), "{said}");
+        assert_eq!(sent(&transport, "load_weights").len(), 1, "{said}");
+    }
+}
+
+#[test]
 fn a_checkpoint_that_is_not_there_is_the_error_not_the_way_round_it() {
     let (runtime, transport, client) = service_client(|request| match path(request) {
         "load_weights" => {
@@ -846,17 +867,13 @@ fn all_runs_come_once_although_the_pages_move() {
         (ids, transport.paths())
     };
     // A run was made after the first page: what was second is now third.
-    let (seen, paths) = ids(vec![
-        page(&["c", "b"], 3),
-        page(&["c", "b"], 4),
-        page(&["b", "a"], 4),
-        // The beginning once more, where what was made meanwhile stands.
-        page(&["d", "c"], 4),
-        page(&["b", "a"], 4),
-    ]);
+    let still = [page(&["d", "c"], 4), page(&["c", "b"], 4), page(&["b", "a"], 4)];
+    let moved = [page(&["c", "b"], 3), page(&["c", "b"], 4), page(&["b", "a"], 4)];
+    // From the beginning, where what was made meanwhile stands, until nothing is new.
+    let (seen, paths) = ids(moved.into_iter().chain(still.clone()).chain(still).collect());
     assert_eq!(seen, ["c", "b", "a", "d"]);
     assert_eq!(paths[2], "GET /prefix/api/v1/training_runs?limit=2&offset=1");
     // A server that tells no total, and one that ignores the offset as well.
-    assert_eq!(ids(vec![page(&["a"], 0), page(&[], 0), page(&["a"], 0), page(&["a"], 0)]).0, ["a"]);
-    assert_eq!(ids(vec![page(&["a", "b"], 0), page(&["a", "b"], 0), page(&["a", "b"], 0)]).0, ["a", "b"]);
+    assert_eq!(ids(vec![page(&["a"], 0), page(&[], 0), page(&["a"], 0)]).0, ["a"]);
+    assert_eq!(ids(vec![page(&["a", "b"], 0); 101]).0, ["a", "b"]);
 }

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use retinker::client::{ServiceClient, TrainingOptions};
 use retinker_tests::schedule;
 use retinker_tests::service::{ServiceProcess, api};
-use retinker_tests::weather::Storm;
+use retinker_tests::weather::{Fault, Storm};
 
 /// Trains all steps through the storm, and tells what it withstood.
 pub(crate) async fn run(reference: &[f64]) -> Result<String> {
@@ -22,9 +22,9 @@ pub(crate) async fn run(reference: &[f64]) -> Result<String> {
     }
     Ok(format!(
         "{} steps were trained through a proxy that delayed, refused, answered with half a body or 429, or cut the \
-         connection, on {} connections; {} requests arrived twice. Every step was taken once, and every loss was equal to the undisturbed run's, bit for bit.\n",
+         connection: {} requests suffered that; {} of them arrived twice. Every step was taken once, and every loss was equal to the undisturbed run's, bit for bit.\n",
         reference.len(),
         storm.faults(),
-        storm.duplicates()
+        storm.count(Fault::Twice)
     ))
 }

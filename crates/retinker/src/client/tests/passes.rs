@@ -43,6 +43,10 @@ enum Fault {
     BrokenOff,
     /// It breaks off once, and is refused when it is sent again.
     BrokenOffThenRefused,
+    /// 409, to the end.
+    Conflict,
+    /// It breaks off once, and is there already when it is sent again: by what broke off, or by something else.
+    BrokenOffThenConflict,
     /// 500, to the end.
     Failing,
     /// No answer, to the end.
@@ -50,26 +54,32 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Refused,
         Self::Unreachable,
         Self::BrokenOff,
         Self::BrokenOffThenRefused,
+        Self::Conflict,
+        Self::BrokenOffThenConflict,
         Self::Failing,
         Self::Silent,
     ];
 
     /// Whether nothing of it can have reached the server's queue.
     fn is_definite(self) -> bool {
-        matches!(self, Self::Refused | Self::Unreachable)
+        matches!(self, Self::Refused | Self::Conflict | Self::Unreachable)
     }
 
     fn reply(self, attempt: u32) -> FakeReply {
         match self {
             Self::BrokenOffThenRefused if attempt > 0 => FakeReply::json(422, r#"{"detail":"no"}"#),
             Self::Refused => FakeReply::json(422, r#"{"detail":"no"}"#),
+            Self::BrokenOffThenConflict if attempt > 0 => FakeReply::json(409, r#"{"detail":"there"}"#),
+            Self::Conflict => FakeReply::json(409, r#"{"detail":"there"}"#),
             Self::Unreachable => FakeReply::fail(TransportErrorKind::Connect),
-            Self::BrokenOff | Self::BrokenOffThenRefused => FakeReply::fail(TransportErrorKind::Request),
+            Self::BrokenOff | Self::BrokenOffThenRefused | Self::BrokenOffThenConflict => {
+                FakeReply::fail(TransportErrorKind::Request)
+            }
             Self::Failing => FakeReply::json(500, "{}"),
             Self::Silent => FakeReply::never(),
         }
@@ -251,6 +261,34 @@ fn a_loss_that_fails_sends_nothing_more_and_the_client_goes_on() {
             assert!(matches!(error.kind(), ErrorKind::Cancelled { .. }), "{error}");
             client.optim_step(AdamParams::default()).await.unwrap();
         });
+        assert_eq!(sequence(&transport), ["forward_backward 7", "optim_step 8"], "{said}");
+    }
+}
+
+/// Where panics abort, as under wasm, there is nothing to go on.
+#[cfg(panic = "unwind")]
+#[test]
+fn a_loss_that_panics_fails_its_call_and_the_client_goes_on() {
+    type Loss = fn(&[Datum], &[TensorData]) -> Result<CustomLoss, String>;
+    let cases: [(&str, Loss); 3] = [
+        ("panicked: plain words", |_, _| panic!("plain words")),
+        ("panicked: 5 rewards", |data, _| panic!("{} rewards", data.len() + 4)),
+        ("panicked: it does not say why", |_, _| std::panic::panic_any(7)),
+    ];
+    for (said, loss) in cases {
+        let (runtime, transport, client) = training(obliging);
+        runtime.block_on(async {
+            let pass = client.forward_backward_custom(vec![datum()], loss);
+            let queued = client.optim_step(AdamParams::default());
+            let error = pass.await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Config { .. }), "{error:?}");
+            let error = error.to_string();
+            assert!(error.contains(said) && error.contains("run s:train:0"), "{error}");
+            let error = queued.await.unwrap_err();
+            assert!(error.to_string().contains("panicked"), "{error}");
+            client.optim_step(AdamParams::default()).await.unwrap();
+        });
+        assert!(client.poisoned().is_none());
         assert_eq!(sequence(&transport), ["forward_backward 7", "optim_step 8"], "{said}");
     }
 }

@@ -494,3 +494,164 @@ fn samples_that_a_restarted_server_has_lost_are_submitted_anew() {
     assert_eq!(response.sequences[0].sequence_id.as_deref(), Some("q1"));
     assert_eq!(numbers(&transport), [0, 1]);
 }
+
+/// A service with these settings that takes a second to accept a sample.
+fn accepting(config: Value) -> (ManualRuntime, FakeTransport, SamplingClient) {
+    sampler(move |request| match path(request) {
+        "client/config" => FakeReply::json(200, config.to_string()),
+        "asample" => accepted(request).after(secs(1)),
+        _ => sampling(request),
+    })
+}
+
+/// How long so many samples at once take.
+async fn time_of(runtime: &ManualRuntime, client: &SamplingClient, count: usize) -> Duration {
+    let (options, prompt, begin) = (SampleOptions::default(), prompt(), runtime.elapsed());
+    let results = join_all((0..count).map(|_| client.sample(&prompt, &options))).await;
+    assert!(results.iter().all(Result::is_ok));
+    runtime.elapsed() - begin
+}
+
+#[test]
+fn prompts_are_submitted_as_far_as_there_is_room_for_them() {
+    // A prompt of two tokens counts for 20 bytes; one more is let in while anything is left.
+    for (room, took) in [(40, 3), (41, 2), (20, 6), (19, 6), (120, 1)] {
+        let (runtime, _, client) = accepting(json!({"sample_dispatch_bytes_semaphore_size": room}));
+        assert_eq!(runtime.block_on(time_of(&runtime, &client, 6)), secs(took), "{room}");
+    }
+}
+
+/// The same, where the first sample is answered 429, and has been sent again since.
+fn limited(config: Value, prompt: &ModelInput) -> (ManualRuntime, SamplingClient, Duration) {
+    let mut first = true;
+    let (runtime, _, client) = sampler(move |request| match path(request) {
+        "client/config" => FakeReply::json(200, config.to_string()),
+        "asample" if std::mem::take(&mut first) => FakeReply::json(429, "{}"),
+        "asample" => accepted(request).after(secs(1)),
+        _ => sampling(request),
+    });
+    let begin = runtime.elapsed();
+    runtime.block_on(client.sample(prompt, &SampleOptions::default())).unwrap();
+    let took = runtime.elapsed() - begin;
+    (runtime, client, took)
+}
+
+#[test]
+fn after_a_limit_ten_are_submitted_at_once_for_ten_seconds() {
+    let (runtime, client, _) = limited(json!({}), &prompt());
+    runtime.block_on(async {
+        // A second of the ten is over.
+        assert_eq!(time_of(&runtime, &client, 30).await, secs(3));
+        assert_eq!(time_of(&runtime, &client, 50).await, secs(5));
+        runtime.sleep(secs(1)).await;
+        assert_eq!(time_of(&runtime, &client, 30).await, secs(1));
+    });
+}
+
+#[test]
+fn after_a_limit_a_byte_counts_for_twenty() {
+    let (runtime, client, _) = limited(json!({"sample_dispatch_bytes_semaphore_size": 800}), &prompt());
+    runtime.block_on(async {
+        assert_eq!(time_of(&runtime, &client, 6).await, secs(3), "two at once, 400 each");
+        runtime.sleep(secs(10)).await;
+        assert_eq!(time_of(&runtime, &client, 40).await, secs(1));
+    });
+}
+
+#[test]
+fn the_pause_after_a_limit_is_longer_for_a_large_prompt() {
+    // 10 bytes a token; 128 KiB are 131,072 bytes.
+    for (tokens, pause) in [(13_107, 1), (13_108, 5)] {
+        let prompt = ModelInput::from_ints(vec![1; tokens]);
+        let (_, _, took) = limited(json!({}), &prompt);
+        assert_eq!(took, secs(pause + 1), "{tokens}");
+    }
+}
+
+#[test]
+fn a_server_can_ask_for_no_retries_and_for_no_detection_of_stuck_samples() {
+    let answers = |config: &'static str| {
+        let mut asked = 0;
+        sampler(move |request| match path(request) {
+            "client/config" => FakeReply::json(200, config),
+            "retrieve_future" => {
+                asked += 1;
+                match asked {
+                    // Ten days of it.
+                    ..=30_000 => FakeReply::json(408, r#"{"queue_state":"active"}"#).after(secs(30)),
+                    30_001 => FakeReply::json(410, r#"{"detail":"gone"}"#),
+                    _ => sampling(request),
+                }
+            }
+            _ => sampling(request),
+        })
+    };
+    let (runtime, transport, client) = answers(r#"{"sample_enable_stuck_detection":false}"#);
+    runtime.block_on(client.sample(&prompt(), &SampleOptions::default())).unwrap();
+    assert!(runtime.elapsed() > secs(10 * 86_400));
+    assert_eq!(numbers(&transport), [0, 1]);
+    let (runtime, transport, client) =
+        answers(r#"{"sample_enable_stuck_detection":false,"sample_no_retries":true}"#);
+    let error = runtime.block_on(client.sample(&prompt(), &SampleOptions::default())).unwrap_err();
+    assert_eq!(error.status(), Some(410));
+    assert_eq!(numbers(&transport), [0]);
+}
+
+#[test]
+fn settings_that_change_are_asked_for_as_often_as_the_server_says() {
+    for (says, each) in [(25, 25), (1, 10)] {
+        let mut asked = 0;
+        let (runtime, transport, client) = sampler(move |request| match path(request) {
+            "client/dynamic_config" => {
+                asked += 1;
+                let config = json!({"refresh_interval_sec": says, "sample_cancel_enabled": asked > 2});
+                FakeReply::json(200, config.to_string())
+            }
+            "retrieve_future" => FakeReply::never(),
+            _ => sampling(request),
+        });
+        let count = || transport.requests().iter().filter(|r| path(r) == "client/dynamic_config").count();
+        let give_up = async || {
+            let (options, prompt) = (SampleOptions::default(), prompt());
+            select(Box::pin(client.sample(&prompt, &options)), runtime.sleep(Duration::from_millis(1))).await;
+        };
+        runtime.block_on(async {
+            assert_eq!(count(), 1);
+            runtime.sleep(secs(each) + Duration::from_millis(1)).await;
+            assert_eq!(count(), 2);
+            give_up().await;
+            runtime.sleep(secs(each - 1)).await;
+            assert_eq!((count(), sent(&transport, "cancel_future").len()), (2, 0), "each {each} s");
+            runtime.sleep(secs(1)).await;
+            assert_eq!(count(), 3);
+            // What the third answer allows.
+            give_up().await;
+            runtime.sleep(Duration::from_millis(1)).await;
+            assert_eq!(sent(&transport, "cancel_future"), [json!({"request_id": "1"})]);
+            runtime.sleep(secs(10 * each)).await;
+            assert_eq!(count(), 13);
+        });
+    }
+}
+
+#[test]
+fn so_many_cancels_are_sent_at_once_as_the_server_takes() {
+    let (runtime, transport, client) = sampler(|request| match path(request) {
+        "client/dynamic_config" => {
+            FakeReply::json(200, r#"{"sample_cancel_enabled":true,"sample_cancel_max_batch_size":2}"#)
+        }
+        "retrieve_future" => FakeReply::never(),
+        "cancel_future" => FakeReply::json(200, "{}").after(secs(2)),
+        _ => sampling(request),
+    });
+    runtime.block_on(async {
+        let (options, prompt) = (SampleOptions::default(), prompt());
+        let all = join_all((0..5).map(|_| client.sample(&prompt, &options)));
+        select(Box::pin(all), runtime.sleep(secs(1))).await;
+        for expected in [2, 4, 5, 5] {
+            runtime.sleep(secs(1)).await;
+            assert_eq!(sent(&transport, "cancel_future").len(), expected);
+            runtime.sleep(secs(1)).await;
+        }
+    });
+}

@@ -112,3 +112,50 @@ fn a_server_that_only_ever_announces_a_result_is_not_asked_for_ever() {
         .unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Undecodable { .. }), "{error}");
 }
+
+/// A datum of so many tokens, which count for 16 bytes each: 4 of input, 8 of target, 4 of weight.
+fn of_tokens(count: usize) -> Datum {
+    Datum::cross_entropy(vec![1; count], vec![2; count], vec![1.0; count])
+}
+
+#[test]
+fn chunks_are_cut_by_their_bytes() {
+    // Two tokens each are 32 bytes; one that is too large by itself goes alone.
+    let small = || vec![of_tokens(2); 7];
+    let with_a_large_one = vec![of_tokens(2), of_tokens(2), of_tokens(50), of_tokens(2), of_tokens(1)];
+    let cases = [
+        (96, small(), vec![3, 3, 1]),
+        (95, small(), vec![2, 2, 2, 1]),
+        (1, small(), vec![1; 7]),
+        (224, small(), vec![7]),
+        (96, with_a_large_one, vec![2, 1, 2]),
+    ];
+    for (bytes, data, expected) in cases {
+        let config = json!({"fwdbwd_max_chunk_bytes_count": bytes, "parallel_fwdbwd_chunks": false});
+        let (runtime, transport, client) = training(move |request| match path(request) {
+            "client/config" => FakeReply::json(200, config.to_string()),
+            _ => obliging(request),
+        });
+        runtime.block_on(client.forward(data, "cross_entropy", &none())).unwrap();
+        assert_eq!(sizes(&transport), expected, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn batches_are_sent_as_far_as_there_is_room_for_them() {
+    // Of 32 bytes each, two are under way while anything is left.
+    for (room, waves) in [(64, 2), (65, 2), (33, 2), (32, 4), (1000, 1)] {
+        let (runtime, transport, client) = training(move |request| match path(request) {
+            "client/config" => FakeReply::json(
+                200,
+                json!({"fwdbwd_dispatch_bytes_semaphore_size": room, "fwdbwd_max_chunk_len": 1}).to_string(),
+            ),
+            "forward_backward" => obliging(request).after(secs(10)),
+            _ => obliging(request),
+        });
+        runtime.block_on(client.forward(vec![of_tokens(2); 5], "cross_entropy", &none())).unwrap();
+        // Four together, as far as they may, and then the first.
+        assert_eq!(runtime.elapsed(), secs(10 * (waves + 1)), "{room}");
+        assert_eq!(sizes(&transport), [1; 5]);
+    }
+}

@@ -4,7 +4,10 @@
 //! with each of them, and the server is given a loss with that very gradient: cross-entropy, `-sum(weights * logprobs)`,
 //! with `weights = -dC/dlogprobs`. As `forward_backward_custom` of the official SDK does it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use retinker_wire::metrics::Metrics;
 use retinker_wire::tensor::TensorData;
@@ -55,6 +58,26 @@ pub(super) fn logprobs(data: &[Datum], output: ForwardBackwardOutput) -> Result<
         output.remove(LOGPROBS).ok_or_else(|| format!("the result of datum {i} has no {LOGPROBS}"))
     });
     logprobs.collect()
+}
+
+/// What the program's loss function says; an error says why it says nothing. A panic of it is its own: caught here, it ends
+/// neither the task that sends the run's operations nor the run's other calls. (A program that aborts on panics, such as one
+/// for wasm, still ends.)
+pub(super) fn loss<E: fmt::Display>(
+    loss_fn: impl FnOnce(&[Datum], &[TensorData]) -> Result<CustomLoss, E>,
+    data: &[Datum],
+    logprobs: &[TensorData],
+) -> Result<CustomLoss, String> {
+    // Nothing that it could have left half done is used afterwards.
+    let said = catch_unwind(AssertUnwindSafe(|| {
+        loss_fn(data, logprobs).map_err(|error| format!("its loss function failed: {error}"))
+    }));
+    said.unwrap_or_else(|panic| Err(format!("its loss function panicked: {}", message_of(&*panic))))
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it does not say why")
 }
 
 /// What the gradient is asked for with.

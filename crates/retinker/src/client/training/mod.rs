@@ -428,7 +428,7 @@ impl TrainingClient {
     /// targets, and says how the loss changes with them. Only `target_tokens` and `weights` of the data are sent.
     ///
     /// The server does a forward pass, then, when the loss is computed, a backward pass. Operations called after this one
-    /// are sent after both; if the loss fails they are not sent at all, and say so. The loss is computed where the client's
+    /// are sent after both; if the loss fails or panics they are not sent at all, and say so. The loss is computed where the client's
     /// tasks run: one that takes long should be moved elsewhere by the program.
     ///
     /// The result's `loss:sum` is the program's, `surrogate_loss:sum` the server's.
@@ -456,7 +456,7 @@ impl TrainingClient {
             let fail = |reason: String| Error::config(&name, reason);
             let logprobs = custom::logprobs(&data, merge(&name, outputs)?).map_err(fail)?;
             let CustomLoss { loss, gradients, metrics } =
-                loss_fn(&data, &logprobs).map_err(|e| fail(format!("its loss function failed: {e}")))?;
+                custom::loss(loss_fn, &data, &logprobs).map_err(fail)?;
             let data = custom::backward_data(&data, &logprobs, gradients).map_err(fail)?;
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some((loss, metrics));
             Ok(pass(data, false)?.cut(bounds))
