@@ -9,14 +9,19 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
-use retinker::client::{Api, LossFnConfig, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
+use retinker::client::{
+    Api, LossFnConfig, SaveOptions, Secret, ServiceClient, TrainingClient, TrainingOptions,
+};
+use retinker::host::api::{PlanAnswer, ServiceKind};
+use retinker::host::client::HostClient;
+use retinker::native::{NativeRuntime, NativeTransport};
 use retinker::recovery::journal::Store;
-use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM};
+use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, PlanRequest};
 use retinker::recovery::policy::Policy;
 use retinker::recovery::probe::{Verification, save_state_with_probe};
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::wire::run::TrainingRun;
-use retinker_host::Location;
+use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
 use retinker_local::LocalService;
 use retinker_store::testing::Postgres;
 use retinker_tests::schedule;
@@ -196,8 +201,39 @@ async fn killed_at_every_write_to_postgresql() {
     killed_at_every_write(Journal::postgres().await).await;
 }
 
-/// 200 runs are watched by two monitors, 50 of them poisoned at once; the monitors are killed and come back meanwhile, and
-/// restores are asked for by hand at the same time.
+/// The console's host on the same journal, and a client of it as a browser's tab has one.
+async fn console(api: &Api, journal: &Journal) -> (RunningHost, HostClient) {
+    let token = "a-token-of-this-test";
+    let host = Host::start(HostConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        service: ServiceTarget {
+            name: "service".to_owned(),
+            kind: ServiceKind::Remote,
+            base_url: api.base_url().to_owned(),
+            api_key: Some(Secret::new("tml-test")),
+        },
+        journal: Location::from(journal.location()),
+        watching: Watching::default(),
+        demo: None,
+        token: Some(token.to_owned()),
+    })
+    .await
+    .unwrap();
+    let (transport, runtime) = (NativeTransport::new().unwrap(), NativeRuntime::current().unwrap());
+    let address = format!("http://{}", host.address());
+    let tab = HostClient::new(Arc::new(transport), Arc::new(runtime), &address, Secret::new(token));
+    (host, tab)
+}
+
+/// What two clicks do: a plan, and its confirmation. Somebody else may have been sooner at either.
+async fn click(tab: &HostClient, run: &str) {
+    if let Ok(PlanAnswer::Plan(plan)) = tab.plan(&PlanRequest::new(run)).await {
+        let _ = tab.start_restore(&plan).await;
+    }
+}
+
+/// 200 runs are watched by two monitors and a console, 50 of them poisoned at once; the monitors are killed and come back
+/// meanwhile, and restores are asked for from a tab and from the command line at the same time.
 async fn an_incident(journal: Journal) {
     const RUNS: usize = 200;
     const LOST: usize = 50;
@@ -216,6 +252,8 @@ async fn an_incident(journal: Journal) {
             command.stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
         })
         .collect();
+    let (host, tab) = console(&api, &journal).await;
+    join_all(lost.iter().step_by(5).map(|run| click(&tab, run))).await;
     for round in 0..6 {
         tokio::time::sleep(Duration::from_millis(700)).await;
         monitors[round % 2].kill().await.unwrap();
@@ -224,6 +262,7 @@ async fn an_incident(journal: Journal) {
     let records = all_adopted(&*store, &lost).await;
     drop(by_hand);
     exactly_one_each(&api, &records, &lost, RUNS).await;
+    host.stop().await;
     drop(monitors);
     service.stop().await;
 }

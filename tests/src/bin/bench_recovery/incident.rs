@@ -54,8 +54,19 @@ impl Incident {
     }
 }
 
-/// Makes so many runs, poisons them, and waits until each has a verified successor.
-pub(crate) async fn measure(count: usize) -> Result<Incident> {
+/// Makes so many runs, poisons them at once, and waits until each has a verified successor; so many times.
+pub(crate) async fn measure(count: usize, times: usize) -> Result<Incident> {
+    let mut all = Incident { times_ms: Vec::new(), own_share: 0.0 };
+    for time in 0..times {
+        let one = once(count, time).await?;
+        all.times_ms.extend(one.times_ms);
+        all.own_share += one.own_share / times as f64;
+    }
+    all.times_ms.sort_by(f64::total_cmp);
+    Ok(all)
+}
+
+async fn once(count: usize, time: usize) -> Result<Incident> {
     let (data, home) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let service = ServiceProcess::start_with(data.path(), &["--faults"]).await?;
     let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().context("there is no runtime")?);
@@ -87,12 +98,15 @@ pub(crate) async fn measure(count: usize) -> Result<Incident> {
         sink: Arc::new(Traced),
         service: service.base_url.clone(),
     });
-    let (begin, busy) = (runtime.monotonic(), watched.busy());
     let watching = async {
         monitor.run(|_| {}).await;
         anyhow::bail!("the monitor has ended")
     };
     let incident = async {
+        // Not in step with the monitor, which has looked once or twice before.
+        let ahead = Duration::from_millis(INTERVAL_MS + INTERVAL_MS * (time as u64 * 37 % 100) / 100);
+        tokio::time::sleep(ahead).await;
+        let (begin, busy) = (runtime.monotonic(), watched.busy());
         let poisoned = poison(&service, &clients, &*runtime).await?;
         let records = settled(&*store, count).await?;
         let window = runtime.monotonic().saturating_sub(begin);
@@ -114,7 +128,6 @@ pub(crate) async fn measure(count: usize) -> Result<Incident> {
         let at = poisoned.get(&record.plan.run_id).context("a run that was not poisoned was restored")?;
         times_ms.push((record.updated_at.as_millis() - at) as f64);
     }
-    times_ms.sort_by(f64::total_cmp);
     service.kill().await?;
     Ok(Incident { times_ms, own_share })
 }
