@@ -86,8 +86,13 @@ impl fmt::Debug for ApiConfig {
 
 /// The endpoints of one service. Cheap to clone; clones share the transport and its connections.
 ///
-/// Methods send again by [`RetryPolicy`] and fail with [`Error`]. Those that submit something to be done resolve
-/// when the server has accepted it, to a [`Pending`] result.
+/// Methods send again by [`RetryPolicy`] and fail with [`Error`]: beside what they say themselves, with what
+/// [every call can give](Error#what-every-call-can-give). Those that submit something to be done resolve when the server
+/// has accepted it, to a [`Pending`] result, which says how that can fail.
+///
+/// Ids of runs, sessions, samplers and checkpoints stand in paths: one that is empty or holds a blank or any of `/ ? # \ %`
+/// is an [`ErrorKind::Config`]. A checkpoint's id is `<segment>/<name>`, such as `weights/0001`. Lists give at most `limit`
+/// entries, from the `offset`-th on, counted from 0.
 #[derive(Clone, Debug)]
 pub struct Api {
     caller: Arc<Caller>,
@@ -184,7 +189,7 @@ impl Api {
     /// talked to as it is.
     ///
     /// # Errors
-    /// If it could not be asked.
+    /// What [every call can give](Error#what-every-call-can-give), but for a server without that endpoint.
     pub async fn settled(&self) -> Result<&Self, Error> {
         if !self.caller.heeded.is_settled() {
             self.settle().await?;
@@ -234,6 +239,9 @@ impl Api {
     // -- what the server is -------------------------------------------------------------------------------------
 
     /// How the server wants to be talked to.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] of a server that cannot say.
     pub async fn client_config(&self) -> Result<ClientConfig, Error> {
         let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
         self.json(Call::post("client_config", "/api/v1/client/config", &body)?).await
@@ -249,12 +257,16 @@ impl Api {
         }
     }
 
-    /// The base models that the server offers (`get_server_capabilities`).
+    /// The base models that the server offers (`get_server_capabilities`), with the most tokens of a context where it
+    /// says so.
     pub async fn capabilities(&self) -> Result<ServerCapabilities, Error> {
         self.json(Call::get("get_server_capabilities", "/api/v1/get_server_capabilities")).await
     }
 
     /// Whether the service is up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Undecodable`] if it says anything but that it is.
     pub async fn healthz(&self) -> Result<(), Error> {
         #[derive(serde::Deserialize)]
         struct Health {
@@ -278,7 +290,10 @@ impl Api {
 
     // -- sessions -----------------------------------------------------------------------------------------------
 
-    /// Opens a session, which owns the runs made in it. It lives as long as it is sent heartbeats.
+    /// Opens a session, which owns the runs made in it. It lives as long as it is sent heartbeats, one every 10 s.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a project that there is not, or not for the caller.
     pub async fn create_session(
         &self,
         request: &CreateSessionRequest,
@@ -286,7 +301,10 @@ impl Api {
         self.json(Call::post("create_session", "/api/v1/create_session", request)?).await
     }
 
-    /// Keeps a session alive; one attempt, 10 s. [`ErrorKind::Expired`] means that the session is over.
+    /// Keeps a session alive; one attempt, 10 s.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Expired`] if the session is over; [`ErrorKind::Refused`] with 404 if the server does not know it.
     pub async fn session_heartbeat(&self, session_id: &str) -> Result<(), Error> {
         let mut call = Call::post(
             format!("session_heartbeat of session {session_id}"),
@@ -299,6 +317,10 @@ impl Api {
     }
 
     /// Ends a session. The first finish counts; another changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a session that the server does not know; [`Error::is_unsupported`] of a server
+    /// where sessions end by themselves.
     pub async fn finish_session(
         &self,
         session_id: &str,
@@ -312,11 +334,17 @@ impl Api {
     }
 
     /// The runs and samplers of a session.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a session that the server does not know, or not as the caller's own.
     pub async fn get_session(&self, session_id: &str) -> Result<GetSessionResponse, Error> {
         self.get_session_in(session_id, AccessScope::Owned).await
     }
 
     /// A session that need not be the caller's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a session that the server does not know, or that the caller may not see.
     pub async fn get_session_in(
         &self,
         session_id: &str,
@@ -336,6 +364,10 @@ impl Api {
     // -- models -------------------------------------------------------------------------------------------------
 
     /// Makes a run. The pair of session id and `model_seq_id` is its identity: asking again finds the same run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a session that the server does not know, with 400 or 422 for a base model or an
+    /// adapter that it does not offer; some servers say the latter as [`ErrorKind::Failed`] of the result.
     pub async fn create_model(
         &self,
         request: &CreateModelRequest,
@@ -349,6 +381,10 @@ impl Api {
     }
 
     /// Gives a session a loss of the program's own.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] of a server that computes no such losses. The result is [`ErrorKind::Failed`] for a
+    /// graph that it cannot compute.
     pub async fn create_custom_loss(
         &self,
         request: &CreateCustomLossRequest,
@@ -359,6 +395,12 @@ impl Api {
 
     /// Loads a checkpoint: into a fresh run (`model_id` and `seq_id` given), or as a new one (`session_id` and
     /// `model_seq_id` given; some servers refuse this form).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the request has neither `model_id` nor `session_id`. [`ErrorKind::Refused`] with 400 for
+    /// a path of another form, or a run that was trained already; with 404 for a checkpoint that there is not, 403 or 404
+    /// for one of somebody else without leave, 425 while it is being saved, 422 from servers that do not know the second
+    /// form.
     pub async fn load_weights(
         &self,
         request: &LoadWeightsRequest,
@@ -367,6 +409,9 @@ impl Api {
     }
 
     /// What a run is made of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that the server does not know.
     pub async fn get_info(&self, model_id: &str) -> Result<GetInfoResponse, Error> {
         let body = GetInfoRequest::new(model_id);
         self.json(Call::post(format!("get_info of run {model_id}"), "/api/v1/get_info", &body)?).await
@@ -374,7 +419,13 @@ impl Api {
 
     // -- training: sequenced by (model id, seq_id) ---------------------------------------------------------------
 
-    /// A forward pass and, unless `forward_only`, the gradient, which adds up until the next `optim_step`.
+    /// A forward pass and, unless `forward_only`, the gradient, which adds up until the next `optim_step`. The batch goes
+    /// out as one request, whatever its size.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a datum that cannot be written: an input of a kind that the protocol has no place for,
+    /// or a malformed tensor; and for a number beyond 2147483647, the last of a run. [`ErrorKind::Refused`] with 404 for
+    /// a run that the server does not know, with 409 for a number that another request has.
     #[allow(clippy::too_many_arguments)]
     pub async fn forward_backward(
         &self,
@@ -391,11 +442,20 @@ impl Api {
     }
 
     /// One step of the optimizer over the gradients added up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that the server does not know, 409 for a number that another request
+    /// has, 422 for settings out of their range.
     pub async fn optim_step(&self, request: &OptimStepRequest) -> Result<Pending<OptimStepResult>, Error> {
         self.submit(optim_step_call(request)?).await
     }
 
     /// Saves a run's weights and optimizer state under a name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that the server does not know, 409 for a name that is taken, unless it
+    /// is to be overwritten, 400 or 422 for a name that cannot be one. Some servers say of the result that the name is
+    /// taken.
     pub async fn save_weights(
         &self,
         request: &SaveWeightsRequest,
@@ -404,6 +464,10 @@ impl Api {
     }
 
     /// Saves a run's weights for samplers: under a name, or as a sampler.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that the server does not know, 409 for a name that is taken, 400 or 422
+    /// for a name that cannot be one. Some servers say of the result that the name is taken.
     pub async fn save_weights_for_sampler(
         &self,
         request: &SaveWeightsForSamplerRequest,
@@ -414,6 +478,10 @@ impl Api {
     // -- sampling -----------------------------------------------------------------------------------------------
 
     /// Makes a sampler. The pair of session id and `sampling_session_seq_id` is its identity.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a session or a checkpoint that there is not, 400 for a base model that is not
+    /// offered or a checkpoint that is not for samplers, 425 for one that is being saved.
     pub async fn create_sampling_session(
         &self,
         request: &CreateSamplingSessionRequest,
@@ -425,6 +493,10 @@ impl Api {
     }
 
     /// Asks for a number that no other client of a sampler has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a sampler that the server does not know; [`Error::is_unsupported`] of a server
+    /// that does not number its clients.
     pub async fn join_sampling_session(
         &self,
         sampler_id: &str,
@@ -435,6 +507,9 @@ impl Api {
     }
 
     /// What a sampler samples from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a sampler that the server does not know.
     pub async fn get_sampler(&self, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
         let operation = format!("get_sampler of sampler {sampler_id}");
         let path = format!("/api/v1/samplers/{}", segment(&operation, sampler_id)?);
@@ -442,6 +517,11 @@ impl Api {
     }
 
     /// Submits a prompt to be gone on from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a sampler that the server does not know, 400 or 422 for a prompt or settings
+    /// that it refuses, 409 for a number that another sample has. A 429 is tried again as by every call; the pauses that
+    /// a [`SamplingClient`](super::SamplingClient) makes for all its samples are not made.
     pub async fn asample<P: serde::Serialize>(
         &self,
         request: &AsampleRequest<P>,
@@ -452,6 +532,10 @@ impl Api {
     }
 
     /// Tells the server that nobody waits for a sample any more. It may still be completed.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] of a server that does not want to hear of it; [`ErrorKind::TimedOut`] after 30 s. By
+    /// the protocol it is no error to cancel what is done or unknown.
     pub async fn cancel_future(&self, request_id: &str) -> Result<(), Error> {
         let body = CancelFutureRequest { request_id: request_id.to_owned() };
         let mut call =
@@ -479,6 +563,10 @@ impl Api {
     // -- what is there ------------------------------------------------------------------------------------------
 
     /// What a checkpoint fits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 for a path of another form; some servers
+    /// know those of training only.
     pub async fn weights_info(&self, tinker_path: &str) -> Result<WeightsInfoResponse, Error> {
         let body = WeightsInfoRequest { tinker_path: tinker_path.to_owned() };
         self.json(Call::post(format!("weights_info of {tinker_path}"), "/api/v1/weights_info", &body)?).await
@@ -490,6 +578,9 @@ impl Api {
     }
 
     /// The same of these runs only. Servers before the SDK 0.30's ignore what they do not know of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a project that the caller may not list.
     pub async fn training_runs_in(
         &self,
         limit: u64,
@@ -504,6 +595,9 @@ impl Api {
     }
 
     /// A run that need not be the caller's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that there is not, or that the caller may not see.
     pub async fn training_run_in(
         &self,
         run_id: &str,
@@ -528,11 +622,17 @@ impl Api {
     }
 
     /// One run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that there is not, or not as the caller's own.
     pub async fn training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
         self.training_run_in(run_id, AccessScope::Owned).await
     }
 
     /// The checkpoints of a run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that there is not.
     pub async fn run_checkpoints(&self, run_id: &str) -> Result<CheckpointsResponse, Error> {
         let operation = format!("checkpoints of run {run_id}");
         let path = format!("/api/v1/training_runs/{}/checkpoints", segment(&operation, run_id)?);
@@ -540,6 +640,10 @@ impl Api {
     }
 
     /// Lets a checkpoint live for so many seconds from now, or for ever. `checkpoint_id` is `<segment>/<name>`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 or 422 for a time that the server does not
+    /// grant (the hosted service documents an hour to ten years).
     pub async fn set_checkpoint_ttl(
         &self,
         run_id: &str,
@@ -560,6 +664,9 @@ impl Api {
     }
 
     /// Lets everybody use a checkpoint, or takes that back. `checkpoint_id` is `<segment>/<name>`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 409 if it is public, or not public, already.
     pub async fn set_checkpoint_public(
         &self,
         run_id: &str,
@@ -578,6 +685,9 @@ impl Api {
     }
 
     /// Where the files of an external checkpoint can be had for a while. The addresses are secrets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 for one that is not external.
     pub async fn external_weights_urls(
         &self,
         run_id: &str,
@@ -592,6 +702,10 @@ impl Api {
     ///
     /// SkyRL has archives of sampler checkpoints only, and knows those by their bare names; where `sampler_weights/<name>`
     /// is no endpoint, the name is asked for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 503 while its archive is being made, for
+    /// longer than is tried again; [`ErrorKind::Undecodable`] if the server says that it has one, and not where.
     pub async fn checkpoint_archive_address(
         &self,
         run_id: &str,
@@ -632,6 +746,10 @@ impl Api {
 
     /// Copies a checkpoint into a run of its own, which cannot be trained. The token of weights that are not the
     /// caller's, if there is one, is sent as a header and appears nowhere else.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 403 or 404 for one of somebody else without
+    /// leave, 400 or 422 for a path of another form, or for a lifetime or a project that the server does not grant.
     pub async fn copy_weights(
         &self,
         request: &CopyWeightsRequest,
@@ -656,6 +774,10 @@ impl Api {
     ///
     /// The service keeps it elsewhere and says where; that is asked without the API key. Browsers do not show a program where
     /// a redirect leads, so there it cannot be had from such a service.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 403 if the caller may not read it, 400 or 422 for a day that is none; those of
+    /// [`Download::open`] where it is kept elsewhere; [`ErrorKind::Config`] if it is longer than 256 MiB.
     pub async fn audit_log(
         &self,
         event_type: &AuditEventType,
@@ -673,6 +795,10 @@ impl Api {
     }
 
     /// Usage between two full hours, at most 14 days apart.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 403 if the caller may not see it, 400 or 422 for times that are not full hours (UTC),
+    /// further apart, or in the future.
     pub async fn billing_usage(
         &self,
         starting_on: Time,
@@ -684,7 +810,10 @@ impl Api {
         self.json(Call::get("billing_usage", path)).await
     }
 
-    /// What checkpoints take now, in all or of one project.
+    /// What checkpoints take now, in all or of one project: bytes, and what they cost.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 403 if the caller may not see it.
     pub async fn checkpoint_storage_usage(
         &self,
         project_id: Option<&str>,
@@ -695,6 +824,10 @@ impl Api {
     }
 
     /// Begins the export of a session's trace, or tells how it stands.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a session that the server does not know. That the trace could not be built is an
+    /// answer: [`TraceExport::Failed`].
     pub async fn session_trace_export(&self, session_id: &str) -> Result<TraceExport, Error> {
         let operation = format!("trace_export of session {session_id}");
         let path = format!("/api/v1/sessions/{}/trace_export", segment(&operation, session_id)?);
@@ -702,6 +835,10 @@ impl Api {
     }
 
     /// One page of the sessions that fit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a project that the caller may not list; with 400 or 422 for a `limit` that is not from
+    /// 1 to 200, or for an empty name.
     pub async fn search_sessions(
         &self,
         request: &SessionSearchRequest,
@@ -710,6 +847,9 @@ impl Api {
     }
 
     /// Moves a session into a project.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 400, 403 or 404 for a session or a project that there is not, or not for the caller.
     pub async fn set_session_project(&self, session_id: &str, project_id: &str) -> Result<(), Error> {
         let operation = format!("set_session_project of session {session_id}");
         let path = format!("/api/v1/sessions/{}/project", segment(&operation, session_id)?);
@@ -718,6 +858,10 @@ impl Api {
     }
 
     /// Deletes a checkpoint, for good. `checkpoint_id` is `<segment>/<name>`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, or not any more: after an attempt that broke
+    /// off, perhaps deleted by that one. With 425 while it is being saved.
     pub async fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Result<(), Error> {
         let operation = format!("delete_checkpoint of {checkpoint_id} of run {run_id}");
         let path = checkpoint(&operation, run_id, checkpoint_id)?;
@@ -725,6 +869,9 @@ impl Api {
     }
 
     /// Tells how the client fares; one attempt takes 5 s at most. [`Telemetry`] makes the batches.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] of a server that does not want to hear of it; [`ErrorKind::TimedOut`] after 5 s.
     pub async fn send_telemetry(&self, batch: &TelemetrySendRequest) -> Result<(), Error> {
         let mut call = Call::post("telemetry", "/api/v1/telemetry", batch)?;
         call.timeout = TELEMETRY_TIMEOUT;

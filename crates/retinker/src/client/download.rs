@@ -54,14 +54,20 @@ impl Download {
     /// then says so. `name` says what it is, for errors.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] with the server's status, e.g. 403 or 404 when the address has expired.
-    /// [`ErrorKind::Config`] if it is not one of `http:` or `https:`, such as TuFT's `file:`; the error names the place.
+    /// Each is that of the last of six attempts, where another may help. [`ErrorKind::Refused`] with the server's status,
+    /// e.g. 403 or 404 when the address has expired. [`ErrorKind::Config`] if it is not one of `http:` or `https:`, such
+    /// as TuFT's `file:`; the error names the place. [`ErrorKind::NeverSent`] or [`ErrorKind::MayHaveBeenSent`] without a
+    /// connection that holds, the latter also if it is redirected more than three times; [`ErrorKind::TimedOut`] without
+    /// an answer within 60 s.
     pub async fn open(api: &Api, name: &str, address: &Secret, offset: u64) -> Result<Self, Error> {
         Self::resume(api, name, address, offset, None).await
     }
 
     /// The same, to go on with an earlier download of the version that the server named so (see
     /// [`version`](Self::version)); if it has another one now, it is downloaded from its beginning.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open); [`ErrorKind::Config`] if the server gives the rest of another version all the same.
     pub async fn resume(
         api: &Api,
         name: &str,
@@ -101,7 +107,13 @@ impl Download {
         self.total
     }
 
-    /// The next piece; `None` at the end, which is where the server said it would be.
+    /// The next piece; `None` at the end, which is where the server said it would be. What breaks off is gone on with,
+    /// where the server allows that, and given up after five more attempts that brought nothing.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open). [`ErrorKind::MayHaveBeenSent`] also for a file that ends before its end, or goes on
+    /// behind it; [`ErrorKind::TimedOut`] if nothing came for 60 s; [`ErrorKind::Config`] if the file has changed
+    /// meanwhile.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let mut failures = 0;
         loop {
@@ -128,7 +140,7 @@ impl Download {
     /// All that is left.
     ///
     /// # Errors
-    /// As of [`next`](Self::next), and if it is longer than this many bytes.
+    /// As of [`next`](Self::next); [`ErrorKind::Config`] if it is longer than this many bytes.
     pub async fn whole(&mut self, most: usize) -> Result<Bytes, Error> {
         let mut whole = BytesMut::new();
         while let Some(piece) = self.next().await? {

@@ -8,6 +8,24 @@ use retinker_wire::future::RequestErrorCategory;
 use crate::transport::{TransportError, TransportErrorKind};
 
 /// Why a call did not do what was asked. One pointer wide; cheap to clone.
+///
+/// # What every call can give
+///
+/// What a function says of its errors is what is particular to it. Beside that, whatever asks a server can give these.
+/// Where another attempt may help there is one, by the call's [`RetryPolicy`](super::retry::RetryPolicy), for 300 s
+/// unless another is set; the last attempt's error is the call's.
+///
+/// - [`ErrorKind::Config`]: there is nothing to sign the request with: the credential has expired, or its source gave none.
+/// - [`ErrorKind::NeverSent`]: no connection. [`ErrorKind::MayHaveBeenSent`]: it broke off, or the answer was longer than
+///   1 GiB. [`ErrorKind::TimedOut`]: no answer within 60 s.
+/// - [`ErrorKind::Refused`], by its status: 400 or 422, the server can make nothing of the request; 401 or 403, the
+///   credential is not valid or not enough; 402, billing is blocked (what trains, saves, loads or samples first waits for
+///   an hour); 404 or 405, it does not have the endpoint ([`is_unsupported`](Self::is_unsupported)); 429 or 5xx, it is
+///   overloaded or at fault; 3xx, it redirects, which is not followed.
+/// - [`ErrorKind::Undecodable`]: a success that is none of the protocol's, such as a proxy's page.
+///
+/// Whether the server may have acted on the request says [`may_have_been_seen`](Self::may_have_been_seen), whether the
+/// same call may go through later [`is_retryable`](Self::is_retryable).
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
@@ -24,7 +42,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The call makes no sense as it was given; nothing was sent.
+    /// The call makes no sense as it was given, or cannot be made from here: there is no credential for it, a file cannot
+    /// be written. The server has not seen what failed.
     Config {
         /// What is wrong.
         message: String,
@@ -48,7 +67,7 @@ pub enum ErrorKind {
         /// The future that was asked about, when it was one.
         request_id: Option<String>,
     },
-    /// The request was accepted and then failed.
+    /// The request was accepted and then failed. Of submitted requests only; see [`Pending`](super::Pending).
     Failed {
         /// Whose fault the server says it is.
         category: RequestErrorCategory,
@@ -57,7 +76,7 @@ pub enum ErrorKind {
         /// The request.
         request_id: Option<String>,
     },
-    /// The server no longer knows the request's result (status 410).
+    /// The server no longer knows the request's result, or the session is over (status 410).
     Expired {
         /// The request.
         request_id: Option<String>,
@@ -71,7 +90,8 @@ pub enum ErrorKind {
         /// How the answer begins, at most 200 characters.
         snippet: String,
     },
-    /// The order of the run's operations can no longer be known, so none can be sent.
+    /// The order of the run's operations can no longer be known, so none can be sent. Of a
+    /// [`TrainingClient`](super::TrainingClient) only.
     Poisoned {
         /// The run.
         run_id: String,
@@ -88,7 +108,7 @@ pub enum ErrorKind {
     },
     /// No answer in time: the server may have seen the request.
     TimedOut {
-        /// How long was waited.
+        /// How long was waited: for the last attempt, or for any success of a sampling client.
         after: Duration,
     },
 }

@@ -28,6 +28,22 @@ use super::witness::{Note, NoteOf};
 ///
 /// Nothing is asked of the server until it is polled. Dropping it only stops the waiting: the request has its
 /// place in the run's order, and the server goes on with it.
+///
+/// # Errors
+///
+/// Awaited, it gives, beside what [every call can give](Error#what-every-call-can-give),
+/// - [`ErrorKind::Failed`]: the request was accepted and then failed. Its category says whose fault that was: of `User`
+///   what was asked cannot be done, now or later; of `Server` the service failed; with `Unknown` the server does not say.
+/// - [`ErrorKind::Expired`]: the server no longer has the result (410). The request may have taken effect.
+/// - [`ErrorKind::Refused`] with 404 for an id that the server does not know, or with 400 four times in a row, which is
+///   how some servers say that the request failed.
+///
+/// The time of a [`RetryPolicy`](super::retry::RetryPolicy) does not count here: a service that gives no sensible answer is
+/// asked for half an hour, each time for 45 s, and one where billing is blocked for an hour
+/// ([`WaitPolicy`](super::waiting::WaitPolicy)). What is given up so goes on: it can be taken up again by its
+/// [`request_id`](Self::request_id).
+///
+/// What a [`TrainingClient`](super::TrainingClient) returns also gives what kept it from being submitted.
 #[must_use = "a pending result does nothing until it is awaited"]
 pub struct Pending<T> {
     result: BoxFuture<'static, Result<T, Error>>,

@@ -30,7 +30,16 @@ use super::secret::Secret;
 /// How often a trace that is being built is asked for; as in the official SDK.
 const TRACE_POLL: Duration = Duration::from_secs(5);
 
-/// Looks at runs and checkpoints, and manages them. Opens no session.
+/// Looks at runs and checkpoints, and manages them. Opens no session. Lists are `limit` entries from the `offset`-th on,
+/// counted from 0; the server may give fewer.
+///
+/// # Errors
+///
+/// Methods give what [every call can give](Error#what-every-call-can-give), and what they say themselves;
+/// [`Error::is_unsupported`] tells where the server lacks what is asked for. What takes the `path` of a checkpoint gives
+/// [`ErrorKind::Config`] for one that is not of the form `tinker://<run>/<segment>/<name>`, what takes an id for one that
+/// cannot be one (see [`Api`]); nothing is sent then. The first call of all asks the server how it wants to be talked to,
+/// once, and fails if that does.
 #[derive(Debug, Clone)]
 pub struct RestClient {
     api: Api,
@@ -47,22 +56,31 @@ impl RestClient {
         &self.api
     }
 
-    /// The base models that the server offers.
+    /// The base models that the server offers, with the most tokens of a context where it says so.
     pub async fn get_server_capabilities(&self) -> Result<ServerCapabilities, Error> {
         self.api.settled().await?.capabilities().await
     }
 
     /// One run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that there is not, or not as the caller's own.
     pub async fn get_training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
         self.api.settled().await?.training_run(run_id).await
     }
 
     /// The run that a checkpoint belongs to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that there is not, or not as the caller's own.
     pub async fn get_training_run_by_tinker_path(&self, path: &str) -> Result<TrainingRun, Error> {
         self.api.settled().await?.training_run(&parsed(path)?.training_run_id).await
     }
 
     /// The run that a checkpoint belongs to, which need not be the caller's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that there is not, or that the caller may not see.
     pub async fn get_training_run_by_tinker_path_in(
         &self,
         path: &str,
@@ -77,6 +95,9 @@ impl RestClient {
     }
 
     /// One page of these runs: the caller's own or all that the caller may see, of all projects or of one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a project that the caller may not list.
     pub async fn list_training_runs_in(
         &self,
         limit: u64,
@@ -88,6 +109,9 @@ impl RestClient {
     }
 
     /// A run that need not be the caller's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that there is not, or that the caller may not see.
     pub async fn get_training_run_in(
         &self,
         run_id: &str,
@@ -98,6 +122,9 @@ impl RestClient {
 
     /// All runs, a page of about `page_size` at a time. Each comes once, whatever is made, used or deleted
     /// meanwhile; to be sure of that, a list of several pages is read at least twice. Ends with the first page that fails.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Undecodable`] for a list that a server gives without an end.
     pub fn training_runs(
         &self,
         page_size: u64,
@@ -179,16 +206,27 @@ impl RestClient {
     }
 
     /// The checkpoints of a run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a run that there is not.
     pub async fn list_checkpoints(&self, run_id: &str) -> Result<CheckpointsResponse, Error> {
         self.api.settled().await?.run_checkpoints(run_id).await
     }
 
     /// What a checkpoint fits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 for a path of another form, which
+    /// is not looked at here; some servers know those of training only.
     pub async fn get_weights_info_by_tinker_path(&self, path: &str) -> Result<WeightsInfoResponse, Error> {
         self.api.settled().await?.weights_info(path).await
     }
 
     /// Lets a checkpoint live for so many seconds from now; `None` = for ever.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 or 422 for a time that the server
+    /// does not grant (the hosted service documents an hour to ten years).
     pub async fn set_checkpoint_ttl_from_tinker_path(
         &self,
         path: &str,
@@ -203,6 +241,10 @@ impl RestClient {
     }
 
     /// Deletes a checkpoint, for good.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, or not any more: after an attempt that broke
+    /// off, perhaps deleted by that one. With 425 while it is being saved.
     pub async fn delete_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
         let path = parsed(path)?;
         self.api.settled().await?.delete_checkpoint(&path.training_run_id, &path.checkpoint_id()).await
@@ -214,6 +256,9 @@ impl RestClient {
     }
 
     /// Lets everybody load a checkpoint and sample from it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 409 for one that is public already.
     pub async fn publish_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
         let path = parsed(path)?;
         self.api
@@ -224,6 +269,9 @@ impl RestClient {
     }
 
     /// Takes that back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 409 for one that is not public.
     pub async fn unpublish_checkpoint_from_tinker_path(&self, path: &str) -> Result<(), Error> {
         let path = parsed(path)?;
         self.api
@@ -234,6 +282,9 @@ impl RestClient {
     }
 
     /// Where the files of an external checkpoint can be had for a while. The addresses are secrets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a checkpoint of another kind; [`ErrorKind::Refused`] with 404 for one that there is not.
     pub async fn get_external_weights_urls(&self, path: &str) -> Result<ExternalWeightsUrls, Error> {
         let path = parsed(path)?;
         if path.checkpoint_type != CheckpointType::External {
@@ -246,6 +297,9 @@ impl RestClient {
     }
 
     /// Where an archive of a checkpoint's files can be had for a while. The address is a secret.
+    ///
+    /// # Errors
+    /// As of [`Api::checkpoint_archive_address`].
     pub async fn checkpoint_archive_address(&self, path: &str) -> Result<Secret, Error> {
         let path = parsed(path)?;
         self.api
@@ -255,8 +309,12 @@ impl RestClient {
             .await
     }
 
-    /// Copies a checkpoint into a run of its own, in a project if one is named; that run cannot be trained. Gives the copy's path. The copy
-    /// lives for `ttl_seconds`; `None` = for ever.
+    /// Copies a checkpoint into a run of its own, in a project if one is named; that run cannot be trained. Gives the
+    /// copy's path. The copy lives for `ttl_seconds`; `None` = for ever.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 403 or 404 for one of somebody else without
+    /// leave, 400 or 422 for a lifetime or a project that the server does not grant.
     pub async fn copy_weights(
         &self,
         path: &str,
@@ -275,6 +333,10 @@ impl RestClient {
     }
 
     /// All sessions that fit, newest first, a page at a time. Ends with the first page that fails.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for a project that the caller may not list; with 400 or 422 for a `limit` that is not from
+    /// 1 to 200, or for an empty name.
     pub fn search_sessions(
         &self,
         request: SessionSearchRequest,
@@ -295,16 +357,25 @@ impl RestClient {
     }
 
     /// Moves a session into a project.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 400, 403 or 404 for a session or a project that there is not, or not for the caller.
     pub async fn assign_session_project(&self, session_id: &str, project_id: &str) -> Result<(), Error> {
         self.api.settled().await?.set_session_project(session_id, project_id).await
     }
 
     /// What a sampler samples from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a sampler that there is not.
     pub async fn get_sampler(&self, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
         self.api.settled().await?.get_sampler(sampler_id).await
     }
 
     /// A session that need not be the caller's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a session that there is not, or that the caller may not see.
     pub async fn get_session_in(
         &self,
         session_id: &str,
@@ -314,11 +385,18 @@ impl RestClient {
     }
 
     /// The runs and samplers of a session.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a session that there is not, or not as the caller's own.
     pub async fn get_session(&self, session_id: &str) -> Result<GetSessionResponse, Error> {
         self.api.settled().await?.get_session(session_id).await
     }
 
     /// Who the credential belongs to, as its token says. Servers that give no tokens cannot say.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] without an API key; [`ErrorKind::Refused`] where the server gives no token for it;
+    /// [`ErrorKind::Undecodable`] if the token does not say whose it is.
     pub async fn whoami(&self) -> Result<Whoami, Error> {
         let token = self.api.settled().await?.identity("whoami").await?;
         let claims = Claims::of(token.expose());
@@ -334,6 +412,9 @@ impl RestClient {
     }
 
     /// What was done with the organization's things on one day (`YYYY-MM-DD`; `None` = today).
+    ///
+    /// # Errors
+    /// As of [`Api::audit_log`].
     pub async fn get_audit_log(
         &self,
         event_type: &AuditEventType,
@@ -343,6 +424,9 @@ impl RestClient {
     }
 
     /// Usage between two full hours, at most 14 days apart.
+    ///
+    /// # Errors
+    /// As of [`Api::billing_usage`].
     pub async fn get_billing_usage(
         &self,
         starting_on: Time,
@@ -351,7 +435,10 @@ impl RestClient {
         self.api.settled().await?.billing_usage(starting_on, ending_before).await
     }
 
-    /// What checkpoints take now and would cost, in all or of one project.
+    /// What checkpoints take now, in bytes, and would cost, in all or of one project.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 403 if the caller may not see it.
     pub async fn get_current_checkpoint_storage_usage(
         &self,
         project_id: Option<&str>,
@@ -360,10 +447,10 @@ impl RestClient {
     }
 
     /// Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from for
-    /// about an hour. The address is a secret.
+    /// about an hour. The address is a secret. Asks every 5 s, for as long as it takes.
     ///
     /// # Errors
-    /// [`ErrorKind::Failed`] if it could not be built.
+    /// [`ErrorKind::Failed`] if it could not be built; [`ErrorKind::Refused`] with 404 for a session that there is not.
     pub async fn export_session_trace(&self, session_id: &str) -> Result<String, Error> {
         loop {
             match self.api.settled().await?.session_trace_export(session_id).await? {
@@ -394,6 +481,10 @@ impl RestClient {
     }
 
     /// Deletes a checkpoint of a run, for good. `checkpoint_id` is `<segment>/<name>`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, or not any more: after an attempt that broke
+    /// off, perhaps deleted by that one. With 425 while it is being saved.
     pub async fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Result<(), Error> {
         self.api.settled().await?.delete_checkpoint(run_id, checkpoint_id).await
     }

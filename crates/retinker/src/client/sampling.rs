@@ -82,21 +82,21 @@ impl Default for SampleRetry {
 /// What is asked of a sample beside its prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampleOptions {
-    /// How many samples, each drawn by itself; 1.
+    /// How many samples, each drawn by itself; 1, and at least 1.
     pub num_samples: u32,
     /// How tokens are chosen, and what ends a sample.
     pub sampling_params: SamplingParams,
-    /// Score the prompt's tokens.
+    /// Score the prompt's tokens: one log-probability each, in nats; `false`.
     pub include_prompt_logprobs: bool,
     /// So many of the most probable tokens at each prompt position; 0.
     pub topk_prompt_logprobs: u32,
     /// So many of the most probable tokens at each sampled position; 0.
     pub topk_sample_logprobs: u32,
-    /// Score these tokens at the prompt's positions after the first: `[length of the prompt - 1, K]`.
+    /// Score these tokens at the prompt's positions after the first: int64, `[length of the prompt - 1, K]`; `None`.
     pub target_prompt_logprobs: Option<TargetTokens>,
     /// Draw so many tokens at each prompt position after the first; 0.
     pub prompt_alt_tokens_k: u32,
-    /// Score only so many of the prompt's last tokens; needs `include_prompt_logprobs`.
+    /// Score only so many of the prompt's last tokens, at least 1; needs `include_prompt_logprobs`. `None` = all.
     pub prompt_logprobs_last_n: Option<u32>,
 }
 
@@ -120,6 +120,13 @@ impl Default for SampleOptions {
 /// A sample is tried again, as a new request, while the service cannot be reached, is overloaded or has lost the
 /// result; what it refuses or fails for certain is an error at once. Nothing is sent before the future is polled.
 /// Dropping it tells the server that nobody waits any more, where the server wants to hear of that.
+///
+/// # What a sample can give
+///
+/// [What every call can give](Error#what-every-call-can-give) and what a [`Pending`](super::Pending) can are given for
+/// what is certain. What may pass (no connection, no answer, 408, 409, 429, 5xx, a result that is lost) is tried again,
+/// without an end but that of [`SampleRetry::progress_timeout`]; where retries are off, by [`SampleRetry::enabled`] or
+/// because the server asks for it, it is given too, but for a 429 to the submission, which only slows down.
 #[derive(Clone)]
 pub struct SamplingClient {
     inner: Arc<Inner>,
@@ -195,6 +202,9 @@ impl SamplingClient {
     /// has its session, and by this client from now on. Numbers its requests in a block of its own.
     ///
     /// `session_id` is the session that the sampler belongs to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 for a sampler that the server does not know.
     pub async fn join(api: Api, session_id: &str, sampler_id: &str) -> Result<Self, Error> {
         let session = Arc::new(Session::adopted(&api, session_id.to_owned()));
         // As the official SDK does where servers do not number their clients.
@@ -213,6 +223,9 @@ impl SamplingClient {
 
     /// Another client of a sampler, from a handle of [`get_sampler_handle`](Self::get_sampler_handle), or of the official
     /// SDK. It has credentials of its own: `api`'s.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a text that is no handle; otherwise as of [`join`](Self::join).
     pub async fn from_sampler_handle(api: Api, handle: &str) -> Result<Self, Error> {
         let Handle { session_id, sampling_session_id, record_stability_info } = Handle::decode(handle)?;
         let options = SamplingOptions { record_stability_info, ..SamplingOptions::default() };
@@ -243,25 +256,42 @@ impl SamplingClient {
     }
 
     /// What the server knows of the sampler: its base model, and the checkpoint that it was made from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with 404 if the server does not know the sampler.
     pub async fn get_sampler(&self) -> Result<GetSamplerResponse, Error> {
         self.inner.api.get_sampler(&self.inner.sampler_id).await
     }
 
     /// The name of the base model.
+    ///
+    /// # Errors
+    /// As of [`get_sampler`](Self::get_sampler).
     pub async fn get_base_model(&self) -> Result<String, Error> {
         Ok(self.get_sampler().await?.base_model)
     }
 
     /// The tokenizer of the base model, from such a source as `retinker::native::HubTokenizers` (feature `tokenizers`).
+    ///
+    /// # Errors
+    /// Those of [`get_sampler`](Self::get_sampler) and of [`TokenizerSource::load`].
     pub async fn get_tokenizer(&self, source: &dyn TokenizerSource) -> Result<Arc<dyn Tokenizer>, Error> {
         source.load(TokenizerId::of_model(&self.get_base_model().await?, None)).await
     }
 
-    /// Draws samples that go on from a prompt.
+    /// Draws samples that go on from a prompt: `options.num_samples` sequences of tokens, each with one log-probability
+    /// (nats) for each of its tokens. The prompt is not repeated in them.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for options that contradict each other; [`ErrorKind::Failed`] where the service could not
-    /// sample, e.g. a prompt beyond the model's context.
+    /// - [`ErrorKind::Config`] for options that contradict each other: no samples, `target_prompt_logprobs` that are not
+    ///   int64 or not of two dimensions, `prompt_logprobs_last_n` of 0 or without `include_prompt_logprobs`.
+    /// - [`ErrorKind::Refused`] with 400 or 422 for a prompt or settings that the server does not take, 404 if it does
+    ///   not know the sampler.
+    /// - [`ErrorKind::Failed`] where the service could not sample, e.g. of category `User` for a prompt beyond the
+    ///   model's context.
+    /// - [`ErrorKind::Undecodable`] for a result without what was asked for: servers ignore options that they do not know.
+    /// - [`ErrorKind::TimedOut`] if no sample of this client has succeeded for [`SampleRetry::progress_timeout`], two
+    ///   hours.
     pub async fn sample(
         &self,
         prompt: &ModelInput,
@@ -272,7 +302,10 @@ impl SamplingClient {
     }
 
     /// The log-probability of each of the prompt's tokens under the model; `None` for the first, which nothing precedes,
-    /// and for those before the `last_n` asked for.
+    /// and for those before the `last_n` asked for. As many as the prompt has tokens; in nats.
+    ///
+    /// # Errors
+    /// As of [`sample`](Self::sample); [`ErrorKind::Config`] for a `last_n` of 0.
     pub async fn compute_logprobs(
         &self,
         prompt: &ModelInput,

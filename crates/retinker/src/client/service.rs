@@ -66,6 +66,13 @@ impl From<UserMetadata> for TrainingOptions {
 
 /// Makes training and sampling clients. Opens its session when it is first needed, and keeps it alive until the last clone and
 /// the last client made by it are gone, or until [`finish`](Self::finish).
+///
+/// # Errors
+///
+/// Methods give what [every call can give](Error#what-every-call-can-give), and what they say themselves. Those that need
+/// the session open it: they give what keeps it from that, such as [`ErrorKind::Refused`](super::ErrorKind::Refused) for
+/// a project that is not the caller's, and [`ErrorKind::Config`](super::ErrorKind::Config) once the session was finished.
+/// One that could not be opened is tried again by the next that needs it.
 #[derive(Clone)]
 pub struct ServiceClient {
     inner: Arc<Inner>,
@@ -124,7 +131,7 @@ impl ServiceClient {
         RestClient::new(self.inner.api.clone())
     }
 
-    /// The base models that the server offers.
+    /// The base models that the server offers, with the most tokens of a context where it says so.
     pub async fn get_server_capabilities(&self) -> Result<ServerCapabilities, Error> {
         self.inner.api.capabilities().await
     }
@@ -135,7 +142,13 @@ impl ServiceClient {
     }
 
     /// Makes a run and a client that trains it. Without a seed in the config one is drawn and sent, so that the
-    /// run's initial weights are known from its requests.
+    /// run's initial weights are known from its requests. Resolves when the run is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](super::ErrorKind::Config) if nothing of the model is to be trained.
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 400 or 422, or
+    /// [`ErrorKind::Failed`](super::ErrorKind::Failed) of category `User`, for a base model, an adapter or an optimizer
+    /// that the server does not offer.
     pub async fn create_lora_training_client(
         &self,
         base_model: &str,
@@ -155,7 +168,14 @@ impl ServiceClient {
         Ok(open.training_client(open.api.noted(made)?))
     }
 
-    /// Makes a run that starts from a checkpoint's weights, with a cold optimizer.
+    /// Makes a run that starts from a checkpoint's weights, with a cold optimizer. `path` is a training checkpoint's,
+    /// `tinker://<run>/weights/<name>`. Resolves when it is loaded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 400 for a path of another form, 404 for a checkpoint that
+    /// there is not, 403 or 404 for one of somebody else without leave, 425 while it is being saved;
+    /// [`ErrorKind::Failed`](super::ErrorKind::Failed) if it could not be loaded, e.g. on a base model that it does not
+    /// fit.
     pub async fn create_training_client_from_state(
         &self,
         path: &str,
@@ -165,6 +185,10 @@ impl ServiceClient {
     }
 
     /// Makes a run that goes on from a checkpoint: weights and optimizer state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](super::ErrorKind::Config) if the options name an optimizer: it is the checkpoint's.
+    /// Otherwise as of [`create_training_client_from_state`](Self::create_training_client_from_state).
     pub async fn create_training_client_from_state_with_optimizer(
         &self,
         path: &str,
@@ -174,6 +198,10 @@ impl ServiceClient {
     }
 
     /// Makes a sampler and a client of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 400 for a base model that the server does not offer or a
+    /// path that is none of a checkpoint for samplers, 404 for one that there is not, 425 while it is being saved.
     pub async fn create_sampling_client(&self, source: SamplingSource) -> Result<SamplingClient, Error> {
         let Open { session, api, .. } = self.open().await?;
         let made = SamplingClient::create(&api, session, source).await;
@@ -186,7 +214,8 @@ impl ServiceClient {
     /// [`forward_backward_custom`](TrainingClient::forward_backward_custom).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](super::ErrorKind::Config) where the server does not say that it computes such losses.
+    /// [`ErrorKind::Config`](super::ErrorKind::Config) where the server does not say that it computes such losses. The
+    /// result is [`ErrorKind::Failed`](super::ErrorKind::Failed) for a graph that it cannot compute.
     pub async fn create_custom_loss(
         &self,
         name: &str,
@@ -213,6 +242,9 @@ impl ServiceClient {
 
     /// Copies a checkpoint into a run of its own in this client's project; that run cannot be trained. Gives the copy's
     /// path. The copy lives for `ttl_seconds`; `None` = for ever.
+    ///
+    /// # Errors
+    /// As of [`RestClient::copy_weights`]. Opens no session.
     pub async fn copy_weights(
         &self,
         path: &str,
@@ -236,9 +268,13 @@ impl ServiceClient {
         }
     }
 
-    /// Ends the session and stops its heartbeat; waits until telemetry, if there is any, is sent, 30 s at most. Does nothing if none was
-    /// opened. The client makes no training clients afterwards. A server without this endpoint lets the session end by
-    /// itself, which is no error.
+    /// Ends the session and stops its heartbeat; waits until telemetry, if there is any, is sent, 30 s at most. Does
+    /// nothing if none was opened. The client makes no training clients afterwards. A server without this endpoint lets
+    /// the session end by itself, which is no error, nor is telemetry that is not sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 404 if the server does not know the session any more. After
+    /// an error the session goes on, and can be finished again.
     pub async fn finish(&self, reason: FinishReason, detail: Option<String>) -> Result<(), Error> {
         let mut state = self.inner.session.lock().await;
         let State::Open(Open { session, api, telemetry }) = &*state else { return Ok(()) };

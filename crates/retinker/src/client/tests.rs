@@ -9,7 +9,7 @@ mod settings;
 mod telemetry;
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,8 +25,8 @@ use serde_json::{Value, json};
 
 use super::testing::{FakeReply, FakeTransport, ManualRuntime, test};
 use super::{
-    Api, ApiConfig, Error, ErrorKind, LossFnConfig, PendingEvent, RestClient, SaveOptions, Secret,
-    ServiceClient, SessionOptions, TrainingClient, TrainingOptions,
+    Api, ApiConfig, Error, ErrorKind, LossFnConfig, PendingEvent, RestClient, SDK_VERSION, SaveOptions,
+    Secret, ServiceClient, SessionOptions, TrainingClient, TrainingOptions,
 };
 use crate::recovery::restore::Attachment;
 use crate::transport::{Request, TransportErrorKind};
@@ -606,6 +606,54 @@ fn heartbeats_go_on_through_failures() {
     assert!(!client.session_is_over());
 }
 
+/// After how many seconds of silence there were warnings of it.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<u64>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+impl tracing::field::Visit for Warnings {
+    fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
+        if field.name() == "seconds" {
+            self.0.lock().unwrap().push(value);
+        }
+    }
+    fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn std::fmt::Debug) {}
+}
+
+#[test]
+fn a_session_that_no_heartbeat_reaches_for_two_minutes_is_warned_of_at_each_beat() {
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        let mut beats = 0;
+        let (runtime, _, client) = training(move |request| match path(request) {
+            // One every 10 s; only the one at 160 s gets through.
+            "session_heartbeat" => {
+                beats += 1;
+                FakeReply::json(if beats == 16 { 200 } else { 500 }, "{}")
+            }
+            _ => obliging(request),
+        });
+        runtime.block_on(client.test_sleep(secs(305)));
+        assert!(!client.session_is_over());
+    });
+    assert_eq!(*warnings.0.lock().unwrap(), [130, 140, 150, 130, 140]);
+}
+
 // -- service ------------------------------------------------------------------------------------------------------
 
 fn service(request: &Request) -> FakeReply {
@@ -837,6 +885,31 @@ fn a_session_is_kept_alive_until_it_is_finished() {
         [json!({"reason": {"type": "success"}, "detail": "done"})]
     );
     assert_eq!(sent(&transport, "create_session")[0]["display_name"], "test");
+}
+
+#[test]
+fn a_session_is_opened_with_all_its_labels() {
+    let opened = |options| {
+        let (runtime, transport, client) = service_client_with(options, service);
+        runtime.block_on(client.session_id()).unwrap();
+        sent(&transport, "create_session")
+    };
+    let options = SessionOptions {
+        tags: vec!["a".into(), "b".into()],
+        user_metadata: UserMetadata::from([("k".to_owned(), "v".to_owned())]),
+        project_id: Some("p1".into()),
+        display_name: Some("mine".into()),
+        telemetry: false,
+    };
+    let labelled = json!({
+        "tags": ["a", "b"], "user_metadata": {"k": "v"}, "project_id": "p1", "display_name": "mine",
+        "sdk_version": SDK_VERSION, "type": "create_session",
+    });
+    assert_eq!(opened(options), [labelled]);
+    // Without labels the members that the protocol requires are there all the same, and no others.
+    let plain =
+        json!({"tags": [], "user_metadata": {}, "sdk_version": SDK_VERSION, "type": "create_session"});
+    assert_eq!(opened(SessionOptions::default()), [plain]);
 }
 
 #[test]

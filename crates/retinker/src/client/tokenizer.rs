@@ -37,6 +37,10 @@ pub trait Tokenizer: fmt::Debug + Send + Sync {
 /// Where tokenizers come from.
 pub trait TokenizerSource: fmt::Debug + Send + Sync {
     /// The tokenizer of this id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](super::ErrorKind::Config) if there is none, or none that can be used; and what keeps it from
+    /// being fetched, where it is.
     fn load(&self, id: TokenizerId) -> BoxFuture<'_, Result<Arc<dyn Tokenizer>, Error>>;
 }
 

@@ -36,7 +36,8 @@ const ACCESS_HEADERS: [(&str, &str); 2] = [
 /// `environment` gives a variable's value, as `|name| std::env::var(name).ok()` does.
 ///
 /// # Errors
-/// If there is no credential, or the file of stored ones cannot be read.
+/// [`ErrorKind::Config`](crate::client::ErrorKind::Config) if there is no credential, or the file of stored ones cannot
+/// be read.
 pub fn resolve(
     environment: impl Fn(&str) -> Option<String>,
     base_url: Option<&str>,

@@ -23,7 +23,9 @@ pub struct Progress {
 /// for its length, and, if it holds tensors, that its header fits. One that broke off is gone on with by the next call.
 ///
 /// # Errors
-/// If a file cannot be had or is not what it should be; those before it are there.
+/// Those of [`RestClient::get_external_weights_urls`] and of [`Download`];
+/// [`ErrorKind::Config`](crate::client::ErrorKind::Config) if a file is not what it should be, has a name that leads out
+/// of the directory, or cannot be written. The files before it are there.
 pub async fn download_external_weights(
     rest: &RestClient,
     path: &str,
@@ -110,7 +112,9 @@ impl External {
 /// Nothing is written outside of it, whatever the archive says.
 ///
 /// # Errors
-/// If it cannot be had, is cut off, or holds anything but plain files; the directory is not there then.
+/// Those of [`RestClient::checkpoint_archive_address`] and of [`Download::open`];
+/// [`ErrorKind::Config`](crate::client::ErrorKind::Config) if the directory is there already or cannot be written, if the
+/// archive is cut off, or holds anything but plain files. The directory is not there then.
 pub async fn download_archive(
     rest: &RestClient,
     path: &str,

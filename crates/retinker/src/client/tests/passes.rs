@@ -47,27 +47,33 @@ enum Fault {
     Conflict,
     /// It breaks off once, and is there already when it is sent again: by what broke off, or by something else.
     BrokenOffThenConflict,
+    /// 429, to the end.
+    Limited,
     /// 500, to the end.
     Failing,
+    /// 503, to the end.
+    Unavailable,
     /// No answer, to the end.
     Silent,
 }
 
 impl Fault {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Refused,
         Self::Unreachable,
         Self::BrokenOff,
         Self::BrokenOffThenRefused,
         Self::Conflict,
         Self::BrokenOffThenConflict,
+        Self::Limited,
         Self::Failing,
+        Self::Unavailable,
         Self::Silent,
     ];
 
     /// Whether nothing of it can have reached the server's queue.
     fn is_definite(self) -> bool {
-        matches!(self, Self::Refused | Self::Conflict | Self::Unreachable)
+        matches!(self, Self::Refused | Self::Conflict | Self::Limited | Self::Unreachable)
     }
 
     fn reply(self, attempt: u32) -> FakeReply {
@@ -80,49 +86,72 @@ impl Fault {
             Self::BrokenOff | Self::BrokenOffThenRefused | Self::BrokenOffThenConflict => {
                 FakeReply::fail(TransportErrorKind::Request)
             }
+            Self::Limited => FakeReply::json(429, "{}"),
             Self::Failing => FakeReply::json(500, "{}"),
+            Self::Unavailable => FakeReply::json(503, "{}"),
             Self::Silent => FakeReply::never(),
         }
     }
 }
 
-/// Has each of these requests of a call fail in every way: the client goes on or is poisoned, and never hangs.
+/// Has requests of a call fail, each by its number. The client goes on with the next number, if there can be one, or is
+/// poisoned, and never hangs. Gives the call's error.
+fn fails(
+    case: &str,
+    together: bool,
+    faults: &[(u64, Fault)],
+    next: Option<u64>,
+    call: impl Fn(&TrainingClient) -> Pending<ForwardBackwardOutput>,
+) -> Error {
+    let (mut faults, mut over) = (faults.iter().map(|fault| (*fault, 0)).collect::<Vec<_>>(), false);
+    let (runtime, transport, client) = training(move |request| match path(request) {
+        "client/config" => config(together),
+        "retrieve_future" => logprobs_of(request),
+        "optim_step" => {
+            over = true;
+            obliging(request)
+        }
+        "forward_backward" if !over => {
+            let number = seq_id(request);
+            match faults.iter_mut().find(|((at, _), _)| *at == number) {
+                Some(((_, fault), attempts)) => {
+                    *attempts += 1;
+                    fault.reply(*attempts - 1)
+                }
+                None => obliging(request),
+            }
+        }
+        _ => obliging(request),
+    });
+    let (pass, queued, later) = runtime.block_on(async {
+        let (pass, queued) = (call(&client), client.optim_step(AdamParams::default()));
+        let (pass, queued) = (pass.await, queued.await);
+        (pass, queued, client.optim_step(AdamParams::default()).await)
+    });
+    assert!(queued.is_err(), "{case}");
+    assert_eq!(client.poisoned().is_some(), next.is_none(), "{case}");
+    let steps: Vec<_> = sequence(&transport).into_iter().filter(|line| line.starts_with("optim")).collect();
+    match next {
+        Some(number) => {
+            assert!(later.is_ok(), "{case}");
+            assert_eq!(steps, [format!("optim_step {number}")], "{case}");
+        }
+        None => {
+            assert!(matches!(later.unwrap_err().kind(), ErrorKind::Poisoned { .. }), "{case}");
+            assert_eq!(steps, Vec::<String>::new(), "{case}");
+        }
+    }
+    pass.expect_err(case)
+}
+
+/// Has each of these requests of a call fail in every way.
 fn fails_in_every_way(numbers: Range<u64>, call: impl Fn(&TrainingClient) -> Pending<ForwardBackwardOutput>) {
     let cases = [false, true].into_iter().flat_map(|together| numbers.clone().map(move |at| (together, at)));
     for ((together, at), fault) in cases.flat_map(|case| Fault::ALL.map(|fault| (case, fault))) {
         let case = format!("{fault:?} at {at}, together: {together}");
-        let (mut attempts, mut over) = (0, false);
-        let (runtime, transport, client) = training(move |request| match path(request) {
-            "client/config" => config(together),
-            "retrieve_future" => logprobs_of(request),
-            "optim_step" => {
-                over = true;
-                obliging(request)
-            }
-            "forward_backward" if !over && seq_id(request) == at => {
-                attempts += 1;
-                fault.reply(attempts - 1)
-            }
-            _ => obliging(request),
-        });
-        let (pass, queued, later) = runtime.block_on(async {
-            let (pass, queued) = (call(&client), client.optim_step(AdamParams::default()));
-            let (pass, queued) = (pass.await, queued.await);
-            (pass, queued, client.optim_step(AdamParams::default()).await)
-        });
-        assert!(pass.is_err() && queued.is_err(), "{case}");
         // Sent together, one of the others was accepted: what it was to follow is missing.
         let lost = !fault.is_definite() || together;
-        assert_eq!(client.poisoned().is_some(), lost, "{case}");
-        assert_eq!(later.is_err(), lost, "{case}");
-        let steps: Vec<_> =
-            sequence(&transport).into_iter().filter(|line| line.starts_with("optim")).collect();
-        if lost {
-            assert!(matches!(later.unwrap_err().kind(), ErrorKind::Poisoned { .. }), "{case}");
-            assert_eq!(steps, Vec::<String>::new(), "{case}");
-        } else {
-            assert_eq!(steps, [format!("optim_step {at}")], "{case}");
-        }
+        fails(&case, together, &[(at, fault)], (!lost).then_some(at), &call);
     }
 }
 
@@ -132,14 +161,45 @@ fn whatever_fails_at_any_chunk_leaves_the_client_going_on_or_poisoned() {
 }
 
 #[test]
+fn two_chunks_that_fail_differently_leave_the_client_as_the_worse_of_them_does() {
+    let kinds = Fault::ALL.into_iter().flat_map(|one| Fault::ALL.map(|other| (one, other)));
+    for (one, other) in kinds {
+        let pass = |client: &TrainingClient| client.forward_backward(three(), "cross_entropy", &none());
+        let failing = |together, [a, b]: [u64; 2], next: Option<u64>| {
+            let case = format!("{one:?} at {a} and {other:?} at {b}, together: {together}");
+            fails(&case, together, &[(a, one), (b, other)], next, pass)
+        };
+        // One after the other, what comes behind the first that fails is not sent.
+        let error = failing(false, [8, 9], one.is_definite().then_some(8));
+        assert!(error.to_string().contains("(request 8)"), "{error}");
+        // Together, nothing was accepted; the first is not sent. An undecided one decides.
+        let definite = one.is_definite() && other.is_definite();
+        let error = failing(true, [8, 9], definite.then_some(7));
+        let named = if one.is_definite() && !definite { "(request 9)" } else { "(request 8)" };
+        assert!(error.to_string().contains(named), "{error}");
+        // The one between them or behind them was accepted, whatever these came to.
+        failing(true, [7, 8], None);
+        failing(true, [7, 9], None);
+    }
+}
+
+/// A pass under a loss of the program's own.
+fn under_a_loss(client: &TrainingClient) -> Pending<ForwardBackwardOutput> {
+    client.forward_backward_custom(three(), |data, logprobs| {
+        assert_eq!((data.len(), logprobs.len()), (5, 5));
+        let gradients = vec![vec![1.0, 1.0]; data.len()];
+        Ok::<_, String>(CustomLoss { loss: 1.0, gradients, ..CustomLoss::default() })
+    })
+}
+
+#[test]
+fn whatever_fails_at_any_chunk_of_a_losss_first_half_leaves_the_client_going_on_or_poisoned() {
+    fails_in_every_way(7..10, under_a_loss);
+}
+
+#[test]
 fn whatever_fails_at_any_chunk_of_a_losss_second_half_leaves_the_client_going_on_or_poisoned() {
-    fails_in_every_way(10..13, |client| {
-        client.forward_backward_custom(three(), |data, logprobs| {
-            assert_eq!((data.len(), logprobs.len()), (5, 5));
-            let gradients = vec![vec![1.0, 1.0]; data.len()];
-            Ok::<_, String>(CustomLoss { loss: 1.0, gradients, ..CustomLoss::default() })
-        })
-    });
+    fails_in_every_way(10..13, under_a_loss);
 }
 
 /// The log-probabilities of a chunk's datums, as many as there are.

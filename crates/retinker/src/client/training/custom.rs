@@ -27,7 +27,8 @@ const SURROGATE_LOSS: &str = "surrogate_loss:sum";
 pub struct CustomLoss {
     /// The loss of the whole batch.
     pub loss: f64,
-    /// For each datum how the loss changes with each of its log-probabilities, in their order: dC/dlogprobs.
+    /// For each datum how the loss changes with each of its log-probabilities, in their order: dC/dlogprobs. As many finite
+    /// numbers as the datum's tensor of log-probabilities has.
     pub gradients: Vec<Vec<f32>>,
     /// More to be reported, by names that end in their reduction, such as `kl:mean`.
     pub metrics: Metrics,

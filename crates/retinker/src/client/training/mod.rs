@@ -51,6 +51,19 @@ use order::{Before, Cut, Job, Operation, Order, Part, Sender, Then, after_refusa
 ///   fails with [`ErrorKind::Poisoned`](super::ErrorKind::Poisoned), which has the cause.
 ///
 /// A result that fails after its operation was accepted fails that call and no other.
+///
+/// # What every operation can give
+///
+/// Operations return at once; what is returned gives, when it is awaited, beside what every [`Pending`] can give:
+/// - [`ErrorKind::Poisoned`](super::ErrorKind::Poisoned): the order was lost before this operation. The one that lost it
+///   gives its own error.
+/// - [`ErrorKind::Cancelled`](super::ErrorKind::Cancelled): an operation before it was refused, the run was handed over,
+///   or the runtime has ended.
+/// - [`ErrorKind::Refused`](super::ErrorKind::Refused) with 404 if the server does not know the run, with 409 if it has
+///   had the number already, from somebody else who trains the run; [`ErrorKind::Expired`](super::ErrorKind::Expired) if
+///   the session is over.
+///
+/// What gives [`ErrorKind::Config`](super::ErrorKind::Config) was not sent, and takes no number.
 #[derive(Clone)]
 pub struct TrainingClient {
     inner: Arc<Inner>,
@@ -71,7 +84,7 @@ struct Inner {
 pub struct SaveOptions {
     /// Seconds until the server deletes it; `None` = never.
     pub ttl_seconds: Option<u64>,
-    /// Replace a checkpoint of the same name.
+    /// Whether to replace a checkpoint of the same name; `false`.
     pub overwrite: bool,
     /// The checkpoint's labels.
     pub user_metadata: Option<UserMetadata>,
@@ -80,7 +93,7 @@ pub struct SaveOptions {
 /// How a checkpoint is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// With the optimizer's state.
+    /// Whether to load the optimizer's state too; `false`.
     pub optimizer: bool,
     /// Leave to load another account's checkpoint.
     pub weights_access_token: Option<Secret>,
@@ -175,6 +188,18 @@ impl TrainingClient {
     ///
     /// The batch is written request by request as it is sent. Given by value (a `Vec`) it is let go meanwhile; a slice is
     /// copied first.
+    ///
+    /// The result has for each datum, in order, tensors by name: `logprobs` (nats) and others of the loss, float32, each
+    /// of the shape of its targets; and metrics of the whole batch, such as `loss:sum`. What losses read and give is in
+    /// `docs/losses.md`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](super::ErrorKind::Config) for an empty batch, a datum that cannot be written (an input of a
+    /// kind that the protocol has no place for, a malformed tensor), or a number beyond 2147483647, the last of a run.
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 400 or 422, or
+    /// [`ErrorKind::Failed`](super::ErrorKind::Failed) of category `User`, for a loss that the server does not know, or
+    /// data that the loss or the model cannot take. [`ErrorKind::Undecodable`](super::ErrorKind::Undecodable) if the
+    /// metrics of several requests do not fit together.
     pub fn forward_backward(
         &self,
         data: impl Into<Vec<Datum>>,
@@ -194,8 +219,12 @@ impl TrainingClient {
         self.pass("forward", data.into(), loss_fn, loss_fn_config, true)
     }
 
-    /// One step of the optimizer over the gradients added up: [`AdamParams`](retinker_wire::training::AdamParams), or those of the optimizer that the run was made
-    /// with.
+    /// One step of the optimizer over the gradients added up: [`AdamParams`](retinker_wire::training::AdamParams), or those
+    /// of the optimizer that the run was made with. The result has metrics where the server measures any.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 422, or [`ErrorKind::Failed`](super::ErrorKind::Failed) of
+    /// category `User`, for settings out of their range or of another optimizer.
     pub fn optim_step(&self, params: impl Into<OptimParams>) -> Pending<OptimStepResult> {
         let (model_id, params) = (self.inner.model_id.clone(), params.into());
         self.one("optim_step", move |seq_id| {
@@ -204,6 +233,12 @@ impl TrainingClient {
     }
 
     /// Saves weights and optimizer state under a name; the result has the checkpoint's `tinker://` path.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 409, or [`ErrorKind::Failed`](super::ErrorKind::Failed) of
+    /// category `User`, for a name that is taken and not to be overwritten; with 400 or 422 for one that cannot be a
+    /// name. After an attempt that broke off a 409 may tell of that one's own checkpoint: it is undecided, and poisons
+    /// the client.
     pub fn save_state(&self, name: &str, options: SaveOptions) -> Pending<SaveWeightsResult> {
         let (model_id, path) = (self.inner.model_id.clone(), name.to_owned());
         let saved: Pending<SaveWeightsResult> = self.one("save_state", move |seq_id| {
@@ -225,6 +260,9 @@ impl TrainingClient {
     }
 
     /// Saves weights to sample from under a name; the result has the checkpoint's `tinker://` path.
+    ///
+    /// # Errors
+    /// As of [`save_state`](Self::save_state); nothing is ever overwritten.
     pub fn save_weights_for_sampler(
         &self,
         name: &str,
@@ -245,6 +283,10 @@ impl TrainingClient {
     /// Saves weights under a name in the layout that `peft` loads; where their files can be had is told by
     /// [`get_external_weights_urls`](super::RestClient::get_external_weights_urls). The result has the checkpoint's
     /// `tinker://` path.
+    ///
+    /// # Errors
+    /// As of [`save_state`](Self::save_state); with 404 or 405 where the server has no such weights, with 400 or 422 for
+    /// recipients that are none.
     pub fn save_weights_external(
         &self,
         name: &str,
@@ -264,12 +306,20 @@ impl TrainingClient {
 
     /// Saves the weights as they are now for a sampler, and gives a client of it. There is no checkpoint to find again:
     /// the weights are gone with the session.
+    ///
+    /// # Errors
+    /// Also what keeps the number of the new sampler from being known: that of a session which another process has opened
+    /// is asked for first. It refuses the operation, and the client goes on.
     pub fn save_weights_and_get_sampling_client(&self) -> Pending<SamplingClient> {
         self.sampler(SamplerKind::Snapshot)
     }
 
     /// The same with weights that follow the run: every later call of this method gives them to the samplers made before,
     /// too. A sample may then be drawn from several versions of the weights.
+    ///
+    /// # Errors
+    /// The same; [`ErrorKind::Refused`](super::ErrorKind::Refused) with 400 or 422 from servers that do not know such
+    /// weights.
     pub fn save_weights_and_get_inflight_sampling_client(&self) -> Pending<SamplingClient> {
         self.sampler(SamplerKind::Inflight)
     }
@@ -300,6 +350,10 @@ impl TrainingClient {
     }
 
     /// A sampler of weights that were saved for one, in the run's session.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`](super::ErrorKind::Cancelled) once the run was handed over; otherwise as of
+    /// [`ServiceClient::create_sampling_client`](super::ServiceClient::create_sampling_client).
     pub async fn create_sampling_client(&self, model_path: &str) -> Result<SamplingClient, Error> {
         let Some(session) = self.session() else {
             return Err(cancelled(
@@ -343,12 +397,21 @@ impl TrainingClient {
         self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Loads a checkpoint's weights, with a cold optimizer. Many servers take this only as a run's first request.
+    /// Loads a checkpoint's weights, with a cold optimizer. Many servers take this only as a run's first request. `path`
+    /// is a training checkpoint's, `tinker://<run>/weights/<name>`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 400 for a path of another form, or a run that was trained
+    /// already; with 404 for a checkpoint that there is not, 403 or 404 for one of somebody else without leave, 425 while
+    /// it is being saved. [`ErrorKind::Failed`](super::ErrorKind::Failed) for one that does not fit the run.
     pub fn load_state(&self, path: &str) -> Pending<LoadWeightsResult> {
         self.load("load_state", path, LoadOptions::default())
     }
 
     /// Loads a checkpoint's weights and optimizer state. Many servers take this only as a run's first request.
+    ///
+    /// # Errors
+    /// As of [`load_state`](Self::load_state).
     pub fn load_state_with_optimizer(&self, path: &str) -> Pending<LoadWeightsResult> {
         self.load(
             "load_state_with_optimizer",
@@ -358,16 +421,25 @@ impl TrainingClient {
     }
 
     /// The same with all that there is to say of it.
+    ///
+    /// # Errors
+    /// As of [`load_state`](Self::load_state).
     pub fn load_state_with(&self, path: &str, options: LoadOptions) -> Pending<LoadWeightsResult> {
         self.load("load_state", path, options)
     }
 
     /// What the run is made of. Has no place in the order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 404 if the server does not know the run.
     pub async fn get_info(&self) -> Result<GetInfoResponse, Error> {
         self.inner.api.get_info(&self.inner.model_id).await
     }
 
     /// The tokenizer of the run's model, from such a source as `retinker::native::HubTokenizers` (feature `tokenizers`).
+    ///
+    /// # Errors
+    /// Those of [`get_info`](Self::get_info) and of [`TokenizerSource::load`].
     pub async fn get_tokenizer(&self, source: &dyn TokenizerSource) -> Result<Arc<dyn Tokenizer>, Error> {
         let info = self.get_info().await?;
         let model = info.model_data.model_name.or(info.model_name).unwrap_or_default();
@@ -379,6 +451,7 @@ impl TrainingClient {
     ///
     /// # Errors
     /// [`ErrorKind::Poisoned`](super::ErrorKind::Poisoned) if the order is lost: there is nothing to go on with.
+    /// [`ErrorKind::Cancelled`](super::ErrorKind::Cancelled) if the runtime has ended.
     pub async fn hand_over(&self) -> Result<Attachment, Error> {
         let operation = format!("hand_over of run {}", self.inner.model_id);
         self.inner.order.lock().closed = true;
@@ -425,13 +498,21 @@ impl TrainingClient {
     }
 
     /// A forward and backward pass under a loss of the program's own, which is given each datum's log-probabilities of its
-    /// targets, and says how the loss changes with them. Only `target_tokens` and `weights` of the data are sent.
+    /// targets (nats, float32, of the targets' shape), and says how the loss changes with them. Only `target_tokens` and
+    /// `weights` of the data are sent.
     ///
     /// The server does a forward pass, then, when the loss is computed, a backward pass. Operations called after this one
     /// are sent after both; if the loss fails or panics they are not sent at all, and say so. The loss is computed where the client's
     /// tasks run: one that takes long should be moved elsewhere by the program.
     ///
     /// The result's `loss:sum` is the program's, `surrogate_loss:sum` the server's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](super::ErrorKind::Config) if a datum has no `target_tokens`, if the loss fails or panics, if
+    /// its gradients are not one for each log-probability, or not finite, or if the server's results are not those of the
+    /// data; but for the first of these the forward pass was made then, and keeps its number. Otherwise as of
+    /// [`forward_backward`](Self::forward_backward), of either pass. The gradient is as it was unless the backward pass
+    /// was sent.
     pub fn forward_backward_custom<E: fmt::Display>(
         &self,
         data: Vec<Datum>,
