@@ -13,10 +13,10 @@ use retinker::client::{Api, SaveOptions, ServiceClient, TrainingClient, Training
 use retinker::native::NativeTransport;
 use retinker::recovery::journal::Store;
 use retinker::recovery::listing::Listing;
-use retinker::recovery::plan::LABEL_RESTORED_FROM;
+use retinker::recovery::plan::LABEL_RESTORE_ID;
 use retinker::recovery::policy::Policy;
 use retinker::recovery::probe::{Verification, save_state_with_probe};
-use retinker::recovery::restore::RestoreRecord;
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::transport::{Method, Request, Transport};
 use retinker::wire::run::TrainingRun;
 use retinker_store::Location;
@@ -226,14 +226,19 @@ async fn check(api: &Api, records: &[RestoreRecord]) -> Result<Found> {
         ensure!(count == 1, "run {} has {count} successors", run.training_run_id);
     }
     ensure!(adopted.len() == lost.len(), "{} restores of {} lost runs", adopted.len(), lost.len());
-    let made: BTreeSet<&str> = records.iter().filter_map(|record| record.new_run_id.as_deref()).collect();
+    let by_id: BTreeMap<&str, &RestoreRecord> =
+        records.iter().map(|record| (record.id.as_str(), record)).collect();
     for run in &runs {
-        let from = run.user_metadata.as_ref().and_then(|labels| labels.get(LABEL_RESTORED_FROM));
+        let label = run.user_metadata.as_ref().and_then(|labels| labels.get(LABEL_RESTORE_ID));
+        let Some(restore) = label else { continue };
+        let record =
+            by_id.get(restore.as_str()).with_context(|| format!("the journal lost restore {restore}"))?;
+        // What a restore that failed has made belongs to nobody, and its session is finished.
         ensure!(
-            from.is_none() || made.contains(run.training_run_id.as_str()),
+            record.state == RestoreState::Failed || record.new_run_id.as_ref() == Some(&run.training_run_id),
             "run {} is a surplus successor of {}",
             run.training_run_id,
-            from.map_or("", String::as_str)
+            record.plan.run_id
         );
     }
     let holding = || records.iter().filter(|record| record.state.holds_the_run());
