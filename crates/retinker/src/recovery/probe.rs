@@ -45,7 +45,7 @@ pub struct Probe {
 
 /// What a comparison came to. There is no silent pass: what could not be compared is `not_verified`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "verdict", rename_all = "snake_case")]
+#[serde(tag = "verdict", rename_all = "snake_case", try_from = "FlatVerification")]
 pub enum Verification {
     /// It is the state that was saved.
     Verified {
@@ -60,16 +60,38 @@ pub enum Verification {
     /// It is another state than the one that was saved.
     Different {
         /// The largest difference, in nats; infinite where one is not a number.
-        #[serde(deserialize_with = "number_or_infinite")]
         difference: f32,
         /// What was allowed.
         tolerance: f32,
     },
 }
 
-/// JSON writes an infinite number as null.
-fn number_or_infinite<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f32, D::Error> {
-    Ok(Option::deserialize(d)?.unwrap_or(f32::INFINITY))
+/// A [`Verification`] as it is read: see [`FlatEvent`](crate::host::api) for why.
+#[derive(Deserialize)]
+struct FlatVerification {
+    verdict: String,
+    #[serde(default)]
+    reason: String,
+    /// JSON writes an infinite number as null.
+    #[serde(default)]
+    difference: Option<f32>,
+    #[serde(default)]
+    tolerance: f32,
+}
+
+impl TryFrom<FlatVerification> for Verification {
+    type Error = String;
+
+    fn try_from(flat: FlatVerification) -> Result<Self, String> {
+        let FlatVerification { verdict, reason, difference, tolerance } = flat;
+        let difference = difference.unwrap_or(f32::INFINITY);
+        match verdict.as_str() {
+            "verified" => Ok(Self::Verified { difference }),
+            "not_verified" => Ok(Self::NotVerified { reason }),
+            "different" => Ok(Self::Different { difference, tolerance }),
+            other => Err(format!("a verdict '{other}' that this version does not know")),
+        }
+    }
 }
 
 impl Verification {
