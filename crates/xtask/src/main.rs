@@ -26,7 +26,8 @@ Usage: cargo xtask <command>
   test [STAGE…] install what the tests need, and run all of them, or only these stages
   console      build the web console into dist/
   soak [--kills N] [--fuzz-seconds N]
-               kills, cut-off restores, network faults, fuzzing (each target so long); writes docs/soak.md
+               kills, cut-off restores, network faults, model checking, fuzzing (each target so long);
+               writes docs/soak.md
   bench local  measure the embedded service; writes docs/bench.md
   bench client measure the client beside the official Python SDK; writes docs/bench-client.md
   reference [--write]

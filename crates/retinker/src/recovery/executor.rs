@@ -574,6 +574,7 @@ impl Executor {
                 return Ok(Ok(()));
             }
         };
+        let asked_before = record.probe_seq_id.is_some();
         let seq_id = match record.probe_seq_id {
             Some(seq_id) => seq_id,
             None => {
@@ -586,7 +587,9 @@ impl Executor {
                 attachment.next_seq_id
             }
         };
-        let verification = match self.forward(&attachment.model_id, seq_id, &probe).await {
+        // A service may refuse a number for the very reason that it was used when the restore was cut off.
+        let compared = self.forward(&attachment.model_id, seq_id, &probe).await;
+        let verification = match compared.map_err(|error| error.seen_before(asked_before)) {
             Ok(output) => probe.compare(&output),
             Err(error) if error.is_definite_refusal() => {
                 // The number was not used.
@@ -661,18 +664,19 @@ impl Executor {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut seen) = (FIRST_PAUSE, false);
         for _ in 1..ATTEMPTS {
             match act().await {
                 Err(error) if may_pass(&error) => {
                     tracing::warn!(%error, "trying again in {} s", pause.as_secs());
+                    seen |= !error.is_definite_refusal();
                     self.runtime.sleep(pause).await;
                     pause *= 2;
                 }
-                outcome => return outcome,
+                outcome => return outcome.map_err(|error| error.seen_before(seen)),
             }
         }
-        act().await
+        act().await.map_err(|error| error.seen_before(seen))
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use serde_json::Value;
 
+use self::machine::Machine;
 use super::plan::SCHEMA_VERSION;
 use super::restore::{RestoreRecord, RestoreState};
 use crate::runtime::Runtime;
@@ -161,20 +162,11 @@ pub fn check_schema(record: &RestoreRecord) -> Result<(), StoreError> {
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     runtime: Arc<dyn Runtime>,
-    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    restores: Arc<Mutex<Machine>>,
     /// By kind and key.
     documents: Arc<Mutex<BTreeMap<(String, String), Document>>>,
     revision: Arc<AtomicU64>,
     service: Arc<OnceLock<String>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// In which order the restores began.
-    number: u64,
-    record: RestoreRecord,
-    holder: Option<(String, Duration)>,
-    fence: u64,
 }
 
 impl MemoryStore {
@@ -182,7 +174,7 @@ impl MemoryStore {
     pub fn new(runtime: Arc<dyn Runtime>) -> Self {
         Self {
             runtime,
-            entries: Arc::default(),
+            restores: Arc::default(),
             documents: Arc::default(),
             revision: Arc::default(),
             service: Arc::default(),
@@ -197,73 +189,13 @@ impl MemoryStore {
         self.revision.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        // A panic elsewhere leaves the map whole: every change to it is one assignment.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn restores(&self) -> MutexGuard<'_, Machine> {
+        // A panic elsewhere leaves the restores whole: every change to them is one assignment.
+        self.restores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn select(&self, keep: impl Fn(&RestoreRecord) -> bool) -> Vec<RestoreRecord> {
-        let entries = self.entries();
-        let mut found: Vec<&Entry> = entries.values().filter(|entry| keep(&entry.record)).collect();
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.number));
-        found.into_iter().map(|entry| entry.record.clone()).collect()
-    }
-
-    fn begin_now(&self, record: RestoreRecord) -> Result<Begun, StoreError> {
-        check_schema(&record)?;
-        let mut entries = self.entries();
-        let holder = entries
-            .values()
-            .find(|e| e.record.plan.run_id == record.plan.run_id && e.record.state.holds_the_run());
-        if let Some(entry) = holder {
-            return Ok(Begun::Existing(entry.record.clone()));
-        }
-        if entries.contains_key(&record.id) {
-            return Err(StoreError::Unavailable(format!("restore {} exists already", record.id)));
-        }
-        let number = entries.values().map(|entry| entry.number).max().map_or(0, |n| n + 1);
-        let entry = Entry { number, record: record.clone(), holder: None, fence: 0 };
-        entries.insert(record.id.clone(), entry);
-        self.written();
-        Ok(Begun::New(record))
-    }
-
-    fn acquire_now(&self, restore_id: &str, owner: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        let now = self.runtime.monotonic();
-        let mut entries = self.entries();
-        let entry = entries.get_mut(restore_id).ok_or_else(|| StoreError::NotFound(restore_id.to_owned()))?;
-        match &entry.holder {
-            Some((holder, until)) if *until > now && holder != owner => return Ok(None),
-            Some((holder, until)) if *until > now && holder == owner => {}
-            _ => entry.fence += 1,
-        }
-        entry.holder = Some((owner.to_owned(), now.saturating_add(ttl)));
-        Ok(Some(Lease { restore_id: restore_id.to_owned(), owner: owner.to_owned(), fence: entry.fence }))
-    }
-
-    fn release_now(&self, lease: &Lease) {
-        if let Some(entry) = self.entries().get_mut(&lease.restore_id)
-            && entry.fence == lease.fence
-        {
-            entry.holder = None;
-        }
-    }
-
-    fn append_now(&self, lease: &Lease, record: RestoreRecord) -> Result<(), StoreError> {
-        check_schema(&record)?;
-        let now = self.runtime.monotonic();
-        let mut entries = self.entries();
-        let entry = entries
-            .get_mut(&lease.restore_id)
-            .ok_or_else(|| StoreError::NotFound(lease.restore_id.clone()))?;
-        let held = entry.fence == lease.fence
-            && entry.holder.as_ref().is_some_and(|(owner, until)| *owner == lease.owner && *until > now);
-        if !held || record.id != lease.restore_id {
-            return Err(StoreError::LeaseLost(lease.restore_id.clone()));
-        }
-        entry.record = record;
-        self.written();
-        Ok(())
+        self.restores().select(keep)
     }
 
     fn put_now(&self, mut document: Document) -> Put {
@@ -293,7 +225,12 @@ impl Store for MemoryStore {
     }
 
     fn begin(&self, record: RestoreRecord) -> BoxFuture<'static, Result<Begun, StoreError>> {
-        ready(self.begin_now(record))
+        let mut restores = self.restores();
+        let begun = restores.begin(record);
+        if matches!(begun, Ok(Begun::New(_))) {
+            self.written();
+        }
+        ready(begun)
     }
 
     fn acquire_lease(
@@ -302,20 +239,25 @@ impl Store for MemoryStore {
         owner: &str,
         ttl: Duration,
     ) -> BoxFuture<'static, Result<Option<Lease>, StoreError>> {
-        ready(self.acquire_now(restore_id, owner, ttl))
+        ready(self.restores().acquire(self.runtime.monotonic(), restore_id, owner, ttl))
     }
 
     fn release(&self, lease: &Lease) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.release_now(lease);
+        self.restores().release(lease);
         ready(Ok(()))
     }
 
     fn append(&self, lease: &Lease, record: RestoreRecord) -> BoxFuture<'static, Result<(), StoreError>> {
-        ready(self.append_now(lease, record))
+        let mut restores = self.restores();
+        let appended = restores.append(self.runtime.monotonic(), lease, record);
+        if appended.is_ok() {
+            self.written();
+        }
+        ready(appended)
     }
 
     fn get(&self, restore_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
-        ready(Ok(self.entries().get(restore_id).map(|entry| entry.record.clone())))
+        ready(Ok(self.restores().get(restore_id).cloned()))
     }
 
     fn list(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
@@ -359,6 +301,7 @@ impl Store for MemoryStore {
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+pub mod machine;
 pub(crate) mod shelf;
 
 #[cfg(test)]

@@ -489,6 +489,34 @@ fn a_crash_anywhere_leaves_the_numbers_right() {
 }
 
 #[test]
+fn a_refused_number_that_may_have_been_used_before_is_not_handed_over() {
+    let cut_off_after_the_probe = (1..).find_map(|n| {
+        let world = World::new(probed());
+        let mut crashed = world.crash.arm(n);
+        world.runtime.block_on(async {
+            let executor = world.executor();
+            let work = Box::pin(begin_and_run_plan(&executor, plan_of(&probed())));
+            select(work, crashed.next()).await;
+        });
+        world.crash.disarm();
+        let seen = !world.service().forwards.is_empty();
+        seen.then_some(world)
+    });
+    let world = cut_off_after_the_probe.unwrap();
+    world.service().refuse_forward = Some((400, "the number was used before"));
+    world.runtime.block_on(async {
+        world.sleep(LEASE_TTL).await;
+        let resumed = world.executor().resume_unfinished().await.unwrap();
+        assert_eq!(resumed[0].state, RestoreState::Failed);
+        assert!(
+            resumed[0].error.as_ref().unwrap().contains("could not be compared"),
+            "{:?}",
+            resumed[0].error
+        );
+    });
+}
+
+#[test]
 fn a_run_that_only_its_driver_knows_to_be_lost_is_restored() {
     let mut service = Service::default();
     service.old.corrupted = Some(false);
