@@ -132,8 +132,7 @@ async fn all_adopted(store: &dyn Store, lost: &[String]) -> Vec<RestoreRecord> {
     }
 }
 
-/// Exactly one successor is adopted for each lost run; every other run that a restore made is in no journal's record and its
-/// session is over; and nothing else was touched.
+/// Exactly one successor is adopted for each lost run, no other run claims to be one, and nothing else was touched.
 async fn exactly_one_each(api: &Api, records: &[RestoreRecord], lost: &[String], runs_before: usize) {
     let mut adopted: BTreeMap<&str, Vec<&RestoreRecord>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.state.holds_the_run()) {

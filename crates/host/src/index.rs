@@ -368,11 +368,6 @@ impl Lineage {
     }
 }
 
-/// The session that a run was made in, where its id tells: `<session>:train:<number>`.
-pub(crate) fn session_of_run(run_id: &str) -> Option<&str> {
-    run_id.rsplit_once(":train:").map(|(session, _)| session)
-}
-
 /// The run's name for people.
 fn name_of(run: &TrainingRun) -> String {
     let label = run.user_metadata.as_ref().and_then(|labels| labels.get("name")).map(|name| name.trim());

@@ -8,13 +8,13 @@ use futures_util::{StreamExt, stream};
 use retinker::client::Error;
 use retinker::host::api::HostEvent;
 use retinker::recovery::evidence::Symptom;
+use retinker::recovery::health::session_of_run;
 use retinker::recovery::listing::Listing;
 use retinker::recovery::planner::candidates;
 use retinker::wire::run::TrainingRun;
 use retinker::wire::session::{SessionSearchRequest, SessionStatus};
 
 use crate::host::{Asked, PATIENCE, Shared};
-use crate::index::session_of_run;
 
 /// Between two readings while somebody follows.
 const FOLLOWED: Duration = Duration::from_secs(3);

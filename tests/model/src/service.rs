@@ -133,7 +133,7 @@ impl Service {
         open.map(|(number, _)| {
             json!({
                 "session_id": format!("s{number}"), "created_at": "2026-01-01T00:00:00Z", "owner": "me",
-                "project_id": "p", "checkpoints_count": 0,
+                "project_id": "p", "checkpoints_count": 0, "user_metadata": {"retinker.restore_id": restore},
             })
         })
         .collect()

@@ -99,6 +99,8 @@ Extrapolated, not measured: over a network with 20 ms for each page, which are r
 million runs takes 200 s. So the first limit is the list: the monitor leaves three times a round's length between rounds, \
 and sees a poisoning of such a service within a quarter of an hour. A service that lists its runs by their last use would \
 allow to read only what has changed; none is known to promise that order, so the monitor does not rely on it.\n\n\
+The whole list is read in each round. Reading only the runs of active sessions, by a search for these, would take fewer
+requests where most runs are done; it is not built.\n\n\
 Monitors that share a journal each read the whole list: a hundred of them ask a hundred times as much. Their restores are \
 not doubled. Splitting the runs among monitors by lease is not built.\n\n\
 The console's host keeps all runs in memory (docs/bench.md has the list at 100,000).\n";

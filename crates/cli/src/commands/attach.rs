@@ -1,7 +1,7 @@
 //! `retinker attach`.
 
-use anyhow::{Result, bail};
-use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use anyhow::{Context, Result, bail};
+use retinker::recovery::restore::RestoreRecord;
 use retinker_host::{Keeper, attach_snippets};
 
 use super::target::Target;
@@ -72,17 +72,24 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The restore whose new run this is, or the newest that has replaced it.
+/// The restore that made the run which stands in this one's place now, or this one itself.
 async fn find(keeper: &Keeper, run_id: &str) -> Result<RestoreRecord> {
-    if let Some(record) = keeper.store.by_new_run(run_id).await? {
-        return Ok(record);
+    let (mut newest, mut run) = (keeper.store.by_new_run(run_id).await?, run_id.to_owned());
+    // A damaged journal could lead round in a circle.
+    for _ in 0..1000 {
+        let of_old = keeper.store.by_old_run(&run).await?;
+        let Some(next) = of_old.into_iter().find(|record| record.state.holds_the_run()) else { break };
+        let made = next.new_run_id.clone().filter(|_| next.state.is_settled());
+        newest = Some(next);
+        match made {
+            Some(new_run) => run = new_run,
+            None => break,
+        }
     }
-    let mut of_old = keeper.store.by_old_run(run_id).await?;
-    of_old.sort_by_key(|record| record.state == RestoreState::Failed);
-    match of_old.into_iter().next() {
-        Some(record) => Ok(record),
-        None => bail!(
-            "the journal knows no restore of run {run_id}, nor one that made it: restore it first, with 'retinker restore {run_id}'"
-        ),
-    }
+    newest.with_context(|| {
+        format!(
+            "the journal knows no restore of run {run_id}, nor one that made it: restore it first, with 'retinker restore \
+             {run_id}'"
+        )
+    })
 }

@@ -1,8 +1,8 @@
 //! `retinker monitor`: what all monitors of a journal are told.
 
 use anyhow::Result;
-use retinker::recovery::control;
 use retinker::recovery::policy::Gate;
+use retinker::recovery::{control, reports};
 
 use super::target::Target;
 use crate::say::say;
@@ -28,6 +28,8 @@ enum Word {
     OptOut(Run),
     /// Leave a run alone no longer.
     OptIn(Run),
+    /// Take back that a run was told to be lost ('retinker restore --seen'): it is well after all.
+    Well(Run),
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +60,11 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Word::Status(Only { target }) => status(&target).await,
         Word::OptOut(Run { run, target }) => leave_alone(&target, &run, true).await,
         Word::OptIn(Run { run, target }) => leave_alone(&target, &run, false).await,
+        Word::Well(Run { run, target }) => {
+            let withdrawn = reports::withdraw(&*target.reader().await?.store, &run).await?;
+            say(if withdrawn { "Taken back." } else { "Nobody had told that this run was lost." });
+            Ok(())
+        }
     }
 }
 

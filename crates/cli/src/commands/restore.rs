@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use retinker::recovery::evidence::Symptom;
+use retinker::recovery::executor::RestoreError;
 use retinker::recovery::health::Succession;
 use retinker::recovery::journal::Begun;
 use retinker::recovery::plan::{CheckOutcome, MetricMode, PlanRequest, RestorePlan, Strategy};
 use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::policy::Policy;
-use retinker::recovery::reports;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker::recovery::{protect, reports};
 use retinker_host::Keeper;
 
 use super::target::{Target, nobody};
@@ -108,6 +109,15 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             }
         })
         .await?;
+    if !args.dry_run
+        && let Some(held) = unfinished(&keeper, &args.run).await?
+    {
+        if !json {
+            say(format_args!("Going on with {}, which was cut off.", held.id));
+        }
+        let record = drive(&keeper, &held.id, json).await?;
+        return ended(&keeper, record, &args).await;
+    }
     let plan = match plan(&keeper, &args.request()).await? {
         Ok(plan) => plan,
         Err(why) => bail!("{why}"),
@@ -120,17 +130,45 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     if args.dry_run {
         return Ok(());
     }
+    secure(&keeper, &plan, json).await;
+    let (Begun::New(record) | Begun::Existing(record)) = keeper.drives.executor().begin(plan).await?;
+    // Only now: a mistaken symptom must not stay behind.
     if let Some(symptom) = args.seen {
         reports::report(&*keeper.store, &args.run, symptom, keeper.runtime.now()).await?;
     }
-    let executor = keeper.drives.executor();
-    let (Begun::New(record) | Begun::Existing(record)) = executor.begin(plan).await?;
-    let record = if record.state.is_settled() { record } else { drive(&keeper, &record.id).await? };
+    let record = if record.state.is_settled() { record } else { drive(&keeper, &record.id, json).await? };
+    ended(&keeper, record, &args).await
+}
+
+/// A restore of this run that was cut off, by whomever.
+async fn unfinished(keeper: &Keeper, run_id: &str) -> Result<Option<RestoreRecord>> {
+    let of_run = keeper.store.by_old_run(run_id).await?;
+    Ok(of_run.into_iter().find(|record| !record.state.is_settled()))
+}
+
+/// Makes sure that the checkpoint is there for as long as it may be needed. That this cannot be done holds nothing up.
+async fn secure(keeper: &Keeper, plan: &RestorePlan, json: bool) {
+    let (store, now) = (&*keeper.store, keeper.runtime.now());
+    match protect::protect(&keeper.api, store, &plan.run_id, &plan.checkpoint, protect::LIFE, now).await {
+        Ok(Some(protection)) if !json => {
+            say(format_args!(
+                "  The checkpoint lives for a week from now, instead of until {}.",
+                protection.expired_at
+            ));
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the checkpoint is not protected"),
+    }
+}
+
+/// Tells how a restore ended, and goes on keeping the new run alive if that was asked for.
+async fn ended(keeper: &Keeper, record: RestoreRecord, args: &Args) -> Result<()> {
+    let json = args.json;
     if json {
         say(serde_json::to_string(&record)?);
     }
     match record.state {
-        RestoreState::Adopted if !args.detach => keep_alive(&keeper, record, json).await,
+        RestoreState::Adopted if !args.detach => keep_alive(keeper, record, json).await,
         RestoreState::Adopted | RestoreState::HandedOver => {
             tell_successor(&record, json);
             Ok(())
@@ -139,16 +177,34 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     }
 }
 
-/// Carries the restore out; Ctrl-C leaves it where the journal says.
-async fn drive(keeper: &Keeper, restore_id: &str) -> Result<RestoreRecord> {
-    let (renewal, executor) = (keeper.ownership().run(), keeper.drives.executor());
+/// Carries the restore out, or waits for whoever does; Ctrl-C leaves it where the journal says.
+async fn drive(keeper: &Keeper, restore_id: &str, json: bool) -> Result<RestoreRecord> {
+    let renewal = keeper.ownership().run();
     tokio::select! {
-        record = executor.run(restore_id) => Ok(record?),
+        record = carry_out(keeper, restore_id, json) => record,
         () = renewal => bail!("the heartbeats have ended"),
         () = shutdown::requested() => bail!(
             "stopped; restore {restore_id} is gone on with by a console or 'retinker watch' on the same journal, or by this \
              command again"
         ),
+    }
+}
+
+/// Somebody else may be at it, alive or not: a lease that nobody renews is over in a moment.
+async fn carry_out(keeper: &Keeper, restore_id: &str, json: bool) -> Result<RestoreRecord> {
+    let mut told = json;
+    loop {
+        match keeper.drives.executor().run(restore_id).await {
+            Err(RestoreError::DrivenElsewhere(_)) => {}
+            outcome => return Ok(outcome?),
+        }
+        if !std::mem::replace(&mut told, true) {
+            say("Another program carries it out; waiting for that.");
+        }
+        tokio::time::sleep(LOOK).await;
+        if let Some(record) = keeper.store.get(restore_id).await?.filter(|record| record.state.is_settled()) {
+            return Ok(record);
+        }
     }
 }
 

@@ -67,6 +67,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 }
 
 async fn once(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
+    // What an earlier call was cut off at.
+    for record in keeper.store.unfinished().await? {
+        keeper.drives.drive(&record.id);
+    }
     let round = keeper.monitor.round().await;
     note(keeper, metrics, &round).await;
     let round = round?;

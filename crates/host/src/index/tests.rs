@@ -164,7 +164,7 @@ fn the_sessions_of_quiet_runs_are_asked_about_once() {
         index.quiet(now()).into_iter().map(|run| run.training_run_id).collect()
     };
     assert_eq!(quiet(&index), ["quiet:train:0"]);
-    assert_eq!(session_of_run("quiet:train:0"), Some("quiet"));
+    assert_eq!(retinker::recovery::health::session_of_run("quiet:train:0"), Some("quiet"));
     index.set_session(
         "quiet:train:0".into(),
         Time::from_millis(before(QUIET_MS)),

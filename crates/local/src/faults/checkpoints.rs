@@ -77,7 +77,7 @@ impl Faults {
         Ok(damaged)
     }
 
-    fn checkpoint(&self, path: &TinkerPath) -> Result<Arc<CheckpointRow>, FaultError> {
+    pub(super) fn checkpoint(&self, path: &TinkerPath) -> Result<Arc<CheckpointRow>, FaultError> {
         let index = self.core.index();
         let run = index.run(&path.training_run_id);
         let run = run.ok_or_else(|| FaultError::UnknownRun(path.training_run_id.clone()))?;

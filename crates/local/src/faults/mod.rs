@@ -119,10 +119,14 @@ impl Faults {
     /// Puts a checkpoint of a run in the place of what is in its memory, after the request that is being carried out. Nothing
     /// tells of it: the run goes on as if it had not trained since, as TuFT's do after a restart.
     pub async fn roll_back(&self, path: &TinkerPath) -> Result<(), FaultError> {
+        self.checkpoint(path)?;
         let run_id = &path.training_run_id;
         let (run_id, trainer) = {
             let index = self.core.index();
             let run = index.run(run_id).ok_or_else(|| FaultError::UnknownRun(run_id.clone()))?;
+            if let Some(reason) = &run.corrupted {
+                return Err(FaultError::Corrupted { run_id: run_id.clone(), reason: reason.clone() });
+            }
             let trainer = run.trainer.ok_or_else(|| FaultError::NotHeld(run_id.clone()))?;
             (Arc::clone(&run.new.run_id), trainer)
         };
@@ -130,7 +134,7 @@ impl Faults {
         let (done, told) = oneshot::channel();
         let asked = RollBack { run_id, path: path.clone(), done };
         inbox.push(Command::RollBack(Box::new(asked)));
-        told.await.map_err(|_| FaultError::Stopping)?.map_err(FaultError::Storage)
+        told.await.map_err(|_| FaultError::Stopping)?.map_err(FaultError::Invalid)
     }
 
     /// Makes something happen to the next requests of an endpoint.

@@ -103,7 +103,12 @@ impl Worker {
 
     /// Loses the work since a checkpoint, as a service does that goes on from its last one after a restart.
     fn roll_back(&mut self, core: &Core, run_id: &Arc<str>, path: &TinkerPath) -> Result<(), String> {
-        let reason = |outcome: Outcome| format!("run {run_id} cannot be rolled back: {outcome:?}");
+        let reason = |outcome: Outcome| match outcome {
+            Outcome::Failed { message, .. } | Outcome::Gone(message) => {
+                format!("run {run_id} cannot be rolled back: {message}")
+            }
+            _ => format!("run {run_id} cannot be rolled back"),
+        };
         let earlier = core.earlier(path).map_err(reason)?;
         *self.states.get(core, run_id).map_err(reason)? = earlier;
         Ok(())

@@ -14,7 +14,7 @@ pub enum EventKind {
     Detected,
     /// The checkpoint to restore from was given a longer life.
     Protected,
-    /// A plan was made; `message` says why from this checkpoint.
+    /// A plan was made; `message` says why from this checkpoint. Of several monitors at the same moment each may tell it.
     Planned,
     /// A restore has begun.
     Started,
@@ -28,7 +28,7 @@ pub enum EventKind {
     Completed,
     /// The restore failed.
     Failed,
-    /// The run is not restored any more: its budget is spent, or it makes no progress.
+    /// The run is not restored any more: its budget is spent, it makes no progress, or there is nothing to restore it from.
     Exhausted,
 }
 

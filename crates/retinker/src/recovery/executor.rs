@@ -24,7 +24,10 @@ use retinker_wire::model::{
     load_weights_type, metadata_value, model_id_of,
 };
 use retinker_wire::run::TrainingRun;
-use retinker_wire::session::{CreateSessionRequest, FinishReason, SessionSearchRequest, SessionStatusQuery};
+use retinker_wire::session::{
+    CreateSessionRequest, FinishReason, SessionSearchRequest, SessionStatus, SessionStatusQuery,
+    SessionSummary,
+};
 use retinker_wire::training::ForwardBackwardOutput;
 use tracing::Instrument;
 
@@ -517,10 +520,12 @@ impl Executor {
         }
         self.finish_surplus(record).await;
         // The probe was a request as well.
-        record.last_request_time = Some(match self.api.training_run(new_run).await {
-            Ok(run) => run.last_request_time,
-            Err(_) => run.last_request_time,
-        });
+        let run = self.api.training_run(new_run).await.unwrap_or(run);
+        if run.corrupted == Some(true) {
+            let reason = cause_of(&run).unwrap_or("the service says no more");
+            return Ok(Err(format!("The new run {new_run} was corrupted while it was compared: {reason}.")));
+        }
+        record.last_request_time = Some(run.last_request_time);
         let verification = record.verification.as_ref().map_or_else(String::new, |v| format!(" {v}"));
         let message =
             format!("Run {new_run} has taken the place of run {}.{verification}", record.plan.run_id);
@@ -544,7 +549,12 @@ impl Executor {
                 return;
             }
         };
-        let surplus = found.into_iter().map(|session| session.session_id);
+        // A server may not know the filter: only what carries the label itself is ours.
+        let ours = |session: &SessionSummary| {
+            let label = session.user_metadata.as_ref().and_then(|labels| labels.get(LABEL_RESTORE_ID));
+            label == Some(&record.id) && matches!(session.status, None | Some(SessionStatus::Active))
+        };
+        let surplus = found.into_iter().filter(ours).map(|session| session.session_id);
         for session_id in surplus.filter(|id| record.session_id.as_ref() != Some(id)) {
             let detail = Some(format!("surplus of restore {}", record.id));
             match self.api.finish_session(&session_id, FinishReason::Interrupted, detail).await {

@@ -123,6 +123,11 @@ pub fn newest_usable<'a>(
         .max_by(|a, b| (a.time, &a.checkpoint_id).cmp(&(b.time, &b.checkpoint_id)))
 }
 
+/// The session that a run was made in, where its id tells: `<session>:train:<number>`.
+pub fn session_of_run(run_id: &str) -> Option<&str> {
+    run_id.rsplit_once(":train:").map(|(session, _)| session)
+}
+
 /// What is known of a run beyond what the list of runs says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Known<'a> {
@@ -212,8 +217,15 @@ fn lost(run: &TrainingRun, known: Known<'_>) -> Option<Loss> {
             Some(cause) => format!("{}.", capitalised(cause)),
             None => "The service says that a failure corrupted this run.".to_owned(),
         };
-        // The flag is raised for failures of the service; a bad request fails its own call and leaves the run alone.
-        return Some(Loss { cause, category: FailureCategory::Server, since: known.since });
+        // The flag is raised for failures of the service; a bad request fails its own call and leaves the run alone. Where
+        // the session says otherwise, it knows better.
+        let category = match known.session {
+            Some(SessionStatus::Failed { category: SessionFailureCategory::User, .. }) => {
+                FailureCategory::User
+            }
+            _ => FailureCategory::Server,
+        };
+        return Some(Loss { cause, category, since: known.since });
     }
     let report = known.reported?;
     let cause = format!("{} Its training program has told so.", report.symptom.sentence());
@@ -364,6 +376,13 @@ mod tests {
             assert!(reason.contains("(it broke)"), "{reason}");
         }
         assert_eq!(health(&SessionStatus::Active).0, Health::Healthy);
+        let reason = serde_json::json!({"type": "training_run"});
+        let by_user =
+            SessionStatus::Failed { category: SessionFailureCategory::User, message: "NaN".into(), reason };
+        let mut poisoned = run.clone();
+        poisoned.corrupted = Some(true);
+        let known = Known { session: Some(&by_user), ..Known::default() };
+        assert_eq!(assess(&poisoned, known, at(NOW)).category, Some(FailureCategory::User));
         let json = r#"{"type":"client_finished","reason":{"type":"completed"}}"#;
         assert_eq!(health(&serde_json::from_str(json).unwrap()).0, Health::Healthy, "it was done");
         assert_eq!(health(&SessionStatus::Unknown).0, Health::Healthy);

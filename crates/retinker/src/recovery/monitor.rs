@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use retinker_wire::run::{Checkpoint, TrainingRun};
+use retinker_wire::session::{SessionSearchRequest, SessionStatus};
 use retinker_wire::time::Time;
 
 use super::control::{self, is_opted_out};
@@ -21,7 +22,7 @@ use super::drives::Drives;
 use super::events::{EventKind, EventSink, RecoveryEvent};
 use super::executor::{Executor, RestoreError};
 use super::findings::{self, Finding};
-use super::health::{Health, Known, Succession, Verdict, assess, cause_of, newest_usable};
+use super::health::{Health, Known, Succession, Verdict, assess, cause_of, newest_usable, session_of_run};
 use super::journal::{Begun, Store, StoreError};
 use super::listing::{Listing, ListingError};
 use super::plan::{NoPlan, PlanRequest, RestorePlan};
@@ -102,10 +103,19 @@ struct Inner {
 struct State {
     /// The journal as it was read last.
     journal: Journal,
-    /// What lost runs can be restored from, as of their last request.
-    checkpoints: HashMap<String, (Time, Arc<Vec<Checkpoint>>)>,
+    /// What was read of lost runs.
+    facts: HashMap<String, Arc<Facts>>,
     left_alone_until: Option<Time>,
     draining: bool,
+}
+
+/// What was read of a lost run.
+#[derive(Debug)]
+struct Facts {
+    /// Its last request then.
+    at: Time,
+    checkpoints: Vec<Checkpoint>,
+    session: Option<SessionStatus>,
 }
 
 /// What the journal says.
@@ -235,10 +245,11 @@ impl Monitor {
     /// Does what is to be done for runs that have lost their state: all that there are.
     pub async fn care(&self, mut lost: Vec<TrainingRun>) -> Result<Round, MonitorError> {
         let inner = &self.inner;
+        let journal = inner.read_journal().await?;
         lost.sort_by(|a, b| a.training_run_id.cmp(&b.training_run_id));
         lost.dedup_by(|a, b| a.training_run_id == b.training_run_id);
         inner.state().forget_all_but(&lost);
-        *inner.decided_on() = Vec::clone(&inner.state().journal.records);
+        *inner.decided_on() = Vec::clone(&journal.records);
         let mut round = Round { lost: lost.len() as u64, ..Round::default() };
         let outcomes: Vec<_> = stream::iter(lost)
             .map(|run| async move {
@@ -256,7 +267,7 @@ impl Monitor {
                 Ok(Outcome::Left) => {}
                 // The journal is all that keeps restores apart: without it nothing more is done.
                 Err(Trouble::Journal(error)) => return Err(error.into()),
-                Err(Trouble::Service(_) | Trouble::Restore(_) | Trouble::NoPlan(_)) => {}
+                Err(Trouble::Service(_) | Trouble::Restore(_)) => {}
             }
         }
         Ok(round)
@@ -300,8 +311,6 @@ enum Trouble {
     Journal(#[from] StoreError),
     #[error("{0}")]
     Restore(RestoreError),
-    #[error("{}", .0.message())]
-    NoPlan(NoPlan),
 }
 
 impl Inner {
@@ -351,18 +360,25 @@ impl Inner {
         let journal = self.state().journal.clone();
         let made_by = journal.maker_of(&run.training_run_id);
         let origin = origin_of(run, made_by);
-        let checkpoints = self.checkpoints_of(run, origin.as_deref()).await?;
-        let known = Known {
-            checkpoints: Some(&checkpoints),
-            succession: None,
-            origin: origin.as_deref(),
-            session: None,
-            reported: journal.reports.get(&run.training_run_id),
-            since: journal.findings.get(&run.training_run_id).map(|finding| finding.since),
-        };
+        let read = self.facts_of(run, origin.as_deref()).await;
+        let reported = journal.reports.get(&run.training_run_id);
         let now = self.runtime.now();
-        let verdict = assess(run, known, now);
+        let verdict = {
+            let facts = read.as_ref().ok();
+            let known = Known {
+                checkpoints: facts.map(|facts| facts.checkpoints.as_slice()),
+                succession: None,
+                origin: origin.as_deref(),
+                session: facts.and_then(|facts| facts.session.as_ref()),
+                reported,
+                since: journal.findings.get(&run.training_run_id).map(|finding| finding.since),
+            };
+            assess(run, known, now)
+        };
+        // Before anything else: a service in trouble may tell no more than that.
         let random = self.note(&journal, run, &verdict, now).await?;
+        let facts = read?;
+        let checkpoints = &facts.checkpoints;
         self.protect(run, newest_usable(checkpoints.iter(), now), now).await?;
         let gate = if self.state().draining { Gate::Draining } else { journal.gate };
         let left_alone_until = self.state().left_alone_until;
@@ -378,8 +394,16 @@ impl Inner {
                 return Ok(Outcome::Left);
             }
         };
-        let request = PlanRequest { observed: known.reported.map(|report| report.symptom), ..request };
-        let plan = self.plan(made_by, request).await?;
+        let request = PlanRequest { observed: reported.map(|report| report.symptom), ..request };
+        let plan = match self.plan(made_by, request).await? {
+            Ok(plan) => plan,
+            Err(no_plan) => {
+                self.give_up(run, no_plan.message().to_owned()).await?;
+                return Ok(Outcome::Left);
+            }
+        };
+        // It may not be the newest.
+        self.protect(run, Some(&plan.checkpoint), now).await?;
         // Others were decided on while the plan was made.
         match self.decide(&case, Some(&plan)) {
             Ok(_) => self.restore(&verdict, plan).await,
@@ -417,22 +441,32 @@ impl Inner {
         }
     }
 
-    async fn checkpoints_of(
-        &self,
-        run: &TrainingRun,
-        origin: Option<&str>,
-    ) -> Result<Arc<Vec<Checkpoint>>, Error> {
-        let known = self.state().checkpoints.get(&run.training_run_id).cloned();
-        if let Some((at, checkpoints)) = known
-            && at == run.last_request_time
+    /// What a lost run can be restored from, and how its session stands: read once, and again if it was asked for anything
+    /// since.
+    async fn facts_of(&self, run: &TrainingRun, origin: Option<&str>) -> Result<Arc<Facts>, Error> {
+        let known = self.state().facts.get(&run.training_run_id).cloned();
+        if let Some(facts) = known
+            && facts.at == run.last_request_time
         {
-            return Ok(checkpoints);
+            return Ok(facts);
         }
-        let listed = candidates(&self.api, run, origin).await.inspect_err(|error| self.heed_error(error))?;
-        let listed = Arc::new(listed);
-        let entry = (run.last_request_time, Arc::clone(&listed));
-        self.state().checkpoints.insert(run.training_run_id.clone(), entry);
-        Ok(listed)
+        let checkpoints =
+            candidates(&self.api, run, origin).await.inspect_err(|error| self.heed_error(error))?;
+        let session = self.session_of(&run.training_run_id).await;
+        let facts = Arc::new(Facts { at: run.last_request_time, checkpoints, session });
+        self.state().facts.insert(run.training_run_id.clone(), Arc::clone(&facts));
+        Ok(facts)
+    }
+
+    /// How a run's session stands, where the service tells: it may know that a request was at fault.
+    async fn session_of(&self, run_id: &str) -> Option<SessionStatus> {
+        let session_id = session_of_run(run_id)?;
+        let request = SessionSearchRequest {
+            session_id: Some(session_id.to_owned()),
+            ..SessionSearchRequest::default()
+        };
+        let found = self.api.search_sessions(&request).await.ok()?.sessions;
+        found.into_iter().find(|session| session.session_id == session_id)?.status
     }
 
     /// Notes a run that is seen for the first time; answers its chance.
@@ -475,7 +509,7 @@ impl Inner {
                 event.checkpoint = Some(protection.tinker_path);
                 self.sink.tell(&event);
                 // Its new life is read with the next round.
-                self.state().checkpoints.remove(run_id);
+                self.state().facts.remove(run_id);
                 Ok(())
             }
             Ok(None) => Ok(()),
@@ -506,6 +540,12 @@ impl Inner {
             tracing::debug!(run = %run_id, "not restored by itself: {refusal}");
             return Ok(());
         };
+        self.give_up(run, why).await
+    }
+
+    /// Tells, once, that a run is not restored, and why.
+    async fn give_up(&self, run: &TrainingRun, why: String) -> Result<(), StoreError> {
+        let run_id = &run.training_run_id;
         if findings::give_up(&*self.store, run_id, Some(why.clone())).await? {
             self.sink.tell(&self.event(EventKind::Exhausted, run_id, why));
         }
@@ -545,17 +585,17 @@ impl Inner {
         &self,
         made_by: Option<&RestoreRecord>,
         mut request: PlanRequest,
-    ) -> Result<RestorePlan, Trouble> {
+    ) -> Result<Result<RestorePlan, NoPlan>, Error> {
         let facts = gather(&self.api, &request, None, made_by, self.runtime.now()).await;
         let mut facts = facts.inspect_err(|error| self.heed_error(error))?;
         loop {
             match make_plan(&facts, &request) {
-                Ok(plan) => return Ok(plan),
+                Ok(plan) => return Ok(Ok(plan)),
                 Err(_) if request.step_back > 0 => {
                     request.step_back -= 1;
                     facts = gather(&self.api, &request, None, made_by, self.runtime.now()).await?;
                 }
-                Err(no_plan) => return Err(Trouble::NoPlan(no_plan)),
+                Err(no_plan) => return Ok(Err(no_plan)),
             }
         }
     }
@@ -568,7 +608,7 @@ impl Inner {
 impl State {
     fn forget_all_but(&mut self, lost: &[TrainingRun]) {
         let ids: BTreeSet<&str> = lost.iter().map(|run| run.training_run_id.as_str()).collect();
-        self.checkpoints.retain(|id, _| ids.contains(id.as_str()));
+        self.facts.retain(|id, _| ids.contains(id.as_str()));
     }
 }
 

@@ -39,6 +39,13 @@ pub fn needs_heartbeat(record: &RestoreRecord, now: Time) -> Option<&str> {
     }
 }
 
+/// Runs that another has taken the place of: nobody will take these over any more.
+fn replaced(records: &[RestoreRecord]) -> BTreeSet<&str> {
+    let done =
+        |record: &&RestoreRecord| matches!(record.state, RestoreState::Adopted | RestoreState::HandedOver);
+    records.iter().filter(done).map(|record| record.plan.run_id.as_str()).collect()
+}
+
 /// Sends the heartbeats. What it owns stands in the journal, so a restart goes on with the same sessions.
 pub struct Ownership {
     api: Api,
@@ -78,8 +85,12 @@ impl Ownership {
             }
         };
         let now = self.runtime.now();
+        let replaced = replaced(&records);
         let sessions: BTreeSet<String> = records
             .iter()
+            .filter(|record| {
+                record.new_run_id.as_ref().is_none_or(|new_run| !replaced.contains(new_run.as_str()))
+            })
             .filter_map(|record| needs_heartbeat(record, now))
             .filter(|session| !self.over.contains(*session))
             .map(str::to_owned)
@@ -140,6 +151,16 @@ mod tests {
         assert_eq!(heartbeats_until(&handed), Some(at(121_000)));
         assert_eq!(needs_heartbeat(&handed, at(120_999)), Some("s"));
         assert_eq!(needs_heartbeat(&handed, at(121_000)), None);
+    }
+
+    #[test]
+    fn a_restored_run_that_was_replaced_is_let_go() {
+        let first = RestoreRecord { new_run_id: Some("n1".into()), ..record(RestoreState::Adopted, &[]) };
+        let mut second = RestoreRecord { new_run_id: Some("n2".into()), ..samples::record("r2", "n1") };
+        assert!(!replaced(&[first.clone(), second.clone()]).contains("n1"), "its restore has only begun");
+        second.state = RestoreState::Adopted;
+        let both = [first, second];
+        assert!(replaced(&both).contains("n1") && !replaced(&both).contains("n2"));
     }
 
     #[test]

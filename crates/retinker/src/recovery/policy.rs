@@ -142,7 +142,7 @@ pub struct Situation<'a> {
     pub gate: Gate,
     /// Whether the journal says that the run is not to be restored by itself; its label [`LABEL_OPT_OUT`] says the same.
     pub opted_out: bool,
-    /// Until when the service asked to be left alone (402, 429, a paused queue). Waiting for that spends no attempt.
+    /// Until when the service asked to be left alone (402, 429). Waiting for that spends no attempt.
     pub left_alone_until: Option<Time>,
     /// The wall clock.
     pub now: Time,

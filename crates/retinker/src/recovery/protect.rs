@@ -55,7 +55,8 @@ pub enum ProtectError {
     Journal(#[from] StoreError),
 }
 
-/// Makes sure that a checkpoint lives for `life` from now. `None`: it does already, or never expires.
+/// Gives a checkpoint that lives for less than half of `life` from now the whole of it. `None`: it lives long enough, or never
+/// expires, or somebody has put its former life back, which is respected.
 pub async fn protect(
     api: &Api,
     store: &dyn Store,
@@ -65,14 +66,19 @@ pub async fn protect(
     now: Time,
 ) -> Result<Option<Protection>, ProtectError> {
     let until = now.later(life);
-    let Some(expired_at) = checkpoint.expires_at.filter(|at| *at < until) else { return Ok(None) };
+    // Half of it: else it would be too short again a moment later, and be protected in every round.
+    let too_short = |at: &Time| *at < now.later(life / 2);
+    let Some(expired_at) = checkpoint.expires_at.filter(too_short) else { return Ok(None) };
     let path = &checkpoint.tinker_path;
     let found = PROTECTIONS.get(store, path).await?;
-    // Who protects again keeps the value that the owner chose.
-    let former = found.as_ref().map(|found| &found.value).filter(|former| former.expires_at.is_some());
+    let former = found.as_ref().map(|found| &found.value);
+    if former.is_some_and(|former| former.expires_at.is_none()) {
+        return Ok(None);
+    }
     let protection = Protection {
         tinker_path: path.clone(),
         run_id: run_id.to_owned(),
+        // Who protects again keeps the value that the owner chose.
         expired_at: former.map_or(expired_at, |former| former.expired_at),
         expires_at: Some(until),
         at: now,
@@ -153,6 +159,8 @@ mod tests {
             assert_eq!(listed.expires_at, protection.expires_at);
             assert_eq!(protect_now(&world, &listed).await.unwrap(), None, "it lives long enough");
             world.sleep(DAY * 2).await;
+            assert_eq!(protect_now(&world, &listed).await.unwrap(), None, "still long enough");
+            world.sleep(DAY * 2).await;
             let again = protect_now(&world, &listed).await.unwrap().unwrap();
             assert_eq!(again.expired_at, expired_at, "the owner's own value is kept");
             let path = &checkpoint.tinker_path;
@@ -160,6 +168,8 @@ mod tests {
             assert_eq!(back.expires_at, None);
             let over = world.service().checkpoints[0].expires_at.unwrap();
             assert_eq!(over, world.now().later(Duration::from_secs(60)), "it would have expired long ago");
+            let listed = world.service().checkpoints[0].clone();
+            assert_eq!(protect_now(&world, &listed).await.unwrap(), None, "it was put back on purpose");
             let twice = put_back(&world.api, &*world.store, path, world.now()).await;
             assert!(matches!(twice, Err(ProtectError::NotProtected(_))), "{twice:?}");
             assert_eq!(protections(&*world.store).await.unwrap(), [back]);

@@ -10,7 +10,7 @@ use super::evidence::Symptom;
 use super::journal::shelf::Shelf;
 use super::journal::{Store, StoreError};
 
-const REPORTS: Shelf<Report> = Shelf::new("report");
+const REPORTS: Shelf<Entry> = Shelf::new("report");
 
 /// A report of lost state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,26 +23,59 @@ pub struct Report {
     pub at: Time,
 }
 
-/// Writes a report. A run's first one stays: it tells since when the run is lost.
+/// A report as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    report: Report,
+    /// Whether it was taken back.
+    #[serde(default)]
+    withdrawn: bool,
+}
+
+/// Writes a report. A run's first one stays, unless it was taken back: it tells since when the run is lost.
 pub async fn report(
     store: &dyn Store,
     run_id: &str,
     symptom: Symptom,
     now: Time,
 ) -> Result<Report, StoreError> {
-    let report = Report { run_id: run_id.to_owned(), symptom, at: now };
-    let earlier = REPORTS.put(store, run_id, 0, &report).await?.err().flatten();
-    Ok(earlier.map_or(report, |earlier| earlier.value))
+    let entry = Entry { report: Report { run_id: run_id.to_owned(), symptom, at: now }, withdrawn: false };
+    let mut version = 0;
+    loop {
+        match REPORTS.put(store, run_id, version, &entry).await? {
+            Ok(()) => return Ok(entry.report),
+            Err(Some(earlier)) if earlier.value.withdrawn => version = earlier.version,
+            Err(Some(earlier)) => return Ok(earlier.value.report),
+            Err(None) => version = 0,
+        }
+    }
+}
+
+/// Takes a report back: the run is well after all. Answers whether there was one.
+pub async fn withdraw(store: &dyn Store, run_id: &str) -> Result<bool, StoreError> {
+    while let Some(mut kept) = REPORTS.get(store, run_id).await? {
+        if kept.value.withdrawn {
+            return Ok(false);
+        }
+        kept.value.withdrawn = true;
+        if REPORTS.put(store, run_id, kept.version, &kept.value).await?.is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The report of one run.
 pub async fn of_run(store: &dyn Store, run_id: &str) -> Result<Option<Report>, StoreError> {
-    Ok(REPORTS.get(store, run_id).await?.map(|kept| kept.value))
+    let kept = REPORTS.get(store, run_id).await?.filter(|kept| !kept.value.withdrawn);
+    Ok(kept.map(|kept| kept.value.report))
 }
 
 /// All reports, by run.
 pub async fn all(store: &dyn Store) -> Result<BTreeMap<String, Report>, StoreError> {
-    REPORTS.all(store).await
+    let standing = REPORTS.all(store).await?.into_iter().filter(|(_, entry)| !entry.withdrawn);
+    Ok(standing.map(|(run_id, entry)| (run_id, entry.report)).collect())
 }
 
 #[cfg(test)]
@@ -64,6 +97,11 @@ mod tests {
             assert_eq!(of_run(&store, "r").await.unwrap(), Some(first.clone()));
             assert_eq!(of_run(&store, "other").await.unwrap(), None);
             assert_eq!(all(&store).await.unwrap(), [("r".to_owned(), first)].into());
+            assert!(withdraw(&store, "r").await.unwrap());
+            assert!(!withdraw(&store, "r").await.unwrap() && !withdraw(&store, "other").await.unwrap());
+            assert_eq!((of_run(&store, "r").await.unwrap(), all(&store).await.unwrap().len()), (None, 0));
+            let again = report(&store, "r", Symptom::OrderLost, Time::from_millis(9)).await.unwrap();
+            assert_eq!((again.symptom, again.at.as_millis()), (Symptom::OrderLost, 9));
         });
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) others: Vec<TrainingRun>,
     pub(crate) sessions: Vec<String>,
     pub(crate) finished: Vec<String>,
+    /// Whether the search for sessions heeds its filter.
+    pub(crate) filters: bool,
     /// The restore that each session was opened for.
     pub(crate) session_labels: BTreeMap<String, String>,
     /// By identity.
@@ -81,6 +83,7 @@ impl Default for Service {
             others: Vec::new(),
             sessions: Vec::new(),
             finished: Vec::new(),
+            filters: true,
             session_labels: BTreeMap::new(),
             made: BTreeMap::new(),
             heartbeats: Vec::new(),
@@ -138,9 +141,12 @@ impl Service {
             }
             ["sessions", "search"] => {
                 let label = body["user_metadata"]["retinker.restore_id"].as_str().unwrap_or_default();
-                let labelled = |id: &&String| self.session_labels.get(*id).is_some_and(|l| l == label);
+                // As of a server that does not know the filter, when `filters` is false.
+                let labelled =
+                    |id: &&String| !self.filters || self.session_labels.get(*id).is_some_and(|l| l == label);
                 let active = self.sessions.iter().filter(|id| !self.finished.contains(id));
                 let found: Vec<_> = active.filter(labelled).map(|id| json!({
+                    "user_metadata": {"retinker.restore_id": self.session_labels.get(id)},
                     "session_id": id, "created_at": "2026-01-01T00:00:00Z", "owner": "me", "project_id": "p",
                     "checkpoints_count": 0,
                 })).collect();

@@ -536,3 +536,11 @@ fn a_run_that_only_its_driver_knows_to_be_lost_is_restored() {
     });
     assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
 }
+
+#[test]
+fn a_search_that_finds_too_much_finishes_nobody_elses_session() {
+    let service = Service { filters: false, sessions: vec!["theirs".into()], ..Service::default() };
+    let (world, record) = restored(service);
+    assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
+    assert_eq!(world.service().finished, Vec::<String>::new());
+}
