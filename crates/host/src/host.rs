@@ -177,8 +177,8 @@ impl Shared {
             return Ok(());
         }
         let store = &*self.store;
-        let (records, findings, reports) =
-            (store.list().await?, findings::all(store).await?, reports::all(store).await?);
+        let (findings, reports) = (findings::all(store).await?, reports::all(store).await?);
+        let records = store.list().await?;
         // Only now: what could not be read is read again.
         self.revision.store(revision, Ordering::Relaxed);
         let journal = Journal { records, findings, reports };

@@ -101,13 +101,20 @@ impl Index {
     /// Takes the whole journal; answers which restores are not as they were known, and which runs look different.
     pub(crate) fn set_journal(&mut self, journal: Journal, now: Time) -> (Vec<RestoreRecord>, Vec<String>) {
         let Journal { records, findings, reports } = journal;
-        let is_new = |record: &&RestoreRecord| self.restores.get(&record.id) != Some(*record);
+        // While it was read, a restore that is carried out here may have gone on: a story only grows.
+        let is_new = |record: &&RestoreRecord| {
+            self.restores
+                .get(&record.id)
+                .is_none_or(|known| known != *record && known.events.len() <= record.events.len())
+        };
         let changed: Vec<_> = records.iter().filter(is_new).cloned().collect();
         if changed.is_empty() && self.findings == findings && self.reports == reports {
             return Default::default();
         }
         (self.findings, self.reports) = (findings, reports);
-        self.restores = records.into_iter().map(|record| (record.id.clone(), record)).collect();
+        for record in &changed {
+            self.restores.insert(record.id.clone(), record.clone());
+        }
         (changed, self.rebuild(now))
     }
 

@@ -183,6 +183,25 @@ fn the_sessions_of_quiet_runs_are_asked_about_once() {
 }
 
 #[test]
+fn a_journal_that_was_read_a_moment_ago_takes_nothing_back() {
+    let mut index = index(vec![run("a", &[], Some(true), 10)]);
+    let at = |state, events: usize| {
+        let event = serde_json::json!({"at": Time::from_millis(1), "state": "planned", "message": ""});
+        let mut record = retinker::recovery::journal::conformance::record("r", "a");
+        record.state = state;
+        record.events = vec![serde_json::from_value(event).unwrap(); events];
+        record
+    };
+    index.set_restore(at(RestoreState::Checking, 4), now());
+    let earlier = Journal { records: vec![at(RestoreState::Loading, 3)], ..Journal::default() };
+    assert!(index.set_journal(earlier, now()).0.is_empty());
+    assert_eq!(index.restore_states().collect::<Vec<_>>(), [RestoreState::Checking]);
+    let later = Journal { records: vec![at(RestoreState::Adopted, 5)], ..Journal::default() };
+    assert_eq!(index.set_journal(later, now()).0.len(), 1);
+    assert_eq!(index.restore_states().collect::<Vec<_>>(), [RestoreState::Adopted]);
+}
+
+#[test]
 fn the_journal_tells_since_when_and_what_drivers_have_seen() {
     let mut index = index(vec![run("a", &[], Some(true), 10), run("b", &[], Some(false), 10)]);
     let finding = serde_json::json!({"run_id": "a", "since": Time::from_millis(7), "reason": "x",
