@@ -4,6 +4,7 @@ pub mod dying;
 pub mod http;
 pub mod process;
 pub mod random;
+pub mod runs;
 pub mod schedule;
 pub mod service;
 pub mod simulated;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use retinker::client::{Api, ApiConfig, Secret};
 use retinker::host::HostClient;
 use retinker::native::{NativeRuntime, NativeTransport};
+use retinker::transport::{Method, Request, Transport};
 use retinker_local::{LocalConfig, LocalService};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -79,6 +80,7 @@ fn runtime() -> Result<NativeRuntime> {
 #[derive(Debug)]
 pub struct ServiceProcess {
     process: Process,
+    transport: NativeTransport,
     /// Where it listens.
     pub base_url: String,
 }
@@ -93,12 +95,25 @@ impl ServiceProcess {
     pub async fn start_with(data_dir: &Path, options: &[&str]) -> Result<Self> {
         let arguments = [&["local", "--port", "0"], options].concat();
         let (process, addresses) = Process::start(&arguments, data_dir, 1).await?;
-        Ok(Self { process, base_url: addresses.into_iter().next().unwrap_or_default() })
+        let base_url = addresses.into_iter().next().unwrap_or_default();
+        Ok(Self { process, transport: NativeTransport::new()?, base_url })
     }
 
     /// A client of it.
     pub fn api(&self) -> Result<Api> {
         api(&self.base_url)
+    }
+
+    /// Poisons a run of a service that was started with faults; answers the status.
+    pub async fn poison(&self, run_id: &str) -> Result<u16> {
+        let body = serde_json::json!({ "run_id": run_id, "reason": "a backend failed" }).to_string();
+        let request = Request {
+            method: Method::Post,
+            url: format!("{}/retinker/local/v1/faults/poison", self.base_url),
+            headers: vec![("content-type".into(), "application/json".to_owned())],
+            body: body.into(),
+        };
+        Ok(self.transport.send(request).await?.status)
     }
 
     /// The process's number, while it runs.

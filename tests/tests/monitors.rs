@@ -9,25 +9,20 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
-use retinker::client::{
-    Api, LossFnConfig, SaveOptions, Secret, ServiceClient, TrainingClient, TrainingOptions,
-};
+use retinker::client::{Api, LossFnConfig, Secret, TrainingClient};
 use retinker::host::api::{PlanAnswer, ServiceKind};
 use retinker::host::client::HostClient;
 use retinker::native::{NativeRuntime, NativeTransport};
 use retinker::recovery::journal::Store;
 use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, PlanRequest};
 use retinker::recovery::policy::Policy;
-use retinker::recovery::probe::{Verification, save_state_with_probe};
+use retinker::recovery::probe::Verification;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
-use retinker::wire::run::TrainingRun;
 use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
 use retinker_local::LocalService;
 use retinker_store::testing::Postgres;
-use retinker_tests::schedule;
+use retinker_tests::{runs, schedule};
 use tokio::process::{Child, Command};
-
-const TEXT: [i32; 6] = [84, 101, 108, 108, 32, 109];
 
 /// Where the journal is.
 enum Journal {
@@ -57,26 +52,14 @@ impl Journal {
     }
 }
 
-/// Runs with a checkpoint each, kept alive by their clients.
+/// Runs with a checkpoint each, and work that is not saved.
 async fn trained(api: &Api, count: usize) -> Vec<TrainingClient> {
-    let service = ServiceClient::new(api.clone());
-    stream::iter(0..count)
-        .map(|_| {
-            let service = service.clone();
-            async move {
-                let made = TrainingOptions::default();
-                let lora = schedule::lora();
-                let client =
-                    service.create_lora_training_client(schedule::BASE_MODEL, lora, made).await.unwrap();
-                save_state_with_probe(&client, "a", SaveOptions::default(), &TEXT).await.unwrap();
-                let pass = client.forward_backward(schedule::batch(0), "cross_entropy", &LossFnConfig::new());
-                pass.await.unwrap();
-                client
-            }
-        })
-        .buffered(16)
-        .collect()
-        .await
+    let clients = runs::saved(api, count).await.unwrap();
+    let pass = |client: &TrainingClient| {
+        client.forward_backward(schedule::batch(0), "cross_entropy", &LossFnConfig::new())
+    };
+    join_all(clients.iter().map(pass)).await.into_iter().for_each(|passed| drop(passed.unwrap()));
+    clients
 }
 
 async fn poison(service: &LocalService, clients: &[TrainingClient]) -> Vec<String> {
@@ -100,19 +83,6 @@ fn monitor(api: &Api, journal: &Journal) -> Child {
         .kill_on_drop(true)
         .spawn()
         .unwrap()
-}
-
-async fn all_runs(api: &Api) -> Vec<TrainingRun> {
-    let (mut runs, mut offset) = (Vec::new(), 0);
-    loop {
-        let page = api.training_runs(100, offset).await.unwrap();
-        offset += page.training_runs.len() as u64;
-        let over = page.training_runs.is_empty() || offset >= page.cursor.total_count;
-        runs.extend(page.training_runs);
-        if over {
-            return runs;
-        }
-    }
 }
 
 /// Waits until each of these runs has a restore that is adopted.
@@ -140,7 +110,7 @@ async fn exactly_one_each(api: &Api, records: &[RestoreRecord], lost: &[String],
     }
     assert!(lost.iter().all(|run| adopted[run.as_str()].len() == 1), "{adopted:#?}");
     assert_eq!(adopted.len(), lost.len(), "no run was restored that was not lost");
-    let runs = all_runs(api).await;
+    let runs = runs::all(api).await.unwrap();
     let made: Vec<_> = runs
         .iter()
         .filter_map(|run| Some((run, run.user_metadata.as_ref()?.get(LABEL_RESTORED_FROM)?)))

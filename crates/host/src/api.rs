@@ -24,7 +24,7 @@ use retinker::recovery::monitor::incidents;
 use retinker::recovery::ownership::heartbeats_until;
 use retinker::recovery::plan::{PlanRequest, RestorePlan};
 use retinker::recovery::planner::{candidates, gather, make_plan, origin_of};
-use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker::recovery::restore::RestoreRecord;
 use retinker::wire::run::{Checkpoint, TrainingRun};
 use tokio::sync::broadcast;
 
@@ -131,7 +131,7 @@ fn snippets_for(
     checkpoints: &[Checkpoint],
 ) -> Vec<Snippet> {
     let owned = restored_by
-        .filter(|r| matches!(r.state, RestoreState::Adopted | RestoreState::HandedOver))
+        .filter(|r| r.state.is_done())
         // One attach uses the attachment's number up.
         .filter(|r| r.taken_over_at(run).is_none());
     if let Some(attachment) = owned.and_then(|record| record.attachment.as_ref())

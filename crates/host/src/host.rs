@@ -11,9 +11,7 @@ use retinker::recovery::drives::Drives;
 use retinker::recovery::journal::{Store, StoreError};
 use retinker::recovery::listing::ListingError;
 use retinker::recovery::monitor::Monitor;
-use retinker::recovery::ownership::Ownership;
 use retinker::recovery::restore::RestoreRecord;
-use retinker::recovery::{findings, reports};
 use retinker::runtime::Runtime;
 use retinker::transport::Transport;
 use retinker::wire::run::TrainingRun;
@@ -21,7 +19,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::config::ServiceTarget;
 use crate::hooks::Metrics;
-use crate::index::{Index, Journal};
+use crate::index::Index;
 use crate::keeper::Keeper;
 use crate::problem::{contradicting_service, slow_service};
 
@@ -102,11 +100,6 @@ impl Shared {
         }
     }
 
-    /// Keeps the sessions of restored runs alive.
-    pub(crate) fn ownership(&self) -> Ownership {
-        Ownership::new(self.api.clone(), Arc::clone(&self.store), Arc::clone(&self.runtime))
-    }
-
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,16 +165,10 @@ impl Shared {
 
     /// Reads what other programs have written to the journal, and tells of it.
     pub(crate) async fn follow_journal(&self) -> Result<(), StoreError> {
-        let revision = self.store.revision().await?;
-        if self.revision.load(Ordering::Relaxed) == revision {
+        let journal = self.monitor.journal().await?;
+        if self.revision.swap(journal.revision, Ordering::Relaxed) == journal.revision {
             return Ok(());
         }
-        let store = &*self.store;
-        let (findings, reports) = (findings::all(store).await?, reports::all(store).await?);
-        let records = store.list().await?;
-        // Only now: what could not be read is read again.
-        self.revision.store(revision, Ordering::Relaxed);
-        let journal = Journal { records, findings, reports };
         let (restores, changed) = self.index_mut().set_journal(journal, self.runtime.now());
         for restore in restores {
             self.tell(HostEvent::Restore { restore: Box::new(restore) });

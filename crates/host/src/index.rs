@@ -4,10 +4,12 @@
 //! never becomes an empty one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use retinker::host::api::{ApiProblem, HealthCounts, RunRow, RunSort, RunWindow, RunsQuery};
 use retinker::recovery::findings::Finding;
 use retinker::recovery::health::{Health, Known, Succession, Verdict, assess};
+use retinker::recovery::monitor::Journal;
 use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, LINEAGE_PREFIX};
 use retinker::recovery::planner::origin_of;
 use retinker::recovery::reports::Report;
@@ -38,8 +40,8 @@ pub(crate) struct Index {
     sessions: HashMap<String, (Time, SessionStatus)>,
     /// The journal's restores.
     restores: BTreeMap<String, RestoreRecord>,
-    findings: BTreeMap<String, Finding>,
-    reports: BTreeMap<String, Report>,
+    findings: Arc<BTreeMap<String, Finding>>,
+    reports: Arc<BTreeMap<String, Report>>,
     rows: Vec<Entry>,
     by_id: HashMap<String, usize>,
     by_health: Vec<usize>,
@@ -54,14 +56,6 @@ struct Entry {
     row: RunRow,
     /// What the text of a query is looked for in, in lower case.
     text: String,
-}
-
-/// What the host reads in the journal.
-#[derive(Debug, Default)]
-pub(crate) struct Journal {
-    pub(crate) records: Vec<RestoreRecord>,
-    pub(crate) findings: BTreeMap<String, Finding>,
-    pub(crate) reports: BTreeMap<String, Report>,
 }
 
 /// What is told of a run's place among restored ones.
@@ -100,7 +94,7 @@ impl Index {
 
     /// Takes the whole journal; answers which restores are not as they were known, and which runs look different.
     pub(crate) fn set_journal(&mut self, journal: Journal, now: Time) -> (Vec<RestoreRecord>, Vec<String>) {
-        let Journal { records, findings, reports } = journal;
+        let Journal { records, findings, reports, .. } = journal;
         // While it was read, a restore that is carried out here may have gone on: a story only grows.
         let is_new = |record: &&RestoreRecord| {
             self.restores
@@ -213,14 +207,13 @@ impl Index {
 
     fn lineage(&self) -> Lineage {
         let mut lineage = Lineage::default();
-        for record in self.restores.values().filter(|record| record.state.holds_the_run()) {
-            let done = matches!(record.state, RestoreState::Adopted | RestoreState::HandedOver);
-            let new_run_id = record.new_run_id.clone().filter(|_| done);
-            if let Some(new_run) = &new_run_id {
+        for (record, succession) in
+            self.restores.values().filter_map(|record| Some((record, record.succession()?)))
+        {
+            if let Some(new_run) = &succession.new_run_id {
                 lineage.predecessors.insert(new_run.clone(), record.plan.run_id.clone());
                 lineage.origins.insert(new_run.clone(), record.plan.checkpoint.tinker_path.clone());
             }
-            let succession = Succession { restore_id: record.id.clone(), new_run_id };
             lineage.successors.insert(record.plan.run_id.clone(), succession);
         }
         // Where the journal does not know a restore (another host's, or a lost journal), the labels do.

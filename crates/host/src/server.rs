@@ -82,6 +82,7 @@ impl Host {
         };
         let Watching { policy, sink, metrics } = watching;
         let keeper = Keeper::open(&service, journal, policy, sink, progress).await?;
+        let ownership = keeper.ownership();
         let shared =
             Arc::new(Shared::new(Parts { service, keeper, metrics, demo, stopping: stopping.clone() }));
         let _ = told.set(Arc::downgrade(&shared));
@@ -94,7 +95,7 @@ impl Host {
         background.spawn(reading::care(Arc::clone(&shared)));
         background.spawn(reading::demo(Arc::clone(&shared)));
         background.spawn(shared.drives.clone().resume());
-        background.spawn(shared.ownership().run());
+        background.spawn(ownership.run());
         let drives = shared.drives.clone();
         Ok(RunningHost { address, token, stop, server, background, drives, shared: weak })
     }

@@ -9,10 +9,10 @@ use retinker::client::Error;
 use retinker::host::api::HostEvent;
 use retinker::recovery::evidence::Symptom;
 use retinker::recovery::health::session_of_run;
-use retinker::recovery::listing::Listing;
+use retinker::recovery::listing::{Listing, session_status};
 use retinker::recovery::planner::candidates;
 use retinker::wire::run::TrainingRun;
-use retinker::wire::session::{SessionSearchRequest, SessionStatus};
+use retinker::wire::session::SessionStatus;
 
 use crate::host::{Asked, PATIENCE, Shared};
 
@@ -66,8 +66,10 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
             let lost = shared.monitor.sift(&runs).await;
             let changed = shared.index_mut().replace(runs, shared.runtime.now());
             let mut changed: HashSet<String> = changed.into_iter().collect();
-            changed.extend(judge(shared).await);
-            changed.extend(ask_for_sessions(shared).await);
+            let (judged, asked) = (judge(shared).await, ask_for_sessions(shared).await);
+            if judged || asked {
+                changed.extend(shared.index_mut().rebuild(shared.runtime.now()));
+            }
             shared.tell_changed(changed.into_iter().collect());
             measure(shared, requests);
             match lost {
@@ -131,13 +133,10 @@ pub(crate) async fn care(shared: Arc<Shared>) {
     }
 }
 
-/// Reads the checkpoints of corrupted runs of which the list does not tell enough.
-async fn judge(shared: &Shared) -> Vec<String> {
+/// Reads the checkpoints of corrupted runs of which the list does not tell enough; answers whether any was learnt.
+async fn judge(shared: &Shared) -> bool {
     let (at_once, in_all) = LISTS;
     let unjudged = shared.index().unjudged(shared.runtime.now());
-    if unjudged.is_empty() {
-        return Vec::new();
-    }
     let lists: Vec<_> = stream::iter(unjudged.into_iter().take(in_all))
         .map(|(run, origin)| async move {
             let answer = shared.ask(candidates(&shared.api, &run, origin.as_deref())).await;
@@ -146,11 +145,14 @@ async fn judge(shared: &Shared) -> Vec<String> {
         .buffer_unordered(at_once)
         .collect()
         .await;
-    let mut index = shared.index_mut();
+    let mut learnt = false;
     for (run, answer) in lists {
         let run_id = run.training_run_id;
         match answer {
-            Ok(checkpoints) => index.set_checkpoints(run_id, run.last_request_time, checkpoints),
+            Ok(checkpoints) => {
+                shared.index_mut().set_checkpoints(run_id, run.last_request_time, checkpoints);
+                learnt = true;
+            }
             Err(asked) => tracing::warn!(
                 run = %run_id,
                 "the checkpoints of a corrupted run could not be read: {}",
@@ -158,69 +160,59 @@ async fn judge(shared: &Shared) -> Vec<String> {
             ),
         }
     }
-    index.rebuild(shared.runtime.now())
+    learnt
 }
 
-/// Asks how the sessions of quiet runs stand; answers which runs look different. Not where the service has no such search.
-async fn ask_for_sessions(shared: &Shared) -> Vec<String> {
+/// Asks how the sessions of quiet runs stand; answers whether any was learnt.
+async fn ask_for_sessions(shared: &Shared) -> bool {
     let (at_once, in_all) = LISTS;
+    let searches = !shared.has_no_session_search();
+    let can_be_asked = |run: &TrainingRun| !searches || session_of_run(&run.training_run_id).is_some();
     let quiet = shared.index().quiet(shared.runtime.now());
-    if quiet.is_empty() {
-        return Vec::new();
-    }
-    if shared.has_no_session_search() {
-        return ask_for_models(shared, quiet).await;
-    }
-    let session_of = |run: TrainingRun| {
-        let session_id = session_of_run(&run.training_run_id)?.to_owned();
-        Some((run, SessionSearchRequest { session_id: Some(session_id), ..Default::default() }))
-    };
-    let answers: Vec<_> = stream::iter(quiet.into_iter().filter_map(session_of).take(in_all))
-        .map(|(run, request)| async move { (run, shared.ask(shared.api.search_sessions(&request)).await) })
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
-    let mut index = shared.index_mut();
-    for (run, answer) in answers {
-        match answer {
-            Ok(found) => {
-                let status = found.sessions.into_iter().next().and_then(|session| session.status);
-                let status = status.unwrap_or(SessionStatus::Unknown);
-                index.set_session(run.training_run_id, run.last_request_time, status);
-            }
-            Err(Asked::Service(error)) if error.is_unsupported() => shared.without_session_search(),
-            Err(asked) => {
-                tracing::debug!(run = %run.training_run_id, "its session is not known: {}", asked.problem().message);
-            }
-        }
-    }
-    index.rebuild(shared.runtime.now())
-}
-
-/// The same where there is no search for sessions: a service that does not hold a run's model any more has let its session
-/// go.
-async fn ask_for_models(shared: &Shared, quiet: Vec<TrainingRun>) -> Vec<String> {
-    let (at_once, in_all) = LISTS;
-    let answers: Vec<_> = stream::iter(quiet.into_iter().take(in_all))
+    let answers: Vec<_> = stream::iter(quiet.into_iter().filter(can_be_asked).take(in_all))
         .map(|run| async move {
-            let answer = shared.ask(shared.api.get_info(&run.training_run_id)).await;
-            (run, answer)
+            let run_id = &run.training_run_id;
+            let status =
+                if searches { by_session(shared, run_id).await } else { by_model(shared, run_id).await };
+            (run, status)
         })
         .buffer_unordered(at_once)
         .collect()
         .await;
-    let mut index = shared.index_mut();
-    for (run, answer) in answers {
-        let status = match answer {
-            Ok(_) => SessionStatus::Active,
-            Err(Asked::Service(error)) if Symptom::of(&error) == Some(Symptom::NotLoaded) => {
-                SessionStatus::cancelled("the service does not hold the run's model any more")
-            }
-            Err(_) => continue,
-        };
-        index.set_session(run.training_run_id, run.last_request_time, status);
+    let mut learnt = false;
+    for (run, status) in answers {
+        let Some(status) = status else { continue };
+        shared.index_mut().set_session(run.training_run_id, run.last_request_time, status);
+        learnt = true;
     }
-    index.rebuild(shared.runtime.now())
+    learnt
+}
+
+/// How a run's session stands, by the search for sessions; `None` where that could not be told now.
+async fn by_session(shared: &Shared, run_id: &str) -> Option<SessionStatus> {
+    match shared.ask(session_status(&shared.api, run_id)).await {
+        Ok(status) => Some(status.unwrap_or(SessionStatus::Unknown)),
+        Err(Asked::Service(error)) if error.is_unsupported() => {
+            shared.without_session_search();
+            None
+        }
+        Err(asked) => {
+            tracing::debug!(run = run_id, "its session is not known: {}", asked.problem().message);
+            None
+        }
+    }
+}
+
+/// The same where there is no search for sessions: a service that does not hold a run's model any more has let its session
+/// go.
+async fn by_model(shared: &Shared, run_id: &str) -> Option<SessionStatus> {
+    match shared.ask(shared.api.get_info(run_id)).await {
+        Ok(_) => Some(SessionStatus::Active),
+        Err(Asked::Service(error)) if Symptom::of(&error) == Some(Symptom::NotLoaded) => {
+            Some(SessionStatus::cancelled("the service does not hold the run's model any more"))
+        }
+        Err(_) => None,
+    }
 }
 
 /// Asks which base models are offered; answers whether that is settled for a while.

@@ -25,8 +25,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<()> {
     let service = args.target.service()?;
     let base_url = service.base_url.clone();
-    let hooks = args.watching.hooks(&base_url)?;
-    let metrics = args.watching.serve_metrics(&hooks.metrics).await?;
+    let hooks = args.watching.hooks(&base_url).await?;
     let host = Host::start(HostConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
         service,
@@ -43,8 +42,5 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     shutdown::requested().await;
     host.stop().await;
     hooks.drain().await;
-    if let Some(metrics) = metrics {
-        metrics.abort();
-    }
     Ok(())
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use retinker::recovery::evidence::Symptom;
 use retinker::recovery::executor::RestoreError;
-use retinker::recovery::health::Succession;
 use retinker::recovery::journal::Begun;
 use retinker::recovery::plan::{CheckOutcome, MetricMode, PlanRequest, RestorePlan, Strategy};
 use retinker::recovery::planner::{gather, make_plan};
@@ -210,10 +209,7 @@ async fn carry_out(keeper: &Keeper, restore_id: &str, json: bool) -> Result<Rest
 
 async fn plan(keeper: &Keeper, request: &PlanRequest) -> Result<Result<RestorePlan, String>> {
     let held = keeper.store.by_old_run(&request.run_id).await?;
-    let succession = held.into_iter().find(|record| record.state.holds_the_run()).map(|record| Succession {
-        restore_id: record.id,
-        new_run_id: record.new_run_id.filter(|_| record.state.is_settled()),
-    });
+    let succession = held.iter().find_map(RestoreRecord::succession);
     let made_by = keeper.store.by_new_run(&request.run_id).await?;
     let now = keeper.runtime.now();
     let facts = gather(&keeper.api, request, succession, made_by.as_ref(), now)

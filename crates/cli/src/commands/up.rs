@@ -52,8 +52,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let marker = demo::Marker::new(&data_dir);
     let show_demo = !args.no_demo && (service.is_empty() || marker.is_there());
     let (progress, watched) = watch::channel(DemoProgress::default());
-    let hooks = args.watching.hooks(&service.base_url())?;
-    let metrics = args.watching.serve_metrics(&hooks.metrics).await?;
+    let hooks = args.watching.hooks(&service.base_url()).await?;
     let host = Host::start(HostConfig {
         listen: local(args.port),
         service: ServiceTarget {
@@ -84,9 +83,6 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     }
     host.stop().await;
     hooks.drain().await;
-    if let Some(metrics) = metrics {
-        metrics.abort();
-    }
     service.stop().await;
     Ok(())
 }

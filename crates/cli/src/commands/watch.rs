@@ -43,11 +43,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<()> {
     let policy = args.watching.policy()?;
-    let hooks = args.watching.hooks(&args.target.service()?.base_url)?;
+    let hooks = args.watching.hooks(&args.target.service()?.base_url).await?;
     let enabled = policy.enabled;
     let keeper = args.target.keeper(policy, hooks.sink(), |_| {}).await?;
     let metrics = Arc::clone(&hooks.metrics);
-    let server = args.watching.serve_metrics(&metrics).await?;
     let outcome = if args.once {
         once(&keeper, &metrics).await
     } else {
@@ -60,9 +59,6 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         watch(&keeper, &metrics).await
     };
     hooks.drain().await;
-    if let Some(server) = server {
-        server.abort();
-    }
     outcome
 }
 

@@ -53,6 +53,7 @@ pub(crate) struct Hooks {
     webhook: Option<Arc<Webhook>>,
     exec: Option<Arc<ExecHook>>,
     pub(crate) metrics: Arc<Metrics>,
+    server: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl WatchArgs {
@@ -71,8 +72,8 @@ impl WatchArgs {
         Ok(policy)
     }
 
-    /// Sets up who hears of events. `base_url` is told to programs.
-    pub(crate) fn hooks(&self, base_url: &str) -> Result<Hooks> {
+    /// Sets up who hears of events, and answers Prometheus if that was asked for. `base_url` is told to programs.
+    pub(crate) async fn hooks(&self, base_url: &str) -> Result<Hooks> {
         let runtime = Arc::new(NativeRuntime::current().context("there is no tokio runtime")?);
         let metrics = Arc::new(Metrics::new());
         let mut sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(Traced), Arc::clone(&metrics) as _];
@@ -102,19 +103,16 @@ impl WatchArgs {
         };
         sinks.extend(webhook.iter().map(|hook| Arc::clone(hook) as Arc<dyn EventSink>));
         sinks.extend(exec.iter().map(|hook| Arc::clone(hook) as Arc<dyn EventSink>));
-        Ok(Hooks { sinks, webhook, exec, metrics })
-    }
-
-    /// Answers Prometheus, if that was asked for, until dropped.
-    pub(crate) async fn serve_metrics(
-        &self,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Option<tokio::task::JoinHandle<()>>> {
-        let Some(address) = self.metrics else { return Ok(None) };
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("metrics cannot be served at {address}: choose another --metrics address")
-        })?;
-        Ok(Some(tokio::spawn(retinker_host::hooks::serve(listener, Arc::clone(metrics)))))
+        let server = match self.metrics {
+            None => None,
+            Some(address) => {
+                let listener = TcpListener::bind(address).await.with_context(|| {
+                    format!("metrics cannot be served at {address}: choose another --metrics address")
+                })?;
+                Some(tokio::spawn(retinker_host::hooks::serve(listener, Arc::clone(&metrics))))
+            }
+        };
+        Ok(Hooks { sinks, webhook, exec, metrics, server })
     }
 }
 
@@ -129,13 +127,16 @@ impl Hooks {
         Watching { policy, sink: self.sink(), metrics: Some(Arc::clone(&self.metrics)) }
     }
 
-    /// Delivers what is on its way.
+    /// Delivers what is on its way, and answers nobody any more.
     pub(crate) async fn drain(&self) {
         if let Some(webhook) = &self.webhook {
             webhook.drain(PATIENCE).await;
         }
         if let Some(exec) = &self.exec {
             exec.drain(PATIENCE).await;
+        }
+        if let Some(server) = &self.server {
+            server.abort();
         }
     }
 }

@@ -193,10 +193,10 @@ fn a_journal_that_was_read_a_moment_ago_takes_nothing_back() {
         record
     };
     index.set_restore(at(RestoreState::Checking, 4), now());
-    let earlier = Journal { records: vec![at(RestoreState::Loading, 3)], ..Journal::default() };
+    let earlier = Journal { records: Arc::new(vec![at(RestoreState::Loading, 3)]), ..Journal::default() };
     assert!(index.set_journal(earlier, now()).0.is_empty());
     assert_eq!(index.restore_states().collect::<Vec<_>>(), [RestoreState::Checking]);
-    let later = Journal { records: vec![at(RestoreState::Adopted, 5)], ..Journal::default() };
+    let later = Journal { records: Arc::new(vec![at(RestoreState::Adopted, 5)]), ..Journal::default() };
     assert_eq!(index.set_journal(later, now()).0.len(), 1);
     assert_eq!(index.restore_states().collect::<Vec<_>>(), [RestoreState::Adopted]);
 }
@@ -208,8 +208,8 @@ fn the_journal_tells_since_when_and_what_drivers_have_seen() {
         "category": "server", "recoverable": true, "random": 1});
     let report = serde_json::json!({"run_id": "b", "symptom": "not_loaded", "at": Time::from_millis(9)});
     let journal = Journal {
-        findings: [("a".to_owned(), serde_json::from_value(finding).unwrap())].into(),
-        reports: [("b".to_owned(), serde_json::from_value(report).unwrap())].into(),
+        findings: Arc::new([("a".to_owned(), serde_json::from_value(finding).unwrap())].into()),
+        reports: Arc::new([("b".to_owned(), serde_json::from_value(report).unwrap())].into()),
         ..Journal::default()
     };
     let (_, changed) = index.set_journal(journal, now());

@@ -29,12 +29,12 @@ pub async fn gate(store: &dyn Store) -> Result<Gate, StoreError> {
 /// Pauses or resumes restores, for all monitors of this journal. Those under way go on. [`Gate::Draining`] makes every
 /// monitor finish what is under way and begin nothing, until it is opened again.
 pub async fn set_gate(store: &dyn Store, gate: Gate) -> Result<(), StoreError> {
-    write(&GATES, store, GATE, &gate).await
+    GATES.update(store, GATE, |_| Some(gate)).await.map(drop)
 }
 
 /// Leaves a run and its successors alone, or no longer. Restores that people ask for are not affected.
 pub async fn opt_out(store: &dyn Store, run_id: &str, opted_out: bool) -> Result<(), StoreError> {
-    write(&OPT_OUTS, store, run_id, &OptOut { opted_out }).await
+    OPT_OUTS.update(store, run_id, |_| Some(OptOut { opted_out })).await.map(drop)
 }
 
 /// The runs that are left alone.
@@ -47,20 +47,6 @@ pub async fn opt_outs(store: &dyn Store) -> Result<BTreeSet<String>, StoreError>
 pub fn is_opted_out(opt_outs: &BTreeSet<String>, run: &TrainingRun) -> bool {
     let root = run.user_metadata.as_ref().and_then(|labels| labels.get(LABEL_ROOT));
     opt_outs.contains(&run.training_run_id) || root.is_some_and(|root| opt_outs.contains(root))
-}
-
-/// The last word counts, whoever has it.
-async fn write<T>(shelf: &Shelf<T>, store: &dyn Store, key: &str, value: &T) -> Result<(), StoreError>
-where
-    T: Serialize + serde::de::DeserializeOwned,
-{
-    let mut version = shelf.get(store, key).await?.map_or(0, |kept| kept.version);
-    loop {
-        match shelf.put(store, key, version, value).await? {
-            Ok(()) => return Ok(()),
-            Err(other) => version = other.map_or(0, |kept| kept.version),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::health::{FailureCategory, Health, Verdict};
 use crate::client::{Error, ErrorKind};
 use retinker_wire::future::RequestErrorCategory;
 
@@ -63,21 +62,6 @@ impl Symptom {
             Self::LossJumped => "After a gap the loss was far above what it had been.",
             Self::RolledBack => "A fixed batch gave other results than before, though no step was taken.",
             Self::SessionOver => "The run's session is over.",
-        }
-    }
-
-    /// The verdict on a run with this symptom. `recoverable`: it has a checkpoint to restore from.
-    pub fn verdict(self, recoverable: bool) -> Verdict {
-        let (health, way_out) = if recoverable {
-            (Health::Poisoned, "It can be restored from a checkpoint.")
-        } else {
-            (Health::Unrecoverable, "It has no checkpoint to restore from.")
-        };
-        Verdict {
-            health,
-            reason: format!("{} {way_out}", self.sentence()),
-            category: Some(FailureCategory::Server),
-            since: None,
         }
     }
 }

@@ -35,7 +35,7 @@ use super::health::{cause_of, unusable_because};
 use super::journal::{Begun, Lease, Store, StoreError, check_schema};
 use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, RestorePlan};
 use super::planner::{candidates, origin_of};
-use super::probe::{Probe, Verification};
+use super::probe::{LOSS, Probe, Verification};
 use super::restore::{Attachment, RestoreEvent, RestoreRecord, RestoreState};
 use crate::client::{Api, Error, ErrorKind, LossFnConfig, SDK_VERSION};
 use crate::runtime::Runtime;
@@ -632,12 +632,11 @@ impl Executor {
         let batch = [probe
             .batch()
             .map_err(|error| Error::new("the probe", ErrorKind::Config { message: error.to_string() }))?];
-        let loss = super::probe::loss();
         let compared = self.persist(
             || async {
                 let config = LossFnConfig::new();
                 let pending =
-                    self.api.forward_backward(model_id, seq_id, &batch, loss, &config, true).await?;
+                    self.api.forward_backward(model_id, seq_id, &batch, LOSS, &config, true).await?;
                 pending.await
             },
             may_ask_again,

@@ -71,12 +71,11 @@ pub async fn note(store: &dyn Store, finding: &Finding) -> Result<bool, StoreErr
 
 /// Notes that a run is given up, or (`None`) no longer; answers whether this writer was the one.
 pub async fn give_up(store: &dyn Store, run_id: &str, why: Option<String>) -> Result<bool, StoreError> {
-    let Some(mut kept) = FINDINGS.get(store, run_id).await? else { return Ok(false) };
-    if kept.value.given_up.is_some() == why.is_some() {
-        return Ok(false);
-    }
-    kept.value.given_up = why;
-    Ok(FINDINGS.put(store, run_id, kept.version, &kept.value).await?.is_ok())
+    let change = |found: Option<&Finding>| {
+        let found = found.filter(|found| found.given_up.is_some() != why.is_some())?;
+        Some(Finding { given_up: why.clone(), ..found.clone() })
+    };
+    Ok(FINDINGS.update(store, run_id, change).await?.is_ok())
 }
 
 /// All findings, by run.

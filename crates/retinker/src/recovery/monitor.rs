@@ -14,23 +14,23 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use retinker_wire::run::{Checkpoint, TrainingRun};
-use retinker_wire::session::{SessionSearchRequest, SessionStatus};
+use retinker_wire::session::SessionStatus;
 use retinker_wire::time::Time;
 
 use super::control::{self, is_opted_out};
 use super::drives::Drives;
 use super::events::{EventKind, EventSink, RecoveryEvent};
-use super::executor::{Executor, RestoreError};
+use super::executor::RestoreError;
 use super::findings::{self, Finding};
-use super::health::{Health, Known, Succession, Verdict, assess, cause_of, newest_usable, session_of_run};
+use super::health::{Health, Known, Succession, Verdict, assess, cause_of, newest_usable};
 use super::journal::{Begun, Store, StoreError};
-use super::listing::{Listing, ListingError};
+use super::listing::{Listing, ListingError, session_status};
 use super::plan::{NoPlan, PlanRequest, RestorePlan};
 use super::planner::{candidates, gather, make_plan, origin_of};
 use super::policy::{Decision, Gate, Policy, Refusal, Situation, decide};
 use super::protect;
 use super::reports::{self, Report};
-use super::restore::{RestoreRecord, RestoreState};
+use super::restore::{RestoreRecord, RestoreState, maker_of};
 use crate::client::{Api, Error};
 use crate::host::api::HealthCounts;
 use crate::runtime::Runtime;
@@ -86,7 +86,6 @@ struct Inner {
     api: Api,
     store: Arc<dyn Store>,
     runtime: Arc<dyn Runtime>,
-    executor: Executor,
     drives: Drives,
     sink: Arc<dyn EventSink>,
     service: String,
@@ -102,7 +101,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     /// The journal as it was read last.
-    journal: Journal,
+    journal: Option<Journal>,
     /// What was read of lost runs.
     facts: HashMap<String, Arc<Facts>>,
     left_alone_until: Option<Time>,
@@ -118,15 +117,21 @@ struct Facts {
     session: Option<SessionStatus>,
 }
 
-/// What the journal says.
+/// What the journal says. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-struct Journal {
-    revision: Option<u64>,
-    records: Arc<Vec<RestoreRecord>>,
-    findings: Arc<BTreeMap<String, Finding>>,
-    reports: Arc<BTreeMap<String, Report>>,
-    opt_outs: Arc<BTreeSet<String>>,
-    gate: Gate,
+pub struct Journal {
+    /// When it was read: see [`Store::revision`].
+    pub revision: u64,
+    /// All restores, newest first.
+    pub records: Arc<Vec<RestoreRecord>>,
+    /// Which runs were seen to be lost, by run.
+    pub findings: Arc<BTreeMap<String, Finding>>,
+    /// What training programs have told, by run.
+    pub reports: Arc<BTreeMap<String, Report>>,
+    /// Runs that are left alone.
+    pub opt_outs: Arc<BTreeSet<String>>,
+    /// Whether restores may begin by themselves.
+    pub gate: Gate,
 }
 
 impl fmt::Debug for Monitor {
@@ -163,7 +168,6 @@ impl Monitor {
             api,
             store,
             runtime,
-            executor: drives.executor().clone(),
             drives,
             sink,
             service,
@@ -177,6 +181,11 @@ impl Monitor {
     /// The policy.
     pub fn policy(&self) -> &Policy {
         &self.inner.policy
+    }
+
+    /// The journal as it is, read anew only if it has changed.
+    pub async fn journal(&self) -> Result<Journal, StoreError> {
+        self.inner.read_journal().await
     }
 
     /// Begins no more restores from now on, in this process; those under way go on. Resolves when none is.
@@ -250,10 +259,11 @@ impl Monitor {
         lost.dedup_by(|a, b| a.training_run_id == b.training_run_id);
         inner.state().forget_all_but(&lost);
         *inner.decided_on() = Vec::clone(&journal.records);
+        let journal = &journal;
         let mut round = Round { lost: lost.len() as u64, ..Round::default() };
         let outcomes: Vec<_> = stream::iter(lost)
             .map(|run| async move {
-                inner.look_into(&run).await.inspect_err(|error| {
+                inner.look_into(journal, &run).await.inspect_err(|error| {
                     tracing::warn!(run = %run.training_run_id, %error, "a lost run could not be looked into");
                 })
             })
@@ -290,18 +300,6 @@ enum Undone {
     Refused(Refusal),
 }
 
-/// What is decided on, but for the restores: a [`Situation`] without them.
-struct Case<'a> {
-    run: &'a TrainingRun,
-    verdict: &'a Verdict,
-    checkpoints: Option<&'a [Checkpoint]>,
-    gate: Gate,
-    opted_out: bool,
-    left_alone_until: Option<Time>,
-    now: Time,
-    random: u64,
-}
-
 /// Why a run could not be looked into.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
@@ -326,19 +324,19 @@ impl Inner {
     async fn read_journal(&self) -> Result<Journal, StoreError> {
         let revision = self.store.revision().await?;
         let known = self.state().journal.clone();
-        if known.revision == Some(revision) {
+        if let Some(known) = known.filter(|known| known.revision == revision) {
             return Ok(known);
         }
         let store = &*self.store;
         let journal = Journal {
-            revision: Some(revision),
-            records: Arc::new(store.list().await?),
+            revision,
             findings: Arc::new(findings::all(store).await?),
             reports: Arc::new(reports::all(store).await?),
             opt_outs: Arc::new(control::opt_outs(store).await?),
             gate: control::gate(store).await?,
+            records: Arc::new(store.list().await?),
         };
-        self.state().journal = journal.clone();
+        self.state().journal = Some(journal.clone());
         Ok(journal)
     }
 
@@ -356,9 +354,8 @@ impl Inner {
         }
     }
 
-    async fn look_into(&self, run: &TrainingRun) -> Result<Outcome, Trouble> {
-        let journal = self.state().journal.clone();
-        let made_by = journal.maker_of(&run.training_run_id);
+    async fn look_into(&self, journal: &Journal, run: &TrainingRun) -> Result<Outcome, Trouble> {
+        let made_by = maker_of(&journal.records, &run.training_run_id);
         let origin = origin_of(run, made_by);
         let read = self.facts_of(run, origin.as_deref()).await;
         let reported = journal.reports.get(&run.training_run_id);
@@ -376,17 +373,23 @@ impl Inner {
             assess(run, known, now)
         };
         // Before anything else: a service in trouble may tell no more than that.
-        let random = self.note(&journal, run, &verdict, now).await?;
+        let random = self.note(journal, run, &verdict, now).await?;
         let facts = read?;
         let checkpoints = &facts.checkpoints;
         self.protect(run, newest_usable(checkpoints.iter(), now), now).await?;
-        let gate = if self.state().draining { Gate::Draining } else { journal.gate };
-        let left_alone_until = self.state().left_alone_until;
-        let opted_out = is_opted_out(&journal.opt_outs, run);
-        let checkpoints = Some(checkpoints.as_slice());
-        let case =
-            Case { run, verdict: &verdict, checkpoints, gate, opted_out, left_alone_until, now, random };
-        let request = match self.decide(&case, None) {
+        let case = Situation {
+            run,
+            verdict: &verdict,
+            checkpoints: Some(checkpoints),
+            // Put in when the decision is made.
+            records: &[],
+            gate: if self.state().draining { Gate::Draining } else { journal.gate },
+            opted_out: is_opted_out(&journal.opt_outs, run),
+            left_alone_until: self.state().left_alone_until,
+            now,
+            random,
+        };
+        let request = match self.decide(case, None) {
             Ok(request) => request,
             Err(Undone::Waits(at)) => return Ok(Outcome::Waits(at)),
             Err(Undone::Refused(refusal)) => {
@@ -405,28 +408,17 @@ impl Inner {
         // It may not be the newest.
         self.protect(run, Some(&plan.checkpoint), now).await?;
         // Others were decided on while the plan was made.
-        match self.decide(&case, Some(&plan)) {
+        match self.decide(case, Some(&plan)) {
             Ok(_) => self.restore(&verdict, plan).await,
             Err(Undone::Waits(at)) => Ok(Outcome::Waits(at)),
             Err(Undone::Refused(_)) => Ok(Outcome::Left),
         }
     }
 
-    /// Decides on a run; with a plan, a restore that may begin counts from now on.
-    fn decide(&self, case: &Case<'_>, plan: Option<&RestorePlan>) -> Result<PlanRequest, Undone> {
+    /// Decides on a run, by the restores as they are now; with a plan, a restore that may begin counts from now on.
+    fn decide(&self, case: Situation<'_>, plan: Option<&RestorePlan>) -> Result<PlanRequest, Undone> {
         let mut records = self.decided_on();
-        let Case { run, verdict, checkpoints, gate, opted_out, left_alone_until, now, random } = *case;
-        let situation = Situation {
-            run,
-            verdict,
-            checkpoints,
-            records: &records,
-            gate,
-            opted_out,
-            left_alone_until,
-            now,
-            random,
-        };
+        let situation = Situation { records: &records, ..case };
         match decide(&self.policy, &situation) {
             Decision::NotBefore { at, .. } => Err(Undone::Waits(at)),
             Decision::No(refusal) => Err(Undone::Refused(refusal)),
@@ -434,7 +426,7 @@ impl Inner {
                 let request = self.policy.request(&situation);
                 if let Some(plan) = plan {
                     let id = format!("reserved for {}", plan.run_id);
-                    records.push(RestoreRecord::planned(id, plan.clone(), now, String::new()));
+                    records.push(RestoreRecord::planned(id, plan.clone(), case.now, String::new()));
                 }
                 Ok(request)
             }
@@ -452,21 +444,11 @@ impl Inner {
         }
         let checkpoints =
             candidates(&self.api, run, origin).await.inspect_err(|error| self.heed_error(error))?;
-        let session = self.session_of(&run.training_run_id).await;
+        // It may know that a request was at fault; that it does not tell is no failure.
+        let session = session_status(&self.api, &run.training_run_id).await.unwrap_or_default();
         let facts = Arc::new(Facts { at: run.last_request_time, checkpoints, session });
         self.state().facts.insert(run.training_run_id.clone(), Arc::clone(&facts));
         Ok(facts)
-    }
-
-    /// How a run's session stands, where the service tells: it may know that a request was at fault.
-    async fn session_of(&self, run_id: &str) -> Option<SessionStatus> {
-        let session_id = session_of_run(run_id)?;
-        let request = SessionSearchRequest {
-            session_id: Some(session_id.to_owned()),
-            ..SessionSearchRequest::default()
-        };
-        let found = self.api.search_sessions(&request).await.ok()?.sessions;
-        found.into_iter().find(|session| session.session_id == session_id)?.status
     }
 
     /// Notes a run that is seen for the first time; answers its chance.
@@ -558,7 +540,7 @@ impl Inner {
         planned.checkpoint = Some(plan.checkpoint.tinker_path.clone());
         planned.since = verdict.since;
         self.sink.tell(&planned);
-        let begun = self.executor.begin(plan).await;
+        let begun = self.drives.executor().begin(plan).await;
         if !matches!(begun, Ok(Begun::New(_))) {
             // It does not count.
             self.decided_on()
@@ -622,12 +604,9 @@ impl Journal {
 
     /// By old run, of restores that hold it.
     fn successions(&self) -> HashMap<&str, Succession> {
-        let holding = self.records.iter().filter(|record| record.state.holds_the_run());
-        holding
-            .map(|record| {
-                let new_run_id = record.new_run_id.clone().filter(|_| record.state.is_settled());
-                (record.plan.run_id.as_str(), Succession { restore_id: record.id.clone(), new_run_id })
-            })
+        self.records
+            .iter()
+            .filter_map(|record| Some((record.plan.run_id.as_str(), record.succession()?)))
             .collect()
     }
 
@@ -639,11 +618,6 @@ impl Journal {
             ..Known::default()
         };
         assess(run, known, now).health
-    }
-
-    fn maker_of(&self, run_id: &str) -> Option<&RestoreRecord> {
-        let made = |record: &&RestoreRecord| record.new_run_id.as_deref() == Some(run_id);
-        self.records.iter().filter(made).find(|record| record.state.holds_the_run())
     }
 }
 

@@ -41,9 +41,7 @@ pub fn needs_heartbeat(record: &RestoreRecord, now: Time) -> Option<&str> {
 
 /// Runs that another has taken the place of: nobody will take these over any more.
 fn replaced(records: &[RestoreRecord]) -> BTreeSet<&str> {
-    let done =
-        |record: &&RestoreRecord| matches!(record.state, RestoreState::Adopted | RestoreState::HandedOver);
-    records.iter().filter(done).map(|record| record.plan.run_id.as_str()).collect()
+    records.iter().filter(|record| record.state.is_done()).map(|record| record.plan.run_id.as_str()).collect()
 }
 
 /// Sends the heartbeats. What it owns stands in the journal, so a restart goes on with the same sessions.

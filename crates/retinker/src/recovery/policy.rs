@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::health::{FailureCategory, Health, Verdict};
 use super::plan::{LABEL_GENERATION, LABEL_OPT_OUT, PlanRequest, Strategy};
 use super::planner::{last_save, origin_of};
-use super::restore::{RestoreRecord, RestoreState};
+use super::restore::{RestoreRecord, RestoreState, maker_of};
 use crate::client::retry::backoff;
 
 /// When runs are restored by themselves, and how. Named as `Tinkex.Recovery.Policy` is, with more budgets.
@@ -341,14 +341,14 @@ fn spent(policy: &Policy, situation: &Situation<'_>) -> Spent {
     let mut run_id = situation.run.training_run_id.as_str();
     let mut generation =
         label(situation.run, LABEL_GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut saved = saved_now(situation, maker_of(situation, run_id));
+    let mut saved = saved_now(situation, maker_of(situation.records, run_id));
     // A damaged journal could lead round in a circle.
     for _ in 0..=situation.records.len() {
         for record in restores_of(situation, run_id) {
             spent.attempts = spent.attempts.saturating_add(1);
             spent.last = spent.last.max(Some(ended(record)));
         }
-        let maker = maker_of(situation, run_id);
+        let maker = maker_of(situation.records, run_id);
         if maker.is_some_and(|maker| lasted(policy, maker, saved)) {
             return spent;
         }
@@ -368,12 +368,6 @@ fn spent(policy: &Policy, situation: &Situation<'_>) -> Spent {
 
 fn restores_of<'a>(situation: &Situation<'a>, run_id: &'a str) -> impl Iterator<Item = &'a RestoreRecord> {
     situation.records.iter().filter(move |record| record.plan.run_id == run_id)
-}
-
-/// The restore that made this run.
-fn maker_of<'a>(situation: &Situation<'a>, run_id: &str) -> Option<&'a RestoreRecord> {
-    let made = |record: &&RestoreRecord| record.new_run_id.as_deref() == Some(run_id);
-    situation.records.iter().filter(made).find(|record| record.state.holds_the_run())
 }
 
 /// What is known of the saves of the run that is decided on.

@@ -26,8 +26,8 @@ pub const TOLERANCE: f32 = 0.02;
 /// The longest probe, in tokens: labels are small.
 pub const MOST_TOKENS: usize = 64;
 
-/// The loss whose outputs are the log-probabilities of its targets.
-const LOSS: &str = "cross_entropy";
+/// The loss whose outputs are the log-probabilities of its targets: what a probe is measured by.
+pub(super) const LOSS: &str = "cross_entropy";
 const VERSION: u32 = 1;
 
 /// A fixed text and how likely the run found it.
@@ -276,11 +276,6 @@ fn logprobs_of(output: &ForwardBackwardOutput) -> Option<Vec<f32>> {
         TensorValues::Float32(values) => Some(values),
         TensorValues::Int64(_) => None,
     }
-}
-
-/// The loss that a probe is measured by.
-pub(super) const fn loss() -> &'static str {
-    LOSS
 }
 
 #[cfg(test)]

@@ -41,29 +41,20 @@ pub async fn report(
     now: Time,
 ) -> Result<Report, StoreError> {
     let entry = Entry { report: Report { run_id: run_id.to_owned(), symptom, at: now }, withdrawn: false };
-    let mut version = 0;
-    loop {
-        match REPORTS.put(store, run_id, version, &entry).await? {
-            Ok(()) => return Ok(entry.report),
-            Err(Some(earlier)) if earlier.value.withdrawn => version = earlier.version,
-            Err(Some(earlier)) => return Ok(earlier.value.report),
-            Err(None) => version = 0,
-        }
-    }
+    let change = |found: Option<&Entry>| found.is_none_or(|found| found.withdrawn).then(|| entry.clone());
+    let standing = match REPORTS.update(store, run_id, change).await? {
+        Ok(written) => written,
+        Err(earlier) => earlier.unwrap_or(entry),
+    };
+    Ok(standing.report)
 }
 
 /// Takes a report back: the run is well after all. Answers whether there was one.
 pub async fn withdraw(store: &dyn Store, run_id: &str) -> Result<bool, StoreError> {
-    while let Some(mut kept) = REPORTS.get(store, run_id).await? {
-        if kept.value.withdrawn {
-            return Ok(false);
-        }
-        kept.value.withdrawn = true;
-        if REPORTS.put(store, run_id, kept.version, &kept.value).await?.is_ok() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let change = |found: Option<&Entry>| {
+        found.filter(|found| !found.withdrawn).map(|found| Entry { withdrawn: true, ..found.clone() })
+    };
+    Ok(REPORTS.update(store, run_id, change).await?.is_ok())
 }
 
 /// The report of one run.

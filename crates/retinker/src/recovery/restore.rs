@@ -6,6 +6,7 @@ use retinker_wire::run::TrainingRun;
 use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
+use super::health::Succession;
 use super::plan::RestorePlan;
 use super::probe::Verification;
 
@@ -57,6 +58,11 @@ impl RestoreState {
     /// Whether nothing more will happen by itself.
     pub fn is_settled(self) -> bool {
         matches!(self, Self::Adopted | Self::HandedOver | Self::Failed)
+    }
+
+    /// Whether a new run has taken the old one's place.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Adopted | Self::HandedOver)
     }
 
     /// Whether the old run has a live successor or one on its way.
@@ -153,12 +159,24 @@ impl RestoreRecord {
         }
     }
 
+    /// What it means for the old run; `None` if it does not hold it.
+    pub fn succession(&self) -> Option<Succession> {
+        let new_run_id = self.new_run_id.clone().filter(|_| self.state.is_done());
+        self.state.holds_the_run().then(|| Succession { restore_id: self.id.clone(), new_run_id })
+    }
+
     /// When the new run was last asked for something by a program that has taken it over; `None` as long as none
     /// has. From then on the attachment's `next_seq_id` is used up. `new_run` is the run as it is now.
     pub fn taken_over_at(&self, new_run: &TrainingRun) -> Option<Time> {
         let latest_own = self.last_request_time?.later(TAKEN_OVER_MARGIN);
         Some(new_run.last_request_time).filter(|at| *at > latest_own)
     }
+}
+
+/// The restore that made this run.
+pub(super) fn maker_of<'a>(records: &'a [RestoreRecord], run_id: &str) -> Option<&'a RestoreRecord> {
+    let made = |record: &&RestoreRecord| record.new_run_id.as_deref() == Some(run_id);
+    records.iter().filter(made).find(|record| record.state.holds_the_run())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use retinker_wire::training::AdamParams;
 use serde::{Deserialize, Serialize};
 
 use super::plan::LABEL_OPT_OUT;
-use super::probe::{self, Probe, ProbeError, TOLERANCE, Verification};
+use super::probe::{self, LOSS, Probe, ProbeError, Verification};
 use crate::client::{
     Api, Error, LossFnConfig, ServiceClient, SessionOptions, TrainingClient, TrainingOptions,
 };
@@ -127,12 +127,12 @@ async fn compare(
     text: &[i32],
 ) -> Result<OptimizerState, ProbeError> {
     for client in [warm, cold] {
-        let passed = client.forward_backward(vec![probe::batch(text)?], probe::loss(), &LossFnConfig::new());
+        let passed = client.forward_backward(vec![probe::batch(text)?], LOSS, &LossFnConfig::new());
         let stepped = client.optim_step(AdamParams { learning_rate: STEP, ..AdamParams::default() });
         passed.await?;
         stepped.await?;
     }
-    let after = Probe::record(warm, text).await?.with_tolerance(TOLERANCE);
+    let after = Probe::record(warm, text).await?;
     Ok(match after.check(cold).await? {
         Verification::Verified { difference } => OptimizerState::Cold { difference },
         Verification::Different { difference, .. } => OptimizerState::Warm { difference },

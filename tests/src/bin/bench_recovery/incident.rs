@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use retinker::client::{Api, ApiConfig, SaveOptions, Secret, ServiceClient, TrainingClient, TrainingOptions};
+use retinker::client::{Api, ApiConfig, Secret, TrainingClient};
 use retinker::native::{NativeRuntime, NativeTransport};
 use retinker::recovery::drives::Drives;
 use retinker::recovery::events::Traced;
@@ -14,22 +14,18 @@ use retinker::recovery::executor::Executor;
 use retinker::recovery::journal::Store;
 use retinker::recovery::monitor::{Monitor, Parts};
 use retinker::recovery::policy::Policy;
-use retinker::recovery::probe::{Verification, save_state_with_probe};
+use retinker::recovery::probe::Verification;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::runtime::Runtime;
-use retinker::transport::{Method, Request, Transport};
 use retinker_store::SqliteStore;
-use retinker_tests::schedule;
+use retinker_tests::runs;
 use retinker_tests::service::ServiceProcess;
-use serde_json::json;
 
 use crate::flight::Watched;
 
 /// How often the monitor looks.
 pub(crate) const INTERVAL_MS: u64 = 1_000;
-/// The probe's text.
-const TEXT: [i32; 8] = [84, 101, 108, 108, 32, 109, 101, 46];
-/// Runs that are made, or poisoned, at once.
+/// Runs that are poisoned at once.
 const AT_ONCE: usize = 16;
 /// For how long an incident may go on.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -70,7 +66,7 @@ async fn once(count: usize, time: usize) -> Result<Incident> {
     let (data, home) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let service = ServiceProcess::start_with(data.path(), &["--faults"]).await?;
     let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().context("there is no runtime")?);
-    let clients = trained(&service.api()?, count).await?;
+    let clients = runs::saved(&service.api()?, count).await?;
     let watched = Watched::new(NativeTransport::new()?);
     let config = ApiConfig {
         base_url: service.base_url.clone(),
@@ -132,49 +128,18 @@ async fn once(count: usize, time: usize) -> Result<Incident> {
     Ok(Incident { times_ms, own_share })
 }
 
-/// Runs with one checkpoint each and its probe, kept alive by their clients.
-async fn trained(api: &Api, count: usize) -> Result<Vec<TrainingClient>> {
-    let owner = ServiceClient::new(api.clone());
-    stream::iter(0..count)
-        .map(|_| async {
-            let client = owner
-                .create_lora_training_client(
-                    schedule::BASE_MODEL,
-                    schedule::lora(),
-                    TrainingOptions::default(),
-                )
-                .await?;
-            save_state_with_probe(&client, "a", SaveOptions::default(), &TEXT).await?;
-            anyhow::Ok(client)
-        })
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await
-}
-
 /// When each run was poisoned, by the wall clock in milliseconds.
 async fn poison(
     service: &ServiceProcess,
     clients: &[TrainingClient],
     runtime: &dyn Runtime,
 ) -> Result<BTreeMap<String, i64>> {
-    let transport = NativeTransport::new()?;
     stream::iter(clients)
-        .map(|client| {
-            let body = json!({ "run_id": client.model_id(), "reason": "a backend failed" }).to_string();
-            let request = Request {
-                method: Method::Post,
-                url: format!("{}/retinker/local/v1/faults/poison", service.base_url),
-                headers: vec![("content-type".into(), "application/json".to_owned())],
-                body: body.into(),
-            };
-            let answer = transport.send(request);
-            async move {
-                let at = runtime.now().as_millis();
-                let status = answer.await?.status;
-                ensure!(status == 200, "a poisoning was answered with {status}");
-                Ok((client.model_id().to_owned(), at))
-            }
+        .map(|client| async move {
+            let at = runtime.now().as_millis();
+            let status = service.poison(client.model_id()).await?;
+            ensure!(status == 200, "a poisoning was answered with {status}");
+            Ok((client.model_id().to_owned(), at))
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()

@@ -8,29 +8,22 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use retinker::client::{Api, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
-use retinker::native::NativeTransport;
+use retinker::client::Api;
 use retinker::recovery::journal::Store;
-use retinker::recovery::listing::Listing;
 use retinker::recovery::plan::LABEL_RESTORE_ID;
 use retinker::recovery::policy::Policy;
-use retinker::recovery::probe::{Verification, save_state_with_probe};
+use retinker::recovery::probe::Verification;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
-use retinker::transport::{Method, Request, Transport};
-use retinker::wire::run::TrainingRun;
 use retinker_store::Location;
 use retinker_store::testing::Postgres;
 use retinker_tests::random::Random;
-use retinker_tests::schedule;
+use retinker_tests::runs;
 use retinker_tests::service::ServiceProcess;
-use serde_json::json;
 use tokio::process::{Child, Command};
 
 const RUNS: usize = 200;
 /// How many are poisoned at once: first these, then these after every so many kills.
 const POISONED: (usize, usize, u64) = (50, 10, 25);
-const TEXT: [i32; 6] = [84, 101, 108, 108, 32, 109];
 /// For how long the last restores may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -48,7 +41,7 @@ async fn one(kind: &str, journal: OsString, kills: u64) -> Result<String> {
     let data = tempfile::tempdir()?;
     let service = ServiceProcess::start_with(data.path(), &["--faults"]).await?;
     let api = service.api()?;
-    let clients = trained(&api).await?;
+    let clients = runs::saved(&api, RUNS).await?;
     let policy = data.path().join("policy.json");
     std::fs::write(&policy, serde_json::to_string(&unbounded())?)?;
     let program = |command: &str, more: &[&str]| retinker(&service, &journal, &policy, command, more);
@@ -138,52 +131,17 @@ fn retinker(
     Ok(command.spawn()?)
 }
 
-/// Runs with a checkpoint each, and its probe.
-async fn trained(api: &Api) -> Result<Vec<TrainingClient>> {
-    let owner = ServiceClient::new(api.clone());
-    stream::iter(0..RUNS)
-        .map(|_| async {
-            let client = owner
-                .create_lora_training_client(
-                    schedule::BASE_MODEL,
-                    schedule::lora(),
-                    TrainingOptions::default(),
-                )
-                .await?;
-            save_state_with_probe(&client, "a", SaveOptions::default(), &TEXT).await?;
-            anyhow::Ok(client)
-        })
-        .buffered(16)
-        .try_collect()
-        .await
-}
-
 async fn poison(service: &ServiceProcess, runs: &[String]) -> Result<()> {
-    let transport = NativeTransport::new()?;
     for run in runs {
-        let request = Request {
-            method: Method::Post,
-            url: format!("{}/retinker/local/v1/faults/poison", service.base_url),
-            headers: vec![("content-type".into(), "application/json".to_owned())],
-            body: json!({ "run_id": run }).to_string().into(),
-        };
-        let status = transport.send(request).await?.status;
+        let status = service.poison(run).await?;
         ensure!(status == 200 || status == 409, "a poisoning was answered with {status}");
     }
     Ok(())
 }
 
-async fn all_runs(api: &Api) -> Result<Vec<TrainingRun>> {
-    let (mut listing, mut runs) = (Listing::new(), Vec::new());
-    while let Some(page) = listing.next(api).await? {
-        runs.extend(page);
-    }
-    Ok(runs)
-}
-
 /// Runs that are not poisoned.
 async fn sound(api: &Api) -> Result<Vec<String>> {
-    let runs = all_runs(api).await?;
+    let runs = runs::all(api).await?;
     Ok(runs.into_iter().filter(|run| run.corrupted != Some(true)).map(|run| run.training_run_id).collect())
 }
 
@@ -191,10 +149,10 @@ async fn sound(api: &Api) -> Result<Vec<String>> {
 async fn settled(api: &Api, store: &dyn Store) -> Result<Vec<RestoreRecord>> {
     let all = async {
         loop {
-            let (runs, records) = (all_runs(api).await?, store.list().await?);
+            let (runs, records) = (runs::all(api).await?, store.list().await?);
             let done: BTreeSet<&str> = records
                 .iter()
-                .filter(|record| record.state.is_settled() && record.state.holds_the_run())
+                .filter(|record| record.state.is_done())
                 .map(|record| record.plan.run_id.as_str())
                 .collect();
             let lost = runs.iter().filter(|run| run.corrupted == Some(true));
@@ -215,7 +173,7 @@ struct Found {
 
 /// One adopted successor for each lost run, and no other run that claims to be one.
 async fn check(api: &Api, records: &[RestoreRecord]) -> Result<Found> {
-    let runs = all_runs(api).await?;
+    let runs = runs::all(api).await?;
     let mut adopted: BTreeMap<&str, Vec<&RestoreRecord>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.state.holds_the_run()) {
         adopted.entry(&record.plan.run_id).or_default().push(record);

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Begun, Document, Put, Store, StoreError};
 use crate::recovery::plan::{LostWork, RestorePlan, SCHEMA_VERSION};
-use crate::recovery::restore::{RestoreEvent, RestoreRecord, RestoreState};
+use crate::recovery::restore::{RestoreRecord, RestoreState};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -47,22 +47,7 @@ pub fn record(id: &str, old_run: &str) -> RestoreRecord {
         checks: Vec::new(),
         rejected: Vec::new(),
     };
-    RestoreRecord {
-        id: id.to_owned(),
-        plan: plan.sealed(),
-        state: RestoreState::Planned,
-        events: vec![RestoreEvent { at: time, state: RestoreState::Planned, message: "Asked for.".into() }],
-        session_id: None,
-        model_seq_id: None,
-        new_run_id: None,
-        attachment: None,
-        last_request_time: None,
-        probe_seq_id: None,
-        verification: None,
-        error: None,
-        created_at: time,
-        updated_at: time,
-    }
+    RestoreRecord::planned(id.to_owned(), plan.sealed(), time, "Asked for.".to_owned())
 }
 
 async fn write(store: &dyn Store, record: RestoreRecord) {

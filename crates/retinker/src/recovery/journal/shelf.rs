@@ -60,6 +60,27 @@ impl<T: Serialize + DeserializeOwned> Shelf<T> {
         })
     }
 
+    /// Changes a value, whoever else does at the same time. `change` is given what is there, and answers what is to be there;
+    /// `None` leaves it. What is there afterwards: `Ok` within if it was written now, `Err` if it was left.
+    pub(crate) async fn update(
+        &self,
+        store: &dyn Store,
+        key: &str,
+        change: impl Fn(Option<&T>) -> Option<T>,
+    ) -> Result<Result<T, Option<T>>, StoreError> {
+        let mut kept = self.get(store, key).await?;
+        loop {
+            let Some(value) = change(kept.as_ref().map(|kept| &kept.value)) else {
+                return Ok(Err(kept.map(|kept| kept.value)));
+            };
+            let version = kept.map_or(0, |kept| kept.version);
+            match self.put(store, key, version, &value).await? {
+                Ok(()) => return Ok(Ok(value)),
+                Err(other) => kept = other,
+            }
+        }
+    }
+
     fn read(&self, document: Document) -> Result<Kept<T>, StoreError> {
         let Document { key, version, body, .. } = document;
         let value = serde_json::from_value(body).map_err(|error| StoreError::Damaged {
