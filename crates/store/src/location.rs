@@ -18,10 +18,10 @@ pub enum Location {
 }
 
 impl Location {
-    /// The option of the command line that chooses another.
+    /// The options of the command line that choose another.
     pub fn option(&self) -> &'static str {
         match self {
-            Self::Directory(_) => "--data-dir",
+            Self::Directory(_) => "--journal or --data-dir",
             Self::Database(_) => "--journal",
         }
     }

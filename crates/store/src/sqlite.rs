@@ -81,8 +81,8 @@ impl SqliteStore {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             StoreError::Unavailable(format!(
-                "{what} in the data directory {} failed: {error}. Check that it is writable, or choose another with \
-                 --data-dir",
+                "{what} in the data directory {} failed: {error}. Check that it is a directory and writable, or choose \
+                 another with --journal or --data-dir",
                 data_dir.display()
             ))
         };
@@ -98,7 +98,7 @@ impl SqliteStore {
             lock.lock_shared().map_err(|error| failed("locking", &error))?;
         }
         let path = data_dir.join(FILE);
-        drop(private_file(&path).map_err(|error| failed("writing", &error))?);
+        make_private(&path).map_err(|error| failed("writing", &error))?;
         let mut connection =
             Connection::open(&path).map_err(|error| failed("opening the journal", &error))?;
         prepare(&mut connection, alone).map_err(|error| match error {
@@ -144,11 +144,25 @@ fn make_dir(path: &Path) -> std::io::Result<()> {
 }
 
 fn private_file(path: &Path) -> std::io::Result<File> {
+    private().create(true).truncate(false).open(path)
+}
+
+/// Makes the database's file where it is missing. One that is there is not even opened: to close it again would drop the
+/// locks that this process's other connections to it hold (POSIX), and another process that takes itself for the last
+/// would delete the log that they go on writing to.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    match private().create_new(true).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options.read(true).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    options
 }
 
 enum PrepareError {
