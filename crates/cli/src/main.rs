@@ -80,8 +80,40 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error with its causes. Some errors tell their cause themselves: it is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::told;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it failed: {0}")]
+    struct Telling(#[from] std::num::ParseIntError);
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = "x".parse::<u8>().unwrap_err();
+        let error = anyhow::Error::from(Telling(cause)).context("no plan");
+        assert_eq!(told(&error), "no plan: it failed: invalid digit found in string");
+        assert_eq!(told(&anyhow!("alone")), "alone");
     }
 }

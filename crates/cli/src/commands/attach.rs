@@ -1,7 +1,7 @@
 //! `retinker attach`.
 
 use anyhow::{Context, Result, bail};
-use retinker::recovery::restore::RestoreRecord;
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker_host::{Keeper, attach_snippets};
 
 use super::target::Target;
@@ -56,6 +56,13 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             attachment.model_id
         ),
         _ => {}
+    }
+    if let Some(earlier) = record.events.iter().find(|event| event.state == RestoreState::HandedOver) {
+        // Not on the standard output, which may be somebody's input.
+        eprintln!(
+            "It was handed over before, at {}: make sure that no other program goes on with it.",
+            earlier.at
+        );
     }
     if !args.dry_run {
         keeper.drives.executor().hand_over(&record.id).await?;

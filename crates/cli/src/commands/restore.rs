@@ -109,17 +109,17 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         })
         .await?;
     if !args.dry_run
-        && let Some(held) = unfinished(&keeper, &args.run).await?
+        && let Some(held) = holder(&keeper, &args.run).await?
     {
-        if !json {
-            say(format_args!("Going on with {}, which was cut off.", held.id));
-        }
-        let record = drive(&keeper, &held.id, json).await?;
-        return ended(&keeper, record, &args).await;
+        return go_on(&keeper, held, &args).await;
     }
     let plan = match plan(&keeper, &args.request()).await? {
         Ok(plan) => plan,
-        Err(why) => bail!("{why}"),
+        Err(why) => match holder(&keeper, &args.run).await? {
+            // Somebody else has begun it a moment ago.
+            Some(held) if !args.dry_run => return go_on(&keeper, held, &args).await,
+            _ => bail!("{why}"),
+        },
     };
     if json {
         say(serde_json::to_string(&plan)?);
@@ -130,19 +130,44 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     secure(&keeper, &plan, json).await;
-    let (Begun::New(record) | Begun::Existing(record)) = keeper.drives.executor().begin(plan).await?;
+    let begun = keeper.drives.executor().begin(plan).await?;
     // Only now: a mistaken symptom must not stay behind.
     if let Some(symptom) = args.seen {
         reports::report(&*keeper.store, &args.run, symptom, keeper.runtime.now()).await?;
     }
-    let record = if record.state.is_settled() { record } else { drive(&keeper, &record.id, json).await? };
-    ended(&keeper, record, &args).await
+    match begun {
+        Begun::New(record) => {
+            let record = drive(&keeper, &record.id, json).await?;
+            ended(&keeper, record, &args).await
+        }
+        Begun::Existing(record) => go_on(&keeper, record, &args).await,
+    }
 }
 
-/// A restore of this run that was cut off, by whomever.
-async fn unfinished(keeper: &Keeper, run_id: &str) -> Result<Option<RestoreRecord>> {
+/// The restore that holds this run: cut off, under way or done, by whomever.
+async fn holder(keeper: &Keeper, run_id: &str) -> Result<Option<RestoreRecord>> {
     let of_run = keeper.store.by_old_run(run_id).await?;
-    Ok(of_run.into_iter().find(|record| !record.state.is_settled()))
+    Ok(of_run.into_iter().find(|record| record.state.holds_the_run()))
+}
+
+/// Goes on with a restore that somebody has begun, or tells what it came to: a run is restored once, however often it is
+/// asked for.
+async fn go_on(keeper: &Keeper, held: RestoreRecord, args: &Args) -> Result<()> {
+    let json = args.json;
+    if !held.state.is_settled() {
+        if !json {
+            say(format_args!("Going on with {}, which has been begun already.", held.id));
+        }
+        let record = drive(keeper, &held.id, json).await?;
+        return ended(keeper, record, args).await;
+    }
+    if json {
+        say(serde_json::to_string(&held)?);
+    } else {
+        say(format_args!("It has been restored already, from {}.", held.plan.checkpoint.tinker_path));
+    }
+    tell_successor(&held, json);
+    Ok(())
 }
 
 /// Makes sure that the checkpoint is there for as long as it may be needed. That this cannot be done holds nothing up.

@@ -16,7 +16,8 @@ use crate::say::say;
 /// What `retinker verify` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit code: 0 if the checkpoint is verified and its optimizer warm, 1 if it is different or cold, 2 if not known."
+    after_help = "Exit code: 0 if the checkpoint is verified and its optimizer warm, 1 if it is different or cold, or an error is told, \
+                  2 if not known."
 )]
 pub(crate) struct Args {
     /// A checkpoint's tinker:// path, or a run, whose newest checkpoint is looked into.

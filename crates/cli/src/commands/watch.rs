@@ -72,7 +72,7 @@ async fn once(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
     let round = round?;
     keeper.drives.settled().await;
     // Not on the standard output, which events may be written to.
-    eprintln!("{} runs, {} of them lost; {} restores begun.", round.runs, round.lost, round.begun);
+    eprintln!("Runs: {}. Lost: {}. Restores begun: {}.", round.runs, round.lost, round.begun);
     Ok(())
 }
 
