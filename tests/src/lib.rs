@@ -1,5 +1,6 @@
 //! What the cross-crate programs share: a service process that can be killed, a connection to it, and a training schedule.
 
+pub mod command;
 pub mod dying;
 pub mod http;
 pub mod process;

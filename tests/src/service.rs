@@ -23,12 +23,9 @@ struct Process {
 }
 
 impl Process {
-    /// Starts the binary named by `RETINKER_BIN`, and reads what it says until it has told this many addresses.
+    /// Starts the binary, and reads what it says until it has told this many addresses.
     async fn start(arguments: &[&str], data_dir: &Path, addresses: usize) -> Result<(Self, Vec<String>)> {
-        let binary = std::env::var_os("RETINKER_BIN")
-            .map(PathBuf::from)
-            .context("RETINKER_BIN names no binary: use `cargo xtask`")?;
-        let mut child = Command::new(binary)
+        let mut child = Command::new(binary()?)
             .args(arguments)
             .arg("--data-dir")
             .arg(data_dir)
@@ -52,6 +49,22 @@ impl Process {
     }
 }
 
+/// The `retinker` binary: the one that `RETINKER_BIN` names, which `cargo xtask` sets, else the one in the target
+/// directory of this very program, as old as it may be.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("RETINKER_BIN").filter(|named| !named.is_empty()) {
+        return Ok(named.into());
+    }
+    let program = std::env::current_exe()?;
+    let name = format!("retinker{}", std::env::consts::EXE_SUFFIX);
+    // A test is one directory further down.
+    let places = program.ancestors().skip(1).take(2).map(|place| place.join(&name));
+    let built = places.into_iter().find(|place| place.is_file());
+    built.context(
+        "there is no retinker binary: use `cargo xtask`, or `cargo build --package retinker-cli` first",
+    )
+}
+
 /// A client of the service at this address.
 pub fn api(base_url: &str) -> Result<Api> {
     api_over(NativeTransport::new()?, base_url)
@@ -66,8 +79,19 @@ pub fn api_over(transport: NativeTransport, base_url: &str) -> Result<Api> {
 
 /// The embedded service in this process, in a directory of its own, and a client of it.
 pub async fn embedded() -> Result<(TempDir, LocalService, Api)> {
+    embedded_with(|config| config).await
+}
+
+/// The same, able to fail by rules.
+pub async fn faulty() -> Result<(TempDir, LocalService, Api)> {
+    embedded_with(|config| LocalConfig { faults: true, ..config }).await
+}
+
+async fn embedded_with(
+    change: impl FnOnce(LocalConfig) -> LocalConfig,
+) -> Result<(TempDir, LocalService, Api)> {
     let dir = tempfile::tempdir()?;
-    let service = LocalService::start(LocalConfig::new(dir.path())).await?;
+    let service = LocalService::start(change(LocalConfig::new(dir.path()))).await?;
     let api = api(&service.base_url())?;
     Ok((dir, service, api))
 }

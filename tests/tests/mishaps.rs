@@ -27,17 +27,13 @@ use retinker::runtime::Runtime;
 use retinker::transport::{Request, Response, Transport, TransportError, TransportErrorKind};
 use retinker::wire::path::TinkerPath;
 use retinker::wire::time::Time;
-use retinker_local::{LocalConfig, LocalService};
+use retinker_local::LocalService;
 use retinker_store::{Location, SqliteStore};
 use retinker_tests::schedule;
 use tokio::process::Command;
 
 async fn service() -> (tempfile::TempDir, LocalService, Api) {
-    let dir = tempfile::tempdir().unwrap();
-    let config = LocalConfig { faults: true, ..LocalConfig::new(dir.path()) };
-    let service = LocalService::start(config).await.unwrap();
-    let api = retinker_tests::service::api(&service.base_url()).unwrap();
-    (dir, service, api)
+    retinker_tests::service::faulty().await.unwrap()
 }
 
 fn runtime() -> Arc<dyn Runtime> {

@@ -54,8 +54,11 @@ fn needs() -> Result<()> {
 }
 
 fn native() -> Result<()> {
+    // The tests of the commands start the binary, which `cargo test` does not build.
+    run(cargo().args(["build", "--workspace", "--all-features", "--bin", "retinker"]))?;
+    let binary = target_dir().join("debug").join(format!("retinker{}", std::env::consts::EXE_SUFFIX));
     // The console's view logic is tested natively as well; only its views need a browser.
-    run(cargo().args(["test", "--workspace", "--all-features"]))
+    run(cargo().args(["test", "--workspace", "--all-features"]).env("RETINKER_BIN", binary))
 }
 
 fn wasm_node() -> Result<()> {

@@ -16,6 +16,7 @@ use retinker::recovery::probe::Verification;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker_store::Location;
 use retinker_store::testing::Postgres;
+use retinker_tests::command::Retinker;
 use retinker_tests::random::Random;
 use retinker_tests::runs;
 use retinker_tests::service::ServiceProcess;
@@ -70,7 +71,7 @@ async fn one(kind: &str, journal: OsString, kills: u64) -> Result<String> {
             poison(&service, &chosen).await?;
             // As a person would, at the same time.
             for run in chosen.iter().take(2) {
-                by_hand.push(command(&service, &journal, "restore").args([run, "--detach"]).spawn()?);
+                by_hand.push(command(&service, &journal, &["restore", run, "--detach"])?.spawn()?);
             }
         }
     }
@@ -106,17 +107,10 @@ fn unbounded() -> Policy {
     }
 }
 
-fn command(service: &ServiceProcess, journal: &OsString, name: &str) -> Command {
-    let mut command = Command::new(std::env::var_os("RETINKER_BIN").unwrap_or_default());
-    command
-        .args([name, "--base-url", &service.base_url, "--journal"])
-        .arg(journal)
-        .env("TINKER_API_KEY", "tml-test")
-        .env("RETINKER_LOG", "off")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    command
+fn command(service: &ServiceProcess, journal: &OsString, words: &[&str]) -> Result<Command> {
+    let mut command = Retinker::new(&service.base_url, journal).command(words)?;
+    command.env("RETINKER_LOG", "off").stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command)
 }
 
 fn retinker(
@@ -126,7 +120,7 @@ fn retinker(
     name: &str,
     more: &[&str],
 ) -> Result<Child> {
-    let mut command = command(service, journal, name);
+    let mut command = command(service, journal, &[name])?;
     command.arg("--policy").arg(policy).args(more);
     Ok(command.spawn()?)
 }
