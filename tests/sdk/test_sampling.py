@@ -324,7 +324,7 @@ def test_no_limit_is_the_context(base, rest):
 def test_from_a_base_model(client, rest):
     base = client.create_sampling_client(base_model=LARGER).result()
     assert base.get_base_model() == LARGER
-    assert len(drawn(base, max_tokens=5)[0]) == 5
+    assert len(drawn(base, max_tokens=5, stop=[])[0]) == 5
     found = rest.get_sampler(base._sampling_session_id).result()
     assert (found.sampler_id, found.base_model, found.model_path) == (base._sampling_session_id, LARGER, None)
     assert base._sampling_session_id in rest.get_session(client.holder.get_session_id()).result().sampler_ids
@@ -488,7 +488,7 @@ def test_cancelling(client, service):
         f"{service.url}/api/v1/cancel_future", json={"request_id": "nobody's"}, headers=headers
     )
     assert unknown.is_success
-    assert len(drawn(larger, max_tokens=3)[0]) == 3
+    assert len(drawn(larger, max_tokens=3, stop=[])[0]) == 3
 
 
 def sample_elsewhere(handle, seed):

@@ -263,6 +263,7 @@ async fn set_monitor(
     let Json(SetMonitor { gate }) =
         request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     control::set_gate(&*host.store, gate).await?;
+    host.monitor.want_whole();
     host.refresh.notify_one();
     monitor(State(host)).await
 }

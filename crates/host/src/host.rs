@@ -1,7 +1,7 @@
 //! What all routes and background tasks of one host share.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ pub(crate) struct Shared {
     /// Told of each reading of the runs.
     pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) events: broadcast::Sender<HostEvent>,
-    /// Runs that have lost their state, as of the last reading.
-    pub(crate) lost: watch::Sender<Vec<TrainingRun>>,
+    /// Runs that have lost their state or whose session is over, as of the last reading.
+    pub(crate) affected: watch::Sender<Vec<TrainingRun>>,
     /// Asks for a new reading of the runs at once.
     pub(crate) refresh: Notify,
     /// Turns true when the host stops.
@@ -54,8 +54,6 @@ pub(crate) struct Shared {
     base_models: Mutex<Vec<String>>,
     demo: Option<watch::Receiver<DemoProgress>>,
     followers: AtomicUsize,
-    /// Whether the service has no search for sessions.
-    no_session_search: AtomicBool,
     /// Up to where the journal has been read; the last number there is: not at all.
     revision: AtomicU64,
 }
@@ -78,6 +76,7 @@ impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { service, keeper, metrics, demo, stopping } = parts;
         let Keeper { api, store, drives, monitor, runtime, transport } = keeper;
+        let sessions = Arc::clone(monitor.sessions());
         Self {
             service,
             api,
@@ -88,14 +87,13 @@ impl Shared {
             monitor,
             metrics,
             events: broadcast::Sender::new(EVENTS),
-            lost: watch::Sender::default(),
+            affected: watch::Sender::default(),
             refresh: Notify::new(),
             stopping,
-            index: RwLock::default(),
+            index: RwLock::new(Index::new(sessions)),
             base_models: Mutex::default(),
             demo,
             followers: AtomicUsize::new(0),
-            no_session_search: AtomicBool::new(false),
             revision: AtomicU64::new(u64::MAX),
         }
     }
@@ -183,15 +181,6 @@ impl Shared {
             Ok(answer) => answer.map_err(Asked::Service),
             Err(_) => Err(Asked::Slow),
         }
-    }
-
-    pub(crate) fn has_no_session_search(&self) -> bool {
-        self.no_session_search.load(Ordering::Relaxed)
-    }
-
-    /// Remembers that the service has no search for sessions.
-    pub(crate) fn without_session_search(&self) {
-        self.no_session_search.store(true, Ordering::Relaxed);
     }
 
     /// Counts a follower until the answer is dropped.

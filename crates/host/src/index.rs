@@ -14,20 +14,15 @@ use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, LINEAGE_PR
 use retinker::recovery::planner::origin_of;
 use retinker::recovery::reports::Report;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker::recovery::sessions::Sessions;
 use retinker::wire::UserMetadata;
 use retinker::wire::run::{Checkpoint, TrainingRun};
-use retinker::wire::session::SessionStatus;
 use retinker::wire::time::Time;
 
 /// Rows in a window when the query does not say.
 const DEFAULT_LIMIT: u64 = 100;
 /// Most rows in a window.
 const MAX_LIMIT: u64 = 1000;
-
-/// A run that was asked for nothing for so long may have lost its session.
-const QUIET_MS: i64 = 120_000;
-/// One that was asked for nothing for so long is history.
-const FORGOTTEN_MS: i64 = 24 * 3_600_000;
 
 /// The index. Not shared by itself: the host keeps it behind a lock.
 #[derive(Debug, Default)]
@@ -36,8 +31,8 @@ pub(crate) struct Index {
     runs: Vec<TrainingRun>,
     /// What runs can be restored from, where that had to be read to judge them, with the run's last request then.
     checkpoints: HashMap<String, (Time, Vec<Checkpoint>)>,
-    /// How the sessions of runs that went quiet stand, with the run's last request then.
-    sessions: HashMap<String, (Time, SessionStatus)>,
+    /// How the sessions of runs ended.
+    sessions: Arc<Sessions>,
     /// The journal's restores.
     restores: BTreeMap<String, RestoreRecord>,
     findings: Arc<BTreeMap<String, Finding>>,
@@ -70,12 +65,33 @@ struct Lineage {
 }
 
 impl Index {
+    /// Empty; reads here how sessions ended.
+    pub(crate) fn new(sessions: Arc<Sessions>) -> Self {
+        Self { sessions, ..Self::default() }
+    }
+
     /// Takes a whole new reading; answers which runs changed, came or went.
     pub(crate) fn replace(&mut self, runs: Vec<TrainingRun>, now: Time) -> Vec<String> {
         let mut seen = HashSet::with_capacity(runs.len());
         self.runs = runs.into_iter().filter(|run| seen.insert(run.training_run_id.clone())).collect();
         self.checkpoints.retain(|id, _| seen.contains(id));
-        self.sessions.retain(|id, _| seen.contains(id));
+        self.taken(now)
+    }
+
+    /// Takes a reading of some runs; answers which changed or came.
+    pub(crate) fn update(&mut self, runs: Vec<TrainingRun>, now: Time) -> Vec<String> {
+        let mut new = BTreeMap::new();
+        for run in runs {
+            match self.by_id.get(&run.training_run_id).and_then(|at| self.runs.get_mut(*at)) {
+                Some(known) => *known = run,
+                None => drop(new.insert(run.training_run_id.clone(), run)),
+            }
+        }
+        self.runs.extend(new.into_values());
+        self.taken(now)
+    }
+
+    fn taken(&mut self, now: Time) -> Vec<String> {
         self.as_of = Some(now);
         self.problem = None;
         self.rebuild(now)
@@ -143,25 +159,6 @@ impl Index {
         checkpoints: Vec<Checkpoint>,
     ) {
         self.checkpoints.insert(run_id, (last_request, checkpoints));
-    }
-
-    /// Runs whose sessions are to be asked about: that went quiet a while ago, and not so long ago that nobody cares.
-    pub(crate) fn quiet(&self, now: Time) -> Vec<TrainingRun> {
-        let quiet = |run: &&TrainingRun| {
-            let silence = now.as_millis().saturating_sub(run.last_request_time.as_millis());
-            (QUIET_MS..FORGOTTEN_MS).contains(&silence) && run.corrupted != Some(true)
-        };
-        self.runs.iter().filter(quiet).filter(|run| self.session_of(run).is_none()).cloned().collect()
-    }
-
-    fn session_of(&self, run: &TrainingRun) -> Option<&SessionStatus> {
-        let (at, status) = self.sessions.get(&run.training_run_id)?;
-        (*at == run.last_request_time).then_some(status)
-    }
-
-    /// Takes how a run's session stands, as of the run's last request then.
-    pub(crate) fn set_session(&mut self, run_id: String, last_request: Time, status: SessionStatus) {
-        self.sessions.insert(run_id, (last_request, status));
     }
 
     /// Judges and sorts all runs anew; answers which look different.
@@ -246,12 +243,12 @@ impl Index {
     ) -> RunRow {
         let id = &run.training_run_id;
         let succession = lineage.successors.get(id);
-        let origin = lineage.origin_of(run);
+        let (origin, session) = (lineage.origin_of(run), self.sessions.end_of(run));
         let known = Known {
             checkpoints,
             succession,
             origin: origin.as_deref(),
-            session: self.session_of(run),
+            session: session.as_ref(),
             reported: self.reports.get(id),
             since: self.findings.get(id).map(|finding| finding.since),
         };

@@ -1,4 +1,4 @@
-//! Reads the list of runs, over and over: often while somebody looks, rarely otherwise.
+//! Reads the runs, over and over: often while somebody looks, rarely otherwise.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,12 +7,9 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use retinker::client::Error;
 use retinker::host::api::HostEvent;
-use retinker::recovery::evidence::Symptom;
-use retinker::recovery::health::session_of_run;
-use retinker::recovery::listing::{Listing, session_status};
 use retinker::recovery::planner::candidates;
+use retinker::recovery::sessions;
 use retinker::wire::run::TrainingRun;
-use retinker::wire::session::SessionStatus;
 
 use crate::host::{Asked, PATIENCE, Shared};
 
@@ -56,24 +53,27 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Reads the whole list once; tells what changed, and answers whether it could be read.
+/// Reads the runs that can have changed; tells what has, and answers whether they could be read.
 pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
     let before = shared.index().problem().cloned();
     let listed = list(shared).await;
     let could = listed.is_ok();
     match listed {
-        Ok((runs, requests)) => {
-            let lost = shared.monitor.sift(&runs).await;
-            let changed = shared.index_mut().replace(runs, shared.runtime.now());
+        Ok(Listed { whole, runs, open, requests }) => {
+            let (read, now) = (runs.clone(), shared.runtime.now());
+            let changed = match whole {
+                true => shared.index_mut().replace(runs, now),
+                false => shared.index_mut().update(runs, now),
+            };
             let mut changed: HashSet<String> = changed.into_iter().collect();
-            let (judged, asked) = (judge(shared).await, ask_for_sessions(shared).await);
-            if judged || asked {
+            let asked = !open.is_empty() && shared.monitor.ask(open).await;
+            if judge(shared).await || asked {
                 changed.extend(shared.index_mut().rebuild(shared.runtime.now()));
             }
             shared.tell_changed(changed.into_iter().collect());
             measure(shared, requests);
-            match lost {
-                Ok(lost) => drop(shared.lost.send_replace(lost)),
+            match shared.monitor.sift(&read).await {
+                Ok(affected) => drop(shared.affected.send_replace(affected)),
                 Err(error) => tracing::error!(%error, "nothing can be done about lost runs"),
             }
         }
@@ -108,26 +108,39 @@ fn measure(shared: &Shared, requests: u64) {
     metrics.set_restores(index.restore_states());
 }
 
-/// All runs, page by page, and how many pages there were.
-async fn list(shared: &Shared) -> Result<(Vec<TrainingRun>, u64), Asked> {
-    let api = shared.ask(shared.api.settled()).await?;
-    let (mut runs, mut listing) = (Vec::new(), Listing::new());
-    let mut next = async || {
-        let page = tokio::time::timeout(PATIENCE, listing.next(api)).await.map_err(|_| Asked::Slow)?;
-        page.map_err(Asked::from)
-    };
-    while let Some(page) = next().await? {
-        runs.extend(page);
-    }
-    Ok((runs, listing.requests()))
+/// What a reading came to.
+struct Listed {
+    /// Whether these are all runs.
+    whole: bool,
+    runs: Vec<TrainingRun>,
+    /// Those whose sessions are to be asked for.
+    open: Vec<TrainingRun>,
+    requests: u64,
 }
 
-/// Does what is to be done about lost runs, whenever the list was read: the reading itself waits for nothing.
+async fn list(shared: &Shared) -> Result<Listed, Asked> {
+    shared.ask(shared.api.settled()).await?;
+    let begun = tokio::time::timeout(PATIENCE, shared.monitor.reading()).await;
+    let mut reading = begun.map_err(|_| Asked::Slow)?;
+    let (whole, now) = (reading.is_whole(), shared.runtime.now());
+    let (mut runs, mut open) = (Vec::new(), Vec::new());
+    while let Some(page) =
+        tokio::time::timeout(PATIENCE, reading.next()).await.map_err(|_| Asked::Slow)?.map_err(Asked::from)?
+    {
+        let sessions = shared.monitor.sessions();
+        let is_open = |run: &&TrainingRun| sessions.is_open(run, reading.lasting(), now);
+        open.extend(page.iter().filter(is_open).take(sessions::MOST + 1 - open.len()).cloned());
+        runs.extend(page);
+    }
+    Ok(Listed { whole, runs, open, requests: reading.requests() })
+}
+
+/// Does what is to be done about lost and stalled runs, whenever they were read: the reading itself waits for nothing.
 pub(crate) async fn care(shared: Arc<Shared>) {
-    let mut lost = shared.lost.subscribe();
-    while lost.changed().await.is_ok() {
-        let lost = lost.borrow_and_update().clone();
-        if let Err(error) = shared.monitor.care(lost).await {
+    let mut affected = shared.affected.subscribe();
+    while affected.changed().await.is_ok() {
+        let affected = affected.borrow_and_update().clone();
+        if let Err(error) = shared.monitor.care(affected).await {
             tracing::error!(%error, "nothing can be done about lost runs");
         }
     }
@@ -161,58 +174,6 @@ async fn judge(shared: &Shared) -> bool {
         }
     }
     learnt
-}
-
-/// Asks how the sessions of quiet runs stand; answers whether any was learnt.
-async fn ask_for_sessions(shared: &Shared) -> bool {
-    let (at_once, in_all) = LISTS;
-    let searches = !shared.has_no_session_search();
-    let can_be_asked = |run: &TrainingRun| !searches || session_of_run(&run.training_run_id).is_some();
-    let quiet = shared.index().quiet(shared.runtime.now());
-    let answers: Vec<_> = stream::iter(quiet.into_iter().filter(can_be_asked).take(in_all))
-        .map(|run| async move {
-            let run_id = &run.training_run_id;
-            let status =
-                if searches { by_session(shared, run_id).await } else { by_model(shared, run_id).await };
-            (run, status)
-        })
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
-    let mut learnt = false;
-    for (run, status) in answers {
-        let Some(status) = status else { continue };
-        shared.index_mut().set_session(run.training_run_id, run.last_request_time, status);
-        learnt = true;
-    }
-    learnt
-}
-
-/// How a run's session stands, by the search for sessions; `None` where that could not be told now.
-async fn by_session(shared: &Shared, run_id: &str) -> Option<SessionStatus> {
-    match shared.ask(session_status(&shared.api, run_id)).await {
-        Ok(status) => Some(status.unwrap_or(SessionStatus::Unknown)),
-        Err(Asked::Service(error)) if error.is_unsupported() => {
-            shared.without_session_search();
-            None
-        }
-        Err(asked) => {
-            tracing::debug!(run = run_id, "its session is not known: {}", asked.problem().message);
-            None
-        }
-    }
-}
-
-/// The same where there is no search for sessions: a service that does not hold a run's model any more has let its session
-/// go.
-async fn by_model(shared: &Shared, run_id: &str) -> Option<SessionStatus> {
-    match shared.ask(shared.api.get_info(run_id)).await {
-        Ok(_) => Some(SessionStatus::Active),
-        Err(Asked::Service(error)) if Symptom::of(&error) == Some(Symptom::NotLoaded) => {
-            Some(SessionStatus::cancelled("the service does not hold the run's model any more"))
-        }
-        Err(_) => None,
-    }
 }
 
 /// Asks which base models are offered; answers whether that is settled for a while.

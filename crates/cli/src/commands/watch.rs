@@ -72,7 +72,10 @@ async fn once(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
     let round = round?;
     keeper.drives.settled().await;
     // Not on the standard output, which events may be written to.
-    eprintln!("Runs: {}. Lost: {}. Restores begun: {}.", round.runs, round.lost, round.begun);
+    eprintln!(
+        "Runs: {}. Lost: {}. Stalled: {}. Restores begun: {}.",
+        round.runs, round.lost, round.stalled, round.begun
+    );
     Ok(())
 }
 
@@ -121,7 +124,7 @@ async fn drained(keeper: &Keeper) {
 async fn note(keeper: &Keeper, metrics: &Metrics, round: &Result<Round, MonitorError>) {
     match round {
         Ok(round) => {
-            metrics.round_read(round.pages, keeper.runtime.now());
+            metrics.round_read(round.requests, keeper.runtime.now());
             metrics.set_runs(healths(&round.health));
         }
         Err(_) => metrics.round_failed(1),

@@ -151,35 +151,32 @@ fn a_corrupted_run_that_the_list_tells_too_little_of_is_asked_about_once() {
 }
 
 #[test]
-fn the_sessions_of_quiet_runs_are_asked_about_once() {
-    let before = |ms| now().as_millis() - ms;
-    let runs = vec![
-        run("busy:train:0", &[], None, before(QUIET_MS - 1)),
-        run("quiet:train:0", &[], None, before(QUIET_MS)),
-        run("old:train:0", &[], None, before(FORGOTTEN_MS)),
-        run("poisoned:train:0", &[], Some(true), before(QUIET_MS)),
-    ];
-    let mut index = index(runs.clone());
-    let quiet = |index: &Index| -> Vec<String> {
-        index.quiet(now()).into_iter().map(|run| run.training_run_id).collect()
-    };
-    assert_eq!(quiet(&index), ["quiet:train:0"]);
-    assert_eq!(retinker::recovery::health::session_of_run("quiet:train:0"), Some("quiet"));
-    index.set_session(
-        "quiet:train:0".into(),
-        Time::from_millis(before(QUIET_MS)),
-        SessionStatus::cancelled("silent"),
-    );
-    assert_eq!(index.rebuild(now()), ["quiet:train:0"]);
-    assert_eq!(quiet(&index), Vec::<String>::new());
+fn a_run_whose_session_is_over_is_stalled_until_it_is_trained_again() {
+    let sessions = Arc::new(Sessions::new());
+    let mut index = Index::new(Arc::clone(&sessions));
+    let runs = vec![run("a:train:0", &[], None, 10), run("b:train:0", &[], None, 10)];
+    index.replace(runs.clone(), now());
+    sessions.learn(&runs[0], SessionStatus::cancelled("silent"), now());
+    assert_eq!(index.rebuild(now()), ["a:train:0"]);
     let window = ask(&index, RunsQuery { health: Some(Health::Stalled), ..RunsQuery::default() });
-    assert_eq!(ids(&window), ["quiet:train:0"]);
-    assert_eq!(window.counts.stalled, 1);
-    // Somebody trains it again.
-    let mut again = runs;
-    again[1].last_request_time = now();
-    index.replace(again, now());
+    assert_eq!((ids(&window), window.counts.stalled), (vec!["a:train:0"], 1));
+    let mut again = runs[0].clone();
+    again.last_request_time = now();
+    assert_eq!(index.update(vec![again], now()), ["a:train:0"]);
     assert_eq!(ask(&index, RunsQuery::default()).counts.stalled, 0);
+}
+
+#[test]
+fn a_reading_of_a_part_leaves_the_others() {
+    let mut index = index(vec![run("a", &[], None, 10), run("b", &[], None, 20)]);
+    let later = Time::from_millis(now().as_millis() + 5);
+    let part = vec![run("new", &[], None, 40), run("b", &[], Some(true), 30), run("new", &[], None, 50)];
+    let mut changed = index.update(part, later);
+    changed.sort();
+    assert_eq!(changed, ["b", "new"]);
+    let window = ask(&index, RunsQuery { sort: RunSort::Activity, ..RunsQuery::default() });
+    assert_eq!((ids(&window), window.total, window.as_of), (vec!["new", "b", "a"], 3, Some(later)));
+    assert_eq!(window.counts.poisoned, 1);
 }
 
 #[test]

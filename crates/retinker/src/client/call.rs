@@ -189,7 +189,10 @@ impl Caller {
             let attempt = self.attempt(call, &request, spent.retries).await;
             let (outcome, error) = match attempt {
                 Ok(answer) if done(&answer) => return Ok(answer),
-                Ok(answer) => (self.outcome(&answer), answer.refusal(&call.operation, None)),
+                Ok(answer) => {
+                    let error = answer.refusal(&call.operation, None);
+                    (self.outcome(&answer), error.after(self.retry_after(&answer)))
+                }
                 Err(error) => {
                     let outcome = match error.kind() {
                         ErrorKind::TimedOut { .. } => Outcome::TimedOut,
@@ -346,14 +349,15 @@ impl Caller {
         }
     }
 
+    /// How long the server asks not to be asked again.
+    fn retry_after(&self, answer: &Answer) -> Option<Duration> {
+        retry_after(answer.header("retry-after-ms"), answer.header("retry-after"), self.runtime.now())
+    }
+
     fn outcome(&self, answer: &Answer) -> Outcome {
         Outcome::Status {
             status: answer.status,
-            retry_after: retry_after(
-                answer.header("retry-after-ms"),
-                answer.header("retry-after"),
-                self.runtime.now(),
-            ),
+            retry_after: self.retry_after(answer),
             should_retry: match answer.header("x-should-retry") {
                 Some("true") => Some(true),
                 Some("false") => Some(false),

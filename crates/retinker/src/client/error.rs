@@ -36,6 +36,8 @@ struct Inner {
     kind: ErrorKind,
     /// An earlier attempt of the same call ended so that the server may have seen it.
     seen_before: bool,
+    /// How long the server asked not to be asked again.
+    retry_after: Option<Duration>,
 }
 
 /// What happened.
@@ -133,7 +135,7 @@ impl ErrorKind {
 
 impl Error {
     pub(crate) fn new(operation: impl Into<String>, kind: ErrorKind) -> Self {
-        Self(Box::new(Inner { operation: operation.into(), kind, seen_before: false }))
+        Self(Box::new(Inner { operation: operation.into(), kind, seen_before: false, retry_after: None }))
     }
 
     pub(crate) fn config(operation: impl Into<String>, message: impl Into<String>) -> Self {
@@ -174,6 +176,17 @@ impl Error {
     pub(crate) fn seen_before(mut self, seen: bool) -> Self {
         self.0.seen_before |= seen;
         self
+    }
+
+    /// Notes how long the server asked to be left alone.
+    pub(crate) fn after(mut self, retry_after: Option<Duration>) -> Self {
+        self.0.retry_after = retry_after;
+        self
+    }
+
+    /// How long the server asked not to be asked again (`Retry-After`), where it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// What happened.

@@ -185,15 +185,24 @@ impl HealthCounts {
 
     /// Counts one more.
     pub fn add(&mut self, health: Health) {
-        let slot = match health {
+        *self.slot(health) += 1;
+    }
+
+    /// Counts one less.
+    pub fn remove(&mut self, health: Health) {
+        let slot = self.slot(health);
+        *slot = slot.saturating_sub(1);
+    }
+
+    fn slot(&mut self, health: Health) -> &mut u64 {
+        match health {
             Health::Poisoned => &mut self.poisoned,
             Health::Unrecoverable => &mut self.unrecoverable,
             Health::Stalled => &mut self.stalled,
             Health::AtRisk => &mut self.at_risk,
             Health::Recovered => &mut self.recovered,
             Health::Healthy => &mut self.healthy,
-        };
-        *slot += 1;
+        }
     }
 }
 

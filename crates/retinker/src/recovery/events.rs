@@ -3,14 +3,14 @@
 use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
-use super::health::FailureCategory;
+use super::health::{FailureCategory, Health};
 use super::restore::{RestoreRecord, RestoreState};
 
-/// What happened to a poisoned run.
+/// What happened to a run that has lost its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// It was seen to be poisoned. Told once, by whichever monitor of a journal saw it first.
+    /// It was seen to be poisoned, or its session to be over. Told once, by whichever monitor of a journal saw it first.
     Detected,
     /// The checkpoint to restore from was given a longer life.
     Protected,
@@ -83,6 +83,9 @@ pub struct RecoveryEvent {
     /// Whose fault it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<FailureCategory>,
+    /// How the run was found to be; of `detected`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// The restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_id: Option<String>,
@@ -111,6 +114,7 @@ impl RecoveryEvent {
             message: message.into(),
             since: None,
             category: None,
+            health: None,
             restore_id: None,
             checkpoint: None,
             new_run_id: None,

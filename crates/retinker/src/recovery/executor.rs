@@ -31,6 +31,7 @@ use retinker_wire::session::{
 use retinker_wire::training::ForwardBackwardOutput;
 use tracing::Instrument;
 
+use self::pauses::Pauses;
 use super::health::{cause_of, unusable_because};
 use super::journal::{Begun, Lease, Store, StoreError, check_schema};
 use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, RestorePlan};
@@ -47,6 +48,8 @@ pub const LEASE_TTL: Duration = Duration::from_secs(15);
 const ATTEMPTS: u32 = 4;
 /// The pause before the second try; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause that a service can ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// How often, and after which pause each, a hand-over that finds the lease taken looks again.
 const HAND_OVER_TRIES: (u32, Duration) = (20, Duration::from_millis(100));
 /// How many runs at each end of the list are searched for a successor right before a restore begins.
@@ -93,6 +96,7 @@ pub struct Executor {
     store: Arc<dyn Store>,
     runtime: Arc<dyn Runtime>,
     progress: Option<Progress>,
+    pauses: Pauses,
 }
 
 impl fmt::Debug for Executor {
@@ -104,7 +108,12 @@ impl fmt::Debug for Executor {
 impl Executor {
     /// An executor over this service and journal.
     pub fn new(api: Api, store: Arc<dyn Store>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { api, store, runtime, progress: None }
+        Self { api, store, runtime, progress: None, pauses: Pauses::default() }
+    }
+
+    /// Whether the service has paused what a restore of this process waits for: another one would wait as well.
+    pub fn is_paused(&self) -> bool {
+        self.pauses.any()
     }
 
     /// Calls this after each write to the journal.
@@ -467,10 +476,7 @@ impl Executor {
             kind: create_model_type(),
         };
         let made = self.persist(
-            || async {
-                let pending = self.api.create_model(&request).await?;
-                pending.await
-            },
+            || async { self.pauses.result_of(self.api.create_model(&request).await?).await },
             may_ask_again,
         );
         Ok(made.await?.model_id)
@@ -480,10 +486,7 @@ impl Executor {
     /// asked for anew under the same identity.
     async fn load_weights(&self, request: &LoadWeightsRequest) -> Result<LoadWeightsResult, Error> {
         let loaded = self.persist(
-            || async {
-                let pending = self.api.load_weights(request).await?;
-                pending.await
-            },
+            || async { self.pauses.result_of(self.api.load_weights(request).await?).await },
             may_ask_again,
         );
         loaded.await
@@ -673,14 +676,15 @@ impl Executor {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let (mut pause, mut seen) = (FIRST_PAUSE, false);
+        let (mut next, mut seen) = (FIRST_PAUSE, false);
         for _ in 1..ATTEMPTS {
             match act().await {
                 Err(error) if may_pass(&error) => {
+                    let pause = error.retry_after().map_or(next, |asked| asked.clamp(next, LONGEST_PAUSE));
                     tracing::warn!(%error, "trying again in {} s", pause.as_secs());
                     seen |= !error.is_definite_refusal();
                     self.runtime.sleep(pause).await;
-                    pause *= 2;
+                    next *= 2;
                 }
                 outcome => return outcome.map_err(|error| error.seen_before(seen)),
             }
@@ -722,5 +726,6 @@ fn load_failure(record: &RestoreRecord, error: &Error) -> String {
     format!("Checkpoint {} could not be loaded. {error}", record.plan.checkpoint.tinker_path)
 }
 
+mod pauses;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Which runs were seen to be lost, since when, and whether it was given up on them. In the journal, so that each is told
+//! Which runs were seen to be lost or stalled, since when, and whether it was given up on them. In the journal, so that each is told
 //! once, by whichever monitor saw it first, and a restart forgets nothing.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use super::journal::{Store, StoreError};
 
 const FINDINGS: Shelf<Finding> = Shelf::new("finding");
 
-/// A run that was seen to be lost.
+/// A run that was seen to be lost or stalled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The run.
@@ -29,6 +29,9 @@ pub struct Finding {
     pub category: FailureCategory,
     /// Whether it had a checkpoint to restore from.
     pub recoverable: bool,
+    /// Whether no more was seen than that its session is over. What is seen to be lost later is a finding of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stalled: bool,
     /// Why it is not restored any more; a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
@@ -46,9 +49,15 @@ impl Finding {
             cause: cause.map(str::to_owned),
             category: verdict.category.unwrap_or(FailureCategory::Unknown),
             recoverable: verdict.health == Health::Poisoned,
+            stalled: verdict.health == Health::Stalled,
             given_up: None,
             random,
         }
+    }
+
+    /// Whether it says more than what has been found already.
+    pub fn is_news(&self, found: Option<&Self>) -> bool {
+        found.is_none_or(|found| found.stalled && !self.stalled)
     }
 
     /// As a part of an incident.
@@ -66,7 +75,8 @@ impl Finding {
 
 /// Writes a new finding; answers whether this writer was the first.
 pub async fn note(store: &dyn Store, finding: &Finding) -> Result<bool, StoreError> {
-    Ok(FINDINGS.put(store, &finding.run_id, 0, finding).await?.is_ok())
+    let change = |found: Option<&Finding>| finding.is_news(found).then(|| finding.clone());
+    Ok(FINDINGS.update(store, &finding.run_id, change).await?.is_ok())
 }
 
 /// Notes that a run is given up, or (`None`) no longer; answers whether this writer was the one.

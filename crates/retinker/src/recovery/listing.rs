@@ -1,9 +1,7 @@
-//! All runs of a service, a page at a time; how the session of one stands.
+//! All runs of a service, a page at a time.
 
 use retinker_wire::run::TrainingRun;
-use retinker_wire::session::{SessionSearchRequest, SessionStatus};
 
-use super::health::session_of_run;
 use crate::client::{Api, Error};
 
 /// Runs in one page: the most that services give.
@@ -18,19 +16,6 @@ pub enum ListingError {
     /// The service counts this many runs, and lists none.
     #[error("the service counts {0} training runs and lists none")]
     Contradicts(u64),
-}
-
-/// How the session of a run stands. `None`: the run's id does not tell which it is, or the service does not know it.
-///
-/// # Errors
-/// The service could not be asked, or has no search for sessions.
-pub async fn session_status(api: &Api, run_id: &str) -> Result<Option<SessionStatus>, Error> {
-    let Some(session_id) = session_of_run(run_id) else { return Ok(None) };
-    let request =
-        SessionSearchRequest { session_id: Some(session_id.to_owned()), ..SessionSearchRequest::default() };
-    let found = api.search_sessions(&request).await?.sessions;
-    // A server may not know the filter.
-    Ok(found.into_iter().find(|session| session.session_id == session_id).and_then(|session| session.status))
 }
 
 /// A reading of the list from its beginning.

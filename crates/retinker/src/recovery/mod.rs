@@ -24,6 +24,8 @@ pub mod probe;
 pub mod protect;
 pub mod reports;
 pub mod restore;
+pub mod sessions;
+pub mod survey;
 pub mod verify;
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! Watches all runs of a service, and restores those that the policy allows.
 //!
-//! A round reads the list of runs page by page and keeps nothing of those that are well. For each run that has lost its
-//! state: it is noted in the journal since when ([`findings`]), its checkpoint is given a longer life ([`protect`]), the
-//! policy decides ([`decide`]), and a restore is planned, begun and driven. Any number of monitors may share a journal:
-//! each run is told of once, and restored once.
+//! A round reads the runs that can have changed ([`survey`](super::survey)), page by page, and keeps nothing of those that
+//! are well. For each that has lost its state, or whose session is over ([`sessions`]): it is noted in the journal since
+//! when ([`findings`]), its checkpoint is given a longer life ([`protect`]), the policy decides ([`decide`]), and a restore
+//! is planned, begun and driven. Any number of monitors may share a journal: each run is told of once, and restored once.
 //!
 //! Named as `Tinkex.Recovery.Monitor` is. What it tells is in [`events`](super::events).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use self::journal::{Journal, incidents};
+use self::tally::Tally;
 use futures_util::stream::{self, StreamExt};
 use retinker_wire::run::{Checkpoint, TrainingRun};
 use retinker_wire::session::SessionStatus;
@@ -22,15 +24,17 @@ use super::drives::Drives;
 use super::events::{EventKind, EventSink, RecoveryEvent};
 use super::executor::RestoreError;
 use super::findings::{self, Finding};
-use super::health::{Health, Known, Succession, Verdict, assess, cause_of, newest_usable};
+use super::health::{Health, Known, Verdict, assess, cause_of, newest_usable, session_of_run};
 use super::journal::{Begun, Store, StoreError};
-use super::listing::{Listing, ListingError, session_status};
+use super::listing::ListingError;
 use super::plan::{NoPlan, PlanRequest, RestorePlan};
 use super::planner::{candidates, gather, make_plan, origin_of};
 use super::policy::{Decision, Gate, Policy, Refusal, Situation, decide};
 use super::protect;
-use super::reports::{self, Report};
+use super::reports;
 use super::restore::{RestoreRecord, RestoreState, maker_of};
+use super::sessions::{self, Sessions, session_status};
+use super::survey::{Reading, Survey};
 use crate::client::{Api, Error};
 use crate::host::api::HealthCounts;
 use crate::runtime::Runtime;
@@ -45,20 +49,26 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const REST: u32 = 3;
 /// The longest pause between rounds while the service cannot be read, in intervals.
 const PATIENCE: u32 = 10;
-/// How long a service that asks for it (402, 429) is left alone.
+/// How long a service that asks for it (402, 429) is left alone where it does not say how long.
 const LEFT_ALONE: Duration = Duration::from_secs(60);
+/// The longest that a service can ask for.
+const LONGEST_ALONE: Duration = Duration::from_secs(3600);
+/// How long no restore begins while the service has paused one; then it is looked again.
+const PAUSED: Duration = Duration::from_secs(10);
 
 /// What a round came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Round {
-    /// Runs listed.
+    /// Runs that the service has.
     pub runs: u64,
-    /// Requests for the list.
-    pub pages: u64,
-    /// The runs listed, by health, as far as the list tells.
+    /// Requests to read those that can have changed.
+    pub requests: u64,
+    /// All runs by health, as far as the list tells and how their sessions ended.
     pub health: HealthCounts,
     /// Runs that have lost their state and have no successor yet.
     pub lost: u64,
+    /// Runs whose session is over, and that have no successor.
+    pub stalled: u64,
     /// Restores begun.
     pub begun: u64,
     /// When the next restore may begin, of those that have to wait.
@@ -90,6 +100,8 @@ struct Inner {
     sink: Arc<dyn EventSink>,
     service: String,
     policy: Policy,
+    survey: Survey,
+    sessions: Arc<Sessions>,
     state: Mutex<State>,
     /// The restores that decisions are made on: those of the journal as the round began, and those begun here since. One
     /// decision is made at a time, so that the budgets hold within this process; what other monitors begin meanwhile counts
@@ -102,8 +114,11 @@ struct Inner {
 struct State {
     /// The journal as it was read last.
     journal: Option<Journal>,
-    /// What was read of lost runs.
+    /// Runs that were cared for in the last round.
+    cared_for: BTreeSet<String>,
+    /// What was read of them.
     facts: HashMap<String, Arc<Facts>>,
+    tally: Tally,
     left_alone_until: Option<Time>,
     draining: bool,
 }
@@ -115,23 +130,6 @@ struct Facts {
     at: Time,
     checkpoints: Vec<Checkpoint>,
     session: Option<SessionStatus>,
-}
-
-/// What the journal says. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Journal {
-    /// When it was read: see [`Store::revision`].
-    pub revision: u64,
-    /// All restores, newest first.
-    pub records: Arc<Vec<RestoreRecord>>,
-    /// Which runs were seen to be lost, by run.
-    pub findings: Arc<BTreeMap<String, Finding>>,
-    /// What training programs have told, by run.
-    pub reports: Arc<BTreeMap<String, Report>>,
-    /// Runs that are left alone.
-    pub opt_outs: Arc<BTreeSet<String>>,
-    /// Whether restores may begin by themselves.
-    pub gate: Gate,
 }
 
 impl fmt::Debug for Monitor {
@@ -172,6 +170,8 @@ impl Monitor {
             sink,
             service,
             policy,
+            survey: Survey::new(),
+            sessions: Arc::default(),
             state: Mutex::default(),
             decided_on: Mutex::default(),
         };
@@ -227,41 +227,100 @@ impl Monitor {
         }
     }
 
-    /// One round: reads the list of runs, and does what is to be done.
-    pub async fn round(&self) -> Result<Round, MonitorError> {
-        let journal = self.inner.read_journal().await?;
-        let (mut listing, mut lost, mut runs) = (Listing::new(), Vec::new(), 0);
-        let (mut health, successions, now) =
-            (HealthCounts::default(), journal.successions(), self.inner.runtime.now());
-        while let Some(page) = self.inner.heed(listing.next(&self.inner.api).await)? {
-            runs += page.len() as u64;
-            for run in &page {
-                health.add(journal.health_of(run, &successions, now));
-            }
-            lost.extend(page.into_iter().filter(|run| journal.is_lost(run)));
+    /// How the sessions of runs ended, as far as that was asked.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.inner.sessions
+    }
+
+    /// Begins a reading of the runs that can have changed. For who lists runs anyhow, e.g. a
+    /// host for its console; then see [`ask`](Self::ask), [`sift`](Self::sift) and [`care`](Self::care).
+    pub async fn reading(&self) -> Reading<'_> {
+        let inner = &self.inner;
+        let mut also = inner.state().cared_for.clone();
+        match inner.read_journal().await {
+            Ok(journal) => also.extend(journal.reports.keys().cloned()),
+            Err(error) => tracing::debug!(%error, "what training programs have told is not known"),
         }
-        let round = self.care(lost).await?;
-        Ok(Round { runs, pages: listing.requests(), health, ..round })
+        inner.survey.begin(&inner.api, &inner.sessions, also, inner.runtime.monotonic()).await
     }
 
-    /// Those of these runs that have lost their state and have no successor yet; for who lists runs anyhow, e.g. a host
-    /// for its console. Then see [`care`](Self::care).
-    pub async fn sift(&self, runs: &[TrainingRun]) -> Result<Vec<TrainingRun>, MonitorError> {
-        let journal = self.inner.read_journal().await?;
-        Ok(runs.iter().filter(|run| journal.is_lost(run)).cloned().collect())
+    /// Has the next reading be of all runs.
+    pub fn want_whole(&self) {
+        self.inner.survey.want_whole();
     }
 
-    /// Does what is to be done for runs that have lost their state: all that there are.
-    pub async fn care(&self, mut lost: Vec<TrainingRun>) -> Result<Round, MonitorError> {
+    /// Asks how the sessions of these runs ended, which are [open](Sessions::is_open): of a part at a time. Answers whether
+    /// any has.
+    pub async fn ask(&self, mut open: Vec<TrainingRun>) -> bool {
+        let inner = &self.inner;
+        if open.len() > sessions::MOST {
+            open.truncate(sessions::MOST);
+            inner.survey.want_whole();
+        }
+        inner.sessions.ask(&inner.api, open, inner.runtime.now()).await
+    }
+
+    /// One round: reads the runs that can have changed, and does what is to be done.
+    pub async fn round(&self) -> Result<Round, MonitorError> {
         let inner = &self.inner;
         let journal = inner.read_journal().await?;
-        lost.sort_by(|a, b| a.training_run_id.cmp(&b.training_run_id));
-        lost.dedup_by(|a, b| a.training_run_id == b.training_run_id);
-        inner.state().forget_all_but(&lost);
+        let (successions, now) = (journal.successions(), inner.runtime.now());
+        let health_of = |run: &TrainingRun| {
+            journal.health_of(run, &successions, inner.sessions.end_of(run).as_ref(), now)
+        };
+        let mut reading = self.reading().await;
+        let mut tally = if reading.is_whole() { Tally::default() } else { inner.state().tally.clone() };
+        let (mut affected, mut open) = (Vec::new(), Vec::new());
+        while let Some(page) = inner.heed(reading.next().await)? {
+            for run in page {
+                let session = session_of_run(&run.training_run_id);
+                let lasts =
+                    session.zip(reading.lasting()).is_some_and(|(id, lasting)| lasting.ids.contains(id));
+                let is_affected = inner.is_affected(&journal, &run);
+                let is_open = inner.sessions.is_open(&run, reading.lasting(), now);
+                tally.count(&run.training_run_id, health_of(&run), lasts || is_affected || is_open);
+                if is_affected {
+                    affected.push(run);
+                } else if is_open && open.len() <= sessions::MOST {
+                    open.push(run);
+                }
+            }
+        }
+        if !open.is_empty() && self.ask(open.clone()).await {
+            for run in open.into_iter().filter(|run| inner.is_affected(&journal, run)) {
+                tally.count(&run.training_run_id, health_of(&run), true);
+                affected.push(run);
+            }
+        }
+        let (runs, health, requests) = (tally.runs, tally.health, reading.requests());
+        inner.state().tally = tally;
+        Ok(Round { runs, requests, health, ..self.care(affected).await? })
+    }
+
+    /// Those of these runs that have lost their state, or whose session is over, and that have no successor yet.
+    ///
+    /// # Errors
+    /// The journal could not be read.
+    pub async fn sift(&self, runs: &[TrainingRun]) -> Result<Vec<TrainingRun>, StoreError> {
+        let journal = self.inner.read_journal().await?;
+        Ok(runs.iter().filter(|run| self.inner.is_affected(&journal, run)).cloned().collect())
+    }
+
+    /// Does what is to be done for runs that have lost their state or whose session is over: all that were read.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub async fn care(&self, mut affected: Vec<TrainingRun>) -> Result<Round, StoreError> {
+        let inner = &self.inner;
+        let journal = inner.read_journal().await?;
+        affected.sort_by(|a, b| a.training_run_id.cmp(&b.training_run_id));
+        affected.dedup_by(|a, b| a.training_run_id == b.training_run_id);
+        inner.state().remember(&affected);
         *inner.decided_on() = Vec::clone(&journal.records);
         let journal = &journal;
-        let mut round = Round { lost: lost.len() as u64, ..Round::default() };
-        let outcomes: Vec<_> = stream::iter(lost)
+        let lost = affected.iter().filter(|run| journal.is_lost(run)).count() as u64;
+        let mut round = Round { lost, stalled: affected.len() as u64 - lost, ..Round::default() };
+        let outcomes: Vec<_> = stream::iter(affected)
             .map(|run| async move {
                 inner.look_into(journal, &run).await.inspect_err(|error| {
                     tracing::warn!(run = %run.training_run_id, %error, "a lost run could not be looked into");
@@ -276,7 +335,7 @@ impl Monitor {
                 Ok(Outcome::Waits(at)) => round.next = Some(round.next.map_or(at, |next| next.min(at))),
                 Ok(Outcome::Left) => {}
                 // The journal is all that keeps restores apart: without it nothing more is done.
-                Err(Trouble::Journal(error)) => return Err(error.into()),
+                Err(Trouble::Journal(error)) => return Err(error),
                 Err(Trouble::Service(_) | Trouble::Restore(_)) => {}
             }
         }
@@ -320,6 +379,11 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether something is to be done about a run.
+    fn is_affected(&self, journal: &Journal, run: &TrainingRun) -> bool {
+        journal.is_lost(run) || self.sessions.cut_off(run) && !journal.is_held(&run.training_run_id)
+    }
+
     /// The journal as it is, read anew only if it has changed.
     async fn read_journal(&self) -> Result<Journal, StoreError> {
         let revision = self.store.revision().await?;
@@ -350,8 +414,15 @@ impl Inner {
 
     fn heed_error(&self, error: &Error) {
         if matches!(error.status(), Some(402 | 429)) {
-            self.state().left_alone_until = Some(self.runtime.now().later(LEFT_ALONE));
+            let alone = error.retry_after().unwrap_or(LEFT_ALONE).min(LONGEST_ALONE);
+            self.state().left_alone_until = Some(self.runtime.now().later(alone));
         }
+    }
+
+    /// Until when no restore begins, by the service's wish.
+    fn left_alone_until(&self, now: Time) -> Option<Time> {
+        let paused = self.drives.executor().is_paused().then(|| now.later(PAUSED));
+        self.state().left_alone_until.max(paused)
     }
 
     async fn look_into(&self, journal: &Journal, run: &TrainingRun) -> Result<Outcome, Trouble> {
@@ -360,18 +431,22 @@ impl Inner {
         let read = self.facts_of(run, origin.as_deref()).await;
         let reported = journal.reports.get(&run.training_run_id);
         let now = self.runtime.now();
+        let end = self.sessions.end_of(run);
         let verdict = {
             let facts = read.as_ref().ok();
             let known = Known {
                 checkpoints: facts.map(|facts| facts.checkpoints.as_slice()),
                 succession: None,
                 origin: origin.as_deref(),
-                session: facts.and_then(|facts| facts.session.as_ref()),
+                session: facts.and_then(|facts| facts.session.as_ref()).or(end.as_ref()),
                 reported,
                 since: journal.findings.get(&run.training_run_id).map(|finding| finding.since),
             };
             assess(run, known, now)
         };
+        if !matches!(verdict.health, Health::Poisoned | Health::Unrecoverable | Health::Stalled) {
+            return Ok(Outcome::Left);
+        }
         // Before anything else: a service in trouble may tell no more than that.
         let random = self.note(journal, run, &verdict, now).await?;
         let facts = read?;
@@ -385,7 +460,7 @@ impl Inner {
             records: &[],
             gate: if self.state().draining { Gate::Draining } else { journal.gate },
             opted_out: is_opted_out(&journal.opt_outs, run),
-            left_alone_until: self.state().left_alone_until,
+            left_alone_until: self.left_alone_until(now),
             now,
             random,
         };
@@ -444,8 +519,11 @@ impl Inner {
         }
         let checkpoints =
             candidates(&self.api, run, origin).await.inspect_err(|error| self.heed_error(error))?;
-        // It may know that a request was at fault; that it does not tell is no failure.
-        let session = session_status(&self.api, &run.training_run_id).await.unwrap_or_default();
+        let session = match self.sessions.end_of(run) {
+            Some(end) => Some(end),
+            // It may know that a request was at fault; that it does not tell is no failure.
+            None => session_status(&self.api, &run.training_run_id).await.unwrap_or_default(),
+        };
         let facts = Arc::new(Facts { at: run.last_request_time, checkpoints, session });
         self.state().facts.insert(run.training_run_id.clone(), Arc::clone(&facts));
         Ok(facts)
@@ -460,17 +538,20 @@ impl Inner {
         now: Time,
     ) -> Result<u64, StoreError> {
         let run_id = &run.training_run_id;
-        if let Some(finding) = journal.findings.get(run_id) {
-            return Ok(finding.random);
+        let found = journal.findings.get(run_id);
+        let random = found.map_or_else(|| self.runtime.random(), |found| found.random);
+        let finding = Finding::of(run_id, verdict, cause_of(run), now, random);
+        if !finding.is_news(found) {
+            return Ok(random);
         }
-        let finding = Finding::of(run_id, verdict, cause_of(run), now, self.runtime.random());
         if findings::note(&*self.store, &finding).await? {
             let mut event = self.event(EventKind::Detected, run_id, verdict.reason.clone());
             event.since = Some(finding.since);
             event.category = Some(finding.category);
+            event.health = Some(verdict.health);
             self.sink.tell(&event);
         }
-        Ok(finding.random)
+        Ok(random)
     }
 
     /// Makes sure that the checkpoint is still there when somebody comes for it. That this fails holds nothing up.
@@ -588,49 +669,13 @@ impl Inner {
 }
 
 impl State {
-    fn forget_all_but(&mut self, lost: &[TrainingRun]) {
-        let ids: BTreeSet<&str> = lost.iter().map(|run| run.training_run_id.as_str()).collect();
-        self.facts.retain(|id, _| ids.contains(id.as_str()));
+    fn remember(&mut self, affected: &[TrainingRun]) {
+        self.cared_for = affected.iter().map(|run| run.training_run_id.clone()).collect();
+        self.facts.retain(|id, _| self.cared_for.contains(id));
     }
 }
 
-impl Journal {
-    /// Whether a run has lost its state, and no restore of it is done or under way.
-    fn is_lost(&self, run: &TrainingRun) -> bool {
-        let run_id = &run.training_run_id;
-        (run.corrupted == Some(true) || self.reports.contains_key(run_id))
-            && !self.records.iter().any(|r| r.plan.run_id == *run_id && r.state.holds_the_run())
-    }
-
-    /// By old run, of restores that hold it.
-    fn successions(&self) -> HashMap<&str, Succession> {
-        self.records
-            .iter()
-            .filter_map(|record| Some((record.plan.run_id.as_str(), record.succession()?)))
-            .collect()
-    }
-
-    fn health_of(&self, run: &TrainingRun, successions: &HashMap<&str, Succession>, now: Time) -> Health {
-        let run_id = run.training_run_id.as_str();
-        let known = Known {
-            succession: successions.get(run_id),
-            reported: self.reports.get(run_id),
-            ..Known::default()
-        };
-        assess(run, known, now).health
-    }
-}
-
-/// What an incident list is made of: the runs that were found lost, newest incident first.
-pub async fn incidents(
-    store: &dyn Store,
-    service: &str,
-    within: Duration,
-) -> Result<Vec<super::incidents::Incident>, StoreError> {
-    let poisonings: Vec<_> =
-        findings::all(store).await?.values().map(|finding| finding.poisoning(service)).collect();
-    Ok(super::incidents::group(&poisonings, within))
-}
-
+mod journal;
+mod tally;
 #[cfg(test)]
 mod tests;

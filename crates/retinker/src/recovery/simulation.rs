@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_channel::mpsc;
 use futures_core::future::BoxFuture;
 use retinker_wire::run::{Checkpoint, TrainingRun};
+use retinker_wire::session::{SessionSearchRequest, SessionStatus};
 use retinker_wire::time::Time;
 use serde_json::{Value, json};
 
@@ -29,6 +30,12 @@ pub(crate) struct Service {
     pub(crate) finished: Vec<String>,
     /// Whether the search for sessions heeds its filter.
     pub(crate) filters: bool,
+    /// How sessions stand that no restore opened.
+    pub(crate) standings: BTreeMap<String, SessionStatus>,
+    /// Whether there is a search for sessions.
+    pub(crate) searches: bool,
+    /// Requests, without their query.
+    pub(crate) asked: Vec<String>,
     /// The restore that each session was opened for.
     pub(crate) session_labels: BTreeMap<String, String>,
     /// By identity.
@@ -45,14 +52,16 @@ pub(crate) struct Service {
     /// Answers to questions for futures that are yet to be "gone", as after a restart of the service.
     pub(crate) forgets: u32,
     pub(crate) slow_load: Duration,
+    /// How often a load is first answered with "not yet", for want of capacity.
+    pub(crate) paused_loads: u32,
     pub(crate) down: bool,
     pub(crate) new_run_corrupted: bool,
     /// What the result of a create-via-load calls the new run, where it says so.
     pub(crate) told_id: Option<&'static str>,
     /// What a create-via-load is refused with, where it is not known.
     pub(crate) unknown_form: u16,
-    /// Whether lists are refused for want of patience.
-    pub(crate) limited: bool,
+    /// For how many seconds lists ask to be left alone; 0 for not saying.
+    pub(crate) limited: Option<u64>,
     /// Whether lifetimes of checkpoints can be set.
     pub(crate) keeps_ttl: bool,
     /// What a forward pass gives, instead of [`LOGPROBS`].
@@ -75,6 +84,13 @@ pub(crate) struct Made {
     pub(crate) seed: Option<u64>,
 }
 
+impl Made {
+    /// A run that somebody made.
+    pub(crate) fn of(id: &str) -> Self {
+        Self { id: id.to_owned(), labels: Value::Null, loaded: true, optimizer: false, seed: None }
+    }
+}
+
 impl Default for Service {
     fn default() -> Self {
         Self {
@@ -84,6 +100,9 @@ impl Default for Service {
             sessions: Vec::new(),
             finished: Vec::new(),
             filters: true,
+            standings: BTreeMap::new(),
+            searches: true,
+            asked: Vec::new(),
             session_labels: BTreeMap::new(),
             made: BTreeMap::new(),
             heartbeats: Vec::new(),
@@ -94,11 +113,12 @@ impl Default for Service {
             fail_load: None,
             forgets: 0,
             slow_load: Duration::ZERO,
+            paused_loads: 0,
             down: false,
             new_run_corrupted: false,
             told_id: None,
             unknown_form: 422,
-            limited: false,
+            limited: None,
             keeps_ttl: true,
             logprobs: LOGPROBS.to_vec(),
             refuse_forward: None,
@@ -123,6 +143,7 @@ impl Service {
         let path = request.url.split_once("/api/v1/").map(|(_, path)| path.to_owned()).unwrap();
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        self.asked.push(path.split('?').next().unwrap().to_owned());
         match path.split('/').collect::<Vec<_>>().as_slice() {
             ["create_session"] => {
                 let id = format!("s{}", self.sessions.len());
@@ -139,6 +160,19 @@ impl Service {
                 self.heartbeats.push(id);
                 ok(&json!({}))
             }
+            ["sessions", "search"] if !self.searches => refuse(404, "Not Found"),
+            ["sessions", "search"] if body["user_metadata"].as_object().is_none_or(|m| m.is_empty()) => {
+                let request: SessionSearchRequest = serde_json::from_value(body).unwrap();
+                let found = self.standings.iter().filter(|(id, status)| {
+                    let asked = request.session_id.as_ref().is_none_or(|asked| asked == *id);
+                    asked && status.is_among(request.statuses.as_deref().unwrap_or_default())
+                });
+                let found: Vec<_> = found.map(|(id, status)| json!({
+                    "session_id": id, "created_at": "2026-01-01T00:00:00Z", "owner": "me", "project_id": "p",
+                    "checkpoints_count": 0, "status": status,
+                })).collect();
+                ok(&json!({"sessions": found}))
+            }
             ["sessions", "search"] => {
                 let label = body["user_metadata"]["retinker.restore_id"].as_str().unwrap_or_default();
                 // As of a server that does not know the filter, when `filters` is false.
@@ -151,6 +185,12 @@ impl Service {
                     "checkpoints_count": 0,
                 })).collect();
                 ok(&json!({"sessions": found}))
+            }
+            ["sessions", id] => {
+                let prefix = format!("{id}:train:");
+                let runs = self.others.iter().map(|run| &run.training_run_id);
+                let runs: Vec<_> = runs.filter(|run| run.starts_with(&prefix)).collect();
+                ok(&json!({"training_run_ids": runs, "sampler_ids": []}))
             }
             ["sessions", id, "finish"] => {
                 self.finished.push((*id).to_owned());
@@ -172,7 +212,7 @@ impl Service {
             ["retrieve_future"] => self.future(&text("request_id")),
             ["get_info"] => match self.made.values().find(|made| made.id == text("model_id")) {
                 Some(made) => ok(&json!({"model_id": made.id, "model_data": {}})),
-                None => refuse(404, "no such model"),
+                None => refuse(404, "Model not loaded"),
             },
             ["weights_info"] => ok(&json!({"base_model": "base", "is_lora": true, "lora_rank": 8})),
             ["training_runs", id] if *id == self.old.training_run_id => {
@@ -187,7 +227,10 @@ impl Service {
                     run["user_metadata"] = if self.keeps_labels { made.labels.clone() } else { Value::Null };
                     ok(&run)
                 }
-                None => refuse(404, "no such run"),
+                None => match self.others.iter().find(|run| run.training_run_id == *id) {
+                    Some(run) => ok(&serde_json::to_value(run).unwrap()),
+                    None => refuse(404, "no such run"),
+                },
             },
             ["training_runs", id, "checkpoints"] => {
                 let owner = format!("tinker://{id}/");
@@ -203,7 +246,10 @@ impl Service {
                 ok(&json!({}))
             }
             ["forward_backward"] => self.forward(&request.body),
-            [list] if list.starts_with("training_runs?") && self.limited => refuse(429, "slow down"),
+            [list] if list.starts_with("training_runs?") && self.limited.is_some() => match self.limited {
+                Some(0) | None => refuse(429, "slow down"),
+                Some(seconds) => refuse(429, "slow down").header("retry-after", &seconds.to_string()),
+            },
             [list] if list.starts_with("training_runs?") => {
                 let number = |key: &str| -> usize {
                     let text = list.split(['?', '&']).find_map(|part| part.strip_prefix(key)).unwrap();
@@ -268,6 +314,11 @@ impl Service {
                 "loss_fn_output_type": "ArrayRecord",
                 "loss_fn_outputs": [{"logprobs": {"data": self.logprobs, "dtype": "float32"}}],
             })),
+            ("load", _) if self.paused_loads > 0 => {
+                self.paused_loads -= 1;
+                ok(&json!({"type": "try_again", "request_id": request_id, "queue_state": "paused_capacity"}))
+                    .after(Duration::from_secs(30))
+            }
             (_, _) if self.fail_load.is_some() => {
                 ok(&json!({"error": self.fail_load.unwrap(), "category": "user"}))
             }

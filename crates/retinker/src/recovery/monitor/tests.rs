@@ -50,6 +50,22 @@ fn monitor(world: &World, policy: Policy, told: &Told) -> Monitor {
     })
 }
 
+impl Monitor {
+    /// What it is made of, for another one over the same restores.
+    fn parts(&self) -> Parts {
+        let Inner { api, store, drives, sink, service, runtime, policy, .. } = &*self.inner;
+        Parts {
+            api: api.clone(),
+            store: Arc::clone(store),
+            runtime: Arc::clone(runtime),
+            drives: drives.clone(),
+            policy: policy.clone(),
+            sink: Arc::clone(sink),
+            service: service.clone(),
+        }
+    }
+}
+
 /// A world whose list has the poisoned run.
 fn world() -> World {
     let service = Service::default();
@@ -69,7 +85,11 @@ fn a_poisoned_run_is_seen_protected_and_restored_once() {
     let monitor = monitor(&world, on(), &told);
     world.runtime.block_on(async {
         let round = monitor.round().await.unwrap();
-        assert_eq!((round.runs, round.pages, round.lost, round.begun), (2, 1, 1, 1));
+        assert_eq!(
+            (round.runs, round.requests, round.lost, round.begun),
+            (2, 2, 1, 1),
+            "a search and a page"
+        );
         settled(&monitor).await;
         use EventKind::*;
         let whole =
@@ -205,20 +225,50 @@ fn a_crash_loop_stops_with_the_reason_and_is_told_once() {
 }
 
 #[test]
-fn a_service_that_asks_for_it_is_left_alone() {
+fn a_service_that_asks_for_it_is_left_alone_for_as_long_as_it_says() {
+    for (asked, alone) in [(0, LEFT_ALONE), (7, Duration::from_secs(7)), (100_000, LONGEST_ALONE)] {
+        let world = world();
+        let monitor = monitor(&world, on(), &Told::default());
+        world.runtime.block_on(async {
+            world.service().limited = Some(asked);
+            let error = monitor.round().await.unwrap_err();
+            assert!(matches!(error, MonitorError::Listing(_)), "{error}");
+            let until = world.now().later(alone);
+            world.service().limited = None;
+            let round = monitor.round().await.unwrap();
+            assert_eq!((round.begun, round.next), (0, Some(until)), "{asked}");
+            world.sleep(alone).await;
+            assert_eq!(monitor.round().await.unwrap().begun, 1, "{asked}");
+        });
+    }
+}
+
+/// Two runs are poisoned; the load of the first is paused for want of capacity.
+#[test]
+fn while_the_service_pauses_a_load_no_other_restore_begins() {
     let world = world();
-    let monitor = monitor(&world, on(), &Told::default());
+    let policy = Policy { max_restores_per_hour: 1, ..on() };
+    let first = monitor(&world, policy, &Told::default());
     world.runtime.block_on(async {
-        world.service().limited = true;
-        let error = monitor.round().await.unwrap_err();
-        assert!(matches!(error, MonitorError::Listing(_)), "{error}");
-        world.service().limited = false;
-        let round = monitor.round().await.unwrap();
-        assert_eq!(round.begun, 0, "not within a minute");
-        let at = round.next.unwrap();
-        assert!(at > world.now() && at <= world.now().later(LEFT_ALONE));
-        world.sleep(LEFT_ALONE).await;
-        assert_eq!(monitor.round().await.unwrap().begun, 1);
+        world.service().paused_loads = 3;
+        assert_eq!(first.round().await.unwrap().begun, 1);
+        world.sleep(Duration::from_secs(40)).await;
+        assert!(first.inner.drives.executor().is_paused());
+        let other = samples::run("other", Some(true));
+        {
+            let mut service = world.service();
+            service.others.push(other.clone());
+            service.checkpoints.push(samples::checkpoint("other", "a", 999_999_900_000));
+        }
+        let second = Monitor::new(Parts { policy: on(), ..first.parts() });
+        let round = second.round().await.unwrap();
+        assert_eq!((round.lost, round.begun), (1, 0), "it waits");
+        assert!(round.next.is_some());
+        settled(&first).await;
+        assert!(!first.inner.drives.executor().is_paused());
+        world.service().old = other;
+        world.sleep(Duration::from_secs(60)).await;
+        assert_eq!(second.round().await.unwrap().begun, 1);
     });
 }
 
@@ -242,4 +292,71 @@ fn rounds_hurry_while_something_is_wrong_and_rest_while_nothing_is() {
     let failed = || Err(MonitorError::Listing(ListingError::Contradicts(3)));
     assert_eq!(monitor.pause(&failed(), Duration::ZERO, 1), interval);
     assert_eq!(monitor.pause(&failed(), Duration::ZERO, 99), interval * PATIENCE);
+}
+
+#[test]
+fn a_run_whose_session_is_over_is_told_of_and_protected_and_not_restored() {
+    let mut run = samples::run("gone:train:0", Some(false));
+    let mut saved = samples::checkpoint("gone:train:0", "a", 999_999_900_000);
+    let world = World::new(Service::default());
+    run.last_request_time = world.now();
+    saved.expires_at = Some(world.now().later(DAY));
+    {
+        let mut service = world.service();
+        service.others = vec![run];
+        service.checkpoints.push(saved);
+        service.standings.insert("gone".into(), SessionStatus::Active);
+    }
+    let told = Told::default();
+    let monitor = monitor(&world, on(), &told);
+    world.runtime.block_on(async {
+        assert_eq!(monitor.round().await.unwrap().stalled, 0);
+        world.service().standings.insert("gone".into(), SessionStatus::cancelled("it went silent"));
+        for _ in 0..2 {
+            let round = monitor.round().await.unwrap();
+            assert_eq!((round.lost, round.stalled, round.begun, round.health.stalled), (0, 1, 0, 1));
+        }
+        let detected = told.0.lock().unwrap()[0].clone();
+        assert_eq!((detected.event, detected.health), (EventKind::Detected, Some(Health::Stalled)));
+        assert!(detected.message.contains("it went silent"), "{}", detected.message);
+        assert_eq!(told.take(), [EventKind::Detected, EventKind::Protected], "told once");
+        let incidents = incidents(&*world.store, "service", super::super::incidents::WITHIN).await.unwrap();
+        assert!(incidents.is_empty(), "a script that ended is no incident");
+        // The service calls it corrupted later: that is told as well, and it is restored.
+        {
+            let mut service = world.service();
+            service.others[0].corrupted = Some(true);
+            service.old = service.others[0].clone();
+        }
+        let round = monitor.round().await.unwrap();
+        assert_eq!((round.lost, round.stalled, round.begun), (1, 0, 1));
+        let told = told.0.lock().unwrap()[0].clone();
+        assert_eq!((told.event, told.health), (EventKind::Detected, Some(Health::Poisoned)));
+    });
+}
+
+/// A thousand runs of which three sessions last.
+#[test]
+fn a_round_reads_what_can_have_changed_and_counts_all() {
+    let mut others: Vec<_> = (0..1000).map(|n| samples::run(&format!("s{n}:train:0"), Some(false))).collect();
+    others[500].corrupted = Some(true);
+    let standings = (0..3).map(|n| (format!("s{n}"), SessionStatus::Active)).collect();
+    // Long ago, so that nobody asks how all these sessions ended.
+    others.iter_mut().for_each(|run| run.last_request_time = Time::from_millis(0));
+    let world = World::new(Service { others, standings, ..Service::default() });
+    let monitor = monitor(&world, Policy::default(), &Told::default());
+    world.runtime.block_on(async {
+        let first = monitor.round().await.unwrap();
+        assert_eq!((first.runs, first.requests, first.lost), (1000, 11, 1));
+        let second = monitor.round().await.unwrap();
+        assert_eq!(second, Round { requests: 1 + 3 + 4, ..first });
+        world.service().others[1].corrupted = Some(true);
+        world.service().others.push(samples::run("s2:train:1", Some(false)));
+        let third = monitor.round().await.unwrap();
+        assert_eq!((third.runs, third.lost, third.requests), (1001, 2, 1 + 3 + 5));
+        let lost = |round: &Round| round.health.poisoned + round.health.unrecoverable;
+        assert_eq!((lost(&second), lost(&third)), (1, 2));
+        let all: u64 = Health::ALL.into_iter().map(|health| third.health.get(health)).sum();
+        assert_eq!(all, 1001);
+    });
 }
