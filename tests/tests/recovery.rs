@@ -51,10 +51,13 @@ async fn checkpoint(api: &Api, path: &str) -> Checkpoint {
 }
 
 async fn restore(api: &Api, run_id: &str) -> RestoreRecord {
+    restore_as(api, PlanRequest::new(run_id)).await
+}
+
+async fn restore_as(api: &Api, request: PlanRequest) -> RestoreRecord {
     let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().unwrap());
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&runtime)));
     let executor = Executor::new(api.clone(), store, Arc::clone(&runtime));
-    let request = PlanRequest::new(run_id);
     let facts = gather(api, &request, None, None, runtime.now()).await.unwrap();
     let Begun::New(record) = executor.begin(make_plan(&facts, &request).unwrap()).await.unwrap() else {
         panic!()
@@ -144,10 +147,13 @@ async fn a_checkpoint_is_looked_into_on_throw_away_copies() {
     let weights = Verification::Verified { difference: 0.0 };
     let found = verify::checkpoint(&api, &checkpoint(&api, &trained.path).await).await.unwrap();
     assert_eq!(found.weights, weights);
-    assert!(matches!(found.optimizer, OptimizerState::Warm { difference } if difference > 0.02), "{found:?}");
+    assert!(matches!(found.optimizer, OptimizerState::Warm { noise: 0.0, .. }), "{found:?}");
     // Before the first step there is no state that could be lost; a load that drops the state looks the same.
     let found = verify::checkpoint(&api, &checkpoint(&api, &fresh.path).await).await.unwrap();
-    assert_eq!((found.weights, found.optimizer), (weights, OptimizerState::Cold { difference: 0.0 }));
+    assert_eq!(
+        (found.weights, found.optimizer),
+        (weights, OptimizerState::Cold { difference: 0.0, noise: 0.0 })
+    );
     let mut altered = checkpoint(&api, &trained.path).await;
     let label = checkpoint(&api, &fresh.path).await.user_metadata.unwrap()[LABEL_PROBE].clone();
     altered.user_metadata.as_mut().unwrap().insert(LABEL_PROBE.to_owned(), label);
@@ -155,6 +161,45 @@ async fn a_checkpoint_is_looked_into_on_throw_away_copies() {
     assert!(matches!(found.weights, Verification::Different { .. }), "{found:?}");
     assert_eq!(train(&client, 4..5).await.len(), 1, "the run itself is untouched");
     service.stop().await;
+}
+
+/// A service that loads the weights alone, whatever it was asked for, and does not say so: the first loss is the same, and
+/// only copies tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_drops_the_optimizers_state_is_found_out_before_the_new_run_is_adopted() {
+    for cold in [false, true] {
+        let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+        let client = run(&api).await;
+        train(&client, 0..4).await;
+        let saved = save_state_with_probe(&client, "a", SaveOptions::default(), &TEXT).await.unwrap();
+        let expected = train(&client, 4..6).await;
+        service.faults().poison(client.model_id(), "a test").await.unwrap();
+        if cold {
+            service.faults().add_cold_loads(100).unwrap();
+        }
+        let request = PlanRequest { check_optimizer: true, ..PlanRequest::new(client.model_id()) };
+        let record = restore_as(&api, request).await;
+        assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
+        assert_eq!(record.plan.checkpoint.tinker_path, saved.path);
+        assert_eq!(
+            record.verification,
+            Some(Verification::Verified { difference: 0.0 }),
+            "the weights are right"
+        );
+        let told = &record.events.last().unwrap().message;
+        match record.optimizer_state.unwrap() {
+            OptimizerState::Cold { .. } if cold => assert!(told.contains("The optimizer is cold"), "{told}"),
+            OptimizerState::Warm { .. } if !cold => assert!(told.contains("state is restored"), "{told}"),
+            other => panic!("{cold}: {other:?}"),
+        }
+        // What it means: the step after the first goes elsewhere.
+        let losses = train(&TrainingClient::attach(api.clone(), record.attachment.unwrap()), 4..6).await;
+        assert_eq!(losses[0], expected[0]);
+        assert_eq!(losses[1] == expected[1], !cold, "{losses:?} {expected:?}");
+        let sessions = retinker::recovery::sessions::lasting(&api).await.unwrap().unwrap();
+        assert_eq!(sessions.ids.len(), 2, "the driver's and the new run's: that of the copies is finished");
+        service.stop().await;
+    }
 }
 
 /// Node 20 knows no types, so they are taken out first.

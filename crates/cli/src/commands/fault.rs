@@ -58,6 +58,12 @@ enum Fault {
         /// The checkpoint's tinker:// path.
         path: String,
     },
+    /// Let the next loads leave the optimizer's state behind, and tell nobody.
+    ColdLoads {
+        /// How many loads, of those that are to bring it.
+        #[arg(long, default_value_t = 1)]
+        times: u32,
+    },
     /// Answer the next requests of an endpoint with an error, unapplied.
     Fail {
         #[command(flatten)]
@@ -216,6 +222,7 @@ impl Service {
                 let _: Value = self.post("/roll_back", &json!({ "path": path })).await?;
                 vec![format!("The run is as it was at {path}, and does not say so.")]
             }
+            Fault::ColdLoads { times } => lines(&self.post("/cold_loads", &json!({ "times": times })).await?),
             Fault::Fail { which, status, retry_after, empty_body } => {
                 self.add(which.rule(RequestFault::Fail { status, retry_after, empty_body })).await?
             }
@@ -337,7 +344,9 @@ fn lines(active: &ActiveFaults) -> Vec<String> {
         let left = pause.seconds.map_or_else(|| "until resumed".to_owned(), |s| format!("for {s} s"));
         format!("paused {left}: {}{reason}", pause.queue_state)
     });
-    let lines: Vec<String> = requests.chain(operations).chain(pause).collect();
+    let cold = (active.cold_loads > 0)
+        .then(|| format!("next {} x load: the optimizer's state is left behind", active.cold_loads));
+    let lines: Vec<String> = requests.chain(operations).chain(cold).chain(pause).collect();
     if lines.is_empty() { vec!["Nothing is to go wrong.".to_owned()] } else { lines }
 }
 

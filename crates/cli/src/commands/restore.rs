@@ -40,6 +40,10 @@ pub(crate) struct Args {
     /// Restore the weights alone: the optimizer begins anew.
     #[arg(long)]
     without_optimizer: bool,
+    /// Find out, before the new run takes the old one's place, whether the optimizer's state came back: on three throw-away
+    /// copies.
+    #[arg(long, conflicts_with = "without_optimizer")]
+    check_optimizer: bool,
     /// Restore from this checkpoint: its tinker:// path.
     #[arg(long, value_name = "PATH", conflicts_with = "best")]
     checkpoint: Option<String>,
@@ -91,6 +95,7 @@ impl Args {
         PlanRequest {
             strategy,
             optimizer: !self.without_optimizer,
+            check_optimizer: self.check_optimizer,
             step_back: self.step_back,
             observed: self.seen,
             ..PlanRequest::new(&self.run)

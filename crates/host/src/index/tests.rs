@@ -1,4 +1,5 @@
 use retinker::recovery::plan::LABEL_CHECKPOINT;
+use retinker::wire::session::SessionStatus;
 
 use super::*;
 

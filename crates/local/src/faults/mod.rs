@@ -160,6 +160,11 @@ impl Faults {
         self.wake_trainers();
     }
 
+    /// Lets the next loads that are to bring the optimizer's state leave it behind, and say nothing of it.
+    pub fn add_cold_loads(&self, times: u32) -> Result<(), FaultError> {
+        self.core.faults.add_cold_loads(times)
+    }
+
     /// The rules that still stand.
     pub fn active(&self) -> ActiveFaults {
         self.core.faults.active()

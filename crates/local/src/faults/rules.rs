@@ -126,6 +126,9 @@ pub struct ActiveFaults {
     /// What happens to operations, oldest first.
     #[serde(default)]
     pub operations: Vec<OperationRule>,
+    /// How many loads still leave the optimizer's state behind.
+    #[serde(default)]
+    pub cold_loads: u32,
     /// The pause, while there is one.
     #[serde(default)]
     pub pause: Option<Pause>,
@@ -275,10 +278,11 @@ pub(crate) struct Rules {
     pause: watch::Sender<Option<Paused>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Standing {
     requests: Vec<RequestRule>,
     operations: Vec<OperationRule>,
+    cold_loads: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -306,7 +310,7 @@ impl Rules {
     fn change<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
         let mut rules = lock(&self.rules);
         let changed = change(&mut rules);
-        let any = !(rules.requests.is_empty() && rules.operations.is_empty());
+        let any = !rules.requests.is_empty() || !rules.operations.is_empty() || rules.cold_loads > 0;
         self.any.store(any, Ordering::Release);
         changed
     }
@@ -330,6 +334,12 @@ impl Rules {
         Ok(())
     }
 
+    pub(super) fn add_cold_loads(&self, times: u32) -> Result<(), FaultError> {
+        self.check(check_times(times))?;
+        self.change(|rules| rules.cold_loads = rules.cold_loads.saturating_add(times));
+        Ok(())
+    }
+
     pub(super) fn pause(&self, pause: Pause) -> Result<(), FaultError> {
         let pause = self.check(pause.checked())?;
         // A pause longer than the clock can tell has no end.
@@ -350,9 +360,8 @@ impl Rules {
     }
 
     pub(super) fn active(&self) -> ActiveFaults {
-        let rules = lock(&self.rules);
-        let (requests, operations) = (rules.requests.clone(), rules.operations.clone());
-        ActiveFaults { requests, operations, pause: self.paused() }
+        let Standing { requests, operations, cold_loads } = lock(&self.rules).clone();
+        ActiveFaults { requests, operations, cold_loads, pause: self.paused() }
     }
 
     /// What happens to a request, in this order. Each rule that takes part has one time less to go; the first that keeps
@@ -386,6 +395,18 @@ impl Rules {
             let outcome = rule.outcome(operation);
             rules.operations.retain(|rule| rule.times > 0);
             Some(outcome)
+        })
+    }
+
+    /// Whether a load that is to bring the optimizer's state leaves it behind.
+    pub(crate) fn of_load(&self) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        self.change(|rules| {
+            let cold = rules.cold_loads > 0;
+            rules.cold_loads = rules.cold_loads.saturating_sub(1);
+            cold
         })
     }
 

@@ -90,6 +90,24 @@ pub(super) async fn add_operation_rule(State(core): Shared, body: Body) -> Activ
     Ok(Json(faults.active()))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ColdLoads {
+    #[serde(default = "once")]
+    times: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+pub(super) async fn add_cold_loads(State(core): Shared, body: Body) -> Active {
+    let ColdLoads { times } = body.json().await?;
+    let faults = Faults::new(core);
+    faults.add_cold_loads(times)?;
+    Ok(Json(faults.active()))
+}
+
 pub(super) async fn pause(State(core): Shared, body: Body) -> Active {
     let pause: Pause = body.json().await?;
     let faults = Faults::new(core);

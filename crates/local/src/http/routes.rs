@@ -104,6 +104,7 @@ routes! {
     delete "/" => faults::clear,
     post "/requests" => faults::add_request_rule,
     post "/operations" => faults::add_operation_rule,
+    post "/cold_loads" => faults::add_cold_loads,
     post "/pause" => faults::pause,
     delete "/pause" => faults::resume,
     post "/poison" => faults::poison,

@@ -289,7 +289,8 @@ impl Core {
             ));
         }
         let restored = self.models.base(&new.base_model).and_then(|base| {
-            RunState::restored(base, &verified, load.optimizer).map_err(|e| format!("{}: {e}", load.path))
+            RunState::restored(base, &verified, self.brings_optimizer(load))
+                .map_err(|e| format!("{}: {e}", load.path))
         });
         match restored {
             Ok(restored) => *state = restored,
@@ -334,6 +335,11 @@ impl Core {
         }
     }
 
+    /// Whether a load brings the optimizer's state: if that is asked for, and no fault keeps it from it.
+    fn brings_optimizer(&self, load: &Load) -> bool {
+        load.optimizer && !self.faults.of_load()
+    }
+
     fn try_create_from(&self, create: &CreateFrom, trainer: usize) -> Result<(Arc<str>, RunState), Outcome> {
         let (_, verified) = self.loadable(&create.load.path)?;
         let origin = &verified.origin;
@@ -346,7 +352,7 @@ impl Core {
             )));
         }
         let base = self.models.base(&origin.base_model).map_err(Outcome::user)?;
-        let mut state = RunState::restored(base, &verified, create.load.optimizer)
+        let mut state = RunState::restored(base, &verified, self.brings_optimizer(&create.load))
             .map_err(|e| Outcome::server(format!("{}: {e}", create.load.path)))?;
         let new_run = Arc::new(create.new_run(origin, now_millis()));
         let server =

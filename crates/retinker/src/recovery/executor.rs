@@ -38,6 +38,7 @@ use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, RestorePlan};
 use super::planner::{candidates, origin_of};
 use super::probe::{LOSS, Probe, Verification};
 use super::restore::{Attachment, RestoreEvent, RestoreRecord, RestoreState};
+use super::verify::{self, OptimizerState};
 use crate::client::{Api, Error, ErrorKind, LossFnConfig, SDK_VERSION};
 use crate::runtime::Runtime;
 
@@ -521,6 +522,9 @@ impl Executor {
         if let Err(reason) = self.verify(lease, record).await? {
             return Ok(Err(reason));
         }
+        if record.plan.check_optimizer && record.optimizer_state.is_none() {
+            record.optimizer_state = Some(self.look_at_optimizer(record).await);
+        }
         self.finish_surplus(record).await;
         // The probe was a request as well.
         let run = self.api.training_run(new_run).await.unwrap_or(run);
@@ -529,9 +533,12 @@ impl Executor {
             return Ok(Err(format!("The new run {new_run} was corrupted while it was compared: {reason}.")));
         }
         record.last_request_time = Some(run.last_request_time);
-        let verification = record.verification.as_ref().map_or_else(String::new, |v| format!(" {v}"));
-        let message =
-            format!("Run {new_run} has taken the place of run {}.{verification}", record.plan.run_id);
+        let verdicts = [
+            record.verification.as_ref().map(ToString::to_string),
+            record.optimizer_state.as_ref().map(ToString::to_string),
+        ];
+        let verdicts: String = verdicts.into_iter().flatten().map(|verdict| format!(" {verdict}")).collect();
+        let message = format!("Run {new_run} has taken the place of run {}.{verdicts}", record.plan.run_id);
         self.write(lease, record, RestoreState::Adopted, message).await?;
         Ok(Ok(()))
     }
@@ -624,6 +631,14 @@ impl Executor {
             }
             _ => Ok(()),
         })
+    }
+
+    /// Finds out on copies whether the optimizer's state came back. Their session carries the restore's label: should this be
+    /// cut off, it is finished as a surplus one.
+    async fn look_at_optimizer(&self, record: &RestoreRecord) -> OptimizerState {
+        let labels = UserMetadata::from([(LABEL_RESTORE_ID.to_owned(), record.id.clone())]);
+        let found = verify::optimizer(&self.api, &record.plan.checkpoint, labels).await;
+        found.unwrap_or_else(|error| OptimizerState::not(format!("{error}.")))
     }
 
     async fn forward(

@@ -53,6 +53,10 @@ pub struct PlanRequest {
     /// Whether the optimizer's state is restored as well.
     #[serde(default = "yes")]
     pub optimizer: bool,
+    /// Whether it is found out, on throw-away copies, that the optimizer's state came back, before the new run is adopted.
+    /// No by default: that takes three more loads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_optimizer: bool,
     /// How many of the newest checkpoints that can be used are stepped back over before the strategy chooses; 0 by
     /// default. Refused when no checkpoint is left.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -70,6 +74,7 @@ impl PlanRequest {
             run_id: run_id.into(),
             strategy: Strategy::LatestValid,
             optimizer: true,
+            check_optimizer: false,
             step_back: 0,
             observed: None,
         }
@@ -148,6 +153,9 @@ pub struct RestorePlan {
     pub why: String,
     /// Whether the optimizer's state is restored as well.
     pub optimizer: bool,
+    /// Whether it is found out, on throw-away copies, that it came back, before the new run is adopted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_optimizer: bool,
     /// The base model.
     pub base_model: String,
     /// The adapter's rank, where known.

@@ -216,6 +216,7 @@ pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, No
         checkpoint: checkpoint.clone(),
         why: selection.why(facts, request, checkpoint),
         optimizer: request.optimizer,
+        check_optimizer: request.check_optimizer && request.optimizer,
         base_model: base_model.clone(),
         lora_rank: info.and_then(|info| info.lora_rank).or(run.lora_rank),
         root_run_id,
@@ -348,7 +349,13 @@ fn checks(
         check(
             "the optimizer's state is restored",
             CheckOutcome::Unknown,
-            "A training checkpoint holds it; the service does not say more before it loads.".into(),
+            match request.check_optimizer {
+                true => {
+                    "A training checkpoint holds it; that it came back is found out on throw-away copies."
+                }
+                false => "A training checkpoint holds it; whether a load brings it back is not looked into.",
+            }
+            .into(),
         )
     } else {
         check(

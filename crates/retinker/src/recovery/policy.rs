@@ -48,6 +48,8 @@ pub struct Policy {
     pub checkpoint_strategy: Strategy,
     /// Whether the optimizer's state is restored as well; yes.
     pub restore_optimizer: bool,
+    /// Whether it is found out, on throw-away copies, that the optimizer's state came back, before a new run is adopted; no.
+    pub check_optimizer: bool,
     /// Whether a lineage steps back over one checkpoint more for each restored run that was poisoned without a new
     /// checkpoint of its own; yes. Not with a checkpoint that was asked for by its path.
     pub step_back: bool,
@@ -69,6 +71,7 @@ impl Default for Policy {
             poll_interval_ms: 30_000,
             checkpoint_strategy: Strategy::LatestValid,
             restore_optimizer: true,
+            check_optimizer: false,
             step_back: true,
             protect_ms: 7 * 24 * 3_600_000,
         }
@@ -83,6 +86,7 @@ impl Policy {
         PlanRequest {
             strategy: self.checkpoint_strategy.clone(),
             optimizer: self.restore_optimizer,
+            check_optimizer: self.check_optimizer,
             step_back,
             ..PlanRequest::new(&situation.run.training_run_id)
         }

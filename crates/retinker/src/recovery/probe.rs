@@ -220,16 +220,17 @@ impl Probe {
                 "The service gave another number of log-probabilities than the probe has.",
             );
         }
-        let distance = |(a, b): (&f32, &f32)| {
-            let distance = (a - b).abs();
-            if distance.is_nan() { f32::INFINITY } else { distance }
-        };
-        let difference = found.iter().zip(&self.logprobs).map(distance).fold(0.0, f32::max);
+        let difference = distance(&found, &self.logprobs);
         if difference <= self.tolerance {
             Verification::Verified { difference }
         } else {
             Verification::Different { difference, tolerance: self.tolerance }
         }
+    }
+
+    /// The largest difference from another probe of the same text, in nats.
+    pub(super) fn distance(&self, other: &Self) -> f32 {
+        distance(&self.logprobs, &other.logprobs)
     }
 
     /// Compares with the run as it is now; for its driver. Between the record and this no step may have been taken, else
@@ -268,6 +269,15 @@ pub fn batch(tokens: &[i32]) -> Result<Datum, ProbeError> {
     let targets: Vec<i64> = targets.iter().map(|&token| i64::from(token)).collect();
     let weights = vec![1.0; targets.len()];
     Ok(Datum::cross_entropy(input.to_vec(), targets, weights))
+}
+
+/// The largest difference; infinite where one is not a number.
+fn distance(some: &[f32], others: &[f32]) -> f32 {
+    let distance = |(a, b): (&f32, &f32)| {
+        let distance = (a - b).abs();
+        if distance.is_nan() { f32::INFINITY } else { distance }
+    };
+    some.iter().zip(others).map(distance).fold(0.0, f32::max)
 }
 
 fn logprobs_of(output: &ForwardBackwardOutput) -> Option<Vec<f32>> {

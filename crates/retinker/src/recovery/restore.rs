@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::health::Succession;
 use super::plan::RestorePlan;
 use super::probe::Verification;
+use super::verify::OptimizerState;
 
 /// How far a restore is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -129,6 +130,9 @@ pub struct RestoreRecord {
     /// Whether the new run is the one that was saved; `None` until it has been looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
+    /// Whether the optimizer's state came back, where the plan has that found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer_state: Option<OptimizerState>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -153,6 +157,7 @@ impl RestoreRecord {
             last_request_time: None,
             probe_seq_id: None,
             verification: None,
+            optimizer_state: None,
             error: None,
             created_at: now,
             updated_at: now,
