@@ -77,7 +77,7 @@ pub fn api_over(transport: NativeTransport, base_url: &str) -> Result<Api> {
     Ok(Api::new(config, Arc::new(transport), Arc::new(runtime()?))?)
 }
 
-/// The embedded service in this process, in a directory of its own, and a client of it.
+/// The embedded service in this process, with its faults, in a directory of its own, and a client of it.
 pub async fn embedded() -> Result<(TempDir, LocalService, Api)> {
     embedded_with(|config| config).await
 }
@@ -91,7 +91,12 @@ async fn embedded_with(
     change: impl FnOnce(LocalConfig) -> LocalConfig,
 ) -> Result<(TempDir, LocalService, Api)> {
     let dir = tempfile::tempdir()?;
+<<<<<<< HEAD
     let service = LocalService::start(change(LocalConfig::new(dir.path()))).await?;
+=======
+    let config = LocalConfig { faults: true, ..LocalConfig::new(dir.path()) };
+    let service = LocalService::start(config).await?;
+>>>>>>> 863008e (scale: rounds between two whole readings measured; recovery's page says what a round reads and how the optimizer is looked at)
     let api = api(&service.base_url())?;
     Ok((dir, service, api))
 }

@@ -21,11 +21,13 @@ use retinker::transport::{Request, Response, Transport, TransportError};
 
 use crate::process;
 
-/// The service: run `n` is poisoned if `n` is a multiple of `every`, 0 = none.
+/// The service: run `n` is poisoned if `n` is a multiple of `every`, 0 = none. Each has a session of its own; those of the
+/// first `lasting` last.
 #[derive(Debug)]
 struct Simulated {
     runs: u64,
     every: u64,
+    lasting: u64,
     requests: Arc<AtomicU64>,
 }
 
@@ -35,20 +37,48 @@ impl Simulated {
         body.push_str(r#"{"training_runs":["#);
         let end = offset.saturating_add(limit).min(self.runs);
         for n in offset..end {
-            let corrupted = self.every > 0 && n % self.every == 0;
-            let comma = if n == offset { "" } else { "," };
-            let _ = write!(
-                body,
-                r#"{comma}{{"training_run_id":"{n:08x}-7d3f-4a0e-9a55-0f1d2c3b4a59:train:0","base_model":"retinker/nano-llama","model_owner":"owner-{}","is_lora":true,"corrupted":{corrupted},"lora_rank":8,"last_request_time":"2026-01-02T03:04:05.678Z","last_checkpoint":{},"user_metadata":{{"name":"run {n}","project":"p{}"}}}}"#,
-                n % 10_000,
-                checkpoint(n),
-                n % 100
-            );
+            body.push_str(if n == offset { "" } else { "," });
+            self.run(&mut body, n);
         }
         let _ =
             write!(body, r#"],"cursor":{{"offset":{offset},"limit":{limit},"total_count":{}}}}}"#, self.runs);
         body
     }
+}
+
+impl Simulated {
+    fn run(&self, body: &mut String, n: u64) {
+        let corrupted = self.every > 0 && n % self.every == 0;
+        let _ = write!(
+            body,
+            r#"{{"training_run_id":"{}:train:0","base_model":"retinker/nano-llama","model_owner":"owner-{}","is_lora":true,"corrupted":{corrupted},"lora_rank":8,"last_request_time":"2026-01-02T03:04:05.678Z","last_checkpoint":{},"user_metadata":{{"name":"run {n}","project":"p{}"}}}}"#,
+            session(n),
+            n % 10_000,
+            checkpoint(n),
+            n % 100
+        );
+    }
+
+    /// The sessions that last.
+    fn search(&self) -> String {
+        let summary = |n| {
+            format!(
+                r#"{{"session_id":"{}","created_at":"2026-01-02T03:00:00Z","owner":"me","project_id":"p","checkpoints_count":1,"status":{{"type":"active"}}}}"#,
+                session(n)
+            )
+        };
+        let found: Vec<String> = (0..self.lasting).map(summary).collect();
+        format!(r#"{{"sessions":[{}]}}"#, found.join(","))
+    }
+}
+
+fn session(n: u64) -> String {
+    format!("{n:08x}-7d3f-4a0e-9a55-0f1d2c3b4a59")
+}
+
+/// The number of the run or session in a path.
+fn numbered(id: &str) -> u64 {
+    u64::from_str_radix(id.get(..8).unwrap_or("0"), 16).unwrap_or(0)
 }
 
 fn checkpoint(n: u64) -> String {
@@ -69,11 +99,19 @@ impl Transport for Simulated {
         let path = request.url.split_once("/api/v1/").map_or("", |(_, path)| path);
         let body = if path.starts_with("training_runs?") {
             self.page(number(path, "limit"), number(path, "offset"))
-        } else if let Some(id) =
-            path.strip_prefix("training_runs/").and_then(|p| p.strip_suffix("/checkpoints"))
-        {
-            let n = u64::from_str_radix(id.get(..8).unwrap_or("0"), 16).unwrap_or(0);
-            format!(r#"{{"checkpoints":[{}]}}"#, checkpoint(n))
+        } else if path == "sessions/search" {
+            self.search()
+        } else if let Some(id) = path.strip_prefix("sessions/") {
+            format!(r#"{{"training_run_ids":["{id}:train:0"],"sampler_ids":[]}}"#)
+        } else if let Some(id) = path.strip_prefix("training_runs/") {
+            match id.strip_suffix("/checkpoints") {
+                Some(id) => format!(r#"{{"checkpoints":[{}]}}"#, checkpoint(numbered(id))),
+                None => {
+                    let mut body = String::new();
+                    self.run(&mut body, numbered(id));
+                    body
+                }
+            }
         } else {
             "{}".to_owned()
         };
@@ -92,24 +130,33 @@ impl EventSink for Nobody {
 /// What a round took.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
-    /// Runs listed.
+    /// Runs of the service.
     pub runs: u64,
     /// Of them poisoned.
     pub lost: u64,
     /// Requests.
     pub requests: u64,
-    /// Processor time of this process, without what it takes to make the answers.
+    /// Processor time of this process; of a whole reading without what it takes to make the answers.
     pub cpu: Duration,
     /// Memory beyond what there was before, at most, in bytes.
     pub memory: u64,
 }
 
-/// The second round of a monitor that restores nothing, over so many runs of which every so manieth is poisoned: the first
-/// has noted what is poisoned.
-pub async fn round(runs: u64, every: u64) -> Result<Cost> {
+/// What rounds took.
+#[derive(Debug, Clone, Copy)]
+pub struct Costs {
+    /// Of one that reads the whole list.
+    pub whole: Cost,
+    /// Of the next.
+    pub part: Cost,
+}
+
+/// Rounds of a monitor that restores nothing, over so many runs of which every so manieth is poisoned and so many last: an
+/// earlier one has noted what is poisoned.
+pub async fn rounds(runs: u64, every: u64, lasting: u64) -> Result<Costs> {
     let requests = Arc::<AtomicU64>::default();
     let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().context("there is no runtime")?);
-    let service = Simulated { runs, every, requests: Arc::clone(&requests) };
+    let service = Simulated { runs, every, lasting, requests: Arc::clone(&requests) };
     let answers = making_answers(&service)?;
     let config = ApiConfig { base_url: "http://simulated".to_owned(), ..ApiConfig::default() };
     let api = Api::new(config, Arc::new(service), Arc::clone(&runtime))?;
@@ -129,21 +176,28 @@ pub async fn round(runs: u64, every: u64) -> Result<Cost> {
     let resident = || process::resident(id).context("the memory of this process is not known");
     let cpu = || process::cpu_time(id).context("the processor time of this process is not known");
     let empty = resident()?;
-    monitor.round().await?;
-    requests.store(0, Ordering::Relaxed);
-    let before = cpu()?;
-    let round = monitor.round().await?;
-    let spent = (cpu()? - before).saturating_sub(answers);
-    Ok(Cost {
-        runs: round.runs,
-        lost: round.lost,
-        requests: requests.load(Ordering::Relaxed),
-        cpu: spent,
-        memory: process::peak(id).context("the memory of this process is not known")?.saturating_sub(empty),
-    })
+    let measured = async |making: Duration| {
+        requests.store(0, Ordering::Relaxed);
+        let before = cpu()?;
+        let round = monitor.round().await?;
+        let spent = (cpu()? - before).saturating_sub(making);
+        let peak = process::peak(id).context("the memory of this process is not known")?;
+        anyhow::ensure!(round.runs == runs, "{} runs were counted instead of {runs}", round.runs);
+        Ok(Cost {
+            runs: round.runs,
+            lost: round.lost,
+            requests: requests.load(Ordering::Relaxed),
+            cpu: spent,
+            memory: peak.saturating_sub(empty),
+        })
+    };
+    measured(answers).await?;
+    monitor.want_whole();
+    let whole = measured(answers).await?;
+    Ok(Costs { whole, part: measured(Duration::ZERO).await? })
 }
 
-/// How long it takes to make the answers of a round.
+/// How long it takes to make the answers of a whole reading.
 fn making_answers(service: &Simulated) -> Result<Duration> {
     let begin = Instant::now();
     let mut bytes = 0;

@@ -566,13 +566,13 @@ async fn watching_once_tells_and_restores_only_if_it_is_to() {
     expected.sort();
     assert_eq!(lost, expected);
     assert!(told.iter().all(|event| event.event == EventKind::Detected), "{told:?}");
-    assert!(said.err.ends_with("Runs: 3. Lost: 2. Restores begun: 0.\n"), "{}", said.err);
+    assert!(said.err.ends_with("Runs: 3. Lost: 2. Stalled: 0. Restores begun: 0.\n"), "{}", said.err);
     assert!(place.restores().await.is_empty());
     // Told once.
     let said = place.well(&["watch", "--once", "--events", "-"]).await;
     assert_eq!(said.out, "");
     let said = place.well(&["watch", "--once", "--auto-restore", "--events", "-"]).await;
-    assert!(said.err.ends_with("Runs: 3. Lost: 2. Restores begun: 2.\n"), "{}", said.err);
+    assert!(said.err.ends_with("Runs: 3. Lost: 2. Stalled: 0. Restores begun: 2.\n"), "{}", said.err);
     for run in &runs {
         let of_run = events(&said).into_iter().filter(|event| event.run_id == *run);
         let kinds: Vec<_> = of_run.map(|event| event.event).collect();
@@ -661,7 +661,7 @@ async fn a_drained_monitor_ends_by_itself() {
     assert!(watch.wait().await.unwrap().success());
     let run = place.lost().await;
     let said = place.well(&["watch", "--once", "--auto-restore"]).await;
-    assert!(said.err.ends_with("Lost: 1. Restores begun: 0.\n"), "{}", said.err);
+    assert!(said.err.ends_with("Lost: 1. Stalled: 0. Restores begun: 0.\n"), "{}", said.err);
     let (mut watch, mut spoken) = place.start(&["watch", "--auto-restore"], true);
     until(&mut spoken, "Drained").await;
     assert!(watch.wait().await.unwrap().success(), "one that is started later ends as well");

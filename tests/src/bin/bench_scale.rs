@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use retinker_tests::simulated::{self, Cost};
+use retinker_tests::simulated::{self, Cost, Costs};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::process::Command;
 
-/// Runs, and how many of them one poisoned stands for.
-const CASES: [(u64, u64); 4] = [(10_000, 200), (100_000, 2_000), (1_000_000, 20_000), (1_000_000, 1_000)];
+/// Runs, how many of them one poisoned stands for, and how many have a session that lasts.
+const CASES: [(u64, u64, u64); 4] =
+    [(10_000, 1_000, 20), (100_000, 2_000, 200), (1_000_000, 20_000, 200), (1_000_000, 1_000, 200)];
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Measured {
@@ -19,6 +20,14 @@ struct Measured {
     requests: u64,
     cpu_seconds: f64,
     memory_bytes: u64,
+}
+
+/// A round over the whole list, and the next one.
+#[derive(Debug, Serialize, Deserialize)]
+struct Pair {
+    lasting: u64,
+    whole: Measured,
+    part: Measured,
 }
 
 impl From<Cost> for Measured {
@@ -33,9 +42,11 @@ async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => all().await,
-        ["round", runs, every] => {
-            let cost = simulated::round(runs.parse()?, every.parse()?).await?;
-            println!("{}", serde_json::to_string(&Measured::from(cost))?);
+        ["round", runs, every, lasting] => {
+            let lasting = lasting.parse()?;
+            let Costs { whole, part } = simulated::rounds(runs.parse()?, every.parse()?, lasting).await?;
+            let pair = Pair { lasting, whole: whole.into(), part: part.into() };
+            println!("{}", serde_json::to_string(&pair)?);
             Ok(())
         }
         other => bail!("{other:?} is no option of this benchmark; it takes none"),
@@ -44,22 +55,25 @@ async fn main() -> Result<()> {
 
 async fn all() -> Result<()> {
     let mut measured = Vec::new();
-    for (runs, every) in CASES {
+    for (runs, every, lasting) in CASES {
         eprintln!("{runs} runs, one in {every} poisoned");
         let output = Command::new(std::env::current_exe()?)
-            .args(["round", &runs.to_string(), &every.to_string()])
+            .args(["round", &runs.to_string(), &every.to_string(), &lasting.to_string()])
             .output()
             .await?;
         let text = String::from_utf8_lossy(&output.stdout);
-        measured.push(serde_json::from_str::<Measured>(text.trim()).with_context(|| {
+        measured.push(serde_json::from_str::<Pair>(text.trim()).with_context(|| {
             format!("a round over {runs} runs failed: {}", String::from_utf8_lossy(&output.stderr))
         })?);
     }
-    let largest = measured.get(2).context("a measurement is missing")?;
+    let Pair { whole, part, .. } = measured.get(2).context("a measurement is missing")?;
+    let hundredths = |seconds: f64| (seconds * 100.0).round() / 100.0;
     let figures = json!({
-        "requests_1000000": largest.requests,
-        "cpu_seconds_1000000": (largest.cpu_seconds * 100.0).round() / 100.0,
-        "memory_mib_1000000": (largest.memory_bytes as f64 / f64::from(1 << 20)).round(),
+        "requests_1000000": whole.requests,
+        "cpu_seconds_1000000": hundredths(whole.cpu_seconds),
+        "memory_mib_1000000": (whole.memory_bytes as f64 / f64::from(1 << 20)).round(),
+        "requests_between_1000000": part.requests,
+        "cpu_seconds_between_1000000": hundredths(part.cpu_seconds),
     });
     let text = page(&measured, &figures);
     let path = Path::new("docs/scale.md");
@@ -68,22 +82,26 @@ async fn all() -> Result<()> {
     Ok(())
 }
 
-fn page(measured: &[Measured], figures: &serde_json::Value) -> String {
+fn page(measured: &[Pair], figures: &serde_json::Value) -> String {
     let mut text = String::from(
         "# Scale\n\n\
-         Written by `cargo xtask bench scale`. The service is simulated in the process: no network, and the time that its \
-         answers take to make is subtracted. Measured is a round of `retinker watch` that has seen the poisoned runs before \
-         and restores nothing.\n\n\
-         | runs | poisoned | requests | processor time | memory |\n| --- | --- | --- | --- | --- |\n",
+         Written by `cargo xtask bench scale`. The service is simulated in the process: no network, and the time that the \
+         pages of its list take to make is subtracted. Measured are rounds of `retinker watch` that have seen the poisoned \
+         runs before and restore nothing: one that reads the whole list, and the next, which reads the runs of the \
+         sessions that last.\n\n\
+         | runs | poisoned | sessions that last | requests | processor time | memory | requests of the next | its processor time |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for one in measured {
+    for Pair { lasting, whole, part } in measured {
         text.push_str(&format!(
-            "| {} | {} | {} | {:.2} s | {:.0} MiB |\n",
-            one.runs,
-            one.lost,
-            one.requests,
-            one.cpu_seconds,
-            one.memory_bytes as f64 / f64::from(1 << 20)
+            "| {} | {} | {lasting} | {} | {:.2} s | {:.0} MiB | {} | {:.2} s |\n",
+            whole.runs,
+            whole.lost,
+            whole.requests,
+            whole.cpu_seconds,
+            whole.memory_bytes as f64 / f64::from(1 << 20),
+            part.requests,
+            part.cpu_seconds,
         ));
     }
     text.push_str(EXTRAPOLATED);
@@ -93,14 +111,13 @@ fn page(measured: &[Measured], figures: &serde_json::Value) -> String {
 
 const EXTRAPOLATED: &str = "\n\
 ## What this says, and what it does not\n\n\
-Measured: a round's requests and processor time grow with the runs that the service lists, one request for each hundred; its \
-memory grows with the runs that are poisoned, not with those that are listed.\n\n\
-Extrapolated, not measured: over a network with 20 ms for each page, which are read one after the other, a round over a \
-million runs takes 200 s. So the first limit is the list: the monitor leaves three times a round's length between rounds, \
-and sees a poisoning of such a service within a quarter of an hour. A service that lists its runs by their last use would \
-allow to read only what has changed; none is known to promise that order, so the monitor does not rely on it.\n\n\
-The whole list is read in each round. Reading only the runs of active sessions, by a search for these, would take fewer
-requests where most runs are done; it is not built.\n\n\
-Monitors that share a journal each read the whole list: a hundred of them ask a hundred times as much. Their restores are \
+Measured: the requests and processor time of a whole reading grow with the runs that the service lists, one request for each \
+hundred; its memory grows with the runs that are poisoned or whose sessions last, not with those that are listed. The \
+rounds between, for ten minutes, grow with the sessions that last and the poisoned runs alone.\n\n\
+Extrapolated, not measured: over a network with 20 ms for each page, which are read one after the other, a whole reading of \
+a million runs takes 200 s. The monitor leaves three times a round's length between rounds. So a poisoning in a session that \
+lasts is seen within minutes, once the list has been read; one on a service without a search for sessions within a quarter \
+of an hour.\n\n\
+Monitors that share a journal each read by themselves: a hundred of them ask a hundred times as much. Their restores are \
 not doubled. Splitting the runs among monitors by lease is not built.\n\n\
 The console's host keeps all runs in memory (docs/bench.md has the list at 100,000).\n";

@@ -37,6 +37,7 @@ pub fn record(id: &str, old_run: &str) -> RestoreRecord {
         },
         why: "It is the newest.".into(),
         optimizer: true,
+        check_optimizer: false,
         base_model: "base".into(),
         lora_rank: Some(8),
         root_run_id: old_run.to_owned(),

@@ -148,6 +148,7 @@ fn defaults_are_those_of_tinkex_and_cannot_loop() {
             "step_back": true,
             "checkpoint_strategy": {"type": "latest_valid"},
             "restore_optimizer": true,
+            "check_optimizer": false,
         })
     );
     assert_eq!(serde_json::from_value::<Policy>(written).unwrap(), Policy::default());
