@@ -91,12 +91,7 @@ async fn embedded_with(
     change: impl FnOnce(LocalConfig) -> LocalConfig,
 ) -> Result<(TempDir, LocalService, Api)> {
     let dir = tempfile::tempdir()?;
-<<<<<<< HEAD
     let service = LocalService::start(change(LocalConfig::new(dir.path()))).await?;
-=======
-    let config = LocalConfig { faults: true, ..LocalConfig::new(dir.path()) };
-    let service = LocalService::start(config).await?;
->>>>>>> 863008e (scale: rounds between two whole readings measured; recovery's page says what a round reads and how the optimizer is looked at)
     let api = api(&service.base_url())?;
     Ok((dir, service, api))
 }

@@ -48,7 +48,7 @@ impl Simulated {
 
 impl Simulated {
     fn run(&self, body: &mut String, n: u64) {
-        let corrupted = self.every > 0 && n % self.every == 0;
+        let corrupted = self.every > 0 && n.is_multiple_of(self.every);
         let _ = write!(
             body,
             r#"{{"training_run_id":"{}:train:0","base_model":"retinker/nano-llama","model_owner":"owner-{}","is_lora":true,"corrupted":{corrupted},"lora_rank":8,"last_request_time":"2026-01-02T03:04:05.678Z","last_checkpoint":{},"user_metadata":{{"name":"run {n}","project":"p{}"}}}}"#,

@@ -263,14 +263,25 @@ impl EventSink for Told {
 }
 
 fn monitor(api: &Api, store: &Arc<dyn Store>, policy: Policy, told: &Told) -> (Monitor, Drives) {
+    monitor_with(api, store, policy, told, &runtime())
+}
+
+/// One with this clock.
+fn monitor_with(
+    api: &Api,
+    store: &Arc<dyn Store>,
+    policy: Policy,
+    told: &Told,
+    clock: &Arc<dyn Runtime>,
+) -> (Monitor, Drives) {
     let sink = told.clone();
-    let executor = Executor::new(api.clone(), Arc::clone(store), runtime())
+    let executor = Executor::new(api.clone(), Arc::clone(store), Arc::clone(clock))
         .on_progress(move |record| of_progress("service", record).iter().for_each(|event| sink.tell(event)));
-    let drives = Drives::new(executor, runtime());
+    let drives = Drives::new(executor, Arc::clone(clock));
     let parts = Parts {
         api: api.clone(),
         store: Arc::clone(store),
-        runtime: runtime(),
+        runtime: Arc::clone(clock),
         drives: drives.clone(),
         policy,
         sink: Arc::new(told.clone()),
@@ -318,6 +329,50 @@ async fn a_run_that_is_poisoned_again_and_again_steps_back_and_then_stops_at_its
         "{}",
         exhausted[0].message
     );
+    service.stop().await;
+}
+
+/// The checkpoints expire in a quarter of an hour: for the one clock that is soon, for the other not.
+#[tokio::test(flavor = "multi_thread")]
+async fn monitors_whose_clocks_differ_by_twenty_minutes_restore_each_run_once_and_tell_once() {
+    const RUNS: usize = 6;
+    let (_dir, service, api) = service().await;
+    let mut lost = Vec::new();
+    for _ in 0..RUNS {
+        let (run_id, paths) = poisoned(&service, &api, &["a"]).await;
+        api.set_checkpoint_ttl(&run_id, &paths[0].checkpoint_id(), Some(900)).await.unwrap();
+        lost.push(run_id);
+    }
+    let home = tempfile::tempdir().unwrap();
+    let (store, told) = (SqliteStore::open(home.path()).unwrap(), Told::default());
+    let store: Arc<dyn Store> = Arc::new(store);
+    let policy = Policy { enabled: true, backoff_ms: 1, max_backoff_ms: 1, ..Policy::default() };
+    let monitors = [-600_000, 600_000].map(|skew| {
+        let clock: Arc<dyn Runtime> = Arc::new(Skewed(runtime(), skew));
+        monitor_with(&api, &store, policy.clone(), &told, &clock)
+    });
+    let [(late, of_late), (early, of_early)] = &monitors;
+    // One whose clock is early may see the others' restores as being long ago, and the other as yet to come.
+    for _ in 0..4 {
+        let (a, b) = join(late.round(), early.round()).await;
+        a.unwrap();
+        b.unwrap();
+        join(of_late.settled(), of_early.settled()).await;
+    }
+    let records = store.list().await.unwrap();
+    let mut adopted: Vec<_> = records
+        .iter()
+        .filter(|record| record.state == RestoreState::Adopted)
+        .map(|record| record.plan.run_id.clone())
+        .collect();
+    adopted.sort();
+    lost.sort();
+    assert_eq!(adopted, lost, "each once");
+    assert_eq!(runs(&api).await, 2 * RUNS as u64, "and nothing surplus");
+    for kind in [EventKind::Detected, EventKind::Planned, EventKind::Started, EventKind::Completed] {
+        let count = told.0.lock().unwrap().iter().filter(|event| event.event == kind).count();
+        assert_eq!(count, RUNS, "{kind:?}");
+    }
     service.stop().await;
 }
 

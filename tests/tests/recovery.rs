@@ -168,7 +168,7 @@ async fn a_checkpoint_is_looked_into_on_throw_away_copies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_drops_the_optimizers_state_is_found_out_before_the_new_run_is_adopted() {
     for cold in [false, true] {
-        let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+        let (_dir, service, api) = retinker_tests::service::faulty().await.unwrap();
         let client = run(&api).await;
         train(&client, 0..4).await;
         let saved = save_state_with_probe(&client, "a", SaveOptions::default(), &TEXT).await.unwrap();

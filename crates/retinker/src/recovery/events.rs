@@ -14,7 +14,7 @@ pub enum EventKind {
     Detected,
     /// The checkpoint to restore from was given a longer life.
     Protected,
-    /// A plan was made; `message` says why from this checkpoint. Of several monitors at the same moment each may tell it.
+    /// A plan was made and is about to be carried out; `message` says why from this checkpoint.
     Planned,
     /// A restore has begun.
     Started,
@@ -139,7 +139,9 @@ pub fn of_progress(service: &str, record: &RestoreRecord) -> Vec<RecoveryEvent> 
     let first = record.events.iter().filter(|event| event.state == last.state).count() == 1;
     let verified = record.verification.as_ref().map(|v| told(EventKind::Verified, v.to_string()));
     match last.state {
-        RestoreState::Planned => vec![told(EventKind::Started, message)],
+        RestoreState::Planned => {
+            vec![told(EventKind::Planned, record.plan.why.clone()), told(EventKind::Started, message)]
+        }
         RestoreState::Loading if first => vec![told(EventKind::CheckpointSelected, message)],
         RestoreState::Checking if first => vec![told(EventKind::ClientCreated, message)],
         RestoreState::Adopted => verified.into_iter().chain([told(EventKind::Completed, message)]).collect(),

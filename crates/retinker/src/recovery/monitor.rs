@@ -484,7 +484,7 @@ impl Inner {
         self.protect(run, Some(&plan.checkpoint), now).await?;
         // Others were decided on while the plan was made.
         match self.decide(case, Some(&plan)) {
-            Ok(_) => self.restore(&verdict, plan).await,
+            Ok(_) => self.restore(plan).await,
             Err(Undone::Waits(at)) => Ok(Outcome::Waits(at)),
             Err(Undone::Refused(_)) => Ok(Outcome::Left),
         }
@@ -615,12 +615,8 @@ impl Inner {
         Ok(())
     }
 
-    async fn restore(&self, verdict: &Verdict, plan: RestorePlan) -> Result<Outcome, Trouble> {
+    async fn restore(&self, plan: RestorePlan) -> Result<Outcome, Trouble> {
         let run_id = plan.run_id.clone();
-        let mut planned = self.event(EventKind::Planned, &run_id, plan.why.clone());
-        planned.checkpoint = Some(plan.checkpoint.tinker_path.clone());
-        planned.since = verdict.since;
-        self.sink.tell(&planned);
         let begun = self.drives.executor().begin(plan).await;
         if !matches!(begun, Ok(Begun::New(_))) {
             // It does not count.
