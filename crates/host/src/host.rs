@@ -10,7 +10,7 @@ use retinker::host::api::{ApiProblem, DemoProgress, HostEvent, HostStatus, Servi
 use retinker::recovery::drives::Drives;
 use retinker::recovery::journal::{Store, StoreError};
 use retinker::recovery::listing::ListingError;
-use retinker::recovery::monitor::Monitor;
+use retinker::recovery::monitor::{Monitor, Round};
 use retinker::recovery::restore::RestoreRecord;
 use retinker::runtime::Runtime;
 use retinker::transport::Transport;
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<HostEvent>,
     /// Runs that have lost their state or whose session is over, as of the last reading.
     pub(crate) affected: watch::Sender<Vec<TrainingRun>>,
+    /// What was last done about them.
+    round: Mutex<Round>,
     /// Asks for a new reading of the runs at once.
     pub(crate) refresh: Notify,
     /// Turns true when the host stops.
@@ -88,6 +90,7 @@ impl Shared {
             metrics,
             events: broadcast::Sender::new(EVENTS),
             affected: watch::Sender::default(),
+            round: Mutex::default(),
             refresh: Notify::new(),
             stopping,
             index: RwLock::new(Index::new(sessions)),
@@ -108,6 +111,10 @@ impl Shared {
 
     pub(crate) fn base_models(&self) -> MutexGuard<'_, Vec<String>> {
         self.base_models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn round(&self) -> MutexGuard<'_, Round> {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn demo(&self) -> Option<watch::Receiver<DemoProgress>> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use retinker::client::Error;
 use retinker::host::api::HostEvent;
+use retinker::recovery::monitor::REST;
 use retinker::recovery::planner::candidates;
 use retinker::recovery::sessions;
 use retinker::wire::run::TrainingRun;
@@ -15,10 +16,6 @@ use crate::host::{Asked, PATIENCE, Shared};
 
 /// Between two readings while somebody follows.
 const FOLLOWED: Duration = Duration::from_secs(3);
-/// Between two readings while nobody does.
-const ALONE: Duration = Duration::from_secs(30);
-/// A list that takes long to read is read less often: this many times as long is left between.
-const REST: u32 = 3;
 /// Between two questions for the base models.
 const MODELS: Duration = Duration::from_secs(60);
 /// Lists of checkpoints read at once, and in one reading.
@@ -40,17 +37,26 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             models_at = Some(start);
         }
         let took = shared.runtime.monotonic().saturating_sub(start);
-        let pause = if shared.is_followed() { FOLLOWED } else { ALONE };
         // Only what was read has cost the service anything; one that is down is looked for as often as ever.
-        let rest = if listed { took * REST } else { Duration::ZERO };
+        let took = if listed { took } else { Duration::ZERO };
         tokio::select! {
-            () = tokio::time::sleep(pause.max(rest)) => {}
+            () = tokio::time::sleep(pause(&shared, took)) => {}
             () = shared.refresh.notified() => {
                 // Several wishes at once are one.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
+}
+
+/// How long to wait after a reading that took this long.
+fn pause(shared: &Shared, took: Duration) -> Duration {
+    let by_policy = shared.monitor.pause(&Ok(*shared.round()), took, 0);
+    let pause = match shared.is_followed() {
+        true => by_policy.min(FOLLOWED.max(took * REST)),
+        false => by_policy,
+    };
+    pause.max(shared.monitor.left_alone())
 }
 
 /// Reads the runs that can have changed; tells what has, and answers whether they could be read.
@@ -78,6 +84,9 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
             }
         }
         Err(asked) => {
+            if let Asked::Service(error) = &asked {
+                shared.monitor.heed(error);
+            }
             let problem = asked.problem();
             if before.as_ref() != Some(&problem) {
                 tracing::warn!(code = %problem.code, "the runs cannot be listed: {}", problem.message);
@@ -120,8 +129,7 @@ struct Listed {
 
 async fn list(shared: &Shared) -> Result<Listed, Asked> {
     shared.ask(shared.api.settled()).await?;
-    let begun = tokio::time::timeout(PATIENCE, shared.monitor.reading()).await;
-    let mut reading = begun.map_err(|_| Asked::Slow)?;
+    let mut reading = shared.monitor.reading().await;
     let (whole, now) = (reading.is_whole(), shared.runtime.now());
     let (mut runs, mut open) = (Vec::new(), Vec::new());
     while let Some(page) =
@@ -140,8 +148,9 @@ pub(crate) async fn care(shared: Arc<Shared>) {
     let mut affected = shared.affected.subscribe();
     while affected.changed().await.is_ok() {
         let affected = affected.borrow_and_update().clone();
-        if let Err(error) = shared.monitor.care(affected).await {
-            tracing::error!(%error, "nothing can be done about lost runs");
+        match shared.monitor.care(affected).await {
+            Ok(round) => *shared.round() = round,
+            Err(error) => tracing::error!(%error, "nothing can be done about lost runs"),
         }
     }
 }

@@ -269,6 +269,18 @@ impl Error {
         }
     }
 
+    /// Whether the service was not there, or asked for patience, so that nothing is known of what it would have answered:
+    /// no connection, no answer in time, or a 402, 408, 429, 502, 503 or 504.
+    pub fn is_outage(&self) -> bool {
+        match self.kind() {
+            ErrorKind::NeverSent { .. } | ErrorKind::MayHaveBeenSent { .. } | ErrorKind::TimedOut { .. } => {
+                true
+            }
+            ErrorKind::Refused { status, .. } => matches!(status, 402 | 408 | 429 | 502..=504),
+            _ => false,
+        }
+    }
+
     /// Whether the server may have acted on the request, as far as can be told from here.
     pub fn may_have_been_seen(&self) -> bool {
         self.0.seen_before

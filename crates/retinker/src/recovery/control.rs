@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::shelf::Shelf;
 use super::journal::{Store, StoreError};
-use super::plan::LABEL_ROOT;
+use super::plan::{LABEL_RESTORED_FROM, LABEL_ROOT};
 use super::policy::Gate;
+use super::restore::{RestoreRecord, maker_of};
 use retinker_wire::run::TrainingRun;
 
 const GATES: Shelf<Gate> = Shelf::new("gate");
@@ -43,10 +44,25 @@ pub async fn opt_outs(store: &dyn Store) -> Result<BTreeSet<String>, StoreError>
     Ok(all.into_iter().filter(|(_, value)| value.opted_out).map(|(run_id, _)| run_id).collect())
 }
 
-/// Whether this run, or the one that its lineage began with, is among those that are left alone.
-pub fn is_opted_out(opt_outs: &BTreeSet<String>, run: &TrainingRun) -> bool {
-    let root = run.user_metadata.as_ref().and_then(|labels| labels.get(LABEL_ROOT));
-    opt_outs.contains(&run.training_run_id) || root.is_some_and(|root| opt_outs.contains(root))
+/// Whether this run, or one that it came from by restores, is among those that are left alone: by the journal, and by the
+/// run's labels where another program restored it.
+pub fn is_opted_out(opt_outs: &BTreeSet<String>, records: &[RestoreRecord], run: &TrainingRun) -> bool {
+    let named = |id: &str| opt_outs.contains(id);
+    let labels = run.user_metadata.iter();
+    let told = labels.flat_map(|labels| [LABEL_ROOT, LABEL_RESTORED_FROM].map(|label| labels.get(label)));
+    if named(&run.training_run_id) || told.flatten().any(|id| named(id)) {
+        return true;
+    }
+    let mut run_id = run.training_run_id.as_str();
+    // A damaged journal could lead round in a circle.
+    for _ in 0..=records.len() {
+        let Some(maker) = maker_of(records, run_id) else { return false };
+        run_id = &maker.plan.run_id;
+        if named(run_id) {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -79,8 +95,20 @@ mod tests {
     fn successors_are_left_alone_as_well() {
         let mut run = samples::run("b2", None);
         let opted = BTreeSet::from(["b".to_owned()]);
-        assert!(!is_opted_out(&opted, &run));
-        run.user_metadata = Some([(LABEL_ROOT.to_owned(), "b".to_owned())].into());
-        assert!(is_opted_out(&opted, &run));
+        assert!(!is_opted_out(&opted, &[], &run));
+        for label in [LABEL_ROOT, LABEL_RESTORED_FROM] {
+            run.user_metadata = Some([(label.to_owned(), "b".to_owned())].into());
+            assert!(is_opted_out(&opted, &[], &run), "{label}");
+        }
+        // By the journal alone, two generations on, as on a service that keeps no labels.
+        run.user_metadata = None;
+        let made = |id: &str, old: &str, new: &str| {
+            let mut record = samples::record(id, old);
+            record.new_run_id = Some(new.to_owned());
+            record
+        };
+        let records = [made("1", "a", "b"), made("2", "b", "b1"), made("3", "b1", "b2")];
+        assert!(is_opted_out(&opted, &records, &run));
+        assert!(!is_opted_out(&["c".to_owned()].into(), &records, &run));
     }
 }

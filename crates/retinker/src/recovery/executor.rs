@@ -28,6 +28,7 @@ use retinker_wire::session::{
     CreateSessionRequest, FinishReason, SessionSearchRequest, SessionStatus, SessionStatusQuery,
     SessionSummary,
 };
+use retinker_wire::time::Time;
 use retinker_wire::training::ForwardBackwardOutput;
 use tracing::Instrument;
 
@@ -38,6 +39,7 @@ use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, RestorePlan};
 use super::planner::{candidates, origin_of};
 use super::probe::{LOSS, Probe, Verification};
 use super::restore::{Attachment, RestoreEvent, RestoreRecord, RestoreState};
+use super::sessions;
 use super::verify::{self, OptimizerState};
 use crate::client::{Api, Error, ErrorKind, LossFnConfig, SDK_VERSION};
 use crate::runtime::Runtime;
@@ -112,9 +114,10 @@ impl Executor {
         Self { api, store, runtime, progress: None, pauses: Pauses::default() }
     }
 
-    /// Whether the service has paused what a restore of this process waits for: another one would wait as well.
-    pub fn is_paused(&self) -> bool {
-        self.pauses.any()
+    /// Until when no other restore should begin: the service has paused what one of this process waits for, or was not there
+    /// for one, or asked for patience.
+    pub fn held_until(&self) -> Option<Time> {
+        self.pauses.until(self.runtime.now())
     }
 
     /// Calls this after each write to the journal.
@@ -230,14 +233,19 @@ impl Executor {
             .ok_or_else(|| RestoreError::DrivenElsewhere(restore_id.to_owned()))
     }
 
-    /// Renews the lease until that fails.
+    /// Renews the lease until somebody else has it, or it could not be renewed for as long as it holds.
     async fn keep(&self, lease: &Lease) -> StoreError {
+        let mut renewed_at = self.runtime.monotonic();
         loop {
-            self.runtime.sleep(LEASE_TTL / 3).await;
+            self.runtime.sleep(LEASE_TTL / 5).await;
+            let asked_at = self.runtime.monotonic();
             match self.store.acquire_lease(&lease.restore_id, &lease.owner, LEASE_TTL).await {
-                Ok(Some(renewed)) if renewed.fence == lease.fence => {}
+                Ok(Some(renewed)) if renewed.fence == lease.fence => renewed_at = asked_at,
                 Ok(_) => return StoreError::LeaseLost(lease.restore_id.clone()),
-                Err(error) => return error,
+                Err(error) if self.runtime.monotonic().saturating_sub(renewed_at) >= LEASE_TTL * 3 / 5 => {
+                    return error;
+                }
+                Err(error) => tracing::warn!(restore = %lease.restore_id, %error, "a lease was not renewed"),
             }
         }
     }
@@ -369,7 +377,10 @@ impl Executor {
         let opened = self.persist(|| self.api.create_session(&request), Error::is_retryable).await;
         let session = match opened {
             Ok(session) => session,
-            Err(error) => return Ok(Err(format!("No session could be opened for the new run. {error}"))),
+            Err(error) => {
+                let error = self.unless_outage(error)?;
+                return Ok(Err(format!("No session could be opened for the new run. {error}")));
+            }
         };
         record.session_id = Some(session.session_id);
         record.model_seq_id = Some(MODEL_SEQ_ID);
@@ -397,19 +408,24 @@ impl Executor {
             match self.load_weights(&request).await {
                 Ok(loaded) => {
                     let model_id = loaded.model_id.unwrap_or_else(|| model_id_of(&session_id, model_seq_id));
+                    let session_id = session_id.clone();
                     record.attachment = Some(Attachment { session_id, model_id, next_seq_id: 1 });
                     return self.loaded(lease, record).await;
                 }
                 Err(error) if error.is_unknown_form() => {}
-                Err(error) => return Ok(Err(load_failure(record, &error))),
+                Err(error) => return self.not_loaded(record, &session_id, error).await,
             }
             match self.make_fresh_model(record, &session_id, model_seq_id).await {
                 Ok(model_id) => {
+                    let session_id = session_id.clone();
                     record.attachment = Some(Attachment { session_id, model_id, next_seq_id: 2 });
                     let message = "The service does not make a run from a checkpoint in one call: loading into a fresh one.";
                     self.write(lease, record, RestoreState::Loading, message.to_owned()).await?;
                 }
-                Err(error) => return Ok(Err(format!("No run could be made for the checkpoint. {error}"))),
+                Err(error) => {
+                    let error = self.unless_outage(error)?;
+                    return Ok(Err(format!("No run could be made for the checkpoint. {error}")));
+                }
             }
         }
         let Some(attachment) = &record.attachment else {
@@ -425,8 +441,21 @@ impl Executor {
         };
         match self.load_weights(&request).await {
             Ok(_) => self.loaded(lease, record).await,
-            Err(error) => Ok(Err(load_failure(record, &error))),
+            Err(error) => self.not_loaded(record, &session_id, error).await,
         }
+    }
+
+    /// Why the restore fails whose load did.
+    async fn not_loaded(
+        &self,
+        record: &mut RestoreRecord,
+        session_id: &str,
+        error: Error,
+    ) -> Result<Step, RestoreError> {
+        let error = self.unless_outage(error)?;
+        // A session that is over says nothing of the checkpoint.
+        record.checkpoint_useless = self.api.session_heartbeat(session_id).await.is_ok();
+        Ok(Err(load_failure(record, &error)))
     }
 
     async fn loaded(&self, lease: &Lease, record: &mut RestoreRecord) -> Result<Step, RestoreError> {
@@ -499,11 +528,15 @@ impl Executor {
         };
         let new_run = &attachment.model_id;
         if let Err(error) = self.persist(|| self.api.get_info(new_run), Error::is_retryable).await {
+            let error = self.unless_outage(error)?;
             return Ok(Err(format!("The new run {new_run} does not answer. {error}")));
         }
         let run = match self.persist(|| self.api.training_run(new_run), Error::is_retryable).await {
             Ok(run) => run,
-            Err(error) => return Ok(Err(format!("The new run {new_run} is not listed. {error}"))),
+            Err(error) => {
+                let error = self.unless_outage(error)?;
+                return Ok(Err(format!("The new run {new_run} is not listed. {error}")));
+            }
         };
         if run.corrupted == Some(true) {
             let reason = cause_of(&run).unwrap_or("the service says no more");
@@ -552,8 +585,8 @@ impl Executor {
             statuses: Some(vec![SessionStatusQuery::Active]),
             ..SessionSearchRequest::default()
         };
-        let found = match self.api.search_sessions(&request).await {
-            Ok(found) => found.sessions,
+        let found = match sessions::search(&self.api, request).await {
+            Ok(found) => found,
             Err(error) => {
                 tracing::debug!(restore = %record.id, %error, "sessions that a crash left behind are not looked for");
                 return;
@@ -622,11 +655,15 @@ impl Executor {
                 Verification::not(format!("The probe failed. {error}"))
             }
             // Whether the number is used cannot be known, so nobody could go on with the run.
-            Err(error) => return Ok(Err(format!("The new run could not be compared. {error}"))),
+            Err(error) => {
+                let error = self.unless_outage(error)?;
+                return Ok(Err(format!("The new run could not be compared. {error}")));
+            }
         };
         record.verification = Some(verification.clone());
         Ok(match verification {
             Verification::Different { .. } => {
+                record.checkpoint_useless = true;
                 Err(format!("The new run {} is not what was saved. {verification}", attachment.model_id))
             }
             _ => Ok(()),
@@ -672,6 +709,7 @@ impl Executor {
         record.attachment = None;
         record.new_run_id = None;
         self.write(lease, record, RestoreState::Failed, reason).await?;
+        self.finish_surplus(record).await;
         // What the session holds is not adopted by anybody: let the service have its memory back.
         if let Some(session_id) = &record.session_id {
             let detail = Some(format!("restore {} failed", record.id));
@@ -680,6 +718,16 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// An error that is the restore's failure. That the service is not there, or asks for patience, is none: the restore
+    /// stays where it is, and is gone on with.
+    fn unless_outage(&self, error: Error) -> Result<Error, RestoreError> {
+        if !error.is_outage() {
+            return Ok(error);
+        }
+        self.pauses.hold(self.runtime.now(), &error);
+        Err(RestoreError::Service(error))
     }
 
     /// Does something again, after growing pauses, while it fails in a way that may pass.
@@ -742,5 +790,8 @@ fn load_failure(record: &RestoreRecord, error: &Error) -> String {
 }
 
 mod pauses;
+pub(super) use pauses::patience;
+#[cfg(test)]
+pub(super) use pauses::{LEFT_ALONE, LONGEST_ALONE};
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,9 @@ pub const EXPIRY_MARGIN_MS: i64 = 60_000;
 /// A run whose last checkpoint expires sooner than this is at risk.
 pub const EXPIRES_SOON_MS: i64 = 24 * 3_600_000;
 
+/// A run that has worked for longer than this since its last checkpoint is at risk. Ours: a night's work.
+pub const UNSAVED_MS: i64 = 6 * 3_600_000;
+
 /// How a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,7 +29,7 @@ pub enum Health {
     Stalled,
     /// Poisoned once; a restored run has taken its place.
     Recovered,
-    /// Nothing wrong, but a failure now would cost much: no checkpoint, or the last one expires soon.
+    /// Nothing wrong, but a failure now would cost much: no checkpoint, or the last one expires soon, or is hours old.
     AtRisk,
     /// Nothing wrong as far as can be seen.
     Healthy,
@@ -180,6 +183,11 @@ fn at_risk(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>, now
                 .to_owned()
         }
         (None, None) => "It has no checkpoint: a failure now would lose all of its work.".to_owned(),
+        (Some(checkpoint), _) if unsaved_ms(run, checkpoint) > UNSAVED_MS => format!(
+            "It has worked for {} hours since its newest checkpoint, {}: a failure now would lose that.",
+            unsaved_ms(run, checkpoint) / 3_600_000,
+            checkpoint.checkpoint_id
+        ),
         (Some(checkpoint), _) => {
             let soon = |at: &Time| at.as_millis().saturating_sub(now.as_millis()) < EXPIRES_SOON_MS;
             let expires_at = checkpoint.expires_at.filter(soon)?;
@@ -187,6 +195,11 @@ fn at_risk(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>, now
         }
     };
     Some(Verdict::new(Health::AtRisk, reason))
+}
+
+/// How long a run has worked since this checkpoint, in milliseconds.
+fn unsaved_ms(run: &TrainingRun, checkpoint: &Checkpoint) -> i64 {
+    run.last_request_time.as_millis().saturating_sub(checkpoint.time.as_millis())
 }
 
 /// A session that was cut off, by silence or from outside. One that its client ended is no failure.
@@ -217,19 +230,21 @@ fn lost(run: &TrainingRun, known: Known<'_>) -> Option<Loss> {
             Some(cause) => format!("{}.", capitalised(cause)),
             None => "The service says that a failure corrupted this run.".to_owned(),
         };
-        // The flag is raised for failures of the service; a bad request fails its own call and leaves the run alone. Where
-        // the session says otherwise, it knows better.
-        let category = match known.session {
-            Some(SessionStatus::Failed { category: SessionFailureCategory::User, .. }) => {
-                FailureCategory::User
-            }
-            _ => FailureCategory::Server,
-        };
+        let category = category_of_loss(known);
         return Some(Loss { cause, category, since: known.since });
     }
     let report = known.reported?;
     let cause = format!("{} Its training program has told so.", report.symptom.sentence());
-    Some(Loss { cause, category: FailureCategory::Server, since: Some(report.at) })
+    Some(Loss { cause, category: category_of_loss(known), since: Some(report.at) })
+}
+
+/// State is lost by failures of the service; a bad request fails its own call and leaves the run alone. Where the session
+/// says otherwise, it knows better.
+fn category_of_loss(known: Known<'_>) -> FailureCategory {
+    match known.session {
+        Some(SessionStatus::Failed { category: SessionFailureCategory::User, .. }) => FailureCategory::User,
+        _ => FailureCategory::Server,
+    }
 }
 
 /// Services begin their reasons in lower case.

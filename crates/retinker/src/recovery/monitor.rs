@@ -22,7 +22,7 @@ use retinker_wire::time::Time;
 use super::control::{self, is_opted_out};
 use super::drives::Drives;
 use super::events::{EventKind, EventSink, RecoveryEvent};
-use super::executor::RestoreError;
+use super::executor::{RestoreError, patience};
 use super::findings::{self, Finding};
 use super::health::{Health, Known, Verdict, assess, cause_of, newest_usable, session_of_run};
 use super::journal::{Begun, Store, StoreError};
@@ -46,15 +46,11 @@ const HURRY: u32 = 6;
 /// But never more often than this.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// A round that took long is followed by a rest of so many times its length: watching must not be the load.
-const REST: u32 = 3;
+pub const REST: u32 = 3;
+/// How often it is looked whether all that is under way is done.
+const LOOK: Duration = Duration::from_millis(50);
 /// The longest pause between rounds while the service cannot be read, in intervals.
 const PATIENCE: u32 = 10;
-/// How long a service that asks for it (402, 429) is left alone where it does not say how long.
-const LEFT_ALONE: Duration = Duration::from_secs(60);
-/// The longest that a service can ask for.
-const LONGEST_ALONE: Duration = Duration::from_secs(3600);
-/// How long no restore begins while the service has paused one; then it is looked again.
-const PAUSED: Duration = Duration::from_secs(10);
 
 /// What a round came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,6 +117,8 @@ struct State {
     tally: Tally,
     left_alone_until: Option<Time>,
     draining: bool,
+    /// Runs that are being looked into.
+    at_work: usize,
 }
 
 /// What was read of a lost run.
@@ -188,9 +186,13 @@ impl Monitor {
         self.inner.read_journal().await
     }
 
-    /// Begins no more restores from now on, in this process; those under way go on. Resolves when none is.
+    /// Begins no more restores from now on, in this process; those under way go on. Resolves when none is, and no round
+    /// either: go on polling [`run`](Self::run) meanwhile.
     pub async fn drain(&self) {
         self.inner.state().draining = true;
+        while self.inner.state().at_work > 0 {
+            self.inner.runtime.sleep(LOOK).await;
+        }
         self.inner.drives.settled().await;
     }
 
@@ -204,19 +206,20 @@ impl Monitor {
             told(&round);
             let took = self.inner.runtime.monotonic().saturating_sub(begin);
             failures = if round.is_ok() { 0 } else { failures + 1 };
+            if let Err(error) = &round {
+                tracing::warn!(%error, failures, "a round came to nothing");
+            }
             let pause = self.pause(&round, took, failures);
             self.inner.runtime.sleep(pause).await;
         }
     }
 
-    /// How long to wait after a round that took this long, the n-th failed one in a row.
-    fn pause(&self, round: &Result<Round, MonitorError>, took: Duration, failures: u32) -> Duration {
+    /// How long to wait after a round that took this long, the n-th failed one in a row: the policy's interval, a sixth of it
+    /// while something is lost or until the next restore may begin, longer where readings take long or the service wants it.
+    pub fn pause(&self, round: &Result<Round, MonitorError>, took: Duration, failures: u32) -> Duration {
         let interval = Duration::from_millis(self.inner.policy.poll_interval_ms).max(SHORTEST);
         match round {
-            Err(error) => {
-                tracing::warn!(%error, failures, "a round came to nothing");
-                interval * failures.clamp(1, PATIENCE)
-            }
+            Err(_) => (interval * failures.clamp(1, PATIENCE)).max(self.left_alone()),
             Ok(Round { lost: 0, .. }) => interval.max(took * REST),
             Ok(Round { next, .. }) => {
                 let now = self.inner.runtime.now().as_millis();
@@ -238,10 +241,25 @@ impl Monitor {
         let inner = &self.inner;
         let mut also = inner.state().cared_for.clone();
         match inner.read_journal().await {
-            Ok(journal) => also.extend(journal.reports.keys().cloned()),
+            Ok(journal) => {
+                also.extend(journal.reports.keys().cloned());
+                also.extend(journal.open().cloned());
+            }
             Err(error) => tracing::debug!(%error, "what training programs have told is not known"),
         }
         inner.survey.begin(&inner.api, &inner.sessions, also, inner.runtime.monotonic()).await
+    }
+
+    /// Notes what a service asks for that has refused a question (402, 429): no restore begins until then.
+    pub fn heed(&self, error: &Error) {
+        self.inner.heed_error(error);
+    }
+
+    /// For how long from now the service wants to be left alone.
+    pub fn left_alone(&self) -> Duration {
+        let until = self.inner.state().left_alone_until.map_or(0, Time::as_millis);
+        let left = until.saturating_sub(self.inner.runtime.now().as_millis());
+        Duration::from_millis(u64::try_from(left).unwrap_or(0))
     }
 
     /// Has the next reading be of all runs.
@@ -278,7 +296,12 @@ impl Monitor {
                     session.zip(reading.lasting()).is_some_and(|(id, lasting)| lasting.ids.contains(id));
                 let is_affected = inner.is_affected(&journal, &run);
                 let is_open = inner.sessions.is_open(&run, reading.lasting(), now);
-                tally.count(&run.training_run_id, health_of(&run), lasts || is_affected || is_open);
+                let known =
+                    tally.count(&run.training_run_id, health_of(&run), lasts || is_affected || is_open);
+                if !known && !lasts && !reading.is_whole() {
+                    // Whether it was counted with the list is not known any more.
+                    inner.survey.want_whole();
+                }
                 if is_affected {
                     affected.push(run);
                 } else if is_open && open.len() <= sessions::MOST {
@@ -286,6 +309,8 @@ impl Monitor {
                 }
             }
         }
+        // Its successor may have been listed after it.
+        affected.retain(|run| !inner.is_succeeded(&journal, &run.training_run_id));
         if !open.is_empty() && self.ask(open.clone()).await {
             for run in open.into_iter().filter(|run| inner.is_affected(&journal, run)) {
                 tally.count(&run.training_run_id, health_of(&run), true);
@@ -302,8 +327,12 @@ impl Monitor {
     /// # Errors
     /// The journal could not be read.
     pub async fn sift(&self, runs: &[TrainingRun]) -> Result<Vec<TrainingRun>, StoreError> {
-        let journal = self.inner.read_journal().await?;
-        Ok(runs.iter().filter(|run| self.inner.is_affected(&journal, run)).cloned().collect())
+        let inner = &self.inner;
+        let journal = inner.read_journal().await?;
+        let affected: Vec<_> = runs.iter().filter(|run| inner.is_affected(&journal, run)).cloned().collect();
+        // They are read again in any case until somebody has cared for them.
+        inner.state().cared_for.extend(affected.iter().map(|run| run.training_run_id.clone()));
+        Ok(affected)
     }
 
     /// Does what is to be done for runs that have lost their state or whose session is over: all that were read.
@@ -320,6 +349,7 @@ impl Monitor {
         let journal = &journal;
         let lost = affected.iter().filter(|run| journal.is_lost(run)).count() as u64;
         let mut round = Round { lost, stalled: affected.len() as u64 - lost, ..Round::default() };
+        let _at_work = AtWork::begin(inner);
         let outcomes: Vec<_> = stream::iter(affected)
             .map(|run| async move {
                 inner.look_into(journal, &run).await.inspect_err(|error| {
@@ -340,6 +370,22 @@ impl Monitor {
             }
         }
         Ok(round)
+    }
+}
+
+/// Runs are being looked into, until this is dropped.
+struct AtWork<'a>(&'a Inner);
+
+impl<'a> AtWork<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.state().at_work += 1;
+        Self(inner)
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.state().at_work -= 1;
     }
 }
 
@@ -379,9 +425,27 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something is to be done about a run.
+    /// Whether something is to be done about a run: it has lost its state, or its session is over, no other has taken its
+    /// place, and it is not history.
     fn is_affected(&self, journal: &Journal, run: &TrainingRun) -> bool {
-        journal.is_lost(run) || self.sessions.cut_off(run) && !journal.is_held(&run.training_run_id)
+        (journal.is_lost(run) || self.sessions.cut_off(run))
+            && !self.is_succeeded(journal, &run.training_run_id)
+            && !self.is_history(journal, run)
+    }
+
+    /// Whether another run has taken this one's place, or is about to: by a restore of the journal, or by one that the journal
+    /// does not know.
+    fn is_succeeded(&self, journal: &Journal, run_id: &str) -> bool {
+        journal.is_held(run_id) || self.survey.restore_of(run_id).is_some_and(|id| !journal.knows(&id))
+    }
+
+    /// Whether a run was seen too late for anything to be done about it.
+    fn is_history(&self, journal: &Journal, run: &TrainingRun) -> bool {
+        let run_id = &run.training_run_id;
+        let told = journal.reports.get(run_id).map(|report| report.at);
+        let last = told.max(Some(run.last_request_time)).unwrap_or(run.last_request_time);
+        let age = Duration::from_millis(self.policy.max_age_ms);
+        !journal.findings.contains_key(run_id) && self.runtime.now() >= last.later(age)
     }
 
     /// The journal as it is, read anew only if it has changed.
@@ -392,13 +456,16 @@ impl Inner {
             return Ok(known);
         }
         let store = &*self.store;
+        let records = store.list().await?;
+        let held = records.iter().filter(|record| record.state.holds_the_run());
         let journal = Journal {
             revision,
+            held: Arc::new(held.map(|record| record.plan.run_id.clone()).collect()),
             findings: Arc::new(findings::all(store).await?),
             reports: Arc::new(reports::all(store).await?),
             opt_outs: Arc::new(control::opt_outs(store).await?),
             gate: control::gate(store).await?,
-            records: Arc::new(store.list().await?),
+            records: Arc::new(records),
         };
         self.state().journal = Some(journal.clone());
         Ok(journal)
@@ -414,15 +481,13 @@ impl Inner {
 
     fn heed_error(&self, error: &Error) {
         if matches!(error.status(), Some(402 | 429)) {
-            let alone = error.retry_after().unwrap_or(LEFT_ALONE).min(LONGEST_ALONE);
-            self.state().left_alone_until = Some(self.runtime.now().later(alone));
+            self.state().left_alone_until = Some(self.runtime.now().later(patience(error)));
         }
     }
 
     /// Until when no restore begins, by the service's wish.
-    fn left_alone_until(&self, now: Time) -> Option<Time> {
-        let paused = self.drives.executor().is_paused().then(|| now.later(PAUSED));
-        self.state().left_alone_until.max(paused)
+    fn left_alone_until(&self) -> Option<Time> {
+        self.state().left_alone_until.max(self.drives.executor().held_until())
     }
 
     async fn look_into(&self, journal: &Journal, run: &TrainingRun) -> Result<Outcome, Trouble> {
@@ -451,7 +516,10 @@ impl Inner {
         let random = self.note(journal, run, &verdict, now).await?;
         let facts = read?;
         let checkpoints = &facts.checkpoints;
-        self.protect(run, newest_usable(checkpoints.iter(), now), now).await?;
+        let opted_out = is_opted_out(&journal.opt_outs, &journal.records, run);
+        if !opted_out {
+            self.protect(run, newest_usable(checkpoints.iter(), now), now).await?;
+        }
         let case = Situation {
             run,
             verdict: &verdict,
@@ -459,8 +527,8 @@ impl Inner {
             // Put in when the decision is made.
             records: &[],
             gate: if self.state().draining { Gate::Draining } else { journal.gate },
-            opted_out: is_opted_out(&journal.opt_outs, run),
-            left_alone_until: self.left_alone_until(now),
+            opted_out,
+            left_alone_until: self.left_alone_until(),
             now,
             random,
         };
@@ -475,6 +543,8 @@ impl Inner {
         let request = PlanRequest { observed: reported.map(|report| report.symptom), ..request };
         let plan = match self.plan(made_by, request).await? {
             Ok(plan) => plan,
+            // It is not so any more: the next reading will tell.
+            Err(NoPlan::NotPoisoned { .. } | NoPlan::AlreadyRestored { .. }) => return Ok(Outcome::Left),
             Err(no_plan) => {
                 self.give_up(run, no_plan.message().to_owned()).await?;
                 return Ok(Outcome::Left);
@@ -521,8 +591,11 @@ impl Inner {
             candidates(&self.api, run, origin).await.inspect_err(|error| self.heed_error(error))?;
         let session = match self.sessions.end_of(run) {
             Some(end) => Some(end),
-            // It may know that a request was at fault; that it does not tell is no failure.
-            None => session_status(&self.api, &run.training_run_id).await.unwrap_or_default(),
+            // It may know that a request was at fault: then nothing is to be restored.
+            None => match session_status(&self.api, &run.training_run_id).await {
+                Err(error) if error.is_unsupported() || error.is_not_found() => None,
+                status => status.inspect_err(|error| self.heed_error(error))?,
+            },
         };
         let facts = Arc::new(Facts { at: run.last_request_time, checkpoints, session });
         self.state().facts.insert(run.training_run_id.clone(), Arc::clone(&facts));

@@ -39,6 +39,16 @@ pub fn needs_heartbeat(record: &RestoreRecord, now: Time) -> Option<&str> {
     }
 }
 
+/// The sessions to keep alive.
+fn sessions_of(records: &[RestoreRecord], now: Time) -> BTreeSet<String> {
+    let replaced = replaced(records);
+    let is_replaced = |record: &&RestoreRecord| {
+        record.new_run_id.as_ref().is_some_and(|new_run| replaced.contains(new_run.as_str()))
+    };
+    let needed = records.iter().filter(|record| !is_replaced(record));
+    needed.filter_map(|record| needs_heartbeat(record, now)).map(str::to_owned).collect()
+}
+
 /// Runs that another has taken the place of: nobody will take these over any more.
 fn replaced(records: &[RestoreRecord]) -> BTreeSet<&str> {
     records.iter().filter(|record| record.state.is_done()).map(|record| record.plan.run_id.as_str()).collect()
@@ -51,6 +61,8 @@ pub struct Ownership {
     runtime: Arc<dyn Runtime>,
     /// Sessions that the service says are over (status 410).
     over: BTreeSet<String>,
+    /// Those that were kept alive last: they are for as long as the journal cannot be read.
+    kept: BTreeSet<String>,
 }
 
 impl fmt::Debug for Ownership {
@@ -62,7 +74,7 @@ impl fmt::Debug for Ownership {
 impl Ownership {
     /// Over this service and journal.
     pub fn new(api: Api, store: Arc<dyn Store>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { api, store, runtime, over: BTreeSet::new() }
+        Self { api, store, runtime, over: BTreeSet::new(), kept: BTreeSet::new() }
     }
 
     /// Sends heartbeats for ever: each round [`HEARTBEAT_INTERVAL`] after the last one ended.
@@ -75,24 +87,13 @@ impl Ownership {
 
     /// One round of heartbeats; answers how many the service took. A failed one is tried again in the next round.
     pub async fn beat(&mut self) -> usize {
-        let records = match self.store.list().await {
-            Ok(records) => records,
+        match self.store.list().await {
+            Ok(records) => self.kept = sessions_of(&records, self.runtime.now()),
             Err(error) => {
-                tracing::error!(%error, "no heartbeats can be sent for restored runs");
-                return 0;
+                tracing::error!(%error, "the journal cannot be read; the sessions that are known are kept alive");
             }
-        };
-        let now = self.runtime.now();
-        let replaced = replaced(&records);
-        let sessions: BTreeSet<String> = records
-            .iter()
-            .filter(|record| {
-                record.new_run_id.as_ref().is_none_or(|new_run| !replaced.contains(new_run.as_str()))
-            })
-            .filter_map(|record| needs_heartbeat(record, now))
-            .filter(|session| !self.over.contains(*session))
-            .map(str::to_owned)
-            .collect();
+        }
+        let sessions: Vec<String> = self.kept.difference(&self.over).cloned().collect();
         let api = &self.api;
         let answers: Vec<_> = stream::iter(sessions)
             .map(|session| async move { (api.session_heartbeat(&session).await, session) })
@@ -104,7 +105,7 @@ impl Ownership {
             match answer {
                 Ok(_) => taken += 1,
                 Err(error) if error.status() == Some(410) => {
-                    tracing::info!(%session, "the session is over; its heartbeats end");
+                    tracing::warn!(%session, "the session of a restored run is over, and what it had not saved with it");
                     self.over.insert(session);
                 }
                 Err(error) => tracing::warn!(%session, %error, "a heartbeat failed"),
@@ -175,6 +176,10 @@ mod tests {
             assert_eq!(ownership().beat().await, 1);
             let mut after_restart = ownership();
             assert_eq!(after_restart.beat().await, 1);
+            world.crash.unreadable.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(after_restart.beat().await, 1, "a journal that is away costs no run its session");
+            assert_eq!(ownership().beat().await, 0, "it cannot know any");
+            world.crash.unreadable.store(false, std::sync::atomic::Ordering::Relaxed);
             executor.hand_over(&record.id).await.unwrap();
             assert_eq!(after_restart.beat().await, 1, "beside the taker");
             world.service().over.push("s0".into());
@@ -184,7 +189,7 @@ mod tests {
             assert_eq!(ownership().beat().await, 1);
             world.sleep(HAND_OVER_GRACE).await;
             assert_eq!(ownership().beat().await, 0, "the grace is over at {}", world.now());
-            assert_eq!(world.service().heartbeats, ["s0"; 4]);
+            assert_eq!(world.service().heartbeats, ["s0"; 5]);
         });
     }
 }

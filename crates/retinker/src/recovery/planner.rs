@@ -125,13 +125,13 @@ pub async fn gather(
 }
 
 /// What a failed `weights_info` says of the checkpoint. That the service cannot be reached, or is overloaded, says
-/// nothing of it, and is an error.
+/// nothing of it, and is an error. Nor does a 500, which may be any failure: the load will tell.
 fn weights_answer(error: Error) -> Result<WeightsAnswer, Error> {
     match error.status() {
         // 404 and 422 are also the answers for an unknown checkpoint; only a missing endpoint is without a detail.
         Some(404 | 405 | 422) if error.is_unsupported() => Ok(WeightsAnswer::Unknown),
-        Some(401 | 402 | 403 | 408 | 429) => Err(error),
-        Some(400..=500) => Ok(WeightsAnswer::Refused(error.to_string())),
+        Some(500) => Ok(WeightsAnswer::Unknown),
+        Some(400 | 404 | 422) => Ok(WeightsAnswer::Refused(error.to_string())),
         _ => Err(error),
     }
 }

@@ -6,6 +6,7 @@
 //! made that the journal does not know (it was lost, or another program restored them), the labels that they carry
 //! count.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -51,8 +52,12 @@ pub struct Policy {
     /// Whether it is found out, on throw-away copies, that the optimizer's state came back, before a new run is adopted; no.
     pub check_optimizer: bool,
     /// Whether a lineage steps back over one checkpoint more for each restored run that was poisoned without a new
-    /// checkpoint of its own; yes. Not with a checkpoint that was asked for by its path.
+    /// checkpoint of its own, and a run over each checkpoint that could not be loaded or was not what had been saved; yes.
+    /// Not with a checkpoint that was asked for by its path.
     pub step_back: bool,
+    /// A run that was asked for nothing for so long when it is first seen to be lost is history: it is not told of, nor
+    /// protected, nor restored by itself; in milliseconds, a day.
+    pub max_age_ms: u64,
     /// How long the checkpoint that a poisoned run can be restored from lives at least, in milliseconds: a week. 0 leaves its
     /// life as it is.
     pub protect_ms: u64,
@@ -73,6 +78,7 @@ impl Default for Policy {
             restore_optimizer: true,
             check_optimizer: false,
             step_back: true,
+            max_age_ms: 24 * 3_600_000,
             protect_ms: 7 * 24 * 3_600_000,
         }
     }
@@ -82,7 +88,10 @@ impl Policy {
     /// The plan to ask for when a run is to be restored.
     pub fn request(&self, situation: &Situation<'_>) -> PlanRequest {
         let by_name = matches!(self.checkpoint_strategy, Strategy::Specific { .. });
-        let step_back = if self.step_back && !by_name { spent(self, situation).no_progress } else { 0 };
+        let step_back = match self.step_back && !by_name {
+            true => spent(self, situation).no_progress.saturating_add(useless(situation)),
+            false => 0,
+        };
         PlanRequest {
             strategy: self.checkpoint_strategy.clone(),
             optimizer: self.restore_optimizer,
@@ -368,6 +377,14 @@ fn spent(policy: &Policy, situation: &Situation<'_>) -> Spent {
         saved = maker.plan.last_save.map_or(Saved::Never, Saved::At);
     }
     spent
+}
+
+/// How many checkpoints of this run have been found to be of no use, by loading them.
+fn useless(situation: &Situation<'_>) -> u32 {
+    let tried = restores_of(situation, &situation.run.training_run_id)
+        .filter(|record| record.checkpoint_useless)
+        .map(|record| record.plan.checkpoint.tinker_path.as_str());
+    u32::try_from(tried.collect::<BTreeSet<_>>().len()).unwrap_or(u32::MAX)
 }
 
 fn restores_of<'a>(situation: &Situation<'a>, run_id: &'a str) -> impl Iterator<Item = &'a RestoreRecord> {

@@ -16,6 +16,9 @@ use crate::client::{Api, Error};
 /// from a weekend.
 pub const LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+/// How long a checkpoint is left alone whose life the service refused to change.
+pub const TRY_AGAIN: Duration = Duration::from_secs(3_600);
+
 const PROTECTIONS: Shelf<Protection> = Shelf::new("protection");
 
 /// A checkpoint whose life was made longer.
@@ -31,6 +34,9 @@ pub struct Protection {
     pub expires_at: Option<Time>,
     /// When it was protected.
     pub at: Time,
+    /// Why the service does not do it; tried again after [`TRY_AGAIN`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// Why a checkpoint was not protected.
@@ -75,6 +81,9 @@ pub async fn protect(
     if former.is_some_and(|former| former.expires_at.is_none()) {
         return Ok(None);
     }
+    if former.is_some_and(|former| former.refused.is_some() && now < former.at.later(TRY_AGAIN)) {
+        return Ok(None);
+    }
     let protection = Protection {
         tinker_path: path.clone(),
         run_id: run_id.to_owned(),
@@ -82,13 +91,20 @@ pub async fn protect(
         expired_at: former.map_or(expired_at, |former| former.expired_at),
         expires_at: Some(until),
         at: now,
+        refused: None,
     };
     let version = found.map_or(0, |found| found.version);
     if PROTECTIONS.put(store, path, version, &protection).await?.is_err() {
         // Another monitor protects it at this moment.
         return Ok(None);
     }
-    set_life(api, path, Some(life)).await?;
+    if let Err(error) = set_life(api, path, Some(life)).await {
+        // The journal is not to say what is not so. Whatever writes it at this moment has seen it change.
+        let refused =
+            Protection { expires_at: Some(expired_at), refused: Some(error.to_string()), ..protection };
+        let _ = PROTECTIONS.put(store, path, version + 1, &refused).await?;
+        return Err(error);
+    }
     Ok(Some(protection))
 }
 
@@ -193,6 +209,12 @@ mod tests {
             world.service().keeps_ttl = false;
             let error = protect_now(&world, &checkpoint).await.unwrap_err().to_string();
             assert!(error.contains(&checkpoint.tinker_path), "{error}");
+            let told = protections(&*world.store).await.unwrap().remove(0);
+            assert_eq!((told.expires_at, told.refused.is_some()), (checkpoint.expires_at, true), "the truth");
+            let revision = world.store.revision().await.unwrap();
+            assert_eq!(protect_now(&world, &checkpoint).await.unwrap(), None, "not in every round");
+            assert_eq!(world.store.revision().await.unwrap(), revision);
+            world.sleep(TRY_AGAIN).await;
             world.service().keeps_ttl = true;
             let protection = protect_now(&world, &checkpoint).await.unwrap().unwrap();
             assert_eq!(protection.expired_at, checkpoint.expires_at.unwrap());

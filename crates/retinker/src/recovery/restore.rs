@@ -133,6 +133,9 @@ pub struct RestoreRecord {
     /// Whether the optimizer's state came back, where the plan has that found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer_state: Option<OptimizerState>,
+    /// Whether it failed because of its checkpoint: that could not be loaded, or was not what had been saved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_useless: bool,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -158,6 +161,7 @@ impl RestoreRecord {
             probe_seq_id: None,
             verification: None,
             optimizer_state: None,
+            checkpoint_useless: false,
             error: None,
             created_at: now,
             updated_at: now,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use retinker_wire::run::TrainingRun;
-use retinker_wire::session::{SessionSearchRequest, SessionStatus, SessionStatusQuery};
+use retinker_wire::session::{SessionSearchRequest, SessionStatus, SessionStatusQuery, SessionSummary};
 use retinker_wire::time::Time;
 
 use super::evidence::Symptom;
@@ -24,7 +24,7 @@ pub const FORGOTTEN: Duration = Duration::from_secs(24 * 3_600);
 
 /// Sessions in one page of a search: the most that services give.
 const PAGE: usize = 200;
-/// Pages of lasting sessions that are read at most. Where there are more, each is asked for by itself.
+/// Pages of a search that are read at most.
 const MOST_PAGES: u64 = 50;
 /// Questions at once.
 const AT_ONCE: usize = 8;
@@ -53,35 +53,53 @@ pub struct Lasting {
     pub requests: u64,
 }
 
+/// All sessions that are found so, over all pages.
+///
+/// # Errors
+/// The service could not be asked, or has no search for sessions.
+pub(super) async fn search(api: &Api, request: SessionSearchRequest) -> Result<Vec<SessionSummary>, Error> {
+    Ok(pages(api, request).await?.sessions)
+}
+
+/// What a search has found.
+struct Found {
+    sessions: Vec<SessionSummary>,
+    requests: u64,
+    /// There are more, on further pages.
+    more: bool,
+}
+
+async fn pages(api: &Api, mut request: SessionSearchRequest) -> Result<Found, Error> {
+    request.limit = Some(PAGE);
+    let mut found = Found { sessions: Vec::new(), requests: 0, more: true };
+    while found.more && found.requests < MOST_PAGES {
+        let page = api.search_sessions(&request).await?;
+        found.requests += 1;
+        found.sessions.extend(page.sessions);
+        // One that gives the same page again has no more.
+        let next = page.next_cursor.filter(|cursor| request.cursor.as_ref() != Some(cursor));
+        found.more = next.is_some();
+        request.cursor = next;
+    }
+    Ok(found)
+}
+
 /// Which of a service's sessions last; `None` where it does not tell, or where there are too many to read.
 ///
 /// # Errors
 /// The service could not be asked, or has no search for sessions.
 pub async fn lasting(api: &Api) -> Result<Option<Lasting>, Error> {
-    let mut lasting = Lasting::default();
-    let mut request = SessionSearchRequest {
+    let request = SessionSearchRequest {
         statuses: Some(vec![SessionStatusQuery::Active]),
-        limit: Some(PAGE),
         ..SessionSearchRequest::default()
     };
-    while lasting.requests < MOST_PAGES {
-        let page = api.search_sessions(&request).await?;
-        lasting.requests += 1;
-        for session in page.sessions {
-            match session.status {
-                Some(SessionStatus::Active) => drop(lasting.ids.insert(session.session_id)),
-                // It does not heed the filter, but tells.
-                Some(_) => {}
-                None => return Ok(None),
-            }
-        }
-        match page.next_cursor {
-            None => return Ok(Some(lasting)),
-            cursor if cursor == request.cursor => return Ok(None),
-            cursor => request.cursor = cursor,
-        }
+    let Found { sessions, requests, more } = pages(api, request).await?;
+    // A server may not know the filter, but tell.
+    if more || sessions.iter().any(|session| session.status.is_none()) {
+        return Ok(None);
     }
-    Ok(None)
+    let lasts = sessions.into_iter().filter(|session| session.status == Some(SessionStatus::Active));
+    Ok(Some(Lasting { ids: lasts.map(|session| session.session_id).collect(), requests }))
 }
 
 /// What has been asked about the sessions of quiet runs.

@@ -1,7 +1,7 @@
 //! A small service in memory, and a way to crash at any chosen instruction.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::client::{Api, ApiConfig};
 use crate::transport::{Request, Response, Transport, TransportError, TransportErrorKind};
 
 /// What the service holds and how it behaves.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) old: TrainingRun,
     pub(crate) checkpoints: Vec<Checkpoint>,
@@ -34,6 +34,8 @@ pub(crate) struct Service {
     pub(crate) standings: BTreeMap<String, SessionStatus>,
     /// Whether there is a search for sessions.
     pub(crate) searches: bool,
+    /// Whether it fails.
+    pub(crate) search_fails: bool,
     /// Requests, without their query.
     pub(crate) asked: Vec<String>,
     /// The restore that each session was opened for.
@@ -45,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) over: Vec<String>,
     pub(crate) create_via_load: bool,
     pub(crate) keeps_labels: bool,
+    /// How a session is refused.
+    pub(crate) refuse_session: Option<u16>,
     /// How the submission of a load is answered, instead of being taken.
     pub(crate) refuse_load: Option<(u16, &'static str)>,
     /// What comes of a load that was taken, instead of success.
@@ -102,6 +106,7 @@ impl Default for Service {
             filters: true,
             standings: BTreeMap::new(),
             searches: true,
+            search_fails: false,
             asked: Vec::new(),
             session_labels: BTreeMap::new(),
             made: BTreeMap::new(),
@@ -109,6 +114,7 @@ impl Default for Service {
             over: Vec::new(),
             create_via_load: true,
             keeps_labels: true,
+            refuse_session: None,
             refuse_load: None,
             fail_load: None,
             forgets: 0,
@@ -145,6 +151,9 @@ impl Service {
         let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
         self.asked.push(path.split('?').next().unwrap().to_owned());
         match path.split('/').collect::<Vec<_>>().as_slice() {
+            ["create_session"] if self.refuse_session.is_some() => {
+                refuse(self.refuse_session.unwrap(), "refused")
+            }
             ["create_session"] => {
                 let id = format!("s{}", self.sessions.len());
                 let label = body["user_metadata"]["retinker.restore_id"].as_str().unwrap_or_default();
@@ -161,6 +170,7 @@ impl Service {
                 ok(&json!({}))
             }
             ["sessions", "search"] if !self.searches => refuse(404, "Not Found"),
+            ["sessions", "search"] if self.search_fails => refuse(503, "overloaded"),
             ["sessions", "search"] if body["user_metadata"].as_object().is_none_or(|m| m.is_empty()) => {
                 let request: SessionSearchRequest = serde_json::from_value(body).unwrap();
                 let found = self.standings.iter().filter(|(id, status)| {
@@ -336,6 +346,8 @@ pub(crate) struct Crash {
     count: AtomicU64,
     at: AtomicU64,
     signal: Mutex<Option<mpsc::UnboundedSender<()>>>,
+    /// Whether the journal cannot be read.
+    pub(crate) unreadable: AtomicBool,
 }
 
 impl Crash {
@@ -418,6 +430,9 @@ impl Store for CrashingStore {
         self.0.get(id)
     }
     fn list(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
+        if self.1.unreadable.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(StoreError::Unavailable("it is away".into()))));
+        }
         self.0.list()
     }
     fn by_old_run(&self, id: &str) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {

@@ -5,7 +5,7 @@
 //! for each such session and run, instead of one for each hundred of all runs. Where a service has no search for sessions,
 //! or its run ids do not tell their session, or most sessions last, the whole list is read each time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use retinker_wire::run::TrainingRun;
 
 use super::health::session_of_run;
 use super::listing::{Listing, ListingError, PAGE};
+use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM};
 use super::sessions::{Lasting, Sessions};
 use crate::client::Api;
 
@@ -39,6 +40,8 @@ struct State {
     pages: u64,
     /// The sessions that lasted at the last reading.
     lasting: BTreeSet<String>,
+    /// The restore that a run's successor says it was made by, by the run.
+    restored: BTreeMap<String, String>,
 }
 
 /// One reading, page by page.
@@ -50,6 +53,7 @@ pub struct Reading<'a> {
     way: Way,
     lasting: Option<Lasting>,
     requests: u64,
+    restored: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -79,8 +83,8 @@ impl Survey {
     ) -> Reading<'a> {
         let lasting = sessions.lasting(api).await;
         let requests = lasting.as_ref().map_or(0, |lasting| lasting.requests);
-        let mut reading =
-            Reading { survey: self, api, begun, way: Way::Whole(Listing::new()), lasting, requests };
+        let (way, restored) = (Way::Whole(Listing::new()), BTreeMap::new());
+        let mut reading = Reading { survey: self, api, begun, way, lasting, requests, restored };
         if let Some(ids) = reading.part(also).await {
             reading.way = Way::Part(ids);
         }
@@ -90,6 +94,11 @@ impl Survey {
     /// Has the next reading be of the whole list.
     pub fn want_whole(&self) {
         self.state().whole_at = None;
+    }
+
+    /// The restore by which another run says that it was made from this one.
+    pub fn restore_of(&self, run_id: &str) -> Option<String> {
+        self.state().restored.get(run_id).cloned()
     }
 
     /// How many requests the whole list would take, if it need not be read now.
@@ -134,8 +143,9 @@ impl Reading<'_> {
                 if page.is_empty() { None } else { Some(runs(self.api, page).await?) }
             }
         };
-        if page.is_none() {
-            self.end();
+        match &page {
+            Some(runs) => self.restored.extend(runs.iter().filter_map(restored_from)),
+            None => self.end(),
         }
         Ok(page)
     }
@@ -174,14 +184,22 @@ impl Reading<'_> {
     }
 
     /// Remembers what the next reading goes by.
-    fn end(&self) {
+    fn end(&mut self) {
         let mut state = self.survey.state();
         if let Way::Whole(listing) = &self.way {
             state.whole_at = Some(self.begun);
             state.pages = listing.requests();
+            state.restored.clear();
         }
+        state.restored.append(&mut self.restored);
         state.lasting = self.lasting.as_ref().map(|lasting| lasting.ids.clone()).unwrap_or_default();
     }
+}
+
+/// Which run this one says that it was restored from, and by which restore.
+fn restored_from(run: &TrainingRun) -> Option<(String, String)> {
+    let labels = run.user_metadata.as_ref()?;
+    Some((labels.get(LABEL_RESTORED_FROM)?.clone(), labels.get(LABEL_RESTORE_ID)?.clone()))
 }
 
 /// Each of these runs, without those that are gone.

@@ -182,8 +182,8 @@ fn failures_are_told_and_let_the_run_go() {
         ),
         (Service { fail_load: Some("checksum does not match"), ..Service::default() }, &[path, "checksum"]),
         (
-            Service { refuse_load: Some((503, "overloaded")), ..Service::default() },
-            &[path, "503", "overloaded"],
+            Service { refuse_load: Some((500, "something broke")), ..Service::default() },
+            &[path, "500", "something broke"],
         ),
         (Service { new_run_corrupted: true, ..Service::default() }, &["s0:train:0", "corrupted itself"]),
     ];
@@ -195,6 +195,8 @@ fn failures_are_told_and_let_the_run_go() {
             assert!(error.contains(part), "'{part}' in: {error}");
         }
         assert_eq!(record.attachment, None);
+        let of_checkpoint = parts.contains(&path);
+        assert_eq!(record.checkpoint_useless, of_checkpoint, "{error}");
         assert_eq!(world.service().finished, ["s0"], "its session is given back");
         *world.service() = Service { sessions: vec!["s0".into()], ..Service::default() };
         let again = world.runtime.block_on(begin_and_run(&world.executor())).unwrap();
@@ -202,20 +204,65 @@ fn failures_are_told_and_let_the_run_go() {
     }
 }
 
+/// Whatever it answers while it is not there: the restore waits, and goes on when it is.
 #[test]
-fn a_service_that_stays_down_ends_the_restore_with_a_sentence() {
-    let world = World::new(Service::default());
-    let executor = world.executor();
+fn an_outage_is_no_failure_of_the_restore() {
+    type Outage = fn(&mut Service);
+    let outages: [(Outage, RestoreState); 4] = [
+        (|service| service.down = true, RestoreState::OpeningSession),
+        (|service| service.refuse_session = Some(402), RestoreState::OpeningSession),
+        (|service| service.refuse_load = Some((503, "overloaded")), RestoreState::Loading),
+        (|service| service.refuse_load = Some((429, "slow down")), RestoreState::Loading),
+    ];
+    for (outage, waits_in) in outages {
+        let world = World::new(Service::default());
+        let executor = world.executor();
+        world.runtime.block_on(async {
+            let Begun::New(record) = executor.begin(samples::plan("old")).await.unwrap() else { panic!() };
+            outage(&mut world.service());
+            let error = executor.run(&record.id).await.unwrap_err();
+            assert!(matches!(&error, RestoreError::Service(error) if error.is_outage()), "{error}");
+            let left = world.store.get(&record.id).await.unwrap().unwrap();
+            assert_eq!((left.state, left.error), (waits_in, None));
+            assert!(executor.held_until().unwrap() > world.now(), "no other restore begins meanwhile");
+            {
+                let mut service = world.service();
+                (service.down, service.refuse_session, service.refuse_load) = (false, None, None);
+            }
+            let record = executor.run(&record.id).await.unwrap();
+            assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
+            assert_eq!(world.service().made.len(), 1);
+        });
+    }
+}
+
+/// The session ended while the service was away: that says nothing of the checkpoint.
+#[test]
+fn a_load_that_fails_because_its_session_is_over_leaves_the_checkpoint_its_name() {
+    let service = Service {
+        refuse_load: Some((404, "session s0 is over")),
+        over: vec!["s0".into()],
+        ..Service::default()
+    };
+    let (_, record) = restored(service);
+    assert_eq!((record.state, record.checkpoint_useless), (RestoreState::Failed, false));
+}
+
+/// A session was opened, and the answer never came; then the load fails.
+#[test]
+fn a_failed_restore_leaves_no_surplus_session() {
+    let world = World::new(Service { refuse_load: Some((404, "expired")), ..Service::default() });
     world.runtime.block_on(async {
+        let executor = world.executor();
         let Begun::New(record) = executor.begin(samples::plan("old")).await.unwrap() else { panic!() };
-        world.service().down = true;
+        {
+            let mut service = world.service();
+            service.sessions.push("lost".into());
+            service.session_labels.insert("lost".into(), record.id.clone());
+        }
         let record = executor.run(&record.id).await.unwrap();
         assert_eq!(record.state, RestoreState::Failed);
-        let error = record.error.unwrap();
-        assert!(
-            error.contains("No session could be opened") && error.contains("Is the service running"),
-            "{error}"
-        );
+        assert_eq!(world.service().finished, ["lost", "s1"]);
     });
 }
 

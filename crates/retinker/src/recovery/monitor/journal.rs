@@ -23,6 +23,8 @@ pub struct Journal {
     pub revision: u64,
     /// All restores, newest first.
     pub records: Arc<Vec<RestoreRecord>>,
+    /// The runs of which a restore is done or under way.
+    pub held: Arc<BTreeSet<String>>,
     /// Which runs were seen to be lost, by run.
     pub findings: Arc<BTreeMap<String, Finding>>,
     /// What training programs have told, by run.
@@ -34,15 +36,27 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Whether a run has lost its state, and no restore of it is done or under way.
+    /// Whether a run has lost its state, whatever has been done about it.
     pub(super) fn is_lost(&self, run: &TrainingRun) -> bool {
-        let run_id = &run.training_run_id;
-        (run.corrupted == Some(true) || self.reports.contains_key(run_id)) && !self.is_held(run_id)
+        run.corrupted == Some(true) || self.reports.contains_key(&run.training_run_id)
     }
 
     /// Whether a restore of this run is done or under way.
     pub(super) fn is_held(&self, run_id: &str) -> bool {
-        self.records.iter().any(|record| record.plan.run_id == run_id && record.state.holds_the_run())
+        self.held.contains(run_id)
+    }
+
+    /// Whether this restore is known here.
+    pub(super) fn knows(&self, restore_id: &str) -> bool {
+        self.records.iter().any(|record| record.id == restore_id)
+    }
+
+    /// The runs that restores of the journal leave to be looked after: those that were lost and are not held, and those of
+    /// restores that are not settled.
+    pub(super) fn open(&self) -> impl Iterator<Item = &String> {
+        let found = self.findings.values().filter(|finding| !finding.stalled).map(|finding| &finding.run_id);
+        let unsettled = self.records.iter().filter(|record| !record.state.is_settled());
+        found.filter(|run_id| !self.is_held(run_id)).chain(unsettled.map(|record| &record.plan.run_id))
     }
 
     /// By old run, of restores that hold it.

@@ -14,9 +14,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts a run, anew if it was counted before. `may_change`: it may come with a reading of a part.
-    pub(super) fn count(&mut self, run_id: &str, health: Health, may_change: bool) {
-        match self.counted.get(run_id).copied() {
+    /// Counts a run, anew if it was counted before. `may_change`: it may come with a reading of a part. Answers whether it is
+    /// known what it was counted as before.
+    pub(super) fn count(&mut self, run_id: &str, health: Health, may_change: bool) -> bool {
+        let before = self.counted.get(run_id).copied();
+        match before {
             Some(before) => self.health.remove(before),
             None => self.runs += 1,
         }
@@ -24,6 +26,7 @@ impl Tally {
         if may_change {
             self.counted.insert(run_id.to_owned(), health);
         }
+        before.is_some()
     }
 }
 
@@ -37,7 +40,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.count("a", Health::Healthy, true);
         tally.count("b", Health::Healthy, false);
-        tally.count("a", Health::Poisoned, true);
+        assert!(tally.count("a", Health::Poisoned, true));
         tally.count("c", Health::AtRisk, true);
         let expected = HealthCounts { healthy: 1, poisoned: 1, at_risk: 1, ..HealthCounts::default() };
         assert_eq!((tally.runs, tally.health), (3, expected));

@@ -1,9 +1,11 @@
+use super::super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM};
 use super::super::restore::RestoreState;
 use super::super::samples;
 use super::super::simulation::{Service, World};
 use super::*;
 use crate::client::testing::test;
 use crate::recovery::events::of_progress;
+use crate::recovery::executor::{LEFT_ALONE, LONGEST_ALONE};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -29,7 +31,12 @@ impl Told {
 }
 
 fn on() -> Policy {
-    Policy { enabled: true, ..Policy::default() }
+    Policy { enabled: true, ..off() }
+}
+
+/// However old the samples are.
+fn off() -> Policy {
+    Policy { max_age_ms: u64::MAX, ..Policy::default() }
 }
 
 /// A monitor of this world, as one of several.
@@ -127,7 +134,7 @@ fn off_by_default_but_seen_and_protected() {
     let world = world();
     world.service().checkpoints[0].expires_at = Some(world.now().later(DAY));
     let told = Told::default();
-    let monitor = monitor(&world, Policy::default(), &told);
+    let monitor = monitor(&world, off(), &told);
     world.runtime.block_on(async {
         let round = monitor.round().await.unwrap();
         assert_eq!((round.lost, round.begun), (1, 0));
@@ -234,6 +241,11 @@ fn a_service_that_asks_for_it_is_left_alone_for_as_long_as_it_says() {
             let error = monitor.round().await.unwrap_err();
             assert!(matches!(error, MonitorError::Listing(_)), "{error}");
             let until = world.now().later(alone);
+            assert_eq!(
+                monitor.pause(&Err(error), Duration::ZERO, 1),
+                Duration::from_secs(30).max(alone),
+                "{asked}"
+            );
             world.service().limited = None;
             let round = monitor.round().await.unwrap();
             assert_eq!((round.begun, round.next), (0, Some(until)), "{asked}");
@@ -253,7 +265,7 @@ fn while_the_service_pauses_a_load_no_other_restore_begins() {
         world.service().paused_loads = 3;
         assert_eq!(first.round().await.unwrap().begun, 1);
         world.sleep(Duration::from_secs(40)).await;
-        assert!(first.inner.drives.executor().is_paused());
+        assert!(first.inner.drives.executor().held_until().is_some());
         let other = samples::run("other", Some(true));
         {
             let mut service = world.service();
@@ -265,7 +277,7 @@ fn while_the_service_pauses_a_load_no_other_restore_begins() {
         assert_eq!((round.lost, round.begun), (1, 0), "it waits");
         assert!(round.next.is_some());
         settled(&first).await;
-        assert!(!first.inner.drives.executor().is_paused());
+        assert!(first.inner.drives.executor().held_until().is_none());
         world.service().old = other;
         world.sleep(Duration::from_secs(60)).await;
         assert_eq!(second.round().await.unwrap().begun, 1);
@@ -344,7 +356,7 @@ fn a_round_reads_what_can_have_changed_and_counts_all() {
     // Long ago, so that nobody asks how all these sessions ended.
     others.iter_mut().for_each(|run| run.last_request_time = Time::from_millis(0));
     let world = World::new(Service { others, standings, ..Service::default() });
-    let monitor = monitor(&world, Policy::default(), &Told::default());
+    let monitor = monitor(&world, off(), &Told::default());
     world.runtime.block_on(async {
         let first = monitor.round().await.unwrap();
         assert_eq!((first.runs, first.requests, first.lost), (1000, 11, 1));
@@ -358,5 +370,132 @@ fn a_round_reads_what_can_have_changed_and_counts_all() {
         assert_eq!((lost(&second), lost(&third)), (1, 2));
         let all: u64 = Health::ALL.into_iter().map(|health| third.health.get(health)).sum();
         assert_eq!(all, 1001);
+    });
+}
+
+#[test]
+fn what_was_lost_long_ago_is_history_unless_it_was_seen_in_time() {
+    let world = world();
+    let told = Told::default();
+    let policy = Policy { max_age_ms: 3_600_000, ..on() };
+    let paused = monitor(&world, policy.clone(), &told);
+    world.runtime.block_on(async {
+        let round = paused.round().await.unwrap();
+        assert_eq!(
+            (round.lost, round.health.poisoned + round.health.unrecoverable),
+            (0, 1),
+            "counted, and no more"
+        );
+        assert!(told.take().is_empty() && world.store.list().await.unwrap().is_empty());
+        // Another is seen in time, while restores are paused for hours.
+        let mut fresh = world.service().old.clone();
+        fresh.last_request_time = world.now();
+        {
+            let mut service = world.service();
+            service.old = fresh.clone();
+            service.others = vec![fresh];
+        }
+        control::set_gate(&*world.store, Gate::Paused).await.unwrap();
+        assert_eq!(paused.round().await.unwrap().lost, 1);
+        world.sleep(DAY).await;
+        control::set_gate(&*world.store, Gate::Open).await.unwrap();
+        assert_eq!(paused.round().await.unwrap().begun, 1, "no run that was seen is forgotten");
+    });
+}
+
+#[test]
+fn a_run_that_another_journal_has_restored_is_left_alone() {
+    let world = world();
+    let mut successor = samples::run("elsewhere", Some(false));
+    let labels = [(LABEL_RESTORED_FROM, "old"), (LABEL_RESTORE_ID, "restore-of-another-journal")];
+    successor.user_metadata = Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    // Far from both ends of a long list, after the run that it replaces.
+    let mut others: Vec<_> = (0..500).map(|n| samples::run(&format!("r{n}"), Some(false))).collect();
+    others.insert(200, world.service().old.clone());
+    others.insert(250, successor);
+    world.service().others = others;
+    let (told, policy) = (Told::default(), on());
+    let monitor = monitor(&world, policy, &told);
+    world.runtime.block_on(async {
+        for _ in 0..3 {
+            let round = monitor.round().await.unwrap();
+            assert_eq!((round.lost, round.begun), (0, 0));
+        }
+        assert!(told.take().is_empty() && world.service().made.is_empty());
+    });
+}
+
+#[test]
+fn a_failure_of_category_user_is_not_restored_even_if_the_session_cannot_be_read() {
+    let failed = serde_json::json!({"type": "failed", "category": "user", "message": "NaN",
+        "reason": {"type": "training_run", "training_run_id": "s:train:0"}});
+    let mut run = samples::run("s:train:0", Some(true));
+    let mut service = Service { others: vec![run.clone()], ..Service::default() };
+    service.checkpoints = vec![samples::checkpoint("s:train:0", "a", 999_999_900_000)];
+    service.standings.insert("s".into(), serde_json::from_value(failed).unwrap());
+    service.old = run.clone();
+    for reported in [false, true] {
+        let world = World::new(service.clone());
+        if reported {
+            run.corrupted = Some(false);
+            let mut service = world.service();
+            service.others = vec![run.clone()];
+            service.old = run.clone();
+        }
+        let monitor = monitor(&world, on(), &Told::default());
+        world.runtime.block_on(async {
+            if reported {
+                let symptom = super::super::evidence::Symptom::SessionOver;
+                reports::report(&*world.store, "s:train:0", symptom, world.now()).await.unwrap();
+            }
+            for broken in [true, false] {
+                world.service().search_fails = broken;
+                let round = monitor.round().await.unwrap();
+                assert_eq!((round.lost, round.begun), (1, 0), "reported: {reported}, broken: {broken}");
+            }
+        });
+    }
+}
+
+/// The load of the newest checkpoint fails for good: the next restore takes the one before.
+#[test]
+fn a_checkpoint_that_cannot_be_loaded_is_stepped_back_over() {
+    let world = world();
+    world.service().checkpoints.push(samples::checkpoint("old", "b", 999_999_950_000));
+    world.service().refuse_load = Some((422, "checksum does not match"));
+    let monitor = monitor(&world, on(), &Told::default());
+    world.runtime.block_on(async {
+        assert_eq!(monitor.round().await.unwrap().begun, 1);
+        settled(&monitor).await;
+        world.service().refuse_load = None;
+        world.sleep(Duration::from_secs(60)).await;
+        assert_eq!(monitor.round().await.unwrap().begun, 1);
+        settled(&monitor).await;
+        let records = world.store.list().await.unwrap();
+        let taken = |record: &RestoreRecord| (record.plan.checkpoint.checkpoint_id.clone(), record.state);
+        assert_eq!(taken(&records[1]), ("weights/b".to_owned(), RestoreState::Failed));
+        assert_eq!(taken(&records[0]), ("weights/a".to_owned(), RestoreState::Adopted));
+    });
+}
+
+/// Between two whole readings, with its session over: its failed restore is not the end.
+#[test]
+fn a_run_whose_restore_failed_is_read_again_at_once() {
+    let mut others: Vec<_> = (0..1000).map(|n| samples::run(&format!("r{n}"), Some(false))).collect();
+    let world = world();
+    others[500] = world.service().old.clone();
+    {
+        let mut service = world.service();
+        service.others = others;
+        service.refuse_load = Some((422, "checksum does not match"));
+    }
+    let monitor = monitor(&world, on(), &Told::default());
+    world.runtime.block_on(async {
+        assert_eq!(monitor.round().await.unwrap().begun, 1);
+        assert_eq!(monitor.round().await.unwrap().lost, 0, "it is held");
+        settled(&monitor).await;
+        let round = monitor.round().await.unwrap();
+        assert_eq!(round.lost, 1);
+        assert!(round.requests < 10, "not by the whole list: {}", round.requests);
     });
 }

@@ -145,6 +145,7 @@ fn defaults_are_those_of_tinkex_and_cannot_loop() {
             "max_backoff_ms": 60_000,
             "poll_interval_ms": 30_000,
             "protect_ms": 604_800_000,
+            "max_age_ms": 86_400_000,
             "step_back": true,
             "checkpoint_strategy": {"type": "latest_valid"},
             "restore_optimizer": true,
