@@ -70,15 +70,17 @@ pub struct HostConfig {
 pub struct Watching {
     /// Which are restored, and how; by default none.
     pub policy: Policy,
-    /// Who hears of it.
+    /// Who hears of what this process does.
     pub sink: Arc<dyn EventSink>,
+    /// Who is told of what happens in the journal, whatever program did it (see [`telling`](retinker::recovery::telling)).
+    pub told: Option<Arc<dyn EventSink>>,
     /// Told of each reading of the runs.
     pub metrics: Option<Arc<Metrics>>,
 }
 
 impl Default for Watching {
     fn default() -> Self {
-        Self { policy: Policy::default(), sink: Arc::new(Traced), metrics: None }
+        Self { policy: Policy::default(), sink: Arc::new(Traced), told: None, metrics: None }
     }
 }
 

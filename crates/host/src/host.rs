@@ -77,7 +77,7 @@ pub(crate) struct Parts {
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { service, keeper, metrics, demo, stopping } = parts;
-        let Keeper { api, store, drives, monitor, runtime, transport } = keeper;
+        let Keeper { api, store, drives, monitor, runtime, transport, .. } = keeper;
         let sessions = Arc::clone(monitor.sessions());
         Self {
             service,

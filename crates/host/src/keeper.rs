@@ -16,6 +16,7 @@ use retinker::recovery::monitor::{Monitor, Parts};
 use retinker::recovery::ownership::Ownership;
 use retinker::recovery::policy::Policy;
 use retinker::recovery::restore::RestoreRecord;
+use retinker::recovery::telling::Teller;
 use retinker::runtime::Runtime;
 use retinker::transport::Transport;
 use retinker_store::Location;
@@ -35,6 +36,8 @@ pub struct Keeper {
     pub monitor: Monitor,
     /// Time and chance.
     pub runtime: Arc<dyn Runtime>,
+    /// The service, as the journal is bound to it.
+    pub identity: String,
     pub(crate) transport: Arc<dyn Transport>,
 }
 
@@ -96,9 +99,14 @@ impl Keeper {
             drives: drives.clone(),
             policy,
             sink,
-            service: identity,
+            service: identity.clone(),
         });
-        Ok(Self { api, store, drives, monitor, runtime, transport })
+        Ok(Self { api, store, drives, monitor, runtime, identity, transport })
+    }
+
+    /// Tells `sink` of what happens in the journal.
+    pub fn teller(&self, sink: Arc<dyn EventSink>) -> Teller {
+        Teller::new(Arc::clone(&self.store), Arc::clone(&self.runtime), sink, &self.identity)
     }
 
     /// Keeps the sessions of restored runs alive, for ever.

@@ -12,6 +12,7 @@ use axum::routing::any;
 use http::{Method, StatusCode};
 use retinker::client::Secret;
 use retinker::recovery::drives::Drives;
+use retinker::recovery::telling::Teller;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -39,6 +40,7 @@ pub struct RunningHost {
     server: JoinHandle<()>,
     background: JoinSet<()>,
     drives: Drives,
+    teller: Option<Arc<tokio::sync::Mutex<Teller>>>,
     shared: Weak<Shared>,
 }
 
@@ -80,9 +82,9 @@ impl Host {
                 }
             }
         };
-        let Watching { policy, sink, metrics } = watching;
+        let Watching { policy, sink, told: listeners, metrics } = watching;
         let keeper = Keeper::open(&service, journal, policy, sink, progress).await?;
-        let ownership = keeper.ownership();
+        let (ownership, teller) = (keeper.ownership(), listeners.map(|sink| keeper.teller(sink)));
         let shared =
             Arc::new(Shared::new(Parts { service, keeper, metrics, demo, stopping: stopping.clone() }));
         let _ = told.set(Arc::downgrade(&shared));
@@ -96,8 +98,12 @@ impl Host {
         background.spawn(reading::demo(Arc::clone(&shared)));
         background.spawn(shared.drives.clone().resume());
         background.spawn(ownership.run());
+        let teller = teller.map(|teller| Arc::new(tokio::sync::Mutex::new(teller)));
+        if let Some(teller) = teller.clone() {
+            background.spawn(async move { teller.lock().await.run().await });
+        }
         let drives = shared.drives.clone();
-        Ok(RunningHost { address, token, stop, server, background, drives, shared: weak })
+        Ok(RunningHost { address, token, stop, server, background, drives, teller, shared: weak })
     }
 }
 
@@ -113,11 +119,20 @@ impl RunningHost {
         format!("http://{}/#token={}", self.address, self.token.expose())
     }
 
-    /// Stops: no new requests, a few seconds for those under way, restores cut off where the journal says they are.
+    /// Stops: no new requests and no new restores, a few seconds for those under way. What takes longer is cut off where the
+    /// journal says it is. What happened is told.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
+        if let Some(monitor) = self.shared.upgrade().map(|shared| shared.monitor.clone()) {
+            let _ = tokio::time::timeout(STOP_GRACE, monitor.drain()).await;
+        }
         self.drives.stop();
         self.background.shutdown().await;
+        if let Some(teller) = self.teller.take()
+            && let Err(error) = teller.lock().await.tell().await
+        {
+            tracing::error!(%error, "the last events are not told");
+        }
         if tokio::time::timeout(STOP_GRACE, &mut self.server).await.is_err() {
             self.server.abort();
         }

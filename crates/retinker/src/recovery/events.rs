@@ -125,7 +125,15 @@ impl RecoveryEvent {
 /// What a restore's last write to the journal tells. Tell it after the write: a crash right in between loses an event, and
 /// nothing tells one twice; the journal has the whole story.
 pub fn of_progress(service: &str, record: &RestoreRecord) -> Vec<RecoveryEvent> {
-    let Some(last) = record.events.last() else { return Vec::new() };
+    record.events.len().checked_sub(1).map_or_else(Vec::new, |last| of_step(service, record, last))
+}
+
+/// What one step of a restore's story tells.
+pub(super) fn of_step(service: &str, record: &RestoreRecord, step: usize) -> Vec<RecoveryEvent> {
+    let (before, Some(last)) = (record.events.get(..step).unwrap_or_default(), record.events.get(step))
+    else {
+        return Vec::new();
+    };
     let told = |event, message: String| RecoveryEvent {
         category: None,
         since: None,
@@ -136,7 +144,7 @@ pub fn of_progress(service: &str, record: &RestoreRecord) -> Vec<RecoveryEvent> 
     };
     let message = last.message.clone();
     // A state that is written twice, with more detail, is told once.
-    let first = record.events.iter().filter(|event| event.state == last.state).count() == 1;
+    let first = before.iter().all(|event| event.state != last.state);
     let verified = record.verification.as_ref().map(|v| told(EventKind::Verified, v.to_string()));
     match last.state {
         RestoreState::Planned => {

@@ -237,12 +237,12 @@ impl Executor {
     async fn keep(&self, lease: &Lease) -> StoreError {
         let mut renewed_at = self.runtime.monotonic();
         loop {
-            self.runtime.sleep(LEASE_TTL / 5).await;
+            self.runtime.sleep(LEASE_TTL / 3).await;
             let asked_at = self.runtime.monotonic();
             match self.store.acquire_lease(&lease.restore_id, &lease.owner, LEASE_TTL).await {
                 Ok(Some(renewed)) if renewed.fence == lease.fence => renewed_at = asked_at,
                 Ok(_) => return StoreError::LeaseLost(lease.restore_id.clone()),
-                Err(error) if self.runtime.monotonic().saturating_sub(renewed_at) >= LEASE_TTL * 3 / 5 => {
+                Err(error) if self.runtime.monotonic().saturating_sub(renewed_at) >= LEASE_TTL * 2 / 3 => {
                     return error;
                 }
                 Err(error) => tracing::warn!(restore = %lease.restore_id, %error, "a lease was not renewed"),
@@ -408,16 +408,14 @@ impl Executor {
             match self.load_weights(&request).await {
                 Ok(loaded) => {
                     let model_id = loaded.model_id.unwrap_or_else(|| model_id_of(&session_id, model_seq_id));
-                    let session_id = session_id.clone();
                     record.attachment = Some(Attachment { session_id, model_id, next_seq_id: 1 });
                     return self.loaded(lease, record).await;
                 }
                 Err(error) if error.is_unknown_form() => {}
-                Err(error) => return self.not_loaded(record, &session_id, error).await,
+                Err(error) => return self.not_loaded(record, error),
             }
             match self.make_fresh_model(record, &session_id, model_seq_id).await {
                 Ok(model_id) => {
-                    let session_id = session_id.clone();
                     record.attachment = Some(Attachment { session_id, model_id, next_seq_id: 2 });
                     let message = "The service does not make a run from a checkpoint in one call: loading into a fresh one.";
                     self.write(lease, record, RestoreState::Loading, message.to_owned()).await?;
@@ -441,20 +439,14 @@ impl Executor {
         };
         match self.load_weights(&request).await {
             Ok(_) => self.loaded(lease, record).await,
-            Err(error) => self.not_loaded(record, &session_id, error).await,
+            Err(error) => self.not_loaded(record, error),
         }
     }
 
     /// Why the restore fails whose load did.
-    async fn not_loaded(
-        &self,
-        record: &mut RestoreRecord,
-        session_id: &str,
-        error: Error,
-    ) -> Result<Step, RestoreError> {
+    fn not_loaded(&self, record: &mut RestoreRecord, error: Error) -> Result<Step, RestoreError> {
         let error = self.unless_outage(error)?;
-        // A session that is over says nothing of the checkpoint.
-        record.checkpoint_useless = self.api.session_heartbeat(session_id).await.is_ok();
+        record.checkpoint_useless = blames_checkpoint(&error);
         Ok(Err(load_failure(record, &error)))
     }
 
@@ -783,6 +775,12 @@ fn labels_of(record: &RestoreRecord) -> UserMetadata {
     let mut labels = record.plan.user_metadata.clone();
     labels.insert(LABEL_RESTORE_ID.to_owned(), record.id.clone());
     labels
+}
+
+/// Whether a load failed because of its checkpoint, and not because its session was over meanwhile.
+fn blames_checkpoint(error: &Error) -> bool {
+    let of_session = || error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("session"));
+    !matches!(error.kind(), ErrorKind::Expired { .. }) && !of_session()
 }
 
 fn load_failure(record: &RestoreRecord, error: &Error) -> String {

@@ -26,6 +26,7 @@ pub mod reports;
 pub mod restore;
 pub mod sessions;
 pub mod survey;
+pub mod telling;
 pub mod verify;
 
 #[cfg(test)]

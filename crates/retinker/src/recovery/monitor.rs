@@ -639,8 +639,7 @@ impl Inner {
         let run_id = &run.training_run_id;
         match protect::protect(&self.api, &*self.store, run_id, checkpoint, life, now).await {
             Ok(Some(protection)) => {
-                let until = protection.expires_at.map_or_else(String::new, |at| at.to_string());
-                let message = format!("It lives until {until} instead of {}.", protection.expired_at);
+                let message = protection.message().unwrap_or_default();
                 let mut event = self.event(EventKind::Protected, run_id, message);
                 event.checkpoint = Some(protection.tinker_path);
                 self.sink.tell(&event);

@@ -39,6 +39,14 @@ pub struct Protection {
     pub refused: Option<String>,
 }
 
+impl Protection {
+    /// What was done, as a sentence for people; `None` where the service did not do it, or it was taken back.
+    pub fn message(&self) -> Option<String> {
+        let until = self.expires_at.filter(|_| self.refused.is_none())?;
+        Some(format!("It lives until {until} instead of {}.", self.expired_at))
+    }
+}
+
 /// Why a checkpoint was not protected.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProtectError {
