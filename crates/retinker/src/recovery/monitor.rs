@@ -28,7 +28,7 @@ use super::health::{Health, Known, Verdict, assess, cause_of, newest_usable, ses
 use super::journal::{Begun, Store, StoreError};
 use super::listing::ListingError;
 use super::plan::{NoPlan, PlanRequest, RestorePlan};
-use super::planner::{candidates, gather, make_plan, origin_of};
+use super::planner::{candidates, gather, make_plan, origin_of, preferred};
 use super::policy::{Decision, Gate, Policy, Refusal, Situation, decide};
 use super::protect;
 use super::reports;
@@ -47,6 +47,8 @@ const HURRY: u32 = 6;
 const SHORTEST: Duration = Duration::from_secs(1);
 /// A round that took long is followed by a rest of so many times its length: watching must not be the load.
 pub const REST: u32 = 3;
+/// So many times the life that a protection gives, a run is looked after.
+const LIVES: u32 = 4;
 /// How often it is looked whether all that is under way is done.
 const LOOK: Duration = Duration::from_millis(50);
 /// The longest pause between rounds while the service cannot be read, in intervals.
@@ -439,6 +441,13 @@ impl Inner {
         journal.is_held(run_id) || self.survey.restore_of(run_id).is_some_and(|id| !journal.knows(&id))
     }
 
+    /// Whether a run was found so long ago that nobody comes for it any more: its checkpoints are left to their fate.
+    fn is_long_known(&self, journal: &Journal, run: &TrainingRun, now: Time) -> bool {
+        let life = Duration::from_millis(self.policy.protect_ms);
+        let found = journal.findings.get(&run.training_run_id);
+        found.is_some_and(|found| now >= found.since.later(life.saturating_mul(LIVES)))
+    }
+
     /// Whether a run was seen too late for anything to be done about it.
     fn is_history(&self, journal: &Journal, run: &TrainingRun) -> bool {
         let run_id = &run.training_run_id;
@@ -517,9 +526,6 @@ impl Inner {
         let facts = read?;
         let checkpoints = &facts.checkpoints;
         let opted_out = is_opted_out(&journal.opt_outs, &journal.records, run);
-        if !opted_out {
-            self.protect(run, newest_usable(checkpoints.iter(), now), now).await?;
-        }
         let case = Situation {
             run,
             verdict: &verdict,
@@ -532,6 +538,15 @@ impl Inner {
             now,
             random,
         };
+        if !opted_out && !self.is_long_known(journal, run, now) {
+            let newest = newest_usable(checkpoints.iter(), now);
+            self.protect(run, newest, now).await?;
+            // By the strategy it may be another.
+            let request = self.policy.request(&Situation { records: &journal.records, ..case });
+            let chosen = preferred(run, checkpoints, origin.as_deref(), &request, now);
+            let other = |one: &&Checkpoint| newest.is_none_or(|newest| newest.tinker_path != one.tinker_path);
+            self.protect(run, chosen.as_ref().filter(other), now).await?;
+        }
         let request = match self.decide(case, None) {
             Ok(request) => request,
             Err(Undone::Waits(at)) => return Ok(Outcome::Waits(at)),

@@ -136,6 +136,26 @@ fn weights_answer(error: Error) -> Result<WeightsAnswer, Error> {
     }
 }
 
+/// The checkpoint that a plan would take, as far as can be told without asking the service about each.
+pub(super) fn preferred(
+    run: &TrainingRun,
+    checkpoints: &[Checkpoint],
+    origin: Option<&str>,
+    request: &PlanRequest,
+    now: Time,
+) -> Option<Checkpoint> {
+    let facts = Facts {
+        run: run.clone(),
+        checkpoints: checkpoints.to_vec(),
+        origin: origin.map(str::to_owned),
+        capabilities: None,
+        weights: BTreeMap::new(),
+        succession: None,
+        now,
+    };
+    select(&facts, request).chosen.cloned()
+}
+
 /// The path that has to be asked about before a plan can be made; `None` when there are facts enough.
 pub fn next_question(facts: &Facts, request: &PlanRequest) -> Option<String> {
     let selection = select(facts, request);

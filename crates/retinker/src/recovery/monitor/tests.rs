@@ -1,4 +1,4 @@
-use super::super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM};
+use super::super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, MetricMode, Strategy};
 use super::super::restore::RestoreState;
 use super::super::samples;
 use super::super::simulation::{Service, World};
@@ -497,5 +497,37 @@ fn a_run_whose_restore_failed_is_read_again_at_once() {
         let round = monitor.round().await.unwrap();
         assert_eq!(round.lost, 1);
         assert!(round.requests < 10, "not by the whole list: {}", round.requests);
+    });
+}
+
+/// With restores off: by the policy it would be the best one, which is not the newest.
+#[test]
+fn the_checkpoint_that_the_strategy_would_choose_is_protected_as_well() {
+    let world = world();
+    let expires_at = Some(world.now().later(DAY));
+    let saved = |name: &str, at: i64, loss: &str| Checkpoint {
+        expires_at,
+        user_metadata: Some([("loss".to_owned(), loss.to_owned())].into()),
+        ..samples::checkpoint("old", name, at)
+    };
+    world.service().checkpoints = vec![
+        saved("first", 999_999_000_000, "3"),
+        saved("best", 999_999_100_000, "1"),
+        saved("last", 999_999_200_000, "2"),
+    ];
+    let strategy = Strategy::Best { metric: "loss".into(), mode: MetricMode::Min };
+    let told = Told::default();
+    let monitor = monitor(&world, Policy { checkpoint_strategy: strategy, ..off() }, &told);
+    world.runtime.block_on(async {
+        monitor.round().await.unwrap();
+        assert_eq!(told.take(), [EventKind::Detected, EventKind::Protected, EventKind::Protected]);
+        let lives = |n: usize| world.service().checkpoints[n].expires_at > expires_at;
+        assert_eq!([lives(0), lives(1), lives(2)], [false, true, true]);
+        // Nobody has come for it for a month: its checkpoints are not kept for ever.
+        for _ in 0..40 {
+            world.sleep(DAY).await;
+            monitor.round().await.unwrap();
+        }
+        assert!(world.service().checkpoints[1].expires_at < Some(world.now()));
     });
 }
