@@ -5,10 +5,16 @@ use std::sync::Arc;
 
 use retinker::client::{Api, LossFnConfig, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
 use retinker::native::NativeRuntime;
+use retinker::recovery::driver::DriverWatch;
+use retinker::recovery::drives::Drives;
+use retinker::recovery::events::Traced;
+use retinker::recovery::evidence::Symptom;
 use retinker::recovery::executor::Executor;
 use retinker::recovery::journal::{Begun, MemoryStore, Store};
+use retinker::recovery::monitor::{Monitor, Parts};
 use retinker::recovery::plan::PlanRequest;
 use retinker::recovery::planner::{gather, make_plan};
+use retinker::recovery::policy::Policy;
 use retinker::recovery::probe::{LABEL_PROBE, Probe, Verification, save_state_with_probe};
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::recovery::verify::{self, OptimizerState};
@@ -134,6 +140,45 @@ async fn a_silent_rollback_of_a_live_run_is_found_by_its_driver() {
     assert!(matches!(found, Verification::Different { .. }), "{found}");
     let listed = api.training_run(client.model_id()).await.unwrap();
     assert_eq!(listed.corrupted, Some(false), "the service says nothing");
+    service.stop().await;
+}
+
+/// Nothing but the driver's own word says that the run is lost: it is enough for a monitor.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_driver_can_see_is_told_by_it_and_restored_by_a_monitor() {
+    let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().unwrap());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&runtime)));
+    let executor = Executor::new(api.clone(), Arc::clone(&store), Arc::clone(&runtime));
+    let drives = Drives::new(executor, Arc::clone(&runtime));
+    let monitor = Monitor::new(Parts {
+        api: api.clone(),
+        store: Arc::clone(&store),
+        runtime: Arc::clone(&runtime),
+        drives: drives.clone(),
+        policy: Policy { enabled: true, ..Policy::default() },
+        sink: Arc::new(Traced),
+        service: "service".to_owned(),
+    });
+    let client = run(&api).await;
+    let mut watch = DriverWatch::new(client.model_id(), Arc::clone(&store), runtime);
+    train(&client, 0..2).await;
+    let old = client.save_state("old", SaveOptions::default()).await.unwrap();
+    train(&client, 2..6).await;
+    let probe = Probe::record(&client, &TEXT).await.unwrap();
+    let saved = client.save_state("new", SaveOptions::default()).await.unwrap();
+    service.faults().roll_back(&old.path.parse().unwrap()).await.unwrap();
+    assert_eq!(monitor.round().await.unwrap().lost, 0, "no monitor can see it");
+    let verdict = watch.probe(&probe.check(&client).await.unwrap()).await.unwrap().unwrap().clone();
+    assert!(verdict.reason.starts_with("A fixed batch gave other results"), "{}", verdict.reason);
+    assert_eq!(monitor.round().await.unwrap().begun, 1);
+    drives.settled().await;
+    let record = store.list().await.unwrap().remove(0);
+    assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
+    assert_eq!(record.plan.observed, Some(Symptom::RolledBack));
+    assert_eq!(record.plan.checkpoint.tinker_path, saved.path);
+    let attached = TrainingClient::attach(api.clone(), record.attachment.unwrap());
+    assert_eq!(probe.check(&attached).await.unwrap(), Verification::Verified { difference: 0.0 });
     service.stop().await;
 }
 

@@ -348,6 +348,8 @@ pub(crate) struct Crash {
     signal: Mutex<Option<mpsc::UnboundedSender<()>>>,
     /// Whether the journal cannot be read.
     pub(crate) unreadable: AtomicBool,
+    /// Whether no document can be written.
+    pub(crate) unwritable: AtomicBool,
 }
 
 impl Crash {
@@ -448,6 +450,9 @@ impl Store for CrashingStore {
         self.0.revision()
     }
     fn put(&self, document: Document) -> BoxFuture<'static, Result<Put, StoreError>> {
+        if self.1.unwritable.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(StoreError::Unavailable("it is full".into()))));
+        }
         around!(self, |store| store.put(document))
     }
     fn document(&self, kind: &str, key: &str) -> BoxFuture<'static, Result<Option<Document>, StoreError>> {
