@@ -24,7 +24,7 @@ use retinker::wire::session::FinishReason;
 use retinker_local::{LocalConfig, LocalService, Pause, RequestFault, RequestRule};
 use retinker_store::Location;
 use retinker_tests::command::{Retinker, Said};
-use retinker_tests::{runs, schedule};
+use retinker_tests::{process, runs, schedule};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -605,6 +605,70 @@ async fn watching_once_tells_and_restores_only_if_it_is_to() {
     assert_eq!(serde_json::from_str::<RestoreRecord>(&said.out).unwrap(), records[0]);
     let said = place.refused(&["journal", "restore-0"]).await;
     assert_eq!(said, "the journal knows no restore restore-0");
+    place.service.stop().await;
+}
+
+/// Starts `watch --once` on a lost run, on a service that has paused all loads; answers when the load waits.
+async fn paused_load(place: &Place) -> Child {
+    place.lost().await;
+    place.service.faults().pause(Pause::default()).unwrap();
+    let mut command =
+        place.retinker.command(&["watch", "--once", "--auto-restore", "--events", "-"]).unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let store = place.store().await;
+    eventually("the load waits", async || {
+        store.list().await.unwrap().iter().any(|record| record.state == RestoreState::Loading)
+    })
+    .await;
+    child
+}
+
+/// Waits until something is so, which it has to be within a minute.
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let looking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), looking).await;
+    assert_eq!(found, Ok(()), "{what}");
+}
+
+/// A load can be queued for longer than a session lives by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_once_keeps_the_session_alive_while_a_load_waits() {
+    let place = Place::new().await;
+    let watch = paused_load(&place).await;
+    // Holds up nothing: it is there to be used up by a heartbeat, and nobody else sends any.
+    let heartbeat = RequestRule::new("session_heartbeat", RequestFault::Delay { milliseconds: 0 });
+    place.service.faults().add_request_rule(heartbeat).unwrap();
+    eventually("a heartbeat", async || place.service.faults().active().requests.is_empty()).await;
+    assert_eq!(place.restored().await.state, RestoreState::Loading);
+    place.service.faults().resume();
+    let said = Said::from(watch.wait_with_output().await.unwrap());
+    assert_eq!((said.code, place.restored().await.state), (Some(0), RestoreState::Adopted), "{said:#?}");
+    place.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_once_is_stopped_as_watching_is() {
+    let place = Place::new().await;
+    let mut watch = paused_load(&place).await;
+    let mut spoken = BufReader::new(watch.stderr.take().unwrap()).lines();
+    process::terminate(watch.id().unwrap());
+    while !spoken.next_line().await.unwrap().unwrap().starts_with("Stopping: ") {}
+    place.service.faults().resume();
+    let said = Said::from(watch.wait_with_output().await.unwrap());
+    assert_eq!((said.code, place.restored().await.state), (Some(0), RestoreState::Adopted), "{said:#?}");
+    assert_eq!(kinds(&said).last(), Some(&EventKind::Completed), "its events are delivered");
+    // A second signal stops it at once.
+    let mut watch = paused_load(&place).await;
+    let mut spoken = BufReader::new(watch.stderr.take().unwrap()).lines();
+    process::terminate(watch.id().unwrap());
+    while !spoken.next_line().await.unwrap().unwrap().starts_with("Stopping: ") {}
+    process::terminate(watch.id().unwrap());
+    assert_eq!(watch.wait().await.unwrap().code(), Some(0));
+    assert_eq!(place.restores().await[0].state, RestoreState::Loading, "it is left to others");
     place.service.stop().await;
 }
 
