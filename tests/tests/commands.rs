@@ -289,7 +289,7 @@ async fn restore_goes_on_with_what_was_cut_off_at_any_write() {
             let retinker = Retinker::new(place.api.base_url(), home.path());
             let said = retinker.run(&["restore", &run, "--detach"]).await.unwrap();
             assert_eq!(said.code, Some(0), "{write} {when}: {said:#?}");
-            assert_eq!(said.out.contains("which has been begun already"), unfinished == 1, "{}", said.out);
+            assert_eq!(said.out.contains("has been begun already, from "), unfinished == 1, "{}", said.out);
             let records = retinker_store::open(&location).await.unwrap().list().await.unwrap();
             let states: Vec<_> = records.iter().map(|record| record.state).collect();
             assert_eq!(states, [RestoreState::Adopted], "{write} {when}");
@@ -342,6 +342,65 @@ async fn a_killed_restore_is_gone_on_with() {
         assert_eq!(records.iter().map(|record| record.state).collect::<Vec<_>>(), [RestoreState::Adopted]);
         assert_eq!(place.runs().await, runs + 1, "{state:?}: one new run");
     }
+    place.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_begun_otherwise_than_is_asked_for_is_not_gone_on_with() {
+    let place = Place::new().await;
+    let client = place.trained().await;
+    let (run, store) = (client.model_id(), place.store().await);
+    client.save_state("b", SaveOptions::default()).await.unwrap();
+    place.poison(run).await;
+    let executor = Executor::new(place.api.clone(), Arc::clone(&store), runtime());
+    let record = begun(&place.api, &executor, run).await;
+    let path = |name: &str| format!("tinker://{run}/weights/{name}");
+    let (a, b) = (path("a"), path("b"));
+    let told = format!("from {b} with the optimizer's state");
+    let cases: [(&[&str], &str); 5] = [
+        (&["--checkpoint", &a], "that is not the --checkpoint that was asked for"),
+        (&["--without-optimizer"], "--without-optimizer cannot be heeded any more"),
+        (&["--check-optimizer"], "--check-optimizer cannot be heeded any more"),
+        (&["--best", "loss:min"], "--best and --step-back cannot be heeded any more"),
+        (&["--step-back", "1"], "--best and --step-back cannot be heeded any more"),
+    ];
+    for (options, why) in cases {
+        let said = place.refused(&[&["restore", run, "--detach"], options].concat()).await;
+        let begun = format!("restore {} of run {run} has been begun already, {told}: {why}.", record.id);
+        assert!(said.starts_with(&begun), "{said}");
+    }
+    assert_eq!(place.restored().await, record, "nothing was driven");
+    // What it does anyhow may be asked for. It was begun; nobody knows that it was cut off.
+    let said = place.well(&["restore", run, "--checkpoint", &b, "--detach"]).await;
+    let begun = format!("Restore {} has been begun already, {told}.\n", record.id);
+    assert!(said.out.starts_with(&begun) && !said.out.contains("cut off"), "{}", said.out);
+    let new_run = place.restored().await.new_run_id.unwrap();
+    for (options, why) in cases {
+        let said = place.refused(&[&["restore", run, "--detach"], options].concat()).await;
+        let done = format!("run {run} has been restored already, as run {new_run}, {told}: {why}");
+        assert_eq!(said, done);
+    }
+    let said = place.well(&["restore", run, "--checkpoint", &b, "--detach"]).await;
+    assert!(said.out.starts_with(&format!("It has been restored already, {told}.\n")), "{}", said.out);
+    place.service.stop().await;
+}
+
+/// Two are asked for at once: the one that comes second is refused if it wants something else, whenever it finds that out.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_restores_at_once_that_differ_one_is_refused() {
+    let place = Place::new().await;
+    let run = place.lost().await;
+    let (with, without) = (["restore", &run, "--check-optimizer"], ["restore", &run, "--without-optimizer"]);
+    let (with, without) = ([&with[..], &["--detach"]].concat(), [&without[..], &["--detach"]].concat());
+    let said = join(place.retinker.run(&with), place.retinker.run(&without)).await;
+    let (with, without) = (said.0.unwrap(), said.1.unwrap());
+    let (done, other, optimizer) =
+        if with.code == Some(0) { (&with, &without, true) } else { (&without, &with, false) };
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    assert!(refusal(other).ends_with("it is gone on with") || refusal(other).contains("restored already"));
+    assert!(refusal(other).contains("cannot be heeded any more"), "{other:#?}");
+    let record = place.restored().await;
+    assert_eq!((record.state, record.plan.optimizer), (RestoreState::Adopted, optimizer));
     place.service.stop().await;
 }
 
