@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt};
 use retinker::client::{Api, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
 use retinker::native::NativeRuntime;
@@ -474,9 +474,16 @@ async fn a_restored_run_is_attached_to_once_and_trains_on() {
     assert_eq!(Some(&attachment), record.attachment.as_ref());
     assert_eq!(place.restored().await.state, RestoreState::HandedOver);
     assert_eq!(said.err, "", "the first one to attach");
-    let again = place.well(&["attach", &run, "--language", "json"]).await;
+    let handed_over = place.restored().await.events.last().unwrap().at;
+    for options in [&["--dry-run"][..], &[]] {
+        let said = place.refused(&[&["attach", &run, "--language", "json"], options].concat()).await;
+        let told = format!(
+            "run {model_id} was handed over at {handed_over}; if what was printed then is lost, print it again with --again"
+        );
+        assert_eq!(said, told);
+    }
+    let again = place.well(&["attach", &run, "--language", "json", "--again"]).await;
     assert_eq!(again.out, said.out, "what was lost on the screen can be printed again");
-    assert!(again.err.starts_with("It was handed over before, at "), "{}", again.err);
     let client = TrainingClient::attach(place.api.clone(), attachment);
     assert_eq!(schedule::step(&client, 1).await.unwrap(), expected, "as if nothing had happened");
     // Requests within two seconds of the restore's own could be its own: train on until the service tells of a later one.
@@ -486,11 +493,28 @@ async fn a_restored_run_is_attached_to_once_and_trains_on() {
         step += 1;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    for options in [&["--dry-run"][..], &[]] {
+    for options in [&["--dry-run"][..], &["--again"], &[]] {
         let said = place.refused(&[&["attach", &run], options].concat()).await;
         assert!(said.starts_with(&format!("run {model_id} has been taken over already")), "{said}");
     }
     schedule::step(&client, step).await.unwrap();
+    place.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_attach_at_once_one_is_given_the_run() {
+    let place = Place::new().await;
+    let run = place.lost().await;
+    place.well(&["restore", &run, "--detach"]).await;
+    let words = ["attach", &run, "--language", "json"];
+    let said = join_all((0..6).map(|_| place.retinker.run(&words))).await;
+    let (given, refused): (Vec<_>, Vec<_>) =
+        said.into_iter().map(Result::unwrap).partition(|said| said.code == Some(0));
+    assert_eq!(given.len(), 1, "{given:#?}");
+    for said in refused {
+        assert_eq!(said.out, "");
+        assert!(refusal(&said).ends_with("print it again with --again"), "{said:#?}");
+    }
     place.service.stop().await;
 }
 
@@ -529,8 +553,14 @@ async fn attach_follows_the_lineage_and_says_what_to_do_where_it_cannot() {
         let said = place.well(&["attach", name, "--language", "json", "--dry-run"]).await;
         assert_eq!(serde_json::from_str::<Attachment>(&said.out).unwrap().model_id, second);
     }
+    // A service may have forgotten the session, or tell that it is over.
+    let rule = RequestFault::Fail { status: 404, retry_after: None, empty_body: false };
+    place.service.faults().add_request_rule(RequestRule::new("session_heartbeat", rule)).unwrap();
+    let forgotten = place.refused(&["attach", &run]).await;
+    assert!(place.service.faults().active().requests.is_empty());
     place.api.finish_session(&session, FinishReason::Interrupted, None).await.unwrap();
     let said = place.refused(&["attach", &run]).await;
+    assert_eq!(said, forgotten);
     assert!(said.starts_with(&format!("the session of run {second} is over")), "{said}");
     assert!(said.ends_with(&format!("'retinker restore {second} --seen session-over'")), "{said}");
     place.well(&["restore", &second, "--seen", "session-over", "--detach"]).await;
