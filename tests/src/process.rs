@@ -1,4 +1,4 @@
-//! What the system says of a process, where it does: on Linux.
+//! What the system says of a process, where it does: on Linux. And how one is asked to end.
 
 use std::time::Duration;
 
@@ -27,4 +27,15 @@ pub fn cpu_time(id: u32) -> Option<Duration> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     Some(Duration::from_secs_f64((ticks()? + ticks()?) as f64 / TICKS))
+}
+
+/// Asks a process to end, by SIGTERM. Where there is none, it is left alone.
+pub fn terminate(id: u32) {
+    #[cfg(unix)]
+    if let Some(pid) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
+        // One that is gone needs no asking.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    #[cfg(not(unix))]
+    let _ = id;
 }

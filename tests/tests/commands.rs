@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt};
 use retinker::client::{Api, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
 use retinker::native::NativeRuntime;
@@ -24,7 +24,7 @@ use retinker::wire::session::FinishReason;
 use retinker_local::{LocalConfig, LocalService, Pause, RequestFault, RequestRule};
 use retinker_store::Location;
 use retinker_tests::command::{Retinker, Said};
-use retinker_tests::{runs, schedule};
+use retinker_tests::{process, runs, schedule};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -289,7 +289,7 @@ async fn restore_goes_on_with_what_was_cut_off_at_any_write() {
             let retinker = Retinker::new(place.api.base_url(), home.path());
             let said = retinker.run(&["restore", &run, "--detach"]).await.unwrap();
             assert_eq!(said.code, Some(0), "{write} {when}: {said:#?}");
-            assert_eq!(said.out.contains("which has been begun already"), unfinished == 1, "{}", said.out);
+            assert_eq!(said.out.contains("has been begun already, from "), unfinished == 1, "{}", said.out);
             let records = retinker_store::open(&location).await.unwrap().list().await.unwrap();
             let states: Vec<_> = records.iter().map(|record| record.state).collect();
             assert_eq!(states, [RestoreState::Adopted], "{write} {when}");
@@ -342,6 +342,65 @@ async fn a_killed_restore_is_gone_on_with() {
         assert_eq!(records.iter().map(|record| record.state).collect::<Vec<_>>(), [RestoreState::Adopted]);
         assert_eq!(place.runs().await, runs + 1, "{state:?}: one new run");
     }
+    place.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_begun_otherwise_than_is_asked_for_is_not_gone_on_with() {
+    let place = Place::new().await;
+    let client = place.trained().await;
+    let (run, store) = (client.model_id(), place.store().await);
+    client.save_state("b", SaveOptions::default()).await.unwrap();
+    place.poison(run).await;
+    let executor = Executor::new(place.api.clone(), Arc::clone(&store), runtime());
+    let record = begun(&place.api, &executor, run).await;
+    let path = |name: &str| format!("tinker://{run}/weights/{name}");
+    let (a, b) = (path("a"), path("b"));
+    let told = format!("from {b} with the optimizer's state");
+    let cases: [(&[&str], &str); 5] = [
+        (&["--checkpoint", &a], "that is not the --checkpoint that was asked for"),
+        (&["--without-optimizer"], "--without-optimizer cannot be heeded any more"),
+        (&["--check-optimizer"], "--check-optimizer cannot be heeded any more"),
+        (&["--best", "loss:min"], "--best and --step-back cannot be heeded any more"),
+        (&["--step-back", "1"], "--best and --step-back cannot be heeded any more"),
+    ];
+    for (options, why) in cases {
+        let said = place.refused(&[&["restore", run, "--detach"], options].concat()).await;
+        let begun = format!("restore {} of run {run} has been begun already, {told}: {why}.", record.id);
+        assert!(said.starts_with(&begun), "{said}");
+    }
+    assert_eq!(place.restored().await, record, "nothing was driven");
+    // What it does anyhow may be asked for. It was begun; nobody knows that it was cut off.
+    let said = place.well(&["restore", run, "--checkpoint", &b, "--detach"]).await;
+    let begun = format!("Restore {} has been begun already, {told}.\n", record.id);
+    assert!(said.out.starts_with(&begun) && !said.out.contains("cut off"), "{}", said.out);
+    let new_run = place.restored().await.new_run_id.unwrap();
+    for (options, why) in cases {
+        let said = place.refused(&[&["restore", run, "--detach"], options].concat()).await;
+        let done = format!("run {run} has been restored already, as run {new_run}, {told}: {why}");
+        assert_eq!(said, done);
+    }
+    let said = place.well(&["restore", run, "--checkpoint", &b, "--detach"]).await;
+    assert!(said.out.starts_with(&format!("It has been restored already, {told}.\n")), "{}", said.out);
+    place.service.stop().await;
+}
+
+/// Two are asked for at once: the one that comes second is refused if it wants something else, whenever it finds that out.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_restores_at_once_that_differ_one_is_refused() {
+    let place = Place::new().await;
+    let run = place.lost().await;
+    let (with, without) = (["restore", &run, "--check-optimizer"], ["restore", &run, "--without-optimizer"]);
+    let (with, without) = ([&with[..], &["--detach"]].concat(), [&without[..], &["--detach"]].concat());
+    let said = join(place.retinker.run(&with), place.retinker.run(&without)).await;
+    let (with, without) = (said.0.unwrap(), said.1.unwrap());
+    let (done, other, optimizer) =
+        if with.code == Some(0) { (&with, &without, true) } else { (&without, &with, false) };
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    assert!(refusal(other).ends_with("it is gone on with") || refusal(other).contains("restored already"));
+    assert!(refusal(other).contains("cannot be heeded any more"), "{other:#?}");
+    let record = place.restored().await;
+    assert_eq!((record.state, record.plan.optimizer), (RestoreState::Adopted, optimizer));
     place.service.stop().await;
 }
 
@@ -415,9 +474,16 @@ async fn a_restored_run_is_attached_to_once_and_trains_on() {
     assert_eq!(Some(&attachment), record.attachment.as_ref());
     assert_eq!(place.restored().await.state, RestoreState::HandedOver);
     assert_eq!(said.err, "", "the first one to attach");
-    let again = place.well(&["attach", &run, "--language", "json"]).await;
+    let handed_over = place.restored().await.events.last().unwrap().at;
+    for options in [&["--dry-run"][..], &[]] {
+        let said = place.refused(&[&["attach", &run, "--language", "json"], options].concat()).await;
+        let told = format!(
+            "run {model_id} was handed over at {handed_over}; if what was printed then is lost, print it again with --again"
+        );
+        assert_eq!(said, told);
+    }
+    let again = place.well(&["attach", &run, "--language", "json", "--again"]).await;
     assert_eq!(again.out, said.out, "what was lost on the screen can be printed again");
-    assert!(again.err.starts_with("It was handed over before, at "), "{}", again.err);
     let client = TrainingClient::attach(place.api.clone(), attachment);
     assert_eq!(schedule::step(&client, 1).await.unwrap(), expected, "as if nothing had happened");
     // Requests within two seconds of the restore's own could be its own: train on until the service tells of a later one.
@@ -427,11 +493,28 @@ async fn a_restored_run_is_attached_to_once_and_trains_on() {
         step += 1;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    for options in [&["--dry-run"][..], &[]] {
+    for options in [&["--dry-run"][..], &["--again"], &[]] {
         let said = place.refused(&[&["attach", &run], options].concat()).await;
         assert!(said.starts_with(&format!("run {model_id} has been taken over already")), "{said}");
     }
     schedule::step(&client, step).await.unwrap();
+    place.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_attach_at_once_one_is_given_the_run() {
+    let place = Place::new().await;
+    let run = place.lost().await;
+    place.well(&["restore", &run, "--detach"]).await;
+    let words = ["attach", &run, "--language", "json"];
+    let said = join_all((0..6).map(|_| place.retinker.run(&words))).await;
+    let (given, refused): (Vec<_>, Vec<_>) =
+        said.into_iter().map(Result::unwrap).partition(|said| said.code == Some(0));
+    assert_eq!(given.len(), 1, "{given:#?}");
+    for said in refused {
+        assert_eq!(said.out, "");
+        assert!(refusal(&said).ends_with("print it again with --again"), "{said:#?}");
+    }
     place.service.stop().await;
 }
 
@@ -470,8 +553,14 @@ async fn attach_follows_the_lineage_and_says_what_to_do_where_it_cannot() {
         let said = place.well(&["attach", name, "--language", "json", "--dry-run"]).await;
         assert_eq!(serde_json::from_str::<Attachment>(&said.out).unwrap().model_id, second);
     }
+    // A service may have forgotten the session, or tell that it is over.
+    let rule = RequestFault::Fail { status: 404, retry_after: None, empty_body: false };
+    place.service.faults().add_request_rule(RequestRule::new("session_heartbeat", rule)).unwrap();
+    let forgotten = place.refused(&["attach", &run]).await;
+    assert!(place.service.faults().active().requests.is_empty());
     place.api.finish_session(&session, FinishReason::Interrupted, None).await.unwrap();
     let said = place.refused(&["attach", &run]).await;
+    assert_eq!(said, forgotten);
     assert!(said.starts_with(&format!("the session of run {second} is over")), "{said}");
     assert!(said.ends_with(&format!("'retinker restore {second} --seen session-over'")), "{said}");
     place.well(&["restore", &second, "--seen", "session-over", "--detach"]).await;
@@ -605,6 +694,70 @@ async fn watching_once_tells_and_restores_only_if_it_is_to() {
     assert_eq!(serde_json::from_str::<RestoreRecord>(&said.out).unwrap(), records[0]);
     let said = place.refused(&["journal", "restore-0"]).await;
     assert_eq!(said, "the journal knows no restore restore-0");
+    place.service.stop().await;
+}
+
+/// Starts `watch --once` on a lost run, on a service that has paused all loads; answers when the load waits.
+async fn paused_load(place: &Place) -> Child {
+    place.lost().await;
+    place.service.faults().pause(Pause::default()).unwrap();
+    let mut command =
+        place.retinker.command(&["watch", "--once", "--auto-restore", "--events", "-"]).unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let store = place.store().await;
+    eventually("the load waits", async || {
+        store.list().await.unwrap().iter().any(|record| record.state == RestoreState::Loading)
+    })
+    .await;
+    child
+}
+
+/// Waits until something is so, which it has to be within a minute.
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let looking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), looking).await;
+    assert_eq!(found, Ok(()), "{what}");
+}
+
+/// A load can be queued for longer than a session lives by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_once_keeps_the_session_alive_while_a_load_waits() {
+    let place = Place::new().await;
+    let watch = paused_load(&place).await;
+    // Holds up nothing: it is there to be used up by a heartbeat, and nobody else sends any.
+    let heartbeat = RequestRule::new("session_heartbeat", RequestFault::Delay { milliseconds: 0 });
+    place.service.faults().add_request_rule(heartbeat).unwrap();
+    eventually("a heartbeat", async || place.service.faults().active().requests.is_empty()).await;
+    assert_eq!(place.restored().await.state, RestoreState::Loading);
+    place.service.faults().resume();
+    let said = Said::from(watch.wait_with_output().await.unwrap());
+    assert_eq!((said.code, place.restored().await.state), (Some(0), RestoreState::Adopted), "{said:#?}");
+    place.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_once_is_stopped_as_watching_is() {
+    let place = Place::new().await;
+    let mut watch = paused_load(&place).await;
+    let mut spoken = BufReader::new(watch.stderr.take().unwrap()).lines();
+    process::terminate(watch.id().unwrap());
+    while !spoken.next_line().await.unwrap().unwrap().starts_with("Stopping: ") {}
+    place.service.faults().resume();
+    let said = Said::from(watch.wait_with_output().await.unwrap());
+    assert_eq!((said.code, place.restored().await.state), (Some(0), RestoreState::Adopted), "{said:#?}");
+    assert_eq!(kinds(&said).last(), Some(&EventKind::Completed), "its events are delivered");
+    // A second signal stops it at once.
+    let mut watch = paused_load(&place).await;
+    let mut spoken = BufReader::new(watch.stderr.take().unwrap()).lines();
+    process::terminate(watch.id().unwrap());
+    while !spoken.next_line().await.unwrap().unwrap().starts_with("Stopping: ") {}
+    process::terminate(watch.id().unwrap());
+    assert_eq!(watch.wait().await.unwrap().code(), Some(0));
+    assert_eq!(place.restores().await[0].state, RestoreState::Loading, "it is left to others");
     place.service.stop().await;
 }
 

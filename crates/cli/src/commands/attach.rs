@@ -1,10 +1,14 @@
 //! `retinker attach`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result, bail};
+use retinker::recovery::policy::Policy;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker_host::{Keeper, attach_snippets};
 
-use super::target::Target;
+use super::target::{Target, nobody};
 use crate::say::say;
 
 /// What `retinker attach` takes.
@@ -18,12 +22,22 @@ pub(crate) struct Args {
     /// Print what is needed without handing the run over.
     #[arg(long)]
     dry_run: bool,
+    /// Print what is needed although the run was handed over already: for when what was printed then is lost. Make sure that
+    /// no other program goes on with it.
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     target: Target,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
-    let keeper = args.target.reader().await?;
+    // Told of what is written here alone: of several that hand a run over at once, one does.
+    let here = Arc::<AtomicBool>::default();
+    let told = Arc::clone(&here);
+    let progress = move |record: &RestoreRecord| {
+        told.fetch_or(record.state == RestoreState::HandedOver, Ordering::Relaxed);
+    };
+    let keeper = args.target.keeper(Policy::default(), nobody(), progress).await?;
     let record = find(&keeper, &args.run).await?;
     let Some(attachment) = record.attachment.clone() else {
         bail!(
@@ -49,7 +63,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         );
     }
     match keeper.api.session_heartbeat(&attachment.session_id).await {
-        Err(error) if error.status() == Some(410) => bail!(
+        Err(error) if error.status() == Some(410) || error.is_not_found() => bail!(
             "the session of run {} is over, and the run with it: nothing kept it alive. Make a new one: 'retinker restore {} \
              --seen session-over'",
             attachment.model_id,
@@ -57,15 +71,14 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         ),
         _ => {}
     }
-    if let Some(earlier) = record.events.iter().find(|event| event.state == RestoreState::HandedOver) {
-        // Not on the standard output, which may be somebody's input.
-        eprintln!(
-            "It was handed over before, at {}: make sure that no other program goes on with it.",
-            earlier.at
-        );
+    if !args.again {
+        refuse_second(&record)?;
     }
     if !args.dry_run {
-        keeper.drives.executor().hand_over(&record.id).await?;
+        let handed = keeper.drives.executor().hand_over(&record.id).await?;
+        if !args.again && !here.load(Ordering::Relaxed) {
+            refuse_second(&handed)?;
+        }
     }
     if args.language == "json" {
         say(serde_json::to_string(&attachment)?);
@@ -77,6 +90,18 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         say(snippet.code);
     }
     Ok(())
+}
+
+/// Two programs that go on with one run would both send the same number.
+fn refuse_second(record: &RestoreRecord) -> Result<()> {
+    match record.events.iter().find(|event| event.state == RestoreState::HandedOver) {
+        None => Ok(()),
+        Some(earlier) => bail!(
+            "run {} was handed over at {}; if what was printed then is lost, print it again with --again",
+            record.new_run_id.as_deref().unwrap_or_default(),
+            earlier.at
+        ),
+    }
 }
 
 /// The restore that made the run which stands in this one's place now, or this one itself.

@@ -101,6 +101,22 @@ impl Args {
             ..PlanRequest::new(&self.run)
         }
     }
+
+    /// Why these options are not what a plan that somebody else has made does; `None` if they may be.
+    fn contradicts(&self, plan: &RestorePlan) -> Option<&'static str> {
+        if self.checkpoint.as_ref().is_some_and(|path| *path != plan.checkpoint.tinker_path) {
+            Some("that is not the --checkpoint that was asked for")
+        } else if self.best.is_some() || self.step_back > 0 {
+            // The plan does not tell by which rule its checkpoint was chosen.
+            Some("--best and --step-back cannot be heeded any more")
+        } else if self.without_optimizer && plan.optimizer {
+            Some("--without-optimizer cannot be heeded any more")
+        } else if self.check_optimizer && !plan.check_optimizer {
+            Some("--check-optimizer cannot be heeded any more")
+        } else {
+            None
+        }
+    }
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -156,12 +172,22 @@ async fn holder(keeper: &Keeper, run_id: &str) -> Result<Option<RestoreRecord>> 
 }
 
 /// Goes on with a restore that somebody has begun, or tells what it came to: a run is restored once, however often it is
-/// asked for.
+/// asked for. But not as something else than was asked for.
 async fn go_on(keeper: &Keeper, held: RestoreRecord, args: &Args) -> Result<()> {
-    let json = args.json;
+    let (json, from) = (args.json, told(&held.plan));
+    if let Some(why) = args.contradicts(&held.plan) {
+        let (id, run) = (&held.id, &held.plan.run_id);
+        if held.state.is_settled() {
+            let new_run = held.new_run_id.as_deref().unwrap_or_default();
+            bail!("run {run} has been restored already, as run {new_run}, {from}: {why}");
+        }
+        bail!(
+            "restore {id} of run {run} has been begun already, {from}: {why}. Without these options it is gone on with"
+        );
+    }
     if !held.state.is_settled() {
         if !json {
-            say(format_args!("Going on with {}, which has been begun already.", held.id));
+            say(format_args!("Restore {} has been begun already, {from}.", held.id));
         }
         let record = drive(keeper, &held.id, json).await?;
         return ended(keeper, record, args).await;
@@ -169,10 +195,20 @@ async fn go_on(keeper: &Keeper, held: RestoreRecord, args: &Args) -> Result<()> 
     if json {
         say(serde_json::to_string(&held)?);
     } else {
-        say(format_args!("It has been restored already, from {}.", held.plan.checkpoint.tinker_path));
+        say(format_args!("It has been restored already, {from}."));
     }
     tell_successor(&held, json);
     Ok(())
+}
+
+/// What a plan restores, within a sentence.
+fn told(plan: &RestorePlan) -> String {
+    let optimizer = match (plan.optimizer, plan.check_optimizer) {
+        (false, _) => "without the optimizer's state",
+        (true, false) => "with the optimizer's state",
+        (true, true) => "with the optimizer's state, which is checked",
+    };
+    format!("from {} {optimizer}", plan.checkpoint.tinker_path)
 }
 
 /// Makes sure that the checkpoint is there for as long as it may be needed. That this cannot be done holds nothing up.

@@ -27,6 +27,7 @@ Examples:
 const GRACE: Duration = Duration::from_secs(300);
 /// How often it is looked whether all monitors are to end.
 const LOOK: Duration = Duration::from_secs(5);
+const STOPPING: &str = "Stopping: no restore begins; those under way go on. Ctrl-C again stops at once.";
 
 /// What `retinker watch` takes.
 #[derive(Debug, clap::Args)]
@@ -63,20 +64,31 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 }
 
 async fn once(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
-    // What an earlier call was cut off at.
-    for record in keeper.store.unfinished().await? {
-        keeper.drives.drive(&record.id);
-    }
-    let round = keeper.monitor.round().await;
-    note(keeper, metrics, &round).await;
-    let round = round?;
-    keeper.drives.settled().await;
-    // Not on the standard output, which events may be written to.
-    eprintln!(
-        "Runs: {}. Lost: {}. Stalled: {}. Restores begun: {}.",
-        round.runs, round.lost, round.stalled, round.begun
-    );
-    Ok(())
+    let looked = async {
+        // What an earlier call was cut off at.
+        for record in keeper.store.unfinished().await? {
+            keeper.drives.drive(&record.id);
+        }
+        let round = keeper.monitor.round().await;
+        note(keeper, metrics, &round).await;
+        keeper.drives.settled().await;
+        let round = round?;
+        // Not on the standard output, which events may be written to.
+        eprintln!(
+            "Runs: {}. Lost: {}. Stalled: {}. Restores begun: {}.",
+            round.runs, round.lost, round.stalled, round.begun
+        );
+        Ok(())
+    };
+    let ended = async {
+        tokio::select! {
+            outcome = looked => return outcome,
+            () = shutdown::requested() => eprintln!("{STOPPING}"),
+        }
+        wind_up(keeper).await;
+        Ok(())
+    };
+    with_heartbeats(keeper, ended).await
 }
 
 async fn watch(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
@@ -87,28 +99,36 @@ async fn watch(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
         }
     };
     let rounds = keeper.monitor.run(move |round| drop(rounds.send(round.clone())));
-    // Renewed until all is done: what is under way needs its session.
-    let heartbeats = keeper.ownership().run();
     let ended = async {
         tokio::select! {
             () = rounds => bail!("the monitor has ended"),
             () = noting => bail!("the monitor has ended"),
             () = keeper.drives.clone().resume() => bail!("the monitor has ended"),
             () = drained(keeper) => eprintln!("Drained: all monitors of this journal are to end."),
-            () = shutdown::requested() => eprintln!("Stopping: no restore begins; those under way go on. Ctrl-C again stops at once."),
+            () = shutdown::requested() => eprintln!("{STOPPING}"),
         }
-        tokio::select! {
-            () = keeper.monitor.drain() => {}
-            () = tokio::time::sleep(GRACE) => eprintln!("Restores are left where the journal says they are."),
-            () = shutdown::requested() => {}
-        }
-        keeper.drives.stop();
+        wind_up(keeper).await;
         Ok(())
     };
+    with_heartbeats(keeper, ended).await
+}
+
+/// Sends heartbeats until all is done: what is under way needs its session, however long its load is queued.
+async fn with_heartbeats(keeper: &Keeper, ended: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
         outcome = ended => outcome,
-        () = heartbeats => bail!("the heartbeats have ended"),
+        () = keeper.ownership().run() => bail!("the heartbeats have ended"),
     }
+}
+
+/// Begins nothing more, and waits for what is under way, within bounds.
+async fn wind_up(keeper: &Keeper) {
+    tokio::select! {
+        () = keeper.monitor.drain() => {}
+        () = tokio::time::sleep(GRACE) => eprintln!("Restores are left where the journal says they are."),
+        () = shutdown::requested() => {}
+    }
+    keeper.drives.stop();
 }
 
 /// Resolves when all monitors of the journal are told to end.

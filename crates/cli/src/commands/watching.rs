@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures_util::future::join;
 use retinker::client::Secret;
 use retinker::native::NativeRuntime;
 use retinker::recovery::events::{EventSink, Traced};
@@ -127,14 +128,21 @@ impl Hooks {
         Watching { policy, sink: self.sink(), metrics: Some(Arc::clone(&self.metrics)) }
     }
 
-    /// Delivers what is on its way, and answers nobody any more.
+    /// Delivers what is on its way, to all at the same time, and answers nobody any more.
     pub(crate) async fn drain(&self) {
-        if let Some(webhook) = &self.webhook {
-            webhook.drain(PATIENCE).await;
-        }
-        if let Some(exec) = &self.exec {
-            exec.drain(PATIENCE).await;
-        }
+        join(
+            async {
+                if let Some(webhook) = &self.webhook {
+                    webhook.drain(PATIENCE).await;
+                }
+            },
+            async {
+                if let Some(exec) = &self.exec {
+                    exec.drain(PATIENCE).await;
+                }
+            },
+        )
+        .await;
         if let Some(server) = &self.server {
             server.abort();
         }
@@ -144,6 +152,8 @@ impl Hooks {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use retinker::recovery::events::{EventKind, RecoveryEvent};
+    use retinker::wire::time::Time;
 
     use super::*;
 
@@ -177,5 +187,32 @@ mod tests {
     fn a_webhooks_address_is_shown_nowhere() {
         let args = args(&["--webhook", "https://hooks.example/hunter2"]);
         assert!(!format!("{args:?}").contains("hunter2"));
+    }
+
+    /// A receiver that never answers, and a program that does not end: neither is waited for after the other. No time passes
+    /// here but what is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_its_events_is_waited_for_beside_the_others() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let runtime = Arc::new(NativeRuntime::current().unwrap());
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let secret = format!("whsec_{}", "A".repeat(32));
+        let config = WebhookConfig::new(Secret::new(url), Secret::new(secret));
+        let webhook = Arc::new(Webhook::new(config, Arc::clone(&runtime) as _).unwrap());
+        let config = ExecConfig::new(["sleep", "600"]);
+        let exec = Arc::new(ExecHook::new(config, |name| std::env::var_os(name), &*runtime).unwrap());
+        let sinks: Vec<Arc<dyn EventSink>> = vec![Arc::clone(&webhook) as _, Arc::clone(&exec) as _];
+        let hooks = Hooks {
+            sinks,
+            webhook: Some(webhook),
+            exec: Some(exec),
+            metrics: Arc::new(Metrics::new()),
+            server: None,
+        };
+        let at = Time::from_millis(1_000);
+        hooks.sink().tell(&RecoveryEvent::new(EventKind::Detected, at, "local", "run", "It failed."));
+        let begin = tokio::time::Instant::now();
+        hooks.drain().await;
+        assert_eq!(begin.elapsed().as_secs(), PATIENCE.as_secs());
     }
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufRead
 use tokio::process::{Child, Command};
 
 use super::HookError;
-use super::queue::{Queue, Settings};
+use super::queue::{CAPACITY, Queue, Settings};
 
 /// What a program gets of the monitor's environment, where it is set: what it needs to find others, its files and its
 /// language. Nothing that could be a credential.
@@ -42,7 +42,7 @@ pub struct ExecConfig {
     pub concurrency: usize,
     /// How long one may run; ten minutes. Then it and what it has started are killed.
     pub timeout: Duration,
-    /// Most events that wait; 1024. Those that come when so many do are dropped, which is told as a tracing error.
+    /// Most events that wait; 16,384. Those that come when so many do are dropped, which is told as a tracing error.
     pub queue: usize,
 }
 
@@ -56,7 +56,7 @@ impl ExecConfig {
             pass_env: Vec::new(),
             concurrency: 4,
             timeout: Duration::from_secs(600),
-            queue: 1024,
+            queue: CAPACITY,
         }
     }
 }

@@ -12,6 +12,10 @@ use retinker::recovery::events::{EventKind, RecoveryEvent};
 use retinker::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// Most events that wait, where nobody says otherwise. An event is about 1 kB; an incident of 200 runs is some 2,000 of them
+/// within a minute, and a receiver may be away for longer.
+pub(super) const CAPACITY: usize = 16_384;
+
 /// What a queue is made with.
 #[derive(Debug)]
 pub(super) struct Settings {

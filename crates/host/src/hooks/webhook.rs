@@ -21,7 +21,7 @@ use sha2::Sha256;
 use tokio::sync::watch;
 
 use super::HookError;
-use super::queue::{Queue, Settings};
+use super::queue::{CAPACITY, Queue, Settings};
 
 /// The first pause before an event is sent again; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -49,14 +49,14 @@ pub struct WebhookConfig {
     pub timeout: Duration,
     /// How often an event is tried; 8 times, which takes about ten minutes.
     pub tries: u32,
-    /// Most events that wait; 1024. Those that come when so many do are dropped, which is told as a tracing error.
+    /// Most events that wait; 16,384. Those that come when so many do are dropped, which is told as a tracing error.
     pub queue: usize,
 }
 
 impl WebhookConfig {
     /// All events, to this address, with the defaults.
     pub fn new(url: Secret, secret: Secret) -> Self {
-        Self { url, secret, events: None, timeout: Duration::from_secs(20), tries: 8, queue: 1024 }
+        Self { url, secret, events: None, timeout: Duration::from_secs(20), tries: 8, queue: CAPACITY }
     }
 }
 

@@ -113,6 +113,17 @@ async fn what_is_not_known_is_not_set_and_a_key_is_passed_only_if_it_is_named() 
 }
 
 #[tokio::test]
+async fn a_large_incident_told_at_once_arrives_whole_and_in_order() {
+    let script = Script::new("echo \"$TINKER_RESTORE_RUN_ID\" >>\"$1/runs\"");
+    let hook = hook(ExecConfig { concurrency: 1, ..script.config() });
+    let runs: Vec<_> = (0..2_000).map(|run| run.to_string()).collect();
+    // None is run meanwhile: this thread does not wait.
+    runs.iter().for_each(|run| hook.tell(&event(EventKind::Detected, run)));
+    assert_eq!(hook.drain(5 * MINUTE).await, 0);
+    assert_eq!(script.read("runs").lines().collect::<Vec<_>>(), runs);
+}
+
+#[tokio::test]
 async fn no_shell_looks_at_the_arguments() {
     let script = Script::new("printf %s \"$2\" >\"$1/argument\"");
     let mut config = script.config();

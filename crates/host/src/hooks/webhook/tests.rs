@@ -137,6 +137,17 @@ async fn a_receiver_that_fails_gets_the_event_again_before_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_large_incident_told_at_once_arrives_whole_and_in_order() {
+    let receiver = Receiver::default();
+    let webhook = Webhook::new(config(receiver.serve().await), Arc::new(runtime())).unwrap();
+    let runs: Vec<_> = (0..2_000).map(|run| run.to_string()).collect();
+    // Nothing is sent meanwhile: this thread does not wait.
+    runs.iter().for_each(|run| webhook.tell(&event(EventKind::Detected, run)));
+    assert_eq!(webhook.drain(MINUTE).await, 0);
+    assert_eq!(receiver.runs(), runs);
+}
+
+#[tokio::test]
 async fn a_receiver_says_when_it_wants_to_be_asked_again() {
     let receiver = Receiver::default();
     *receiver.answers.lock().unwrap() = [(429, Some("7")), (503, Some("9999")), (503, Some("soon"))].into();
