@@ -803,6 +803,51 @@ async fn what_a_program_told_of_its_run_can_be_taken_back() {
     place.service.stop().await;
 }
 
+/// A monitor that listens hears of what a command did that tells nobody; of two that listen one tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_any_program_does_is_told_once_by_one_that_listens() {
+    let place = Place::new().await;
+    let (mut watch, mut spoken) = place.start(&["watch", "--events", "-"], false);
+    let (mut other, mut also) = place.start(&["watch", "--events", "-"], false);
+    // Both are there when a sound run is made, and have a beginning.
+    until_told(&place).await;
+    let run = place.lost().await;
+    place.well(&["incidents", "--look"]).await;
+    place.well(&["restore", &run, "--detach"]).await;
+    for process in [&mut watch, &mut other] {
+        interrupt(process).await;
+    }
+    let mut kinds = Vec::new();
+    for lines in [&mut spoken, &mut also] {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            kinds.push(serde_json::from_str::<RecoveryEvent>(&line).unwrap().event);
+        }
+    }
+    use EventKind::{CheckpointSelected, ClientCreated, Completed, Detected, Planned, Started, Verified};
+    kinds.sort_unstable();
+    assert_eq!(
+        kinds,
+        [Detected, Planned, Started, CheckpointSelected, ClientCreated, Verified, Completed],
+        "each once"
+    );
+    place.service.stop().await;
+}
+
+/// Waits until somebody listens to the journal.
+async fn until_told(place: &Place) {
+    let store = place.store().await;
+    while store.documents("telling").await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// As Ctrl-C does; the program ends by itself.
+async fn interrupt(process: &mut tokio::process::Child) {
+    let id = process.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
+    assert!(process.wait().await.unwrap().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_monitor_ends_by_itself() {
     let place = Place::new().await;

@@ -1,5 +1,6 @@
 //! `retinker watch`: the recovery monitor, without a console.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use retinker::recovery::control;
 use retinker::recovery::health::Health;
 use retinker::recovery::monitor::{MonitorError, Round};
 use retinker::recovery::policy::Gate;
+use retinker::recovery::telling::Teller;
 use retinker_host::Keeper;
 use retinker_host::hooks::Metrics;
 
@@ -48,9 +50,15 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let enabled = policy.enabled;
     let keeper = args.target.keeper(policy, hooks.sink(), |_| {}).await?;
     let metrics = Arc::clone(&hooks.metrics);
-    let outcome = if args.once {
-        once(&keeper, &metrics).await
-    } else {
+    let mut teller = hooks.told().map(|sink| keeper.teller(sink));
+    if let Some(teller) = &mut teller {
+        // From now on, if nobody has listened before.
+        teller.tell().await?;
+    }
+    let watching = async {
+        if args.once {
+            return once(&keeper, &metrics).await;
+        }
         // Not on the standard output, which events may be written to.
         eprintln!(
             "Watching {}; poisoned runs are {}. Stop with Ctrl-C.",
@@ -59,8 +67,22 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         );
         watch(&keeper, &metrics).await
     };
+    let outcome = tokio::select! {
+        outcome = watching => outcome,
+        () = telling(&mut teller) => bail!("nobody tells events any more"),
+    };
+    if let Some(teller) = &mut teller {
+        teller.tell().await?;
+    }
     hooks.drain().await;
     outcome
+}
+
+async fn telling(teller: &mut Option<Teller>) {
+    match teller {
+        Some(teller) => teller.run().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn once(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
@@ -98,16 +120,20 @@ async fn watch(keeper: &Keeper, metrics: &Metrics) -> Result<()> {
             note(keeper, metrics, &round).await;
         }
     };
-    let rounds = keeper.monitor.run(move |round| drop(rounds.send(round.clone())));
+    let mut rounds = pin!(keeper.monitor.run(move |round| drop(rounds.send(round.clone()))));
     let ended = async {
         tokio::select! {
-            () = rounds => bail!("the monitor has ended"),
+            () = &mut rounds => bail!("the monitor has ended"),
             () = noting => bail!("the monitor has ended"),
             () = keeper.drives.clone().resume() => bail!("the monitor has ended"),
             () = drained(keeper) => eprintln!("Drained: all monitors of this journal are to end."),
             () = shutdown::requested() => eprintln!("{STOPPING}"),
         }
-        wind_up(keeper).await;
+        // The round that is under way comes to its end.
+        tokio::select! {
+            () = rounds => {}
+            () = wind_up(keeper) => {}
+        }
         Ok(())
     };
     with_heartbeats(keeper, ended).await

@@ -50,7 +50,10 @@ pub(crate) struct WatchArgs {
 /// Who hears of events.
 #[derive(Debug)]
 pub(crate) struct Hooks {
-    sinks: Vec<Arc<dyn EventSink>>,
+    /// Who hears of what this process does.
+    own: Vec<Arc<dyn EventSink>>,
+    /// Who is told of what happens in the journal.
+    listeners: Vec<Arc<dyn EventSink>>,
     webhook: Option<Arc<Webhook>>,
     exec: Option<Arc<ExecHook>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -77,10 +80,11 @@ impl WatchArgs {
     pub(crate) async fn hooks(&self, base_url: &str) -> Result<Hooks> {
         let runtime = Arc::new(NativeRuntime::current().context("there is no tokio runtime")?);
         let metrics = Arc::new(Metrics::new());
-        let mut sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(Traced), Arc::clone(&metrics) as _];
+        let own: Vec<Arc<dyn EventSink>> = vec![Arc::new(Traced), Arc::clone(&metrics) as _];
+        let mut listeners: Vec<Arc<dyn EventSink>> = Vec::new();
         if let Some(path) = &self.events {
             let lines = if path.as_os_str() == "-" { JsonLines::stdout() } else { JsonLines::file(path)? };
-            sinks.push(Arc::new(lines));
+            listeners.push(Arc::new(lines));
         }
         let webhook = match self.webhook.as_ref().filter(|url| !url.expose().is_empty()) {
             None => None,
@@ -102,8 +106,8 @@ impl WatchArgs {
                 Some(Arc::new(ExecHook::new(config, |name| std::env::var_os(name), &*runtime)?))
             }
         };
-        sinks.extend(webhook.iter().map(|hook| Arc::clone(hook) as Arc<dyn EventSink>));
-        sinks.extend(exec.iter().map(|hook| Arc::clone(hook) as Arc<dyn EventSink>));
+        listeners.extend(webhook.iter().map(|hook| Arc::clone(hook) as Arc<dyn EventSink>));
+        listeners.extend(exec.iter().map(|hook| Arc::clone(hook) as Arc<dyn EventSink>));
         let server = match self.metrics {
             None => None,
             Some(address) => {
@@ -113,19 +117,24 @@ impl WatchArgs {
                 Some(tokio::spawn(retinker_host::hooks::serve(listener, Arc::clone(&metrics))))
             }
         };
-        Ok(Hooks { sinks, webhook, exec, metrics, server })
+        Ok(Hooks { own, listeners, webhook, exec, metrics, server })
     }
 }
 
 impl Hooks {
-    /// All who hear.
+    /// All who hear of what this process does.
     pub(crate) fn sink(&self) -> Arc<dyn EventSink> {
-        Arc::new(self.sinks.clone())
+        Arc::new(self.own.clone())
+    }
+
+    /// All who are told of what happens in the journal, if anybody is.
+    pub(crate) fn told(&self) -> Option<Arc<dyn EventSink>> {
+        (!self.listeners.is_empty()).then(|| Arc::new(self.listeners.clone()) as Arc<dyn EventSink>)
     }
 
     /// What a host is told.
     pub(crate) fn watching(&self, policy: Policy) -> Watching {
-        Watching { policy, sink: self.sink(), metrics: Some(Arc::clone(&self.metrics)) }
+        Watching { policy, sink: self.sink(), told: self.told(), metrics: Some(Arc::clone(&self.metrics)) }
     }
 
     /// Delivers what is on its way, to all at the same time, and answers nobody any more.
@@ -203,14 +212,21 @@ mod tests {
         let exec = Arc::new(ExecHook::new(config, |name| std::env::var_os(name), &*runtime).unwrap());
         let sinks: Vec<Arc<dyn EventSink>> = vec![Arc::clone(&webhook) as _, Arc::clone(&exec) as _];
         let hooks = Hooks {
-            sinks,
+            own: Vec::new(),
+            listeners: sinks,
             webhook: Some(webhook),
             exec: Some(exec),
             metrics: Arc::new(Metrics::new()),
             server: None,
         };
         let at = Time::from_millis(1_000);
-        hooks.sink().tell(&RecoveryEvent::new(EventKind::Detected, at, "local", "run", "It failed."));
+        hooks.told().unwrap().tell(&RecoveryEvent::new(
+            EventKind::Detected,
+            at,
+            "local",
+            "run",
+            "It failed.",
+        ));
         let begin = tokio::time::Instant::now();
         hooks.drain().await;
         assert_eq!(begin.elapsed().as_secs(), PATIENCE.as_secs());
