@@ -306,20 +306,36 @@ async fn click(tab: &HostClient, run: &str) {
     }
 }
 
-/// 200 runs are watched by two monitors and a console, 50 of them poisoned at once; the monitors are killed and come back
-/// meanwhile, and restores are asked for from a tab and from the command line at the same time.
+/// 200 runs are watched by two monitors, one of them `retinker watch`, and a console, 50 of them poisoned at once; the monitors
+/// are killed and come back meanwhile, and restores are asked for from a tab and by `retinker restore` at the same time.
 async fn an_incident(journal: Journal) {
     const RUNS: usize = 200;
     const LOST: usize = 50;
     let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
     let clients = trained(&api, RUNS).await;
     let store = journal.open().await;
-    let mut monitors = vec![monitor(&api, &journal), monitor(&api, &journal)];
+    let dir = tempfile::tempdir().unwrap();
+    let start = |which: usize| match which {
+        0 => watch(&api, &journal, dir.path()),
+        _ => monitor(&api, &journal),
+    };
+    let (first, events) = (start(0), dir.path().join("events"));
     let lost = poison(&service, &clients[..LOST]).await;
-    // As `retinker restore` does, and a click in the console, for some of the same runs.
+    // Until the binary's own takes part: it is the only one that could tell of anything yet.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while std::fs::read_to_string(&events).unwrap_or_default().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "'retinker watch' saw nothing");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut monitors = [first, start(1)];
+    // By hand, and by clicks in the console, for some of the same runs.
+    let retinker = Retinker::new(api.base_url(), journal.location());
+    let (run, asked) = (lost[0].clone(), retinker.clone());
+    let restore = tokio::spawn(async move { asked.run(&["restore", &run, "--detach"]).await.unwrap() });
     let by_hand: Vec<_> = lost
         .iter()
         .step_by(7)
+        .skip(1)
         .map(|run| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_mortal"));
             command.arg(api.base_url()).arg(journal.location()).args([run, "99", "after"]);
@@ -331,10 +347,14 @@ async fn an_incident(journal: Journal) {
     for round in 0..6 {
         tokio::time::sleep(Duration::from_millis(700)).await;
         monitors[round % 2].kill().await.unwrap();
-        monitors[round % 2] = monitor(&api, &journal);
+        monitors[round % 2] = start(round % 2);
     }
     let records = all_adopted(&*store, &lost).await;
     drop(by_hand);
+    let said = restore.await.unwrap();
+    let record = records.iter().find(|r| r.plan.run_id == lost[0] && r.state.is_done()).unwrap();
+    let told = format!("Run {} has taken the place of run {}.", record.new_run_id.as_ref().unwrap(), lost[0]);
+    assert!(said.code == Some(0) && said.out.contains(&told), "{said:#?}");
     exactly_one_each(&api, &records, &lost, RUNS).await;
     host.stop().await;
     drop(monitors);
