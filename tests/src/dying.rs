@@ -1,4 +1,4 @@
-//! A journal at whose chosen instruction the process dies, as by SIGKILL: no destructor runs, nothing is flushed.
+//! A journal at whose chosen instruction the process dies, by SIGKILL: no destructor runs, nothing is flushed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,12 @@ use futures_util::future::BoxFuture;
 use retinker::recovery::journal::{Begun, Document, Lease, Put, Store, StoreError};
 use retinker::recovery::restore::RestoreRecord;
 
+use crate::process;
+
 /// When the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Death {
-    /// At which of the writes to restores, from 1.
+    /// At which of the writes, to restores and documents, from 1; 0 for never.
     pub write: u64,
     /// After it was done, or before.
     pub after: bool,
@@ -37,11 +39,11 @@ impl DyingStore {
         Box::pin(async move {
             let now = this.writes.fetch_add(1, Ordering::SeqCst) + 1 == this.death.write;
             if now && !this.death.after {
-                std::process::abort();
+                process::die();
             }
             let answer = act.await;
             if now {
-                std::process::abort();
+                process::die();
             }
             answer
         })
@@ -88,7 +90,7 @@ impl Store for DyingStore {
         self.store.revision()
     }
     fn put(&self, document: Document) -> BoxFuture<'static, Result<Put, StoreError>> {
-        self.store.put(document)
+        self.write(self.store.put(document))
     }
     fn document(&self, kind: &str, key: &str) -> BoxFuture<'static, Result<Option<Document>, StoreError>> {
         self.store.document(kind, key)

@@ -599,13 +599,19 @@ async fn verify_tells_by_its_exit_code_what_a_checkpoint_is_worth() {
     let cold = save_state_with_probe(&client, "cold", SaveOptions::default(), &TEXT).await.unwrap().path;
     schedule::step(&client, 0).await.unwrap();
     let unknown = client.save_state("unknown", SaveOptions::default()).await.unwrap().path;
+    // It says that it is what was saved before the step.
+    let saved = place.api.run_checkpoints(run).await.unwrap().checkpoints;
+    let labels = saved.into_iter().find(|saved| saved.tinker_path == cold).unwrap().user_metadata;
+    let other = SaveOptions { user_metadata: labels, ..SaveOptions::default() };
+    let different = client.save_state("different", other).await.unwrap().path;
     let good = save_state_with_probe(&client, "good", SaveOptions::default(), &TEXT).await.unwrap().path;
     for (what, code, weights, optimizer) in [
         (good.as_str(), 0, "Verified: ", "The optimizer's state is restored: "),
         // A run stands for its newest checkpoint.
         (run, 0, "Verified: ", "The optimizer's state is restored: "),
-        (&unknown, 2, "Not verified. ", "The optimizer's state is restored: "),
-        (&cold, 1, "Verified: ", "The optimizer is cold: "),
+        (&unknown, 3, "Not verified. ", "The optimizer's state is restored: "),
+        (&cold, 4, "Verified: ", "The optimizer is cold: "),
+        (&different, 4, "Different: ", "The optimizer's state is restored: "),
     ] {
         let said = place.retinker.run(&["verify", what]).await.unwrap();
         assert_eq!(said.code, Some(code), "{what}: {said:#?}");
@@ -613,6 +619,7 @@ async fn verify_tells_by_its_exit_code_what_a_checkpoint_is_worth() {
         assert_eq!(lines[0], if what == run { &good } else { what });
         assert!(lines[1].starts_with(weights) && lines[2].starts_with(optimizer), "{}", said.out);
     }
+    assert_eq!(place.retinker.run(&["verify"]).await.unwrap().code, Some(2), "as every mistyped command");
     let said = place.well(&["verify", &good, "--json"]).await;
     let found: Findings = serde_json::from_str(&said.out).unwrap();
     assert!(matches!(found.optimizer, OptimizerState::Warm { .. }), "{found:?}");

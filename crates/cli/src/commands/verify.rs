@@ -13,12 +13,18 @@ use retinker_host::Keeper;
 use super::target::Target;
 use crate::say::say;
 
+/// What is found has codes of its own: 1 and 2 are those of a command that went wrong or was mistyped, whichever it is.
+const EXIT: &str = "\
+Exit code:
+  0  the checkpoint is verified, and its optimizer warm
+  1  that could not be found out: an error is told, as by every command
+  2  these arguments are none, as with every command
+  3  not known: nothing was saved to compare with, or the optimizer's state cannot be told
+  4  the checkpoint is different from what was saved, or its optimizer cold";
+
 /// What `retinker verify` takes.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit code: 0 if the checkpoint is verified and its optimizer warm, 1 if it is different or cold, or an error is told, \
-                  2 if not known."
-)]
+#[command(after_help = EXIT)]
 pub(crate) struct Args {
     /// A checkpoint's tinker:// path, or a run, whose newest checkpoint is looked into.
     what: String,
@@ -41,9 +47,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         say(format_args!("  {}", found.optimizer));
     }
     Ok(ExitCode::from(match (&found.weights, &found.optimizer) {
-        (Verification::Different { .. }, _) | (_, OptimizerState::Cold { .. }) => 1,
+        (Verification::Different { .. }, _) | (_, OptimizerState::Cold { .. }) => 4,
         (Verification::Verified { .. }, OptimizerState::Warm { .. }) => 0,
-        _ => 2,
+        _ => 3,
     }))
 }
 

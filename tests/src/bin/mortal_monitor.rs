@@ -1,0 +1,45 @@
+//! A monitor that does one round, as `retinker watch --once --auto-restore` does, and dies at a chosen write to the journal:
+//! `mortal_monitor URL JOURNAL EVENTS WRITE before|after`. It tells its events as lines of JSON in the file EVENTS, and ends by
+//! itself, with success, if all takes fewer writes.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use retinker::native::NativeRuntime;
+use retinker::recovery::drives::Drives;
+use retinker::recovery::events::{EventSink, of_progress};
+use retinker::recovery::executor::Executor;
+use retinker::recovery::journal::Store;
+use retinker::recovery::monitor::{Monitor, Parts};
+use retinker::recovery::policy::Policy;
+use retinker::runtime::Runtime;
+use retinker_host::hooks::JsonLines;
+use retinker_store::Location;
+use retinker_tests::dying::{Death, DyingStore};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [url, journal, events, write, when] = args.as_slice() else { bail!("five arguments are needed") };
+    let death = Death { write: write.parse().context("the write is no number")?, after: when == "after" };
+    let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().context("there is no runtime")?);
+    let journal = Location::from(OsString::from(journal));
+    let store: Arc<dyn Store> = Arc::new(DyingStore::new(retinker_store::open(&journal).await?, death));
+    let api = retinker_tests::service::api(url)?;
+    store.bind(api.base_url()).await?;
+    let sink: Arc<dyn EventSink> = Arc::new(JsonLines::file(Path::new(events))?);
+    let (heard, service) = (Arc::clone(&sink), api.base_url().to_owned());
+    let executor =
+        Executor::new(api.clone(), Arc::clone(&store), Arc::clone(&runtime)).on_progress(move |record| {
+            of_progress(&service, record).iter().for_each(|event| heard.tell(event));
+        });
+    let drives = Drives::new(executor, Arc::clone(&runtime));
+    let service = api.base_url().to_owned();
+    let policy = Policy { enabled: true, ..Policy::default() };
+    let monitor = Monitor::new(Parts { api, store, runtime, drives: drives.clone(), policy, sink, service });
+    monitor.round().await?;
+    drives.settled().await;
+    Ok(())
+}
