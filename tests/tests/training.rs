@@ -67,26 +67,28 @@ fn through(storm: &Storm) -> Api {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_changes_no_step() {
-    const STEPS: usize = 12;
     let (_dir, service, api) = service().await;
     let quiet = run(&api).await;
-    let expected = train(&quiet, STEPS).await;
     let storm = Storm::before(&service.base_url(), 7).await.unwrap();
     let api_in_storm = through(&storm);
     // Made one after the other, trained at the same time.
     let clients = [run(&api_in_storm).await, run(&api_in_storm).await, run(&api_in_storm).await];
-    for losses in join_all(clients.each_ref().map(|client| train(client, STEPS))).await {
-        assert_eq!(losses, expected, "every step once, in order, bit for bit");
-    }
-    for fault in Fault::ALL {
-        assert!(storm.count(fault) > 2, "{fault:?}: {} of {}", storm.count(fault), storm.faults());
+    // Which request meets which fault is a matter of who comes first: so it goes on until each has happened some times.
+    let rare = || Fault::ALL.into_iter().filter(|fault| storm.count(*fault) < 3).collect::<Vec<_>>();
+    let mut steps = 0;
+    while steps < 12 || !rare().is_empty() {
+        assert!(steps < 100, "{:?} hardly happen among {} faults", rare(), storm.faults());
+        let expected = train_once(&quiet, steps).await;
+        let losses = join_all(clients.each_ref().map(|client| train_once(client, steps))).await;
+        assert_eq!(losses, [expected; 3], "step {steps} once, in order, bit for bit");
+        steps += 1;
     }
     let probe = schedule::batch(99);
     let weights = logprobs(&quiet, &probe).await;
     for client in clients {
         assert!(client.poisoned().is_none());
         // Seven passes and a step each: no number was left out, none was taken twice.
-        assert_eq!(client.attachment().next_seq_id, 8 * STEPS as u64 + 1);
+        assert_eq!(client.attachment().next_seq_id, 8 * steps as u64 + 1);
         let calm = TrainingClient::attach(api.clone(), client.hand_over().await.unwrap());
         assert_eq!(logprobs(&calm, &probe).await, weights, "the same weights");
     }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use retinker::native::NativeRuntime;
 use retinker::recovery::drives::Drives;
-use retinker::recovery::events::{EventSink, of_progress};
+use retinker::recovery::events::{EventSink, Traced};
 use retinker::recovery::executor::Executor;
 use retinker::recovery::journal::Store;
 use retinker::recovery::monitor::{Monitor, Parts};
 use retinker::recovery::policy::Policy;
+use retinker::recovery::telling::Teller;
 use retinker::runtime::Runtime;
 use retinker_host::hooks::JsonLines;
 use retinker_store::Location;
@@ -29,17 +30,17 @@ async fn main() -> Result<()> {
     let store: Arc<dyn Store> = Arc::new(DyingStore::new(retinker_store::open(&journal).await?, death));
     let api = retinker_tests::service::api(url)?;
     store.bind(api.base_url()).await?;
-    let sink: Arc<dyn EventSink> = Arc::new(JsonLines::file(Path::new(events))?);
-    let (heard, service) = (Arc::clone(&sink), api.base_url().to_owned());
-    let executor =
-        Executor::new(api.clone(), Arc::clone(&store), Arc::clone(&runtime)).on_progress(move |record| {
-            of_progress(&service, record).iter().for_each(|event| heard.tell(event));
-        });
+    let listener: Arc<dyn EventSink> = Arc::new(JsonLines::file(Path::new(events))?);
+    let mut teller = Teller::new(Arc::clone(&store), Arc::clone(&runtime), listener, api.base_url());
+    teller.tell().await?;
+    let executor = Executor::new(api.clone(), Arc::clone(&store), Arc::clone(&runtime));
     let drives = Drives::new(executor, Arc::clone(&runtime));
     let service = api.base_url().to_owned();
     let policy = Policy { enabled: true, ..Policy::default() };
+    let sink = Arc::new(Traced);
     let monitor = Monitor::new(Parts { api, store, runtime, drives: drives.clone(), policy, sink, service });
     monitor.round().await?;
     drives.settled().await;
+    teller.tell().await?;
     Ok(())
 }

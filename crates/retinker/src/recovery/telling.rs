@@ -181,8 +181,8 @@ impl Teller {
             message,
         );
         let event = RecoveryEvent { checkpoint: Some(protection.tinker_path.clone()), ..event };
-        // Protected again, it is told again.
-        let key = format!("protected {} {}", protection.tinker_path, protection.at);
+        // Protected again from the same end, it is no news.
+        let key = format!("protected {} {}", protection.tinker_path, protection.expired_at);
         Some((key, vec![vec![event]]))
     }
 
