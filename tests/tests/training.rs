@@ -98,8 +98,10 @@ async fn a_storm_changes_no_step() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_fault_many_times_in_a_row_changes_no_step() {
     const ROW: u64 = 8;
+    // Far more than it takes.
+    const MOST: usize = 60;
     let (_dir, service, api) = service().await;
-    let expected = train(&run(&api).await, 12).await;
+    let expected = train(&run(&api).await, MOST).await;
     let rows = Fault::ALL.map(|fault| {
         let (base_url, expected) = (service.base_url(), &expected);
         async move {
@@ -109,6 +111,7 @@ async fn one_fault_many_times_in_a_row_changes_no_step() {
             let mut steps = 0;
             // Some end connections, and so are over within a step; requests that arrive twice end none.
             while storm.count(fault) < ROW {
+                assert!(steps < MOST, "{fault:?} happened only {} times", storm.count(fault));
                 assert_eq!(train_once(&client, steps).await, expected[steps], "{fault:?}");
                 steps += 1;
             }
