@@ -26,6 +26,23 @@ pub(crate) fn set_title(title: &str) {
     document().set_title(&format!("{title} · retinker"));
 }
 
+/// Saves a text as a file, as a click on a link does.
+pub(crate) fn download(name: &str, text: &str) {
+    let save = || -> Result<(), JsValue> {
+        let kind = web_sys::BlobPropertyBag::new();
+        kind.set_type("application/json");
+        let parts = js_sys::Array::of1(&JsValue::from_str(text));
+        let blob = web_sys::Blob::new_with_str_sequence_and_options(&parts, &kind)?;
+        let address = web_sys::Url::create_object_url_with_blob(&blob)?;
+        let link: web_sys::HtmlAnchorElement = document().create_element("a")?.unchecked_into();
+        link.set_href(&address);
+        link.set_download(name);
+        link.click();
+        web_sys::Url::revoke_object_url(&address)
+    };
+    let _ = save();
+}
+
 /// The origin that served the page.
 pub(crate) fn origin() -> String {
     window().location().origin().unwrap_or_default()

@@ -9,13 +9,16 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 use futures_util::lock::{Mutex, MutexGuard};
 use futures_util::stream::BoxStream;
 use retinker::host::api::{
-    ApiProblem, HandOver, HostEvent, HostStatus, PlanAnswer, RunDetail, RunWindow, RunsQuery, StartedRestore,
+    ApiProblem, HandOver, HostEvent, HostStatus, MonitorState, PlanAnswer, RunDetail, RunWindow, RunsQuery,
+    StartedRestore,
 };
 use retinker::host::{HostClient, HostError};
 use retinker::recovery::plan::{PlanRequest, RestorePlan};
+use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::RestoreRecord;
 use retinker::runtime::Runtime;
 use retinker::web::{WebRuntime, WebTransport};
+pub(crate) use retinker_console::activity::Activity;
 
 /// A call that is under way. Boxed, so that its code is not copied into every caller.
 type Call<'a, T> = LocalBoxFuture<'a, Result<T, ApiProblem>>;
@@ -63,6 +66,19 @@ impl Host {
 
     pub(crate) fn hand_over<'a>(&'a self, restore_id: &'a str) -> Call<'a, HandOver> {
         self.in_turn(self.client.hand_over(restore_id))
+    }
+
+    /// Everything that was done about lost runs.
+    pub(crate) async fn activity(&self) -> Result<Activity, ApiProblem> {
+        Ok(Activity {
+            monitor: self.in_turn(self.client.monitor()).await?,
+            incidents: self.in_turn(self.client.incidents()).await?.incidents,
+            restores: self.in_turn(self.client.restores()).await?.restores,
+        })
+    }
+
+    pub(crate) fn set_monitor(&self, gate: Gate) -> Call<'_, MonitorState> {
+        self.in_turn(self.client.set_monitor(gate))
     }
 
     /// What changes, as it happens.

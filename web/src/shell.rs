@@ -13,6 +13,7 @@ use crate::components::reactive::{maybe, part, text, word};
 use crate::components::time::{clock, exact};
 use crate::data::Host;
 use crate::live::{Link, Session, session};
+use crate::pages::activity::activity_page;
 use crate::pages::locked::{locked, not_found};
 use crate::pages::run::run_page;
 use crate::pages::runs::runs_page;
@@ -56,6 +57,7 @@ fn App(token: Option<String>) -> impl IntoView {
                             <FlatRoutes fallback=not_found>
                                 <Route path=path!("/") view=runs_page />
                                 <Route path=path!("/runs/:id") view=run_page />
+                                <Route path=path!("/activity") view=activity_page />
                             </FlatRoutes>
                         }
                             .into_any()
@@ -115,11 +117,31 @@ fn header() -> AnyView {
                 </svg>
                 <span>"retinker"</span>
             </a>
+            {places()}
             {chip}
             <span class="grow"></span>
             {freshness()}
             {theme_button()}
         </header>
+    }
+    .into_any()
+}
+
+/// The way to each page.
+fn places() -> AnyView {
+    let path = use_location().pathname;
+    let place = |address: &'static str, name: &'static str| {
+        let here = word(move || path.with(|path| path == address).then_some("page"));
+        view! {
+            <a href=address aria-current=here>
+                {name}
+            </a>
+        }
+    };
+    view! {
+        <nav class="places" aria-label="Pages of the console">
+            {place("/", "Runs")} {place("/activity", "Activity")}
+        </nav>
     }
     .into_any()
 }

@@ -116,6 +116,7 @@ pub fn problem_heading(problem: &ApiProblem) -> &'static str {
         "service_unreachable" => "The service does not answer",
         code if code.starts_with("service_") => "The service gave an answer that cannot be used",
         "run_not_found" => "There is no such run",
+        "bad_query" => "The filter cannot be read",
         "plan_changed" => "The plan is out of date",
         _ => "This did not work",
     }

@@ -67,7 +67,11 @@ async fn runs(
     query: Result<Query<RunsQuery>, QueryRejection>,
 ) -> Result<Json<RunWindow>, Problem> {
     let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    Ok(Json(host.index().window(&query)))
+    let window = host.index().window(&query, host.runtime.now());
+    window.map(Json).map_err(|error| {
+        let hint = "Words are looked for as they are; health:poisoned, rank>=16, age<2d or meta.team=x compare a field.";
+        Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("{error}."), hint)
+    })
 }
 
 async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDetail>, Problem> {

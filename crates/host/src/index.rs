@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use retinker::host::api::{ApiProblem, HealthCounts, RunRow, RunSort, RunWindow, RunsQuery};
+use retinker::host::query::{Query, QueryError, text_of};
 use retinker::recovery::findings::Finding;
 use retinker::recovery::health::{Health, Known, Succession, Verdict, assess};
 use retinker::recovery::monitor::Journal;
@@ -268,8 +269,11 @@ impl Index {
     }
 
     /// The window that a query asks for.
-    pub(crate) fn window(&self, query: &RunsQuery) -> RunWindow {
-        let wanted = query.q.as_deref().map(str::trim).unwrap_or_default().to_lowercase();
+    ///
+    /// # Errors
+    /// Its text makes no sense.
+    pub(crate) fn window(&self, query: &RunsQuery, now: Time) -> Result<RunWindow, QueryError> {
+        let wanted = Query::parse(query.q.as_deref().unwrap_or_default())?;
         let order = match query.sort {
             RunSort::Health => &self.by_health,
             RunSort::Activity => &self.by_activity,
@@ -280,7 +284,7 @@ impl Index {
         let mut matching = 0u64;
         let mut rows = Vec::new();
         for entry in order.iter().filter_map(|at| self.rows.get(*at)) {
-            if !wanted.is_empty() && !entry.text.contains(&wanted) {
+            if !wanted.matches(&entry.row, &entry.text, now) {
                 continue;
             }
             counts.add(entry.row.verdict.health);
@@ -292,14 +296,14 @@ impl Index {
             }
             matching += 1;
         }
-        RunWindow {
+        Ok(RunWindow {
             rows,
             matching,
             total: self.rows.len() as u64,
             counts,
             as_of: self.as_of,
             problem: self.problem.clone(),
-        }
+        })
     }
 
     pub(crate) fn run(&self, run_id: &str) -> Option<&TrainingRun> {
@@ -369,17 +373,6 @@ impl Lineage {
 fn name_of(run: &TrainingRun) -> String {
     let label = run.user_metadata.as_ref().and_then(|labels| labels.get("name")).map(|name| name.trim());
     label.filter(|name| !name.is_empty()).unwrap_or(&run.training_run_id).to_owned()
-}
-
-fn text_of(row: &RunRow) -> String {
-    let mut text = format!("{}\n{}\n{}", row.run.training_run_id, row.name, row.run.base_model);
-    for (key, value) in row.run.user_metadata.iter().flatten() {
-        text.push('\n');
-        text.push_str(key);
-        text.push('=');
-        text.push_str(value);
-    }
-    text.to_lowercase()
 }
 
 /// The run's own labels, without the lineage.

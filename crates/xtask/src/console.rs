@@ -9,7 +9,7 @@ use crate::shell::{command, root, run, step};
 use crate::tools;
 
 /// What a browser must load before the console works, compressed: at most this many bytes.
-pub const BUDGET: u64 = 250_000;
+pub const BUDGET: u64 = 350_000;
 
 /// Builds the console unless `dist/` is newer than everything that it is made of. Gives its compressed size in bytes.
 pub fn build() -> Result<u64> {

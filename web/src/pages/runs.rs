@@ -6,6 +6,7 @@ use leptos::prelude::*;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::{use_location, use_navigate};
 use retinker::host::api::{ApiProblem, RunRow, RunSort, RunWindow};
+use retinker::host::query;
 use retinker::recovery::health::Health;
 use retinker_console::address::{PAGE, View, read_sort, run_address, sort_name};
 use retinker_console::{format, words};
@@ -238,18 +239,24 @@ fn tools(shown: Memo<View>) -> AnyView {
     view! {
         <form class="tools" role="search" on:submit=|event| event.prevent_default()>
             <label class="field grow">
-                <span class="said">"Filter by name, id, base model or label"</span>
+                <span class="said">
+                    "Filter by words, or by fields: health:poisoned, model:llama, rank>=16, age<2d, meta.team=x"
+                </span>
                 {icon("search")}
                 <input
                     type="search"
                     data-testid="runs-search"
-                    placeholder="Filter by name, id, base model or label"
+                    placeholder="Filter: words, health:poisoned, rank>=16, age<2d, meta.team=x"
+                    list="runs-completions"
                     autocomplete="off"
                     spellcheck="false"
                     maxlength="200"
                     prop:value=typed
                     on:input=move |event| typed.set(event_target_value(&event))
                 />
+                <datalist id="runs-completions" data-testid="runs-completions">
+                    {part(move || completions(&typed.get()))}
+                </datalist>
             </label>
             <label class="field">
                 <span class="field-name">"Order"</span>
@@ -260,6 +267,19 @@ fn tools(shown: Memo<View>) -> AnyView {
         </form>
     }
     .into_any()
+}
+
+/// The whole text with its last word completed in each way: a browser offers those that begin as the field does.
+fn completions(typed: &str) -> AnyView {
+    let blank = typed.char_indices().rfind(|(_, letter)| letter.is_whitespace());
+    let before = blank.and_then(|(at, letter)| typed.get(..at + letter.len_utf8())).unwrap_or_default();
+    let offered: Vec<_> = query::completions(typed)
+        .into_iter()
+        .map(|(word, meaning)| {
+            view! { <option value=format!("{before}{word}")>{meaning}</option> }.into_any()
+        })
+        .collect();
+    offered.into_any()
 }
 
 fn table(shown: Memo<View>, window: Window) -> AnyView {

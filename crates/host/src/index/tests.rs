@@ -35,7 +35,7 @@ fn index(runs: Vec<TrainingRun>) -> Index {
 }
 
 fn ask(index: &Index, query: RunsQuery) -> RunWindow {
-    index.window(&query)
+    index.window(&query, now()).unwrap()
 }
 
 fn some() -> Index {

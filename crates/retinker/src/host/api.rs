@@ -118,7 +118,7 @@ pub struct RunsQuery {
     /// Only runs of this health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
-    /// Only runs whose id, name, base model or labels hold this text, in any case.
+    /// Only runs that this matches: words, and what is compared with fields (see [`query`](super::query)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub q: Option<String>,
     /// The order.

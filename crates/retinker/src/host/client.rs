@@ -13,13 +13,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::api::{
-    ApiProblem, HandOver, HostEvent, HostStatus, PlanAnswer, Restores, RunDetail, RunSort, RunWindow,
-    RunsQuery, StartRestore, StartedRestore, TOKEN_HEADER,
+    ApiProblem, HandOver, HostEvent, HostStatus, Incidents, MonitorState, PlanAnswer, Restores, RunDetail,
+    RunSort, RunWindow, RunsQuery, SetMonitor, StartRestore, StartedRestore, TOKEN_HEADER,
 };
 use super::encode::{percent, segment};
 use super::sse::Parser;
 use crate::client::Secret;
 use crate::recovery::plan::{PlanRequest, RestorePlan};
+use crate::recovery::policy::Gate;
 use crate::recovery::restore::RestoreRecord;
 use crate::runtime::Runtime;
 use crate::transport::{
@@ -191,6 +192,21 @@ impl HostClient {
             self.post(&format!("/restores/{}/hand-over", segment(restore_id)), &serde_json::Map::new())
                 .await?,
         )
+    }
+
+    /// Which runs failed together, newest incident first.
+    pub async fn incidents(&self) -> Result<Incidents, HostError> {
+        read(self.get("/incidents").await?)
+    }
+
+    /// Whether restores begin by themselves.
+    pub async fn monitor(&self) -> Result<MonitorState, HostError> {
+        read(self.get("/monitor").await?)
+    }
+
+    /// Pauses or resumes restores that begin by themselves, for all monitors of the journal.
+    pub async fn set_monitor(&self, gate: Gate) -> Result<MonitorState, HostError> {
+        read(self.post("/monitor", &SetMonitor { gate }).await?)
     }
 
     /// What changes, as it happens. The stream ends with an error when the connection does; what happened in

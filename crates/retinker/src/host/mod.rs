@@ -3,6 +3,7 @@
 pub mod api;
 pub mod client;
 mod encode;
+pub mod query;
 mod sse;
 
 pub use client::{HostClient, HostError};

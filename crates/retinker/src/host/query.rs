@@ -1,0 +1,546 @@
+//! The language in which runs are looked for: `health:poisoned model:qwen rank>=16 age<2d meta.team=x`.
+//!
+//! Words are separated by blanks, and all of them must hold. A word with a known field and an operator is compared with that
+//! field; any other is looked for in the run's id, name, base model and labels, in any case. `-` before a word turns it round;
+//! quotation marks keep blanks together: `"my run"`, `meta.note:"two words"`.
+//!
+//! | Field | Operators | |
+//! |---|---|---|
+//! | `health` | `:` `=` | one of [`Health`]'s names, or several with commas |
+//! | `model`, `name`, `id`, `owner` | `:` holds, `=` is | in any case |
+//! | `rank` | `:` `=` `>` `>=` `<` `<=` | a number |
+//! | `age` | `>` `>=` `<` `<=` | time since the last request: `90s`, `30m`, `2h`, `3d`, `1w` |
+//! | `expires` | the same | time until the last checkpoint expires; one that never does is never less |
+//! | `has` | `:` | `checkpoint`, `successor`, `origin`, `restore` |
+//! | `meta.KEY` | `:` holds, `=` is | the run's label of this name |
+
+use retinker_wire::time::Time;
+
+use super::api::RunRow;
+use crate::recovery::health::Health;
+
+/// What is looked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Query {
+    words: Vec<Word>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Word {
+    negated: bool,
+    test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Test {
+    /// In lower case.
+    Text(String),
+    Health(Vec<Health>),
+    Model(Match),
+    Name(Match),
+    Id(Match),
+    Owner(Match),
+    Label(String, Match),
+    Rank(Order, u32),
+    /// In milliseconds.
+    Age(Order, i64),
+    Expires(Order, i64),
+    Has(Thing),
+}
+
+/// How a text is compared, in lower case.
+#[derive(Debug, Clone, PartialEq)]
+enum Match {
+    Holds(String),
+    Is(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Equal,
+    More,
+    MoreOrEqual,
+    Less,
+    LessOrEqual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thing {
+    Checkpoint,
+    Successor,
+    Origin,
+    Restore,
+}
+
+/// Why a query makes no sense; a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The value is none for this field.
+    #[error("'{word}' makes no sense: {field} takes {takes}")]
+    Value {
+        /// The word, as it was written.
+        word: String,
+        /// Its field.
+        field: &'static str,
+        /// What the field takes.
+        takes: &'static str,
+    },
+    /// The operator is none for this field.
+    #[error("'{word}' makes no sense: {field} is compared by {operators}")]
+    Operator {
+        /// The word, as it was written.
+        word: String,
+        /// Its field.
+        field: &'static str,
+        /// Those that it has.
+        operators: &'static str,
+    },
+    /// A label without a name.
+    #[error("'{0}' names no label: write meta.KEY:value or meta.KEY=value")]
+    NoLabel(String),
+}
+
+/// The fields, as a completion offers them: what to write, and what it means.
+pub const FIELDS: [(&str, &str); 10] = [
+    ("health:", "poisoned, unrecoverable, stalled, at_risk, recovered or healthy"),
+    ("model:", "the base model's name holds this"),
+    ("name:", "the run's name holds this"),
+    ("id:", "the run's id holds this"),
+    ("owner:", "the owner's name holds this"),
+    ("rank>=", "the adapter's rank, a number"),
+    ("age<", "time since the last request: 30m, 2h, 3d"),
+    ("expires<", "time until the last checkpoint expires: 12h, 7d"),
+    ("has:", "checkpoint, successor, origin or restore"),
+    ("meta.", "a label: meta.team=x"),
+];
+
+/// What `health:` takes, and `has:`.
+const THINGS: [(&str, Thing); 4] = [
+    ("checkpoint", Thing::Checkpoint),
+    ("successor", Thing::Successor),
+    ("origin", Thing::Origin),
+    ("restore", Thing::Restore),
+];
+
+/// A field by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Health,
+    Model,
+    Name,
+    Id,
+    Owner,
+    Rank,
+    Age,
+    Expires,
+    Has,
+    Meta,
+}
+
+impl Field {
+    const ALL: [(&'static str, Self); 10] = [
+        ("health", Self::Health),
+        ("model", Self::Model),
+        ("name", Self::Name),
+        ("id", Self::Id),
+        ("owner", Self::Owner),
+        ("rank", Self::Rank),
+        ("age", Self::Age),
+        ("expires", Self::Expires),
+        ("has", Self::Has),
+        ("meta", Self::Meta),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, field)| *field == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl Query {
+    /// Reads a query. One without words matches every run.
+    ///
+    /// # Errors
+    /// A word begins with a known field and an operator, and the rest makes no sense.
+    pub fn parse(text: &str) -> Result<Self, QueryError> {
+        let words = split(text).into_iter().map(|word| Word::parse(&word)).collect::<Result<_, _>>()?;
+        Ok(Self { words })
+    }
+
+    /// Whether it matches every run.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Whether a run matches. `text` is what plain words are looked for in, in lower case ([`text_of`]).
+    pub fn matches(&self, row: &RunRow, text: &str, now: Time) -> bool {
+        self.words.iter().all(|word| word.test.holds(row, text, now) != word.negated)
+    }
+}
+
+/// What plain words are looked for in: the run's id, name, base model and labels, in lower case.
+pub fn text_of(row: &RunRow) -> String {
+    let mut text = format!("{}\n{}\n{}", row.run.training_run_id, row.name, row.run.base_model);
+    for (key, value) in row.run.user_metadata.iter().flatten() {
+        text.push('\n');
+        text.push_str(key);
+        text.push('=');
+        text.push_str(value);
+    }
+    text.to_lowercase()
+}
+
+/// What may stand where the last word is being written: what to put in its place, and what that means.
+pub fn completions(text: &str) -> Vec<(String, &'static str)> {
+    let words = split(text);
+    let last = match words.last() {
+        Some(last) if !text.ends_with(char::is_whitespace) => last.text.to_lowercase(),
+        _ => return Vec::new(),
+    };
+    let (sign, last) = last.strip_prefix('-').map_or(("", last.as_str()), |rest| ("-", rest));
+    let begins = |whole: &str| whole.starts_with(last) && whole != last;
+    let fields = FIELDS.iter().filter(|(field, _)| begins(field));
+    let mut found: Vec<_> = fields.map(|(field, meaning)| (format!("{sign}{field}"), *meaning)).collect();
+    if let Some((before, typed)) =
+        last.strip_prefix("health:").map(|rest| rest.rsplit_once(',').unwrap_or(("", rest)))
+    {
+        let before = if before.is_empty() { String::new() } else { format!("{before},") };
+        let healths = Health::ALL.into_iter().map(Health::as_str);
+        let healths = healths.filter(|name| name.starts_with(typed) && *name != typed);
+        found.extend(healths.map(|name| (format!("{sign}health:{before}{name}"), "")));
+    }
+    if let Some(typed) = last.strip_prefix("has:") {
+        let things = THINGS.iter().filter(|(name, _)| name.starts_with(typed) && *name != typed);
+        found.extend(things.map(|(name, _)| (format!("{sign}has:{name}"), "")));
+    }
+    found
+}
+
+/// A word as it was written, without its quotation marks.
+struct Written {
+    text: String,
+    /// It begins with one: then it is a text, whatever it holds.
+    quoted: bool,
+}
+
+/// Cuts at blanks outside quotation marks, which are taken out.
+fn split(text: &str) -> Vec<Written> {
+    let mut words = Vec::new();
+    let mut word: Option<Written> = None;
+    let mut within = false;
+    for letter in text.chars() {
+        match letter {
+            '"' => {
+                within = !within;
+                let begun = word.get_or_insert(Written { text: String::new(), quoted: true });
+                // An empty pair is no word of its own.
+                begun.quoted |= begun.text.is_empty();
+            }
+            blank if blank.is_whitespace() && !within => words.extend(word.take()),
+            letter => word.get_or_insert(Written { text: String::new(), quoted: false }).text.push(letter),
+        }
+    }
+    words.extend(word);
+    words.retain(|word| !word.text.is_empty() && word.text != "-");
+    words
+}
+
+impl Word {
+    fn parse(written: &Written) -> Result<Self, QueryError> {
+        let text = written.text.as_str();
+        if written.quoted {
+            return Ok(Self { negated: false, test: Test::Text(text.to_lowercase()) });
+        }
+        let (negated, word) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let test = match fielded(word) {
+            Some((field, label, operator, value)) => Test::of(word, field, label, operator, value)?,
+            None => Test::Text(word.to_lowercase()),
+        };
+        Ok(Self { negated, test })
+    }
+}
+
+/// The parts of a word with a known field and an operator: `meta.team=x` is (`Meta`, `team`, `=`, `x`).
+fn fielded(word: &str) -> Option<(Field, &str, &str, &str)> {
+    let at = word.find([':', '=', '<', '>'])?;
+    let (name, rest) = word.split_at(at);
+    let operator =
+        [">=", "<=", ":", "=", ">", "<"].into_iter().find(|operator| rest.starts_with(operator))?;
+    let value = rest.get(operator.len()..)?;
+    let (name, label) = name.split_once('.').unwrap_or((name, ""));
+    let lower = name.to_ascii_lowercase();
+    let (_, field) = Field::ALL.into_iter().find(|(known, _)| *known == lower)?;
+    Some((field, label, operator, value))
+}
+
+impl Test {
+    fn of(word: &str, field: Field, label: &str, operator: &str, value: &str) -> Result<Self, QueryError> {
+        let wrong_operator =
+            |operators| QueryError::Operator { word: word.to_owned(), field: field.name(), operators };
+        let wrong = |takes| QueryError::Value { word: word.to_owned(), field: field.name(), takes };
+        let text = || match operator {
+            ":" => Ok(Match::Holds(value.to_lowercase())),
+            "=" => Ok(Match::Is(value.to_lowercase())),
+            _ => Err(wrong_operator(": (holds) and = (is)")),
+        };
+        let order = match operator {
+            ":" | "=" => Order::Equal,
+            ">" => Order::More,
+            ">=" => Order::MoreOrEqual,
+            "<" => Order::Less,
+            _ => Order::LessOrEqual,
+        };
+        let duration = || match order {
+            Order::Equal => Err(wrong_operator("<, <=, > and >=")),
+            order => Ok((order, milliseconds(value).ok_or_else(|| wrong("a time such as 30m, 2h or 3d"))?)),
+        };
+        Ok(match field {
+            Field::Model => Self::Model(text()?),
+            Field::Name => Self::Name(text()?),
+            Field::Id => Self::Id(text()?),
+            Field::Owner => Self::Owner(text()?),
+            Field::Meta if label.is_empty() => return Err(QueryError::NoLabel(word.to_owned())),
+            Field::Meta => Self::Label(label.to_owned(), text()?),
+            Field::Rank => Self::Rank(order, value.parse().map_err(|_| wrong("a number"))?),
+            Field::Age => duration().map(|(order, ms)| Self::Age(order, ms))?,
+            Field::Expires => duration().map(|(order, ms)| Self::Expires(order, ms))?,
+            Field::Health | Field::Has if order != Order::Equal => return Err(wrong_operator(":")),
+            Field::Health => {
+                let takes = "poisoned, unrecoverable, stalled, at_risk, recovered or healthy";
+                let named = |name: &str| {
+                    let name = name.to_ascii_lowercase().replace('-', "_");
+                    Health::ALL.into_iter().find(|health| health.as_str() == name)
+                };
+                let healths: Option<Vec<_>> = value.split(',').map(named).collect();
+                Self::Health(healths.ok_or_else(|| wrong(takes))?)
+            }
+            Field::Has => {
+                let thing = THINGS.iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
+                Self::Has(thing.ok_or_else(|| wrong("checkpoint, successor, origin or restore"))?.1)
+            }
+        })
+    }
+
+    fn holds(&self, row: &RunRow, text: &str, now: Time) -> bool {
+        let run = &row.run;
+        match self {
+            Self::Text(wanted) => text.contains(wanted),
+            Self::Health(healths) => healths.contains(&row.verdict.health),
+            Self::Model(wanted) => wanted.fits(&run.base_model),
+            Self::Name(wanted) => wanted.fits(&row.name),
+            Self::Id(wanted) => wanted.fits(&run.training_run_id),
+            Self::Owner(wanted) => wanted.fits(&run.model_owner),
+            Self::Label(key, wanted) => run
+                .user_metadata
+                .as_ref()
+                .and_then(|labels| labels.get(key))
+                .is_some_and(|value| wanted.fits(value)),
+            Self::Rank(order, rank) => run.lora_rank.is_some_and(|found| order.holds(found, *rank)),
+            Self::Age(order, ms) => {
+                order.holds(now.as_millis().saturating_sub(run.last_request_time.as_millis()), *ms)
+            }
+            Self::Expires(order, ms) => {
+                let Some(last) = &run.last_checkpoint else { return false };
+                let left =
+                    last.expires_at.map_or(i64::MAX, |at| at.as_millis().saturating_sub(now.as_millis()));
+                order.holds(left, *ms)
+            }
+            Self::Has(Thing::Checkpoint) => run.last_checkpoint.is_some(),
+            Self::Has(Thing::Successor) => row.restored_to.is_some(),
+            Self::Has(Thing::Origin) => row.restored_from.is_some(),
+            Self::Has(Thing::Restore) => row.restore_id.is_some(),
+        }
+    }
+}
+
+impl Match {
+    fn fits(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        match self {
+            Self::Holds(wanted) => text.contains(wanted),
+            Self::Is(wanted) => text == *wanted,
+        }
+    }
+}
+
+impl Order {
+    fn holds<T: PartialOrd>(self, found: T, wanted: T) -> bool {
+        match self {
+            Self::Equal => found == wanted,
+            Self::More => found > wanted,
+            Self::MoreOrEqual => found >= wanted,
+            Self::Less => found < wanted,
+            Self::LessOrEqual => found <= wanted,
+        }
+    }
+}
+
+/// `90s`, `30m`, `2h`, `3d`, `1w`, in milliseconds; parts of them as `1.5d`.
+fn milliseconds(text: &str) -> Option<i64> {
+    let unit = text.chars().last()?;
+    let number: f64 = text.strip_suffix(unit)?.parse().ok().filter(|number: &f64| *number >= 0.0)?;
+    let seconds = match unit.to_ascii_lowercase() {
+        's' => 1.0,
+        'm' => 60.0,
+        'h' => 3_600.0,
+        'd' => 86_400.0,
+        'w' => 604_800.0,
+        _ => return None,
+    };
+    // Beyond what can be told it is as long as can be told.
+    Some((number * seconds * 1000.0) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::testing::test;
+    use crate::recovery::health::Verdict;
+
+    const NOW: i64 = 1_000_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    fn row() -> RunRow {
+        let json = serde_json::json!({
+            "name": "Nightly Run",
+            "verdict": Verdict { health: Health::Poisoned, reason: "x".into(), category: None, since: None },
+            "restored_from": "before:train:0",
+            "run": {
+                "training_run_id": "5f0c:train:0",
+                "base_model": "Qwen/Qwen3-8B",
+                "model_owner": "ann",
+                "lora_rank": 16,
+                "last_request_time": Time::from_millis(NOW - 3 * HOUR),
+                "user_metadata": {"team": "Blue Sky", "name": "Nightly Run"},
+                "last_checkpoint": {
+                    "checkpoint_id": "weights/a", "checkpoint_type": "training", "time": Time::from_millis(0),
+                    "tinker_path": "tinker://5f0c:train:0/weights/a", "expires_at": Time::from_millis(NOW + 2 * HOUR),
+                },
+            },
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn matches(query: &str) -> bool {
+        let row = row();
+        let query = Query::parse(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+        query.matches(&row, &text_of(&row), Time::from_millis(NOW))
+    }
+
+    #[test]
+    fn what_holds_and_what_does_not() {
+        for query in [
+            "",
+            "  ",
+            "nightly",
+            "NIGHTLY run",
+            "\"nightly run\"",
+            "5f0c:train",
+            "blue",
+            "health:poisoned",
+            "health=stalled,poisoned",
+            "health:POISONED",
+            "-health:healthy",
+            "model:qwen3",
+            "model=qwen/qwen3-8b",
+            "rank:16",
+            "rank>=16 rank<=16",
+            "rank>8",
+            "rank<17",
+            "age>2h",
+            "age<1d",
+            "age<0.5w",
+            "age>=180m",
+            "expires<3h",
+            "expires>7000s",
+            "has:checkpoint",
+            "has:origin",
+            "-has:successor",
+            "meta.team=\"blue sky\"",
+            "meta.team:sky",
+            "-meta.team:red",
+            "owner=ann",
+            "name:night",
+            "id:5f0c",
+            "-absent",
+            "health:poisoned model:qwen rank>=16 age<2d meta.team:blue",
+            "--absent -\"absent\"",
+            "-tinker://",
+        ] {
+            assert!(matches(query), "{query}");
+        }
+        for query in [
+            "nightly absent",
+            "health:healthy",
+            "-nightly",
+            "rank>16",
+            "rank:8",
+            "age<1h",
+            "expires<1h",
+            "has:successor",
+            "meta.team=blue",
+            "meta.other:x",
+            "model=qwen",
+            "\"run nightly\"",
+            "unknown:field",
+        ] {
+            assert!(!matches(query), "{query}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        for (query, said) in [
+            ("rank>=many", "'rank>=many' makes no sense: rank takes a number"),
+            ("health:ill", "'health:ill' makes no sense: health takes poisoned, unrecoverable"),
+            ("health>poisoned", "'health>poisoned' makes no sense: health is compared by :"),
+            ("age:2d", "'age:2d' makes no sense: age is compared by <, <=, > and >="),
+            ("age<2", "'age<2' makes no sense: age takes a time such as 30m"),
+            ("age<-2d", "age takes a time"),
+            ("model>x", "model is compared by : (holds) and = (is)"),
+            ("meta.=x", "names no label"),
+            ("meta:x", "names no label"),
+            ("has:wings", "has takes checkpoint, successor, origin or restore"),
+        ] {
+            let error = Query::parse(query).unwrap_err().to_string();
+            assert!(error.contains(said), "{query}: {error}");
+        }
+    }
+
+    #[test]
+    fn odd_texts_are_no_trouble() {
+        for query in [
+            "\"",
+            "\"open",
+            "-",
+            "- -",
+            ":",
+            "=",
+            ">=",
+            "\"\"",
+            "é:ü",
+            "meta.é=ü",
+            "age<9e999d",
+            "rank>=é",
+            "\u{202e}",
+        ] {
+            let _ = Query::parse(query).map(|query| query.matches(&row(), "", Time::from_millis(NOW)));
+            let _ = completions(query);
+        }
+        assert!(Query::parse("\"\" - \"\"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn completions_fit_what_is_being_written() {
+        let of = |text: &str| completions(text).into_iter().map(|(whole, _)| whole).collect::<Vec<_>>();
+        assert_eq!(of("he"), ["health:"]);
+        assert_eq!(of("x -ra"), ["-rank>="]);
+        assert_eq!(of("health:p"), ["health:poisoned"]);
+        assert_eq!(of("health:poisoned,st"), ["health:poisoned,stalled"]);
+        assert_eq!(of("has:su"), ["has:successor"]);
+        assert!(of("health:poisoned").is_empty() && of("nightly").is_empty() && of("health ").is_empty());
+        // What is offered can be read.
+        for health in of("health:") {
+            assert!(Query::parse(&health).is_ok(), "{health}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+// What was done about lost runs, told on one page; and the language in which runs are looked for.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+
+import { byTestId, openBrowser, openPage, openRun, picture, runRow } from "./support/browser.mjs";
+import { Retinker, freePort, temporaryDir } from "./support/retinker.mjs";
+import { Training } from "./support/train.mjs";
+
+/** A service with two poisoned runs, one of which never saved, and a sound one. */
+async function lossOfTwo(t) {
+  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
+  const args = ["up", "--no-demo", ...ports, "--data-dir", await temporaryDir(t)];
+  let retinker = await Retinker.start(t, args);
+  const train = (name, rank, ...more) =>
+    new Training(t, retinker.serviceUrl, [
+      "--create", "retinker/nano-llama", "--rank", rank, "--seed", "3", "--lr", "0.001", "--name", name, ...more,
+    ]);
+  await train("sound", "8", "--steps", "4", "--save-every", "4").finish();
+  const victims = [
+    train("saved", "4", "--steps", "2000", "--save-every", "4"),
+    train("never saved", "4", "--steps", "2000"),
+  ];
+  await Promise.all(victims.map((victim) => victim.steps(6).then(() => victim.pause())));
+  await retinker.kill("SIGKILL");
+  victims.forEach((victim) => victim.stop());
+  retinker = await Retinker.start(t, args);
+  const [saved, never] = victims.map((victim) => victim.attachment.model_id);
+  return { retinker, saved, never };
+}
+
+test("runs are looked for by words and fields, and what makes no sense is told", async (t) => {
+  const { retinker, saved, never } = await lossOfTwo(t);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  await runRow(page, saved, "poisoned").waitFor();
+  await runRow(page, never, "unrecoverable").waitFor();
+  const search = byTestId(page, "runs-search");
+  const shows = async (text, count) => {
+    await search.fill(text);
+    await page.waitForFunction(
+      (wanted) => document.querySelectorAll('[data-testid="run-row"]').length === wanted,
+      count,
+    );
+  };
+  await shows("rank>=8", 1);
+  await shows("health:poisoned,unrecoverable", 2);
+  assert.match(page.url(), /q=health/, "the address holds it");
+  await shows("-health:healthy name:never", 1);
+  await shows('meta.name="never saved" age<1h', 1);
+  await shows("age>1h", 0);
+  await picture(page, "runs-no-match");
+  await shows("", 3);
+
+  await search.fill("health:po");
+  const offered = byTestId(page, "runs-completions").locator("option");
+  await offered.first().waitFor({ state: "attached" });
+  assert.equal(await offered.first().getAttribute("value"), "health:poisoned");
+  await search.fill("sound he");
+  await page.waitForFunction(() => document.querySelector('[data-testid="runs-completions"] option')?.value === "sound health:");
+
+  await search.fill("rank>=many");
+  const banner = page.locator('[data-testid="banner-problem"][data-code="bad_query"]');
+  await banner.waitFor();
+  assert.match(await banner.innerText(), /'rank>=many' makes no sense: rank takes a number/);
+  assert.equal(await page.locator('[data-testid="run-row"]').count() > 0, true, "the list stays");
+  await picture(page, "runs-bad-query");
+  await search.fill("rank>=4");
+  await banner.waitFor({ state: "detached" });
+});
+
+test("incidents and restores are told, restores are paused and resumed, and all of it can be saved", async (t) => {
+  const { retinker, saved } = await lossOfTwo(t);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  await runRow(page, saved, "poisoned").waitFor();
+  await page.getByRole("link", { name: "Activity" }).click();
+  await byTestId(page, "incident").waitFor();
+  assert.equal(await page.title(), "Activity · retinker");
+  const incident = await byTestId(page, "incident").innerText();
+  assert.match(incident, /2 runs lost their state together/);
+  assert.match(incident, /1 had a checkpoint to restore from, 1 had none/);
+  assert.match(await byTestId(page, "no-restores").innerText(), /Nothing has been restored/);
+  await picture(page, "activity-before");
+
+  const monitor = byTestId(page, "monitor");
+  assert.equal(await monitor.getAttribute("data-gate"), "open");
+  assert.match(await monitor.innerText(), /wait for you/);
+  await byTestId(page, "monitor-toggle").click();
+  await page.locator('[data-testid="monitor"][data-gate="paused"]').waitFor();
+  await page.reload();
+  await page.locator('[data-testid="monitor"][data-gate="paused"]').waitFor();
+  await byTestId(page, "monitor-toggle").click();
+  await page.locator('[data-testid="monitor"][data-gate="open"]').waitFor();
+
+  await openRun(page, saved, "poisoned");
+  await byTestId(page, "restore-button").click();
+  await byTestId(page, "confirm-restore").click();
+  await byTestId(page, "restored-link").waitFor();
+  await page.goto(new URL("/activity", retinker.consoleUrl).href);
+  const row = page.locator('[data-testid="restore-row"][data-state="adopted"]');
+  await row.waitFor();
+  assert.match(await row.innerText(), /Adopted\. Not verified/, "nothing passes in silence");
+  await picture(page, "activity");
+  const [download] = await Promise.all([page.waitForEvent("download"), byTestId(page, "activity-export").click()]);
+  const all = JSON.parse(await readFile(await download.path(), "utf8"));
+  assert.equal(all.restores[0].plan.run_id, saved);
+  assert.equal(all.incidents[0].run_ids.length, 2);
+  assert.equal(all.monitor.gate, "open");
+
+  await page.setViewportSize({ width: 380, height: 800 });
+  await picture(page, "activity-narrow");
+  const wider = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+  assert.equal(wider, false, "nothing is cut off on a narrow screen");
+  assert.deepEqual(page.problems, []);
+});

@@ -1,0 +1,178 @@
+//! What was done about lost runs, in words.
+
+use retinker::host::api::MonitorState;
+use retinker::recovery::incidents::Incident;
+use retinker::recovery::policy::Gate;
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
+
+use crate::words;
+
+/// Everything that the page of activity shows.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Activity {
+    /// Whether restores begin by themselves.
+    pub monitor: MonitorState,
+    /// Newest first.
+    pub incidents: Vec<Incident>,
+    /// Newest first.
+    pub restores: Vec<RestoreRecord>,
+}
+
+/// All of it, to be saved.
+pub fn export(activity: &Activity) -> String {
+    // Values that were read from JSON can be written as JSON.
+    serde_json::to_string_pretty(activity).unwrap_or_default()
+}
+
+/// A gate's name in the page's attributes.
+pub fn gate_name(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Open => "open",
+        Gate::Paused => "paused",
+        Gate::Draining => "draining",
+    }
+}
+
+/// Whether restores begin by themselves, in a few words.
+pub fn monitor_heading(state: &MonitorState) -> &'static str {
+    match (state.gate, state.policy.enabled) {
+        (Gate::Paused, _) => "Automatic restores are paused",
+        (Gate::Draining, _) => "Automatic restores are ending",
+        (Gate::Open, true) => "Poisoned runs are restored by themselves",
+        (Gate::Open, false) => "Poisoned runs wait for you",
+    }
+}
+
+/// The same in a sentence.
+pub fn monitor_detail(state: &MonitorState) -> String {
+    match (state.gate, state.policy.enabled) {
+        (Gate::Paused, _) => "No monitor of this journal begins one until somebody resumes. You still can.".to_owned(),
+        (Gate::Draining, _) => "Monitors finish what is under way and end. You can still restore by hand.".to_owned(),
+        (Gate::Open, true) => format!(
+            "At most {} times for each run and those that came from it, until one lasts; {} an hour in all.",
+            state.policy.max_attempts, state.policy.max_restores_per_hour
+        ),
+        (Gate::Open, false) => {
+            "This console restores what you ask for; start it with --auto-restore to have it done for you. Other monitors \
+             of the journal follow their own policy."
+                .to_owned()
+        }
+    }
+}
+
+/// What happened, in a few words.
+pub fn incident_heading(incident: &Incident) -> String {
+    match incident.count() {
+        1 => "One run lost its state".to_owned(),
+        count => format!("{count} runs lost their state together"),
+    }
+}
+
+/// Why, and what can be done.
+pub fn incident_detail(incident: &Incident) -> String {
+    let cause = words::category(incident.category.value);
+    let cause = match &incident.reason {
+        Some(reason) if reason.count == incident.count() => format!("{cause}: {}.", reason.value),
+        Some(reason) => format!("{cause}: {} ({} of them).", reason.value, reason.count),
+        None => format!("{cause}."),
+    };
+    let outlook = match (incident.recoverable, incident.unrecoverable) {
+        (0, _) => "None had a checkpoint to restore from.".to_owned(),
+        (_, 0) => "All had a checkpoint to restore from.".to_owned(),
+        (some, others) => format!("{some} had a checkpoint to restore from, {others} had none."),
+    };
+    format!("{cause} {outlook}")
+}
+
+/// So many runs.
+pub fn runs(count: usize) -> String {
+    if count == 1 { "Which run".to_owned() } else { format!("Which {count} runs") }
+}
+
+/// How a restore stands, in a sentence.
+pub fn outcome(record: &RestoreRecord) -> String {
+    match record.state {
+        RestoreState::Failed => record.error.clone().unwrap_or_else(|| "It failed.".to_owned()),
+        RestoreState::Adopted | RestoreState::HandedOver => {
+            let state = if record.state == RestoreState::Adopted { "Adopted." } else { "Handed over." };
+            let verdicts = [
+                record.verification.as_ref().map(ToString::to_string),
+                record.optimizer_state.as_ref().map(ToString::to_string),
+            ];
+            verdicts.into_iter().flatten().fold(state.to_owned(), |text, verdict| format!("{text} {verdict}"))
+        }
+        state => format!("{}…", words::restore_state(state)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use retinker::recovery::health::FailureCategory;
+    use retinker::recovery::incidents::Shared;
+    use retinker::recovery::journal::conformance::record;
+    use retinker::recovery::policy::Policy;
+    use retinker::recovery::probe::Verification;
+    use retinker::wire::time::Time;
+
+    use super::*;
+
+    fn incident(runs: usize, recoverable: usize, reasons: usize) -> Incident {
+        Incident {
+            service: "s".into(),
+            first: Time::from_millis(0),
+            last: Time::from_millis(0),
+            run_ids: (0..runs).map(|n| n.to_string()).collect(),
+            reason: (reasons > 0).then(|| Shared { value: "out of memory".into(), count: reasons }),
+            category: Shared { value: FailureCategory::Server, count: runs },
+            recoverable,
+            unrecoverable: runs - recoverable,
+        }
+    }
+
+    #[test]
+    fn incidents_in_words() {
+        for (given, heading, detail) in [
+            (incident(1, 1, 0), "One run lost", "The service failed. All had a checkpoint"),
+            (incident(3, 0, 3), "3 runs lost", "The service failed: out of memory. None had"),
+            (
+                incident(3, 2, 1),
+                "3 runs lost",
+                "out of memory (1 of them). 2 had a checkpoint to restore from, 1 had none.",
+            ),
+        ] {
+            assert!(incident_heading(&given).starts_with(heading));
+            assert!(incident_detail(&given).contains(detail), "{}", incident_detail(&given));
+        }
+    }
+
+    #[test]
+    fn what_begins_by_itself_is_said() {
+        for gate in [Gate::Open, Gate::Paused, Gate::Draining] {
+            for enabled in [false, true] {
+                let state = MonitorState { gate, policy: Policy { enabled, ..Policy::default() } };
+                assert!(!monitor_heading(&state).is_empty() && !monitor_detail(&state).is_empty());
+                assert_eq!(monitor_heading(&state).contains("by themselves"), gate == Gate::Open && enabled);
+            }
+        }
+    }
+
+    #[test]
+    fn restores_in_words() {
+        let mut one = record("r", "old");
+        one.state = RestoreState::Loading;
+        assert_eq!(outcome(&one), "Load the checkpoint…");
+        one.state = RestoreState::Adopted;
+        one.verification = Some(Verification::not("No probe was saved."));
+        assert_eq!(outcome(&one), "Adopted. Not verified. No probe was saved.");
+        one.state = RestoreState::Failed;
+        one.error = Some("Checkpoint a could not be loaded.".into());
+        assert_eq!(outcome(&one), "Checkpoint a could not be loaded.");
+        let all = Activity {
+            monitor: MonitorState { gate: Gate::Open, policy: Policy::default() },
+            incidents: vec![incident(1, 1, 1)],
+            restores: vec![one],
+        };
+        let read: serde_json::Value = serde_json::from_str(&export(&all)).unwrap();
+        assert_eq!(read["restores"][0]["id"], "r");
+    }
+}

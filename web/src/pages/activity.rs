@@ -1,0 +1,264 @@
+//! What was done about lost runs: by people, by this console, and by every monitor on the same journal.
+
+use leptos::prelude::*;
+use retinker::host::api::{ApiProblem, MonitorState};
+use retinker::recovery::incidents::Incident;
+use retinker::recovery::policy::Gate;
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
+use retinker_console::address::run_address;
+use retinker_console::{activity, format};
+
+use crate::browser;
+use crate::components::banner::problems;
+use crate::components::heads::heads;
+use crate::components::icon::icon;
+use crate::components::reactive::{flag, maybe, part, text, when};
+use crate::components::time::{clock, when_it_was};
+use crate::data::Activity;
+use crate::live::{Loaded, load, session, until_cleanup};
+
+type Read = RwSignal<Loaded<Activity>>;
+
+/// Runs of an incident that are named at once; the others are counted.
+const NAMED: usize = 100;
+
+/// The page `/activity`.
+pub(crate) fn activity_page() -> AnyView {
+    let session = session();
+    let read: Read = load(Memo::new(|_| ()), session.any_change, true, |host, ()| {
+        Box::pin(async move { host.activity().await })
+    });
+    Effect::new(|_| browser::set_title("Activity"));
+    let own =
+        Signal::derive(move || read.with(|r| r.problem.clone().into_iter().collect::<Vec<ApiProblem>>()));
+    let kept = text(move || match read.with(|r| r.data.is_some() && r.problem.is_some()) {
+        true => "What is shown below is what was read before.".to_owned(),
+        false => String::new(),
+    });
+    view! {
+        <header class="page-head">
+            <h1 id="page-title" tabindex="-1">
+                "Activity"
+            </h1>
+            {when(move || read.with(|r| r.data.is_some()), move || export(read))}
+        </header>
+        {problems(own, kept)}
+        {monitor(read)}
+        {when(move || read.with(|r| r.data.is_some()), move || incidents(read))}
+        {when(move || read.with(|r| r.data.is_some()), move || restores(read))}
+    }
+    .into_any()
+}
+
+/// All of it, as the host tells it.
+fn export(read: Read) -> AnyView {
+    let save = move |_| {
+        let text = read.with(|r| r.data.as_ref().map(activity::export));
+        if let Some(text) = text {
+            browser::download("retinker-activity.json", &text);
+        }
+    };
+    view! {
+        <button type="button" class="button" data-testid="activity-export" on:click=save>
+            "Save as JSON"
+        </button>
+    }
+    .into_any()
+}
+
+/// Whether restores begin by themselves, and the switch for it.
+fn monitor(read: Read) -> AnyView {
+    let state = Memo::new(move |_| read.with(|r| r.data.as_ref().map(|data| data.monitor.clone())));
+    maybe(move || state.get().map(|state| monitor_panel(&state, read))).into_any()
+}
+
+fn monitor_panel(state: &MonitorState, read: Read) -> AnyView {
+    let gate = state.gate;
+    let busy = RwSignal::new(false);
+    let session = session();
+    let turn = move |_| {
+        if busy.get_untracked() {
+            return;
+        }
+        busy.set(true);
+        let session = session.clone();
+        let next = if gate == Gate::Open { Gate::Paused } else { Gate::Open };
+        until_cleanup(Box::pin(async move {
+            match session.host.set_monitor(next).await {
+                Ok(state) => read.update(|r| {
+                    if let Some(data) = &mut r.data {
+                        data.monitor = state;
+                    }
+                }),
+                Err(problem) => read.update(|r| r.problem = Some(problem)),
+            }
+            busy.set(false);
+        }));
+    };
+    let name = if gate == Gate::Open { "Pause restores" } else { "Resume restores" };
+    view! {
+        <section class="note monitor" aria-label="Automatic restores" data-testid="monitor" data-gate=activity::gate_name(gate)>
+            <div>
+                <strong>{activity::monitor_heading(state)}</strong>
+                <span class="quiet">{activity::monitor_detail(state)}</span>
+            </div>
+            <button type="button" class="button" data-testid="monitor-toggle" disabled=flag(move || busy.get()) on:click=turn>
+                {name}
+            </button>
+        </section>
+    }
+    .into_any()
+}
+
+fn incidents(read: Read) -> AnyView {
+    let found = Memo::new(move |_| {
+        read.with(|r| r.data.as_ref().map(|data| data.incidents.clone()).unwrap_or_default())
+    });
+    let list = part(move || {
+        let found = found.get();
+        if found.is_empty() {
+            return view! { <p class="empty" data-testid="no-incidents">"No run has been seen to lose its state."</p> }.into_any();
+        }
+        let items: Vec<_> = found.iter().map(incident).collect();
+        view! { <ul class="incidents">{items}</ul> }.into_any()
+    });
+    view! {
+        <section class="block" aria-labelledby="incidents-title">
+            <h2 id="incidents-title">"Incidents"</h2>
+            {list}
+        </section>
+    }
+    .into_any()
+}
+
+fn incident(incident: &Incident) -> AnyView {
+    let named: Vec<_> = incident
+        .run_ids
+        .iter()
+        .take(NAMED)
+        .map(|id| {
+            view! {
+                <li>
+                    <a class="mono" href=run_address(id) title=id.clone()>
+                        {format::short_id(id)}
+                    </a>
+                </li>
+            }
+        })
+        .collect();
+    let more = incident.count().saturating_sub(NAMED);
+    let more = (more > 0).then(|| view! { <li class="quiet">{format!("and {more} more")}</li> });
+    let span = if incident.first == incident.last {
+        String::new()
+    } else {
+        format!(" until {}", clock(incident.last))
+    };
+    view! {
+        <li class="incident" data-testid="incident">
+            <p>
+                {icon("poisoned")}
+                <strong>{activity::incident_heading(incident)}</strong>
+                " "
+                {when_it_was(incident.first)}
+                <span class="quiet">{span}</span>
+            </p>
+            <p>{activity::incident_detail(incident)}</p>
+            <details>
+                <summary>{activity::runs(incident.count())}</summary>
+                <ul class="run-ids">{named} {more}</ul>
+            </details>
+        </li>
+    }
+    .into_any()
+}
+
+fn restores(read: Read) -> AnyView {
+    const HEADS: [(&str, &str); 5] = [
+        ("c-when", "Begun"),
+        ("c-old", "Lost run"),
+        ("c-new", "New run"),
+        ("c-from", "From"),
+        ("c-outcome", "How it stands"),
+    ];
+    let ids = move || {
+        read.with(|r| {
+            r.data.iter().flat_map(|data| &data.restores).map(|one| one.id.clone()).collect::<Vec<_>>()
+        })
+    };
+    let none = move || read.with(|r| r.data.as_ref().is_some_and(|data| data.restores.is_empty()));
+    view! {
+        <section class="block" aria-labelledby="restores-title">
+            <h2 id="restores-title">"Restores"</h2>
+            {when(none, || {
+                view! { <p class="empty" data-testid="no-restores">"Nothing has been restored yet."</p> }.into_any()
+            })}
+            {when(
+                move || !none(),
+                move || {
+                    view! {
+                        <div class="table-frame">
+                            <table class="restores" role="table" aria-label="Restores" data-testid="restores-table">
+                                <thead role="rowgroup">
+                                    <tr role="row">{heads(&HEADS)}</tr>
+                                </thead>
+                                <tbody role="rowgroup">
+                                    <For
+                                        each=ids
+                                        key=|id| id.clone()
+                                        children=move |id| {
+                                            let record = Memo::new(move |_| {
+                                                read.with(|r| {
+                                                    let all = r.data.iter().flat_map(|data| &data.restores);
+                                                    all.into_iter().find(|one| one.id == id).cloned()
+                                                })
+                                            });
+                                            maybe(move || record.get().map(|record| line(&record)))
+                                        }
+                                    />
+                                </tbody>
+                            </table>
+                        </div>
+                    }
+                        .into_any()
+                },
+            )}
+        </section>
+    }
+    .into_any()
+}
+
+fn line(record: &RestoreRecord) -> AnyView {
+    let link = |id: &str| {
+        view! {
+            <a class="mono" href=run_address(id) title=id.to_owned()>
+                {format::short_id(id)}
+            </a>
+        }
+        .into_any()
+    };
+    let new_run = record.new_run_id.as_deref().map(link);
+    let failed = record.state == RestoreState::Failed;
+    let path = &record.plan.checkpoint.tinker_path;
+    view! {
+        <tr role="row" data-testid="restore-row" data-restore-id=record.id.clone() data-state=record.state.as_str()>
+            <td role="cell" class="c-when" data-label="begun">
+                {when_it_was(record.created_at)}
+            </td>
+            <td role="cell" class="c-old" data-label="lost run">
+                {link(&record.plan.run_id)}
+            </td>
+            <td role="cell" class="c-new" data-label="new run">
+                {new_run}
+            </td>
+            <td role="cell" class="c-from" data-label="from">
+                <span class="mono" title=path.clone()>
+                    {format::checkpoint_name(&record.plan.checkpoint.checkpoint_id).to_owned()}
+                </span>
+            </td>
+            <td role="cell" class="c-outcome" class:failed=failed>
+                {activity::outcome(record)}
+            </td>
+        </tr>
+    }
+    .into_any()
+}
