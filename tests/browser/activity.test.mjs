@@ -73,7 +73,7 @@ test("incidents and restores are told, restores are paused and resumed, and all 
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);
   await runRow(page, saved, "poisoned").waitFor();
   await page.getByRole("link", { name: "Activity" }).click();
-  await byTestId(page, "incident").waitFor();
+  await byTestId(page, "incident").filter({ hasText: "2 runs" }).waitFor();
   assert.equal(await page.title(), "Activity · retinker");
   const incident = await byTestId(page, "incident").innerText();
   assert.match(incident, /2 runs lost their state together/);

@@ -1,7 +1,8 @@
 //! A journal at whose chosen instruction the process dies, by SIGKILL: no destructor runs, nothing is flushed.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -25,23 +26,29 @@ pub struct DyingStore {
     store: Arc<dyn Store>,
     death: Death,
     writes: Arc<AtomicU64>,
+    /// Leases that were asked for, by restore and owner.
+    leased: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
 impl DyingStore {
     /// This one, until then.
     pub fn new(store: Arc<dyn Store>, death: Death) -> Self {
-        Self { store, death, writes: Arc::default() }
+        Self { store, death, writes: Arc::default(), leased: Arc::default() }
     }
 
     /// Does a write, if the process lives so long.
-    fn write<T: Send + 'static>(&self, act: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
+    fn write<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(Arc<dyn Store>) -> BoxFuture<'static, T> + Send + 'static,
+    ) -> BoxFuture<'static, T> {
         let this = self.clone();
         Box::pin(async move {
             let now = this.writes.fetch_add(1, Ordering::SeqCst) + 1 == this.death.write;
             if now && !this.death.after {
                 process::die();
             }
-            let answer = act.await;
+            // Only now: a store may begin its work when it is called.
+            let answer = act(Arc::clone(&this.store)).await;
             if now {
                 process::die();
             }
@@ -55,7 +62,7 @@ impl Store for DyingStore {
         self.store.bind(service)
     }
     fn begin(&self, record: RestoreRecord) -> BoxFuture<'static, Result<Begun, StoreError>> {
-        self.write(self.store.begin(record))
+        self.write(move |store| store.begin(record))
     }
     fn acquire_lease(
         &self,
@@ -63,13 +70,20 @@ impl Store for DyingStore {
         owner: &str,
         ttl: Duration,
     ) -> BoxFuture<'static, Result<Option<Lease>, StoreError>> {
-        self.write(self.store.acquire_lease(restore_id, owner, ttl))
+        let (id, owner) = (restore_id.to_owned(), owner.to_owned());
+        // How often a lease is renewed is a matter of time.
+        if !self.leased.lock().unwrap_or_else(PoisonError::into_inner).insert((id.clone(), owner.clone())) {
+            return self.store.acquire_lease(&id, &owner, ttl);
+        }
+        self.write(move |store| store.acquire_lease(&id, &owner, ttl))
     }
     fn release(&self, lease: &Lease) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.write(self.store.release(lease))
+        let lease = lease.clone();
+        self.write(move |store| store.release(&lease))
     }
     fn append(&self, lease: &Lease, record: RestoreRecord) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.write(self.store.append(lease, record))
+        let lease = lease.clone();
+        self.write(move |store| store.append(&lease, record))
     }
     fn get(&self, restore_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
         self.store.get(restore_id)
@@ -90,7 +104,7 @@ impl Store for DyingStore {
         self.store.revision()
     }
     fn put(&self, document: Document) -> BoxFuture<'static, Result<Put, StoreError>> {
-        self.write(self.store.put(document))
+        self.write(move |store| store.put(document))
     }
     fn document(&self, kind: &str, key: &str) -> BoxFuture<'static, Result<Option<Document>, StoreError>> {
         self.store.document(kind, key)

@@ -250,9 +250,9 @@ async fn monitor_killed_at(journal: Journal, write: u64, when: &str) -> bool {
 
 /// A monitor for each write of a round, killed before and after it.
 async fn monitor_killed_at_every_write(journal: impl AsyncFn() -> Journal) {
-    // That somebody listens; two findings, a protection, one that is given up; begin, lease, five states, release; what is
+    // That somebody listens; two findings, a protection and that it is done, one that is given up; begin, lease, five states, release; what is
     // claimed to be told of the four.
-    const WRITES: u64 = 17;
+    const WRITES: u64 = 18;
     let deaths = (1..=WRITES + 1).flat_map(|write| [(write, "before"), (write, "after")]);
     let journal = &journal;
     let killed: Vec<_> = stream::iter(deaths)

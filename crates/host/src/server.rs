@@ -12,9 +12,8 @@ use axum::routing::any;
 use http::{Method, StatusCode};
 use retinker::client::Secret;
 use retinker::recovery::drives::Drives;
-use retinker::recovery::telling::Teller;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::assets::Assets;
@@ -40,7 +39,8 @@ pub struct RunningHost {
     server: JoinHandle<()>,
     background: JoinSet<()>,
     drives: Drives,
-    teller: Option<Arc<tokio::sync::Mutex<Teller>>>,
+    /// Tells what happens in the journal, until the other end is dropped.
+    telling: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     shared: Weak<Shared>,
 }
 
@@ -98,12 +98,15 @@ impl Host {
         background.spawn(reading::demo(Arc::clone(&shared)));
         background.spawn(shared.drives.clone().resume());
         background.spawn(ownership.run());
-        let teller = teller.map(|teller| Arc::new(tokio::sync::Mutex::new(teller)));
-        if let Some(teller) = teller.clone() {
-            background.spawn(async move { teller.lock().await.run().await });
-        }
+        let telling = teller.map(|mut teller| {
+            let (over, ended) = oneshot::channel::<()>();
+            let ended = async {
+                let _ = ended.await;
+            };
+            (over, tokio::spawn(async move { teller.run_until(ended).await }))
+        });
         let drives = shared.drives.clone();
-        Ok(RunningHost { address, token, stop, server, background, drives, teller, shared: weak })
+        Ok(RunningHost { address, token, stop, server, background, drives, telling, shared: weak })
     }
 }
 
@@ -128,10 +131,9 @@ impl RunningHost {
         }
         self.drives.stop();
         self.background.shutdown().await;
-        if let Some(teller) = self.teller.take()
-            && let Err(error) = teller.lock().await.tell().await
-        {
-            tracing::error!(%error, "the last events are not told");
+        if let Some((over, telling)) = self.telling.take() {
+            drop(over);
+            let _ = tokio::time::timeout(STOP_GRACE, telling).await;
         }
         if tokio::time::timeout(STOP_GRACE, &mut self.server).await.is_err() {
             self.server.abort();

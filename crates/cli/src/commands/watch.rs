@@ -13,6 +13,7 @@ use retinker::recovery::policy::Gate;
 use retinker::recovery::telling::Teller;
 use retinker_host::Keeper;
 use retinker_host::hooks::Metrics;
+use tokio::sync::oneshot;
 
 use super::target::Target;
 use super::watching::WatchArgs;
@@ -67,22 +68,24 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         );
         watch(&keeper, &metrics).await
     };
-    let outcome = tokio::select! {
-        outcome = watching => outcome,
-        () = telling(&mut teller) => bail!("nobody tells events any more"),
-    };
-    if let Some(teller) = &mut teller {
-        teller.tell().await?;
-    }
+    let outcome = beside(teller, watching).await;
     hooks.drain().await;
     outcome
 }
 
-async fn telling(teller: &mut Option<Teller>) {
-    match teller {
-        Some(teller) => teller.run().await,
-        None => std::future::pending().await,
-    }
+/// Does something, and tells what happens meanwhile, to the end.
+async fn beside<T>(teller: Option<Teller>, watching: impl Future<Output = T>) -> T {
+    let Some(mut teller) = teller else { return watching.await };
+    let (over, ended) = oneshot::channel::<()>();
+    let watching = async {
+        let outcome = watching.await;
+        drop(over);
+        outcome
+    };
+    let telling = teller.run_until(async {
+        let _ = ended.await;
+    });
+    tokio::join!(watching, telling).0
 }
 
 async fn once(keeper: &Keeper, metrics: &Metrics) -> Result<()> {

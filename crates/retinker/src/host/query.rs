@@ -218,8 +218,10 @@ pub fn completions(text: &str) -> Vec<(String, &'static str)> {
 /// A word as it was written, without its quotation marks.
 struct Written {
     text: String,
-    /// It begins with one: then it is a text, whatever it holds.
+    /// It begins with one, after `-` perhaps: then it is a text, whatever it holds.
     quoted: bool,
+    /// A `-` stands before its quotation mark.
+    negated: bool,
 }
 
 /// Cuts at blanks outside quotation marks, which are taken out.
@@ -231,12 +233,17 @@ fn split(text: &str) -> Vec<Written> {
         match letter {
             '"' => {
                 within = !within;
-                let begun = word.get_or_insert(Written { text: String::new(), quoted: true });
-                // An empty pair is no word of its own.
-                begun.quoted |= begun.text.is_empty();
+                let begun = word.get_or_insert(Written { text: String::new(), negated: false, quoted: true });
+                if begun.text == "-" {
+                    (begun.negated, begun.quoted) = (true, true);
+                    begun.text.clear();
+                }
             }
             blank if blank.is_whitespace() && !within => words.extend(word.take()),
-            letter => word.get_or_insert(Written { text: String::new(), quoted: false }).text.push(letter),
+            letter => {
+                let new = Written { text: String::new(), negated: false, quoted: false };
+                word.get_or_insert(new).text.push(letter);
+            }
         }
     }
     words.extend(word);
@@ -248,7 +255,7 @@ impl Word {
     fn parse(written: &Written) -> Result<Self, QueryError> {
         let text = written.text.as_str();
         if written.quoted {
-            return Ok(Self { negated: false, test: Test::Text(text.to_lowercase()) });
+            return Ok(Self { negated: written.negated, test: Test::Text(text.to_lowercase()) });
         }
         let (negated, word) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let test = match fielded(word) {
@@ -456,6 +463,8 @@ mod tests {
             "has:origin",
             "-has:successor",
             "meta.team=\"blue sky\"",
+            "-\"health:x y\"",
+            "-\"model:\" blue",
             "meta.team:sky",
             "-meta.team:red",
             "owner=ann",

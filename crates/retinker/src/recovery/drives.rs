@@ -85,7 +85,11 @@ impl Drives {
     /// Goes on with what a crash or a stop cut off, here or elsewhere: at once, and whenever something is left undone.
     pub async fn resume(self) {
         loop {
+            let now = self.runtime.now();
+            let held = self.executor.held_until().is_some_and(|until| until > now);
             match self.executor.unfinished().await {
+                // The service wants to be left alone.
+                Ok(_) if held => {}
                 Ok(records) => records.iter().for_each(|record| self.drive(&record.id)),
                 Err(error) => tracing::error!(%error, "unfinished restores cannot be looked for"),
             }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use retinker_wire::UserMetadata;
+use retinker_wire::future::RequestErrorCategory;
 use retinker_wire::model::{
     CreateModelRequest, LoadWeightsRequest, LoadWeightsResult, LoraConfig, adamw, create_model_type,
     load_weights_type, metadata_value, model_id_of,
@@ -777,10 +778,16 @@ fn labels_of(record: &RestoreRecord) -> UserMetadata {
     labels
 }
 
-/// Whether a load failed because of its checkpoint, and not because its session was over meanwhile.
+/// Whether a load failed because of its checkpoint: not because its session was over meanwhile, nor by a failure of the
+/// service, which may be any.
 fn blames_checkpoint(error: &Error) -> bool {
-    let of_session = || error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("session"));
-    !matches!(error.kind(), ErrorKind::Expired { .. }) && !of_session()
+    let of_session = error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("session"));
+    let refused = match error.kind() {
+        ErrorKind::Refused { status, .. } => matches!(status, 400 | 404 | 422),
+        ErrorKind::Failed { category, .. } => *category == RequestErrorCategory::User,
+        _ => false,
+    };
+    refused && !of_session
 }
 
 fn load_failure(record: &RestoreRecord, error: &Error) -> String {

@@ -20,6 +20,9 @@ pub struct Finding {
     pub run_id: String,
     /// When it was first seen to be lost, by a monitor's clock, or told so by its training program.
     pub since: Time,
+    /// When it was noted, by the monitor's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noted: Option<Time>,
     /// Why, as a sentence for people.
     pub reason: String,
     /// What the service says of the cause.
@@ -45,6 +48,7 @@ impl Finding {
         Self {
             run_id: run_id.to_owned(),
             since: verdict.since.unwrap_or(now),
+            noted: Some(now),
             reason: verdict.reason.clone(),
             cause: cause.map(str::to_owned),
             category: verdict.category.unwrap_or(FailureCategory::Unknown),

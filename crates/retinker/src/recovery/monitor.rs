@@ -244,7 +244,7 @@ impl Monitor {
         let mut also = inner.state().cared_for.clone();
         match inner.read_journal().await {
             Ok(journal) => {
-                also.extend(journal.reports.keys().cloned());
+                also.extend(journal.reports.keys().filter(|run_id| !journal.is_held(run_id)).cloned());
                 also.extend(journal.open().cloned());
             }
             Err(error) => tracing::debug!(%error, "what training programs have told is not known"),
@@ -277,7 +277,13 @@ impl Monitor {
             open.truncate(sessions::MOST);
             inner.survey.want_whole();
         }
-        inner.sessions.ask(&inner.api, open, inner.runtime.now()).await
+        let now = inner.runtime.now();
+        let ended = inner.sessions.ask(&inner.api, open.clone(), now).await;
+        if open.iter().any(|run| inner.sessions.is_unanswered(run)) {
+            // Else nobody would ask again: their sessions do not last any more.
+            inner.survey.want_whole();
+        }
+        ended
     }
 
     /// One round: reads the runs that can have changed, and does what is to be done.
@@ -298,8 +304,9 @@ impl Monitor {
                     session.zip(reading.lasting()).is_some_and(|(id, lasting)| lasting.ids.contains(id));
                 let is_affected = inner.is_affected(&journal, &run);
                 let is_open = inner.sessions.is_open(&run, reading.lasting(), now);
-                let known =
-                    tally.count(&run.training_run_id, health_of(&run), lasts || is_affected || is_open);
+                let may_change =
+                    lasts || is_affected || is_open || reading.is_asked_for(&run.training_run_id);
+                let known = tally.count(&run.training_run_id, health_of(&run), may_change);
                 if !known && !lasts && !reading.is_whole() {
                     // Whether it was counted with the list is not known any more.
                     inner.survey.want_whole();
@@ -737,8 +744,12 @@ impl Inner {
         loop {
             match make_plan(&facts, &request) {
                 Ok(plan) => return Ok(Ok(plan)),
-                Err(_) if request.step_back > 0 => {
-                    request.step_back -= 1;
+                // With fewer steps back, and at last from one that has failed before: the attempts are counted.
+                Err(_) if request.step_back > 0 || !request.exclude.is_empty() => {
+                    match request.step_back.checked_sub(1) {
+                        Some(fewer) => request.step_back = fewer,
+                        None => request.exclude.clear(),
+                    }
                     facts = gather(&self.api, &request, None, made_by, self.runtime.now()).await?;
                 }
                 Err(no_plan) => return Ok(Err(no_plan)),

@@ -61,6 +61,9 @@ pub struct PlanRequest {
     /// default. Refused when no checkpoint is left.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub step_back: u32,
+    /// Checkpoints that are not taken, by their paths: earlier restores could not use them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
     /// What the run's training program has seen of its being lost, where the service does not call it corrupted: some
     /// never do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,6 +79,7 @@ impl PlanRequest {
             optimizer: true,
             check_optimizer: false,
             step_back: 0,
+            exclude: Vec::new(),
             observed: None,
         }
     }

@@ -101,7 +101,7 @@ pub async fn gather(
         run,
         checkpoints: Vec::new(),
         capabilities: None,
-        weights: BTreeMap::new(),
+        weights: excluded(request),
         succession,
         now,
     };
@@ -122,6 +122,12 @@ pub async fn gather(
         facts.weights.insert(path, answer);
     }
     Ok(facts)
+}
+
+/// What speaks against the checkpoints that are not to be taken.
+fn excluded(request: &PlanRequest) -> BTreeMap<String, WeightsAnswer> {
+    let useless = || WeightsAnswer::Refused("An earlier restore could not use it.".to_owned());
+    request.exclude.iter().map(|path| (path.clone(), useless())).collect()
 }
 
 /// What a failed `weights_info` says of the checkpoint. That the service cannot be reached, or is overloaded, says
@@ -149,7 +155,7 @@ pub(super) fn preferred(
         checkpoints: checkpoints.to_vec(),
         origin: origin.map(str::to_owned),
         capabilities: None,
-        weights: BTreeMap::new(),
+        weights: excluded(request),
         succession: None,
         now,
     };

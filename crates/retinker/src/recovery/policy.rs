@@ -6,7 +6,7 @@
 //! made that the journal does not know (it was lost, or another program restored them), the labels that they carry
 //! count.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -88,15 +88,16 @@ impl Policy {
     /// The plan to ask for when a run is to be restored.
     pub fn request(&self, situation: &Situation<'_>) -> PlanRequest {
         let by_name = matches!(self.checkpoint_strategy, Strategy::Specific { .. });
-        let step_back = match self.step_back && !by_name {
-            true => spent(self, situation).no_progress.saturating_add(useless(situation)),
-            false => 0,
+        let (step_back, exclude) = match self.step_back && !by_name {
+            true => (spent(self, situation).no_progress, useless(situation)),
+            false => (0, Vec::new()),
         };
         PlanRequest {
             strategy: self.checkpoint_strategy.clone(),
             optimizer: self.restore_optimizer,
             check_optimizer: self.check_optimizer,
             step_back,
+            exclude,
             ..PlanRequest::new(&situation.run.training_run_id)
         }
     }
@@ -379,12 +380,19 @@ fn spent(policy: &Policy, situation: &Situation<'_>) -> Spent {
     spent
 }
 
-/// How many checkpoints of this run have been found to be of no use, by loading them.
-fn useless(situation: &Situation<'_>) -> u32 {
-    let tried = restores_of(situation, &situation.run.training_run_id)
-        .filter(|record| record.checkpoint_useless)
-        .map(|record| record.plan.checkpoint.tinker_path.as_str());
-    u32::try_from(tried.collect::<BTreeSet<_>>().len()).unwrap_or(u32::MAX)
+/// The checkpoints that restores of this run could not use: one that was refused or is not what was saved, and one that could
+/// not be loaded twice, whatever the reason.
+fn useless(situation: &Situation<'_>) -> Vec<String> {
+    let mut failures = BTreeMap::<&str, u32>::new();
+    for record in restores_of(situation, &situation.run.training_run_id) {
+        let weight = match (record.state, record.checkpoint_useless) {
+            (RestoreState::Failed, true) => 2,
+            (RestoreState::Failed, false) if record.failed_at_load() => 1,
+            _ => continue,
+        };
+        *failures.entry(&record.plan.checkpoint.tinker_path).or_default() += weight;
+    }
+    failures.into_iter().filter(|(_, weight)| *weight >= 2).map(|(path, _)| path.to_owned()).collect()
 }
 
 fn restores_of<'a>(situation: &Situation<'a>, run_id: &'a str) -> impl Iterator<Item = &'a RestoreRecord> {

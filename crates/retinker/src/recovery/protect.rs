@@ -30,7 +30,7 @@ pub struct Protection {
     pub run_id: String,
     /// When the service would have deleted it.
     pub expired_at: Time,
-    /// When the service will delete it now; `None` once the former time is put back.
+    /// When the service will delete it now, as far as it has said so; `None` once the former time is put back.
     pub expires_at: Option<Time>,
     /// When it was protected.
     pub at: Time,
@@ -42,7 +42,7 @@ pub struct Protection {
 impl Protection {
     /// What was done, as a sentence for people; `None` where the service did not do it, or it was taken back.
     pub fn message(&self) -> Option<String> {
-        let until = self.expires_at.filter(|_| self.refused.is_none())?;
+        let until = self.expires_at.filter(|until| *until != self.expired_at)?;
         Some(format!("It lives until {until} instead of {}.", self.expired_at))
     }
 }
@@ -97,7 +97,8 @@ pub async fn protect(
         run_id: run_id.to_owned(),
         // Who protects again keeps the value that the owner chose.
         expired_at: former.map_or(expired_at, |former| former.expired_at),
-        expires_at: Some(until),
+        // What it was before is there before anything is done; the rest when it is done.
+        expires_at: former.map_or(Some(expired_at), |former| former.expires_at),
         at: now,
         refused: None,
     };
@@ -106,14 +107,14 @@ pub async fn protect(
         // Another monitor protects it at this moment.
         return Ok(None);
     }
-    if let Err(error) = set_life(api, path, Some(life)).await {
-        // The journal is not to say what is not so. Whatever writes it at this moment has seen it change.
-        let refused =
-            Protection { expires_at: Some(expired_at), refused: Some(error.to_string()), ..protection };
-        let _ = PROTECTIONS.put(store, path, version + 1, &refused).await?;
-        return Err(error);
-    }
-    Ok(Some(protection))
+    let done = set_life(api, path, Some(life)).await;
+    let protection = match &done {
+        Ok(()) => Protection { expires_at: Some(until), ..protection },
+        Err(error) => Protection { refused: Some(error.to_string()), ..protection },
+    };
+    // Whatever writes it at this moment has seen it change.
+    let _ = PROTECTIONS.put(store, path, version + 1, &protection).await?;
+    done.map(|()| Some(protection))
 }
 
 /// Gives a checkpoint the life back that it had before it was protected. One that would be over is over at once, in a

@@ -133,7 +133,7 @@ pub struct RestoreRecord {
     /// Whether the optimizer's state came back, where the plan has that found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer_state: Option<OptimizerState>,
-    /// Whether it failed because of its checkpoint: that could not be loaded, or was not what had been saved.
+    /// Whether it failed because of its checkpoint: the service refused it, or it was not what had been saved.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_useless: bool,
     /// Why it failed.
@@ -172,6 +172,13 @@ impl RestoreRecord {
     pub fn succession(&self) -> Option<Succession> {
         let new_run_id = self.new_run_id.clone().filter(|_| self.state.is_done());
         self.state.holds_the_run().then(|| Succession { restore_id: self.id.clone(), new_run_id })
+    }
+
+    /// Whether it failed while it loaded its checkpoint or looked at what that gave.
+    pub fn failed_at_load(&self) -> bool {
+        let last = self.events.iter().rev().find(|event| event.state != RestoreState::Failed);
+        let at_load = |state| matches!(state, RestoreState::Loading | RestoreState::Checking);
+        self.state == RestoreState::Failed && last.is_some_and(|event| at_load(event.state))
     }
 
     /// When the new run was last asked for something by a program that has taken it over; `None` as long as none

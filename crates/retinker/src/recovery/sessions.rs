@@ -169,6 +169,12 @@ impl Sessions {
         }
     }
 
+    /// Whether it was asked for this run's session, and nothing was learnt.
+    pub fn is_unanswered(&self, run: &TrainingRun) -> bool {
+        let lasted = self.state().lasted.contains_key(&run.training_run_id);
+        !lasted && self.end_of(run).is_none()
+    }
+
     /// Whether the session was seen to last a moment ago.
     fn lasted(&self, run: &TrainingRun, now: Time) -> bool {
         let state = self.state();

@@ -54,6 +54,8 @@ pub struct Reading<'a> {
     lasting: Option<Lasting>,
     requests: u64,
     restored: BTreeMap<String, String>,
+    /// Runs that are read in any case.
+    also: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -84,8 +86,8 @@ impl Survey {
         let lasting = sessions.lasting(api).await;
         let requests = lasting.as_ref().map_or(0, |lasting| lasting.requests);
         let (way, restored) = (Way::Whole(Listing::new()), BTreeMap::new());
-        let mut reading = Reading { survey: self, api, begun, way, lasting, requests, restored };
-        if let Some(ids) = reading.part(also).await {
+        let mut reading = Reading { survey: self, api, begun, way, lasting, requests, restored, also };
+        if let Some(ids) = reading.part().await {
             reading.way = Way::Part(ids);
         }
         reading
@@ -120,6 +122,11 @@ impl Reading<'_> {
         self.lasting.as_ref()
     }
 
+    /// Whether this run was to be read in any case.
+    pub fn is_asked_for(&self, run_id: &str) -> bool {
+        self.also.contains(run_id)
+    }
+
     /// How many requests it has taken so far.
     pub fn requests(&self) -> u64 {
         self.requests
@@ -151,7 +158,8 @@ impl Reading<'_> {
     }
 
     /// The ids to read instead of the whole list; `None` where that would not be enough, or not cheaper.
-    async fn part(&mut self, mut ids: BTreeSet<String>) -> Option<Vec<String>> {
+    async fn part(&mut self) -> Option<Vec<String>> {
+        let mut ids = self.also.clone();
         let spared = self.survey.spared(self.begun)?;
         let lasting = self.lasting.as_ref()?;
         let before = self.survey.state().lasting.clone();
@@ -192,7 +200,9 @@ impl Reading<'_> {
             state.restored.clear();
         }
         state.restored.append(&mut self.restored);
-        state.lasting = self.lasting.as_ref().map(|lasting| lasting.ids.clone()).unwrap_or_default();
+        if let Some(lasting) = &self.lasting {
+            state.lasting.clone_from(&lasting.ids);
+        }
     }
 }
 

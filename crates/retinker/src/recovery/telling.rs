@@ -5,10 +5,13 @@
 //! claim and telling loses an event, and nothing tells one twice.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,8 @@ use crate::runtime::Runtime;
 
 /// Between two looks for something new.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same while the journal cannot be read.
+const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 const TOLD: Shelf<Told> = Shelf::new("told");
 const BEGUN: Shelf<Begun> = Shelf::new("telling");
@@ -72,13 +77,25 @@ impl Teller {
         Self { store, runtime, sink, service: service.into(), revision: None }
     }
 
-    /// Tells for ever.
-    pub async fn run(&mut self) {
+    /// Tells until `ended` resolves, and once more then. Let it come to its end: one that is dropped while it claims something
+    /// loses that.
+    pub async fn run_until(&mut self, ended: impl Future<Output = ()>) {
+        let (mut ended, mut failing) = (pin!(ended), false);
         loop {
-            if let Err(error) = self.tell().await {
-                tracing::error!(%error, "events cannot be told");
+            let told = self.tell().await;
+            if let Err(error) = &told
+                && !failing
+            {
+                tracing::error!(%error, "events cannot be told now");
             }
-            self.runtime.sleep(LOOK).await;
+            failing = told.is_err();
+            let pause = if failing { LOOK_AFTER_FAILURE } else { LOOK };
+            if let Either::Right(_) = select(self.runtime.sleep(pause), ended.as_mut()).await {
+                break;
+            }
+        }
+        if let Err(error) = self.tell().await {
+            tracing::error!(%error, "the last events are not told");
         }
     }
 
@@ -138,7 +155,9 @@ impl Teller {
     async fn things(&self, store: &dyn Store) -> Result<Vec<(String, Vec<Vec<RecoveryEvent>>)>, StoreError> {
         let mut things = Vec::new();
         let found = findings::all(store).await?;
-        things.extend(found.values().map(|finding| (finding.since, self.of_finding(finding))));
+        things.extend(
+            found.values().map(|finding| (finding.noted.unwrap_or(finding.since), self.of_finding(finding))),
+        );
         let protected = protect::protections(store).await?;
         things.extend(protected.iter().filter_map(|one| Some((one.at, self.of_protection(one)?))));
         let restores = store.list().await?;
@@ -149,7 +168,13 @@ impl Teller {
 
     fn of_finding(&self, finding: &Finding) -> (String, Vec<Vec<RecoveryEvent>>) {
         let event = |kind, message: &str| {
-            RecoveryEvent::new(kind, finding.since, &self.service, &finding.run_id, message)
+            RecoveryEvent::new(
+                kind,
+                finding.noted.unwrap_or(finding.since),
+                &self.service,
+                &finding.run_id,
+                message,
+            )
         };
         let health = match (finding.stalled, finding.recoverable) {
             (true, _) => Health::Stalled,
