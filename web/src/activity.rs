@@ -73,8 +73,9 @@ pub fn incident_detail(incident: &Incident) -> String {
     let cause = words::category(incident.category.value);
     let cause = match &incident.reason {
         Some(reason) if reason.count == incident.count() => format!("{cause}: {}.", reason.value),
-        Some(reason) => format!("{cause}: {} ({} of them).", reason.value, reason.count),
-        None => format!("{cause}."),
+        // What only one of many says is that one's own.
+        Some(reason) if reason.count > 1 => format!("{cause}: {} ({} of them).", reason.value, reason.count),
+        _ => format!("{cause}."),
     };
     let outlook = match (incident.recoverable, incident.unrecoverable) {
         (0, _) => "None had a checkpoint to restore from.".to_owned(),
@@ -135,10 +136,11 @@ mod tests {
             (incident(1, 1, 0), "One run lost", "The service failed. All had a checkpoint"),
             (incident(3, 0, 3), "3 runs lost", "The service failed: out of memory. None had"),
             (
-                incident(3, 2, 1),
+                incident(3, 2, 2),
                 "3 runs lost",
-                "out of memory (1 of them). 2 had a checkpoint to restore from, 1 had none.",
+                "out of memory (2 of them). 2 had a checkpoint to restore from, 1 had none.",
             ),
+            (incident(3, 2, 1), "3 runs lost", "The service failed. 2 had a checkpoint"),
         ] {
             assert!(incident_heading(&given).starts_with(heading));
             assert!(incident_detail(&given).contains(detail), "{}", incident_detail(&given));
