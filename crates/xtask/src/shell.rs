@@ -23,6 +23,10 @@ pub fn target_dir() -> PathBuf {
 
 /// Builds a program of a package (`kind`: `--bin` or `--example`) in release mode; gives its path.
 pub fn release(package: &str, kind: &str, name: &str) -> Result<PathBuf> {
+    // The tests have the host in them, and a release of the host holds the console.
+    if package == "retinker-tests" {
+        crate::console::build()?;
+    }
     run(cargo().args(["build", "--release", "--package", package, kind, name]))?;
     let folder = if kind == "--example" { "release/examples" } else { "release" };
     Ok(target_dir().join(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
