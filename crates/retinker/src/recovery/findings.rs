@@ -38,6 +38,9 @@ pub struct Finding {
     /// Why it is not restored any more; a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
+    /// When that was noted, by the monitor's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up_at: Option<Time>,
     /// Chance for the pause before its restore, drawn once: every monitor waits as long.
     pub random: u64,
 }
@@ -55,6 +58,7 @@ impl Finding {
             recoverable: verdict.health == Health::Poisoned,
             stalled: verdict.health == Health::Stalled,
             given_up: None,
+            given_up_at: None,
             random,
         }
     }
@@ -84,10 +88,16 @@ pub async fn note(store: &dyn Store, finding: &Finding) -> Result<bool, StoreErr
 }
 
 /// Notes that a run is given up, or (`None`) no longer; answers whether this writer was the one.
-pub async fn give_up(store: &dyn Store, run_id: &str, why: Option<String>) -> Result<bool, StoreError> {
+pub async fn give_up(
+    store: &dyn Store,
+    run_id: &str,
+    why: Option<String>,
+    now: Time,
+) -> Result<bool, StoreError> {
     let change = |found: Option<&Finding>| {
         let found = found.filter(|found| found.given_up.is_some() != why.is_some())?;
-        Some(Finding { given_up: why.clone(), ..found.clone() })
+        let given_up_at = why.as_ref().map(|_| now);
+        Some(Finding { given_up: why.clone(), given_up_at, ..found.clone() })
     };
     Ok(FINDINGS.update(store, run_id, change).await?.is_ok())
 }
@@ -117,13 +127,17 @@ mod tests {
         };
         let finding = Finding::of("r", &verdict, Some("out of memory"), Time::from_millis(5), 7);
         runtime.block_on(async {
-            assert!(!give_up(&store, "r", Some("spent".into())).await.unwrap(), "nothing is known of it");
+            let now = Time::from_millis(9);
+            assert!(
+                !give_up(&store, "r", Some("spent".into()), now).await.unwrap(),
+                "nothing is known of it"
+            );
             assert!(note(&store, &finding).await.unwrap());
             let later = Finding { since: Time::from_millis(9), ..finding.clone() };
             assert!(!note(&store, &later).await.unwrap());
             assert_eq!(all(&store).await.unwrap()["r"], finding, "the first stays");
             for (why, first) in [(Some("spent"), true), (Some("spent"), false), (None, true), (None, false)] {
-                assert_eq!(give_up(&store, "r", why.map(str::to_owned)).await.unwrap(), first);
+                assert_eq!(give_up(&store, "r", why.map(str::to_owned), now).await.unwrap(), first);
             }
         });
     }

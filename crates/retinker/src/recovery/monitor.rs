@@ -703,7 +703,7 @@ impl Inner {
     /// Tells, once, that a run is not restored, and why.
     async fn give_up(&self, run: &TrainingRun, why: String) -> Result<(), StoreError> {
         let run_id = &run.training_run_id;
-        if findings::give_up(&*self.store, run_id, Some(why.clone())).await? {
+        if findings::give_up(&*self.store, run_id, Some(why.clone()), self.runtime.now()).await? {
             self.sink.tell(&self.event(EventKind::Exhausted, run_id, why));
         }
         Ok(())

@@ -188,10 +188,9 @@ impl Teller {
             ..event(EventKind::Detected, &finding.reason)
         };
         // It may be given up long after it was found.
-        let exhausted = finding
-            .given_up
-            .as_ref()
-            .map(|why| vec![RecoveryEvent { at: self.runtime.now(), ..event(EventKind::Exhausted, why) }]);
+        let exhausted = finding.given_up.as_ref().zip(finding.given_up_at);
+        let exhausted =
+            exhausted.map(|(why, at)| vec![RecoveryEvent { at, ..event(EventKind::Exhausted, why) }]);
         let kind = if finding.stalled { "stalled" } else { "lost" };
         (format!("{kind} {}", finding.run_id), std::iter::once(vec![detected]).chain(exhausted).collect())
     }
@@ -270,6 +269,7 @@ mod tests {
         let (mut a, mut b) = (teller(&world, &heard), teller(&world, &other));
         world.runtime.block_on(async {
             find(&world, "long ago").await;
+            findings::give_up(&*world.store, "long ago", Some("enough".into()), world.now()).await.unwrap();
             world.sleep(Duration::from_secs(1)).await;
             assert_eq!(a.tell().await.unwrap(), 0, "that is history");
             find(&world, "old").await;
@@ -278,7 +278,7 @@ mod tests {
             let (of_a, of_b) = futures_util::future::join(a.tell(), b.tell()).await;
             assert_eq!(of_a.unwrap() + of_b.unwrap(), 3);
             executor.run(&record.id).await.unwrap();
-            findings::give_up(&*world.store, "old", Some("enough".into())).await.unwrap();
+            findings::give_up(&*world.store, "old", Some("enough".into()), world.now()).await.unwrap();
             for _ in 0..2 {
                 b.tell().await.unwrap();
                 a.tell().await.unwrap();
