@@ -1,13 +1,19 @@
 //! A journal at whose chosen instruction the process dies, by SIGKILL: no destructor runs, nothing is flushed.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use futures_util::future::BoxFuture;
+use retinker::client::Api;
+use retinker::native::NativeRuntime;
 use retinker::recovery::journal::{Begun, Document, Lease, Put, Store, StoreError};
 use retinker::recovery::restore::RestoreRecord;
+use retinker::runtime::Runtime;
+use retinker_store::Location;
 
 use crate::process;
 
@@ -34,6 +40,22 @@ impl DyingStore {
     /// This one, until then.
     pub fn new(store: Arc<dyn Store>, death: Death) -> Self {
         Self { store, death, writes: Arc::default(), leased: Arc::default() }
+    }
+
+    /// What a program that is to die is made of, by its arguments: the service, a journal bound to it, and time.
+    pub async fn open(
+        url: &str,
+        journal: &str,
+        write: &str,
+        when: &str,
+    ) -> Result<(Api, Arc<dyn Store>, Arc<dyn Runtime>)> {
+        let death = Death { write: write.parse().context("the write is no number")?, after: when == "after" };
+        let runtime = Arc::new(NativeRuntime::current().context("there is no runtime")?);
+        let journal = Location::from(OsString::from(journal));
+        let store: Arc<dyn Store> = Arc::new(Self::new(retinker_store::open(&journal).await?, death));
+        let api = crate::service::api(url)?;
+        store.bind(api.base_url()).await?;
+        Ok((api, store, runtime))
     }
 
     /// Does a write, if the process lives so long.

@@ -96,11 +96,7 @@ pub fn outcome(record: &RestoreRecord) -> String {
         RestoreState::Failed => record.error.clone().unwrap_or_else(|| "It failed.".to_owned()),
         RestoreState::Adopted | RestoreState::HandedOver => {
             let state = if record.state == RestoreState::Adopted { "Adopted." } else { "Handed over." };
-            let verdicts = [
-                record.verification.as_ref().map(ToString::to_string),
-                record.optimizer_state.as_ref().map(ToString::to_string),
-            ];
-            verdicts.into_iter().flatten().fold(state.to_owned(), |text, verdict| format!("{text} {verdict}"))
+            record.verdicts().fold(state.to_owned(), |text, verdict| format!("{text} {verdict}"))
         }
         state => format!("{}…", words::restore_state(state)),
     }

@@ -66,21 +66,26 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
     let could = listed.is_ok();
     match listed {
         Ok(Listed { whole, runs, open, requests }) => {
-            let (read, now) = (runs.clone(), shared.runtime.now());
+            let (lost, now) = (shared.monitor.sift(&runs).await, shared.runtime.now());
             let changed = match whole {
                 true => shared.index_mut().replace(runs, now),
                 false => shared.index_mut().update(runs, now),
             };
             let mut changed: HashSet<String> = changed.into_iter().collect();
-            let asked = !open.is_empty() && shared.monitor.ask(open).await;
+            let asked = !open.is_empty() && shared.monitor.ask(open.clone()).await;
             if judge(shared).await || asked {
                 changed.extend(shared.index_mut().rebuild(shared.runtime.now()));
             }
             shared.tell_changed(changed.into_iter().collect());
             measure(shared, requests);
-            match shared.monitor.sift(&read).await {
-                Ok(affected) => drop(shared.affected.send_replace(affected)),
-                Err(error) => tracing::error!(%error, "nothing can be done about lost runs"),
+            // Only what was asked about can have turned out to be stalled.
+            match (lost, shared.monitor.sift(&open).await) {
+                (Ok(lost), Ok(stalled)) => {
+                    drop(shared.affected.send_replace(lost.into_iter().chain(stalled).collect()));
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::error!(%error, "nothing can be done about lost runs");
+                }
             }
         }
         Err(asked) => {

@@ -2,34 +2,24 @@
 //! `mortal_monitor URL JOURNAL EVENTS WRITE before|after`. It tells its events as lines of JSON in the file EVENTS, and ends by
 //! itself, with success, if all takes fewer writes.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use retinker::native::NativeRuntime;
+use anyhow::{Result, bail};
 use retinker::recovery::drives::Drives;
 use retinker::recovery::events::{EventSink, Traced};
 use retinker::recovery::executor::Executor;
-use retinker::recovery::journal::Store;
 use retinker::recovery::monitor::{Monitor, Parts};
 use retinker::recovery::policy::Policy;
 use retinker::recovery::telling::Teller;
-use retinker::runtime::Runtime;
 use retinker_host::hooks::JsonLines;
-use retinker_store::Location;
-use retinker_tests::dying::{Death, DyingStore};
+use retinker_tests::dying::DyingStore;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [url, journal, events, write, when] = args.as_slice() else { bail!("five arguments are needed") };
-    let death = Death { write: write.parse().context("the write is no number")?, after: when == "after" };
-    let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().context("there is no runtime")?);
-    let journal = Location::from(OsString::from(journal));
-    let store: Arc<dyn Store> = Arc::new(DyingStore::new(retinker_store::open(&journal).await?, death));
-    let api = retinker_tests::service::api(url)?;
-    store.bind(api.base_url()).await?;
+    let (api, store, runtime) = DyingStore::open(url, journal, write, when).await?;
     let listener: Arc<dyn EventSink> = Arc::new(JsonLines::file(Path::new(events))?);
     let mut teller = Teller::new(Arc::clone(&store), Arc::clone(&runtime), listener, api.base_url());
     teller.tell().await?;

@@ -21,8 +21,8 @@ pub struct DriverWatch {
     runtime: Arc<dyn Runtime>,
     losses: LossWatch,
     verdict: Option<(Symptom, Verdict)>,
-    /// What was seen and is not in the journal yet.
-    untold: Option<Symptom>,
+    /// Whether the journal has it.
+    told: bool,
 }
 
 impl fmt::Debug for DriverWatch {
@@ -38,7 +38,7 @@ impl DriverWatch {
     /// Watches this run; what it sees is told through this journal.
     pub fn new(run_id: impl Into<String>, store: Arc<dyn Store>, runtime: Arc<dyn Runtime>) -> Self {
         let (run_id, losses) = (run_id.into(), LossWatch::new());
-        Self { run_id, store, runtime, losses, verdict: None, untold: None }
+        Self { run_id, store, runtime, losses, verdict: None, told: false }
     }
 
     /// What has been seen: the first sign of lost state, since when, and whose fault. `None`: nothing speaks against the run.
@@ -105,13 +105,14 @@ impl DriverWatch {
             since: Some(self.runtime.now()),
         };
         self.verdict = Some((symptom, verdict));
-        self.untold = Some(symptom);
     }
 
     async fn tell(&mut self) -> Result<Option<&Verdict>, StoreError> {
-        if let (Some(symptom), Some((_, Verdict { since: Some(since), .. }))) = (self.untold, &self.verdict) {
-            reports::report(&*self.store, &self.run_id, symptom, *since).await?;
-            self.untold = None;
+        if let Some((symptom, Verdict { since: Some(since), .. })) = &self.verdict
+            && !self.told
+        {
+            reports::report(&*self.store, &self.run_id, *symptom, *since).await?;
+            self.told = true;
         }
         Ok(self.verdict())
     }

@@ -378,10 +378,7 @@ impl Executor {
         let opened = self.persist(|| self.api.create_session(&request), Error::is_retryable).await;
         let session = match opened {
             Ok(session) => session,
-            Err(error) => {
-                let error = self.unless_outage(error)?;
-                return Ok(Err(format!("No session could be opened for the new run. {error}")));
-            }
+            Err(error) => return self.failed("No session could be opened for the new run.", error),
         };
         record.session_id = Some(session.session_id);
         record.model_seq_id = Some(MODEL_SEQ_ID);
@@ -421,10 +418,7 @@ impl Executor {
                     let message = "The service does not make a run from a checkpoint in one call: loading into a fresh one.";
                     self.write(lease, record, RestoreState::Loading, message.to_owned()).await?;
                 }
-                Err(error) => {
-                    let error = self.unless_outage(error)?;
-                    return Ok(Err(format!("No run could be made for the checkpoint. {error}")));
-                }
+                Err(error) => return self.failed("No run could be made for the checkpoint.", error),
             }
         }
         let Some(attachment) = &record.attachment else {
@@ -521,15 +515,11 @@ impl Executor {
         };
         let new_run = &attachment.model_id;
         if let Err(error) = self.persist(|| self.api.get_info(new_run), Error::is_retryable).await {
-            let error = self.unless_outage(error)?;
-            return Ok(Err(format!("The new run {new_run} does not answer. {error}")));
+            return self.failed(format!("The new run {new_run} does not answer."), error);
         }
         let run = match self.persist(|| self.api.training_run(new_run), Error::is_retryable).await {
             Ok(run) => run,
-            Err(error) => {
-                let error = self.unless_outage(error)?;
-                return Ok(Err(format!("The new run {new_run} is not listed. {error}")));
-            }
+            Err(error) => return self.failed(format!("The new run {new_run} is not listed."), error),
         };
         if run.corrupted == Some(true) {
             let reason = cause_of(&run).unwrap_or("the service says no more");
@@ -559,11 +549,7 @@ impl Executor {
             return Ok(Err(format!("The new run {new_run} was corrupted while it was compared: {reason}.")));
         }
         record.last_request_time = Some(run.last_request_time);
-        let verdicts = [
-            record.verification.as_ref().map(ToString::to_string),
-            record.optimizer_state.as_ref().map(ToString::to_string),
-        ];
-        let verdicts: String = verdicts.into_iter().flatten().map(|verdict| format!(" {verdict}")).collect();
+        let verdicts: String = record.verdicts().map(|verdict| format!(" {verdict}")).collect();
         let message = format!("Run {new_run} has taken the place of run {}.{verdicts}", record.plan.run_id);
         self.write(lease, record, RestoreState::Adopted, message).await?;
         Ok(Ok(()))
@@ -648,10 +634,7 @@ impl Executor {
                 Verification::not(format!("The probe failed. {error}"))
             }
             // Whether the number is used cannot be known, so nobody could go on with the run.
-            Err(error) => {
-                let error = self.unless_outage(error)?;
-                return Ok(Err(format!("The new run could not be compared. {error}")));
-            }
+            Err(error) => return self.failed("The new run could not be compared.", error),
         };
         record.verification = Some(verification.clone());
         Ok(match verification {
@@ -711,6 +694,12 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// The restore's failure, with what it means and the error; or that there is none yet.
+    fn failed(&self, what: impl fmt::Display, error: Error) -> Result<Step, RestoreError> {
+        let error = self.unless_outage(error)?;
+        Ok(Err(format!("{what} {error}")))
     }
 
     /// An error that is the restore's failure. That the service is not there, or asks for patience, is none: the restore

@@ -63,6 +63,11 @@ impl Finding {
         }
     }
 
+    /// When it was noted; of one that does not tell, since when the run is lost.
+    pub fn noted_at(&self) -> Time {
+        self.noted.unwrap_or(self.since)
+    }
+
     /// Whether it says more than what has been found already.
     pub fn is_news(&self, found: Option<&Self>) -> bool {
         found.is_none_or(|found| found.stalled && !self.stalled)

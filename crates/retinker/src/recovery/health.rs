@@ -217,6 +217,11 @@ fn stalled(session: &SessionStatus) -> Option<Verdict> {
     Some(Verdict { category: Some(category), ..Verdict::new(Health::Stalled, reason) })
 }
 
+/// Whether a session was cut off.
+pub(super) fn is_cut_off(session: &SessionStatus) -> bool {
+    stalled(session).is_some()
+}
+
 /// That a run has lost its state, and how that is known.
 struct Loss {
     cause: String,

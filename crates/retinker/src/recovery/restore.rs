@@ -174,6 +174,12 @@ impl RestoreRecord {
         self.state.holds_the_run().then(|| Succession { restore_id: self.id.clone(), new_run_id })
     }
 
+    /// What the new run turned out to be, a sentence for each thing that was looked at.
+    pub fn verdicts(&self) -> impl Iterator<Item = String> {
+        let weights = self.verification.as_ref().map(ToString::to_string);
+        weights.into_iter().chain(self.optimizer_state.as_ref().map(ToString::to_string))
+    }
+
     /// Whether it failed while it loaded its checkpoint or looked at what that gave.
     pub fn failed_at_load(&self) -> bool {
         let last = self.events.iter().rev().find(|event| event.state != RestoreState::Failed);

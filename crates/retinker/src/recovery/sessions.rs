@@ -14,7 +14,7 @@ use retinker_wire::session::{SessionSearchRequest, SessionStatus, SessionStatusQ
 use retinker_wire::time::Time;
 
 use super::evidence::Symptom;
-use super::health::session_of_run;
+use super::health::{is_cut_off, session_of_run};
 use crate::client::{Api, Error};
 
 /// A run that was asked for nothing for so long may have lost its session.
@@ -137,7 +137,7 @@ impl Sessions {
 
     /// Whether the run's session ended otherwise than by its client's wish.
     pub fn cut_off(&self, run: &TrainingRun) -> bool {
-        matches!(self.end_of(run), Some(SessionStatus::Cancelled { .. } | SessionStatus::Failed { .. }))
+        self.end_of(run).is_some_and(|end| is_cut_off(&end))
     }
 
     /// Which sessions last, where the service tells. That it cannot be asked now is told by what is asked next.

@@ -155,9 +155,7 @@ impl Teller {
     async fn things(&self, store: &dyn Store) -> Result<Vec<(String, Vec<Vec<RecoveryEvent>>)>, StoreError> {
         let mut things = Vec::new();
         let found = findings::all(store).await?;
-        things.extend(
-            found.values().map(|finding| (finding.noted.unwrap_or(finding.since), self.of_finding(finding))),
-        );
+        things.extend(found.values().map(|finding| (finding.noted_at(), self.of_finding(finding))));
         let protected = protect::protections(store).await?;
         things.extend(protected.iter().filter_map(|one| Some((one.at, self.of_protection(one)?))));
         let restores = store.list().await?;
@@ -168,13 +166,7 @@ impl Teller {
 
     fn of_finding(&self, finding: &Finding) -> (String, Vec<Vec<RecoveryEvent>>) {
         let event = |kind, message: &str| {
-            RecoveryEvent::new(
-                kind,
-                finding.noted.unwrap_or(finding.since),
-                &self.service,
-                &finding.run_id,
-                message,
-            )
+            RecoveryEvent::new(kind, finding.noted_at(), &self.service, &finding.run_id, message)
         };
         let health = match (finding.stalled, finding.recoverable) {
             (true, _) => Health::Stalled,
