@@ -240,13 +240,13 @@ impl HostClient {
         }
     }
 
-    fn get(&self, path: &str) -> Answer<'_> {
+    pub(super) fn get(&self, path: &str) -> Answer<'_> {
         let mut request = self.request(Method::Get, path, Bytes::new());
         request.headers.push(("accept".into(), "application/json".to_owned()));
         self.exchange(request)
     }
 
-    fn post(&self, path: &str, body: &impl Serialize) -> Answer<'_> {
+    pub(super) fn post(&self, path: &str, body: &impl Serialize) -> Answer<'_> {
         let body = match serde_json::to_vec(body) {
             Ok(body) => body,
             Err(e) => {
@@ -289,9 +289,9 @@ impl HostClient {
 }
 
 /// A call under way: the status and body of an answer of success.
-type Answer<'a> = BoxFuture<'a, Result<(u16, Vec<u8>), HostError>>;
+pub(super) type Answer<'a> = BoxFuture<'a, Result<(u16, Vec<u8>), HostError>>;
 
-fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
+pub(super) fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
     serde_json::from_slice(&body).map_err(|error| HostError::unreadable(status, &error))
 }
 
