@@ -1,12 +1,11 @@
-//! What the address bar holds: which runs are shown, and which run.
+//! What the address bar holds: which runs are shown and how, and which run.
 
 use std::fmt::Write as _;
 
 use retinker::host::api::{RunSort, RunsQuery};
 use retinker::recovery::health::Health;
 
-/// Rows on one page of the list.
-pub const PAGE: u64 = 100;
+use crate::columns::Columns;
 
 /// What the list of runs shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,8 +16,10 @@ pub struct View {
     pub q: String,
     /// The order.
     pub sort: RunSort,
-    /// The page, from 0.
-    pub page: u64,
+    /// The order is turned round.
+    pub reverse: bool,
+    /// The columns; `None` = those that this browser usually shows.
+    pub columns: Option<Columns>,
 }
 
 impl View {
@@ -32,7 +33,8 @@ impl View {
                 "health" => view.health = Health::ALL.into_iter().find(|health| health.as_str() == value),
                 "q" => view.q = value.trim().to_owned(),
                 "sort" => view.sort = read_sort(&value).unwrap_or_default(),
-                "page" => view.page = value.parse::<u64>().unwrap_or(1).saturating_sub(1),
+                "reverse" => view.reverse = value == "true",
+                "columns" => view.columns = Columns::read(&value),
                 _ => {}
             }
         }
@@ -49,68 +51,75 @@ impl View {
             members.push(format!("q={}", encode(&self.q)));
         }
         if self.sort != RunSort::default() {
-            members.push(format!("sort={}", sort_name(self.sort)));
+            members.push(format!("sort={}", self.sort.as_str()));
         }
-        if self.page > 0 {
-            members.push(format!("page={}", self.page.saturating_add(1)));
+        if self.reverse {
+            members.push("reverse=true".to_owned());
+        }
+        if let Some(columns) = &self.columns {
+            members.push(format!("columns={}", encode(&columns.to_text())));
         }
         if members.is_empty() { "/".to_owned() } else { format!("/?{}", members.join("&")) }
     }
 
-    /// What to ask the host for.
-    pub fn to_query(&self) -> RunsQuery {
+    /// What to ask the host for: so many runs from this place.
+    pub fn to_query(&self, from: u64, many: u64) -> RunsQuery {
         RunsQuery {
             health: self.health,
             q: (!self.q.is_empty()).then(|| self.q.clone()),
             sort: self.sort,
-            offset: self.page.saturating_mul(PAGE),
-            limit: Some(PAGE),
+            reverse: self.reverse,
+            offset: from,
+            limit: Some(many),
+            ..RunsQuery::default()
         }
     }
 
-    /// The same view of another health, from its first page.
+    /// The same view of another health.
     pub fn with_health(&self, health: Option<Health>) -> Self {
-        Self { health, page: 0, ..self.clone() }
+        Self { health, ..self.clone() }
     }
 
-    /// The same view with another text, from its first page.
+    /// The same view with another text.
     pub fn with_text(&self, q: &str) -> Self {
-        Self { q: q.trim().to_owned(), page: 0, ..self.clone() }
+        Self { q: q.trim().to_owned(), ..self.clone() }
     }
 
-    /// The same view in another order, from its first page.
+    /// The same view in another order; in the one that it has already, turned round.
     pub fn with_sort(&self, sort: RunSort) -> Self {
-        Self { sort, page: 0, ..self.clone() }
+        Self { sort, reverse: self.sort == sort && !self.reverse, ..self.clone() }
     }
 
-    /// Another page of the same view.
-    pub fn with_page(&self, page: u64) -> Self {
-        Self { page, ..self.clone() }
+    /// The same view with other columns.
+    pub fn with_columns(&self, columns: Columns) -> Self {
+        Self { columns: Some(columns), ..self.clone() }
     }
 
     /// Whether every run is let through.
     pub fn is_whole(&self) -> bool {
         self.health.is_none() && self.q.is_empty()
     }
-}
 
-/// An order's name in the address.
-pub fn sort_name(sort: RunSort) -> &'static str {
-    match sort {
-        RunSort::Health => "health",
-        RunSort::Activity => "activity",
-        RunSort::Name => "name",
+    /// Whether another view shows the same runs in the same order.
+    pub fn is_same_list(&self, other: &Self) -> bool {
+        (self.health, self.sort, self.reverse, &self.q) == (other.health, other.sort, other.reverse, &other.q)
     }
 }
 
 /// The order of this name.
 pub fn read_sort(name: &str) -> Option<RunSort> {
-    [RunSort::Health, RunSort::Activity, RunSort::Name].into_iter().find(|sort| sort_name(*sort) == name)
+    RunSort::ALL.into_iter().find(|sort| sort.as_str() == name)
 }
 
 /// The address of a run's page.
 pub fn run_address(run_id: &str) -> String {
     format!("/runs/{}", encode(run_id))
+}
+
+/// The address that compares these runs.
+pub fn compare_address(run_ids: &[String]) -> String {
+    let members: Vec<_> = run_ids.iter().map(|id| format!("run={}", encode(id))).collect();
+    format!("/compare?{}", members.join("&"))
 }
 
 /// The token in an address' fragment, if it holds one: `#token=…`.
@@ -171,41 +180,55 @@ mod tests {
         assert_eq!(view, View::default());
         assert!(view.is_whole());
         assert_eq!(view.to_address(), "/");
-        let query = view.to_query();
-        assert_eq!((query.health, query.q, query.offset, query.limit), (None, None, 0, Some(PAGE)));
+        let query = view.to_query(0, 50);
+        assert_eq!((query.health, query.q, query.offset, query.limit), (None, None, 0, Some(50)));
     }
 
     #[test]
     fn every_view_survives_the_address_bar() {
-        let view = View { health: Some(Health::AtRisk), q: "rank 8&x".into(), sort: RunSort::Name, page: 2 };
-        assert_eq!(view.to_address(), "/?health=at_risk&q=rank%208%26x&sort=name&page=3");
-        assert_eq!(View::read("?health=at_risk&q=rank%208%26x&sort=name&page=3"), view);
-        assert_eq!(view.to_query().offset, 2 * PAGE);
+        let view = View {
+            health: Some(Health::AtRisk),
+            q: "rank 8&x".into(),
+            sort: RunSort::Name,
+            reverse: true,
+            columns: Columns::read("health,name~300"),
+        };
+        let address = "/?health=at_risk&q=rank%208%26x&sort=name&reverse=true&columns=health%2Cname~300";
+        assert_eq!(view.to_address(), address);
+        assert_eq!(View::read(address.trim_start_matches('/')), view);
+        assert_eq!(view.to_query(200, 40).offset, 200);
+        for sort in RunSort::ALL {
+            assert_eq!(View::read(&format!("sort={}", sort.as_str())).sort, sort);
+        }
     }
 
     #[test]
     fn nonsense_in_the_address_is_passed_over() {
-        let view = View::read("?health=purple&q=++&sort=colour&page=-1&x&=&&");
+        let view = View::read("?health=purple&q=++&sort=colour&reverse=1&columns=x&y&=&&");
         assert_eq!(view, View::default());
-        assert_eq!(View::read("page=0").page, 0);
         assert_eq!(View::read("q=50%25+%zz%e4%").q, "50% %zz\u{fffd}%");
-        assert_eq!(View::read("page=18446744073709551615").to_query().offset, u64::MAX);
     }
 
     #[test]
-    fn another_filter_starts_at_the_first_page() {
-        let view = View { page: 4, ..View::default() };
-        assert_eq!(view.with_health(Some(Health::Poisoned)).page, 0);
+    fn the_same_order_again_is_turned_round() {
+        let view = View::default().with_sort(RunSort::Name);
+        assert_eq!((view.sort, view.reverse), (RunSort::Name, false));
+        assert!(view.with_sort(RunSort::Name).reverse);
+        assert!(!view.with_sort(RunSort::Name).with_sort(RunSort::Name).reverse);
+        assert!(!view.with_sort(RunSort::Name).with_sort(RunSort::Rank).reverse);
+        assert!(view.is_same_list(&view.with_columns(Columns::default())));
+        assert!(!view.is_same_list(&view.with_text("a")));
         assert_eq!(view.with_text(" a ").q, "a");
-        assert_eq!(view.with_text("a").page, 0);
-        assert_eq!(view.with_sort(RunSort::Activity).page, 0);
-        assert_eq!(view.with_page(1).page, 1);
     }
 
     #[test]
     fn run_ids_are_encoded() {
         assert_eq!(run_address("3f2a:train:0"), "/runs/3f2a%3Atrain%3A0");
         assert_eq!(run_address("a/b?c#d é"), "/runs/a%2Fb%3Fc%23d%20%C3%A9");
+        assert_eq!(
+            compare_address(&["s:train:0".into(), "b&c".into()]),
+            "/compare?run=s%3Atrain%3A0&run=b%26c"
+        );
     }
 
     #[test]

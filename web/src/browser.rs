@@ -80,24 +80,73 @@ fn keep_token(token: &str) {
     }
 }
 
-/// Whether the page is dark now.
-pub(crate) fn is_dark() -> bool {
+/// The colours that were chosen: `light`, `dark`, or nothing for those of the system.
+pub(crate) fn theme() -> &'static str {
     match root_attribute("data-theme").as_deref() {
-        Some("dark") => true,
-        Some("light") => false,
-        _ => media("(prefers-color-scheme: dark)"),
+        Some("dark") => "dark",
+        Some("light") => "light",
+        _ => "",
     }
 }
 
-/// Makes the page dark or light, and remembers it.
-pub(crate) fn set_dark(dark: bool) {
-    let theme = if dark { "dark" } else { "light" };
+/// Uses these colours, and remembers it.
+pub(crate) fn set_theme(theme: &str) {
     if let Some(root) = document().document_element() {
-        let _ = root.set_attribute("data-theme", theme);
+        let _ = match theme {
+            "" => root.remove_attribute("data-theme"),
+            theme => root.set_attribute("data-theme", theme),
+        };
     }
-    if let Ok(Some(storage)) = window().local_storage() {
-        let _ = storage.set_item(THEME_KEY, theme);
+    store(THEME_KEY, theme);
+}
+
+/// The page's address.
+pub(crate) fn address() -> String {
+    window().location().href().unwrap_or_default()
+}
+
+/// Scrolls so far that an element is seen.
+pub(crate) fn show(id: &str) {
+    if let Some(element) = document().get_element_by_id(id) {
+        element.scroll_into_view_with_bool(false);
     }
+}
+
+/// What this browser has kept under a name; nothing where it keeps nothing.
+pub(crate) fn stored(key: &str) -> String {
+    window()
+        .local_storage()
+        .ok()
+        .flatten()
+        .and_then(|kept| kept.get_item(key).ok().flatten())
+        .unwrap_or_default()
+}
+
+/// Keeps a text under a name, in this browser.
+pub(crate) fn store(key: &str, text: &str) {
+    if let Ok(Some(kept)) = window().local_storage() {
+        let _ = kept.set_item(key, text);
+    }
+}
+
+/// The window's height in pixels.
+pub(crate) fn height() -> f64 {
+    window().inner_height().ok().and_then(|height| height.as_f64()).unwrap_or(800.0)
+}
+
+/// Scrolls a frame sideways so far that an element in it is seen.
+pub(crate) fn show_sideways(frame: &web_sys::HtmlElement, id: &str) -> Option<()> {
+    let element = document().get_element_by_id(id)?;
+    let (seen, wanted) = (frame.get_bounding_client_rect(), element.get_bounding_client_rect());
+    let by = if wanted.left() < seen.left() {
+        wanted.left() - seen.left()
+    } else {
+        (wanted.right() - seen.right()).max(0.0)
+    };
+    if by != 0.0 {
+        frame.set_scroll_left(frame.scroll_left().saturating_add(by as i32));
+    }
+    Some(())
 }
 
 /// Whether the page can be seen.
@@ -146,6 +195,7 @@ fn root_attribute(name: &str) -> Option<String> {
     document().document_element().and_then(|root| root.get_attribute(name))
 }
 
-fn media(query: &str) -> bool {
+/// Whether the screen is such.
+pub(crate) fn media(query: &str) -> bool {
     window().match_media(query).ok().flatten().is_some_and(|list| list.matches())
 }

@@ -9,10 +9,11 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 use futures_util::lock::{Mutex, MutexGuard};
 use futures_util::stream::BoxStream;
 use retinker::host::api::{
-    ApiProblem, HandOver, HostEvent, HostStatus, MonitorState, PlanAnswer, RunDetail, RunWindow, RunsQuery,
-    StartedRestore,
+    ApiProblem, HandOver, HostEvent, HostStatus, MonitorState, PlanAnswer, PlanBatch, PlannedBatch,
+    RunDetail, RunIds, RunWindow, RunsQuery, StartedRestore,
 };
 use retinker::host::{HostClient, HostError};
+use retinker::recovery::incidents::Incident;
 use retinker::recovery::plan::{PlanRequest, RestorePlan};
 use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::RestoreRecord;
@@ -48,6 +49,14 @@ impl Host {
         self.in_turn(self.client.runs(query))
     }
 
+    pub(crate) fn run_ids<'a>(&'a self, query: &'a RunsQuery) -> Call<'a, RunIds> {
+        self.in_turn(self.client.run_ids(query))
+    }
+
+    pub(crate) fn plans<'a>(&'a self, batch: &'a PlanBatch) -> Call<'a, PlannedBatch> {
+        self.in_turn(self.client.plans(batch))
+    }
+
     pub(crate) fn run<'a>(&'a self, run_id: &'a str) -> Call<'a, RunDetail> {
         self.in_turn(self.client.run(run_id))
     }
@@ -75,6 +84,11 @@ impl Host {
             incidents: self.in_turn(self.client.incidents()).await?.incidents,
             restores: self.in_turn(self.client.restores()).await?.restores,
         })
+    }
+
+    /// Runs that failed together and still wait.
+    pub(crate) async fn open_incidents(&self) -> Result<Vec<Incident>, ApiProblem> {
+        Ok(self.in_turn(self.client.open_incidents()).await?.incidents)
     }
 
     pub(crate) fn set_monitor(&self, gate: Gate) -> Call<'_, MonitorState> {

@@ -109,17 +109,12 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// How much of a list is shown: `6 of 6 runs`, `101–200 of 1,204 runs`, `2 of 6 runs`.
-pub fn shown(offset: u64, rows: u64, matching: u64, total: u64) -> String {
+/// How much of a list a filter lets through: `6 runs`, `2 of 1,204 runs`.
+pub fn matching(matching: u64, total: u64) -> String {
     let noun = if total == 1 { "run" } else { "runs" };
-    if rows == matching {
-        return format!("{} of {} {noun}", count(matching), count(total));
-    }
-    let range = format!("{}–{}", count(offset.saturating_add(1)), count(offset.saturating_add(rows)));
-    if matching == total {
-        format!("{range} of {} {noun}", count(total))
-    } else {
-        format!("{range} of {} matching, {} {noun} in all", count(matching), count(total))
+    match matching == total {
+        true => format!("{} {noun}", count(total)),
+        false => format!("{} of {} {noun}", count(matching), count(total)),
     }
 }
 

@@ -2,6 +2,14 @@
 
 pub mod activity;
 pub mod address;
+pub mod bulk;
+pub mod columns;
 pub mod format;
+pub mod held;
+pub mod pace;
+pub mod palette;
 pub mod progress;
+pub mod scroll;
+pub mod selection;
+pub mod views;
 pub mod words;

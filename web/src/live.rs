@@ -1,6 +1,7 @@
 //! What the page knows and how it stays true: one event stream, one clock, and loaders that read again when
 //! something changed.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_channel::mpsc;
@@ -10,17 +11,19 @@ use leptos::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
 use retinker::recovery::restore::RestoreRecord;
+use retinker_console::pace::Pace;
 use retinker_console::{progress, words};
 
 use crate::browser;
+use crate::components::bulk::Bulk;
 use crate::data::Host;
 
 /// Reads of the same thing are at least this far apart, however many events come.
-const CALM: Duration = Duration::from_millis(400);
+pub(crate) const CALM: Duration = Duration::from_millis(400);
 /// The status is read this often even when no event comes: a connection that died silently must not look alive.
 const STATUS_EVERY: Duration = Duration::from_secs(15);
 /// What could not be read is tried again after this long, even when no event comes.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
+pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Something that was read, with what became of the last try. Old data stays while a new try fails.
 #[derive(Debug, Clone)]
@@ -65,8 +68,21 @@ pub(crate) struct Session {
     pub(crate) run_change: RwSignal<u64>,
     /// The run whose page is shown.
     pub(crate) run_shown: RwSignal<String>,
+    /// What is being done about many runs.
+    pub(crate) bulk: Bulk,
+    /// How far lists were scrolled, by address: for the way back.
+    pub(crate) places: StoredValue<HashMap<String, i32>>,
+    /// How often changes are taken in.
+    pub(crate) pace: RwSignal<Pace>,
+    /// Something has changed that was not taken in yet.
+    pub(crate) behind: RwSignal<bool>,
+    pub(crate) palette_open: RwSignal<bool>,
+    pub(crate) keys_open: RwSignal<bool>,
     restores: RwSignal<Vec<RestoreRecord>>,
 }
+
+/// Where this browser keeps its pace.
+const PACE: &str = "retinker.pace";
 
 impl Session {
     pub(crate) fn new(host: Host) -> Self {
@@ -79,6 +95,12 @@ impl Session {
             any_change: RwSignal::new(0),
             run_change: RwSignal::new(0),
             run_shown: RwSignal::default(),
+            bulk: Bulk::new(),
+            places: StoredValue::default(),
+            pace: RwSignal::new(Pace::read(&browser::stored(PACE))),
+            behind: RwSignal::new(false),
+            palette_open: RwSignal::new(false),
+            keys_open: RwSignal::new(false),
             restores: RwSignal::default(),
         }
     }
@@ -104,6 +126,17 @@ impl Session {
                     clock.now.set(browser::now());
                 }
             }));
+            if let Pace::Every(seconds) = session.pace.get() {
+                let session = session.clone();
+                until_cleanup(Box::pin(async move {
+                    loop {
+                        session.host.sleep(Duration::from_secs(seconds)).await;
+                        if session.behind.get_untracked() {
+                            session.everything_changed();
+                        }
+                    }
+                }));
+            }
             let stream = session.clone();
             until_cleanup(Box::pin(async move { stream.follow().await }));
             let status = session.clone();
@@ -147,6 +180,7 @@ impl Session {
 
     fn take(&self, event: HostEvent) {
         match event {
+            HostEvent::Runs { .. } if self.pace.get_untracked() != Pace::Live => self.behind.set(true),
             HostEvent::Runs { run_ids } if run_ids.is_empty() => self.everything_changed(),
             HostEvent::Runs { run_ids } => {
                 self.any_change.update(|n| *n += 1);
@@ -165,7 +199,17 @@ impl Session {
         }
     }
 
+    /// Takes changes in so often from now on, and whenever this browser opens the console.
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        browser::store(PACE, &pace.key());
+        self.pace.set(pace);
+        if self.behind.get_untracked() {
+            self.everything_changed();
+        }
+    }
+
     fn everything_changed(&self) {
+        self.behind.set(false);
         self.any_change.update(|n| *n += 1);
         self.run_change.update(|n| *n += 1);
     }

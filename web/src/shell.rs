@@ -5,11 +5,15 @@ use leptos_router::components::{FlatRoutes, Route, Router};
 use leptos_router::hooks::use_location;
 use leptos_router::path;
 use retinker::host::api::{ApiProblem, ServiceKind};
+use retinker_console::pace::Pace;
 
 use crate::browser;
+use crate::components::bulk::{bulk_chip, bulk_dialog};
 use crate::components::copy::copy_button;
 use crate::components::icon::icon;
-use crate::components::reactive::{maybe, part, text, word};
+use crate::components::keys::{self, keys_dialog};
+use crate::components::palette::palette_dialog;
+use crate::components::reactive::{flag, maybe, part, word};
 use crate::components::time::{clock, exact};
 use crate::data::Host;
 use crate::live::{Link, Session, session};
@@ -44,6 +48,7 @@ fn App(token: Option<String>) -> impl IntoView {
     }
     let refused = session.refused;
     provide_context(session);
+    keys::listen();
     view! {
         <Router>
             <a class="skip" href="#main" rel="external">"Skip to the content"</a>
@@ -64,6 +69,9 @@ fn App(token: Option<String>) -> impl IntoView {
                     }
                 })}
             </main>
+            {bulk_dialog()}
+            {palette_dialog()}
+            {keys_dialog()}
         </Router>
     }
 }
@@ -120,28 +128,90 @@ fn header() -> AnyView {
             {places()}
             {chip}
             <span class="grow"></span>
+            {bulk_chip()}
             {freshness()}
+            {pace_choice()}
+            {palette_button()}
             {theme_button()}
         </header>
     }
     .into_any()
 }
 
+/// The pages that the header leads to.
+pub(crate) const PAGES: [(&str, &str); 2] = [("/", "Runs"), ("/activity", "Activity")];
+
 /// The way to each page.
 fn places() -> AnyView {
     let path = use_location().pathname;
-    let place = |address: &'static str, name: &'static str| {
-        let here = word(move || path.with(|path| path == address).then_some("page"));
-        view! {
-            <a href=address aria-current=here>
-                {name}
-            </a>
-        }
-    };
+    let links: Vec<_> = PAGES
+        .into_iter()
+        .map(|(address, name)| {
+            let here = word(move || path.with(|path| path == address).then_some("page"));
+            view! { <a href=address aria-current=here>{name}</a> }.into_any()
+        })
+        .collect();
     view! {
         <nav class="places" aria-label="Pages of the console">
-            {place("/", "Runs")} {place("/activity", "Activity")}
+            {links}
         </nav>
+    }
+    .into_any()
+}
+
+/// Opens the palette; most people come to it by its keys.
+fn palette_button() -> AnyView {
+    let open = session().palette_open;
+    view! {
+        <button
+            type="button"
+            class="copy"
+            title="Go to or do (Ctrl K)"
+            aria-label="Go to or do"
+            aria-keyshortcuts="Control+K"
+            data-testid="palette-button"
+            on:click=move |_| open.set(true)
+        >
+            {icon("search")}
+        </button>
+    }
+    .into_any()
+}
+
+/// How often changes are taken in.
+fn pace_choice() -> AnyView {
+    let session = session();
+    let (pace, behind) = (session.pace, session.behind);
+    let options: Vec<_> = Pace::ALL
+        .into_iter()
+        .map(|choice| {
+            let chosen = flag(move || pace.get() == choice);
+            view! { <option value=choice.key() prop:selected=chosen>{choice.word()}</option> }.into_any()
+        })
+        .collect();
+    let setter = session.clone();
+    let choose = move |event| setter.set_pace(Pace::read(&event_target_value(&event)));
+    let refresh = maybe(move || {
+        let session = session.clone();
+        behind.get().then(|| {
+            view! {
+                <button
+                    type="button"
+                    class="button"
+                    data-testid="refresh-now"
+                    on:click=move |_| session.read_again()
+                >
+                    "Refresh"
+                </button>
+            }
+            .into_any()
+        })
+    });
+    view! {
+        {refresh}
+        <select class="pace" aria-label="Refresh" title="How often changes are taken in" data-testid="pace" on:change=choose>
+            {options}
+        </select>
     }
     .into_any()
 }
@@ -189,17 +259,33 @@ fn freshness() -> AnyView {
     .into_any()
 }
 
+/// Light, dark, or as the system has it, in turn.
 fn theme_button() -> AnyView {
-    let dark = RwSignal::new(browser::is_dark());
-    let flip = move |_| {
-        let next = !browser::is_dark();
-        browser::set_dark(next);
-        dark.set(next);
+    let theme = RwSignal::new(browser::theme());
+    let turn = move |_| {
+        let next = match browser::theme() {
+            "" => "light",
+            "light" => "dark",
+            _ => "",
+        };
+        browser::set_theme(next);
+        theme.set(next);
     };
-    let label = text(move || if dark.get() { "Use light colours" } else { "Use dark colours" }.to_owned());
+    let label = word(move || {
+        Some(match theme.get() {
+            "light" => "Light colours; change to dark",
+            "dark" => "Dark colours; change to those of the system",
+            _ => "Colours of the system; change to light",
+        })
+    });
+    let drawing = move || match theme.get() {
+        "light" => "sun",
+        "dark" => "moon",
+        _ => "system",
+    };
     view! {
-        <button type="button" class="copy theme" title=label aria-label=label data-testid="theme-toggle" on:click=flip>
-            {part(move || icon(if dark.get() { "sun" } else { "moon" }))}
+        <button type="button" class="copy theme" title=label aria-label=label data-testid="theme-toggle" on:click=turn>
+            {part(move || icon(drawing()))}
         </button>
     }
     .into_any()

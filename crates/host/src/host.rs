@@ -78,7 +78,7 @@ impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { service, keeper, metrics, demo, stopping } = parts;
         let Keeper { api, store, drives, monitor, runtime, transport, .. } = keeper;
-        let sessions = Arc::clone(monitor.sessions());
+        let index = Index::new(Arc::clone(monitor.sessions()), runtime.now());
         Self {
             service,
             api,
@@ -93,7 +93,7 @@ impl Shared {
             round: Mutex::default(),
             refresh: Notify::new(),
             stopping,
-            index: RwLock::new(Index::new(sessions)),
+            index: RwLock::new(index),
             base_models: Mutex::default(),
             demo,
             followers: AtomicUsize::new(0),

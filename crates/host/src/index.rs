@@ -4,9 +4,9 @@
 //! never becomes an empty one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use retinker::host::api::{ApiProblem, HealthCounts, RunRow, RunSort, RunWindow, RunsQuery};
+use retinker::host::api::{ApiProblem, HealthCounts, MAX_IDS, RunIds, RunRow, RunSort, RunWindow, RunsQuery};
 use retinker::host::query::{Query, QueryError, text_of};
 use retinker::recovery::findings::Finding;
 use retinker::recovery::health::{Health, Known, Succession, Verdict, assess};
@@ -19,6 +19,7 @@ use retinker::recovery::sessions::Sessions;
 use retinker::wire::UserMetadata;
 use retinker::wire::run::{Checkpoint, TrainingRun};
 use retinker::wire::time::Time;
+use sha2::{Digest, Sha256};
 
 /// Rows in a window when the query does not say.
 const DEFAULT_LIMIT: u64 = 100;
@@ -40,9 +41,12 @@ pub(crate) struct Index {
     reports: Arc<BTreeMap<String, Report>>,
     rows: Vec<Entry>,
     by_id: HashMap<String, usize>,
-    by_health: Vec<usize>,
-    by_activity: Vec<usize>,
-    by_name: Vec<usize>,
+    /// The rows in each order, made when it is asked for; all go when a row changes.
+    orders: [OnceLock<Vec<usize>>; RunSort::ALL.len()],
+    /// Moves when a row changes, comes or goes. It begins at the time of the start: what a caller knows of another host, or of
+    /// this one before its start, is never taken for known.
+    revision: u64,
+    began: u64,
     as_of: Option<Time>,
     problem: Option<ApiProblem>,
 }
@@ -52,6 +56,8 @@ struct Entry {
     row: RunRow,
     /// What the text of a query is looked for in, in lower case.
     text: String,
+    /// The revision at which it came to look as it does.
+    changed: u64,
 }
 
 /// What is told of a run's place among restored ones.
@@ -67,8 +73,9 @@ struct Lineage {
 
 impl Index {
     /// Empty; reads here how sessions ended.
-    pub(crate) fn new(sessions: Arc<Sessions>) -> Self {
-        Self { sessions, ..Self::default() }
+    pub(crate) fn new(sessions: Arc<Sessions>, now: Time) -> Self {
+        let began = u64::try_from(now.as_millis()).unwrap_or_default();
+        Self { sessions, began, revision: began, ..Self::default() }
     }
 
     /// Takes a whole new reading; answers which runs changed, came or went.
@@ -168,39 +175,64 @@ impl Index {
         let mut rows = Vec::with_capacity(self.runs.len());
         let mut by_id = HashMap::with_capacity(self.runs.len());
         let mut changed = Vec::new();
+        let next = self.revision + 1;
         for run in &self.runs {
             let row = self.row_of(run, self.checkpoints_of(run), &lineage, now);
             let before = self.by_id.get(&run.training_run_id).and_then(|at| self.rows.get(*at));
-            if before.is_none_or(|before| before.row != row) {
-                changed.push(run.training_run_id.clone());
-            }
+            let since = match before.filter(|before| before.row == row) {
+                Some(before) => before.changed,
+                None => {
+                    changed.push(run.training_run_id.clone());
+                    next
+                }
+            };
             by_id.insert(run.training_run_id.clone(), rows.len());
             let text = text_of(&row);
-            rows.push(Entry { row, text });
+            rows.push(Entry { row, text, changed: since });
         }
         changed.extend(self.by_id.keys().filter(|id| !by_id.contains_key(*id)).cloned());
         self.rows = rows;
         self.by_id = by_id;
-        self.sort();
+        if !changed.is_empty() {
+            self.revision = next;
+            self.orders = Default::default();
+        }
         changed
     }
 
-    fn sort(&mut self) {
+    /// The rows in this order; equal ones by their ids.
+    fn order(&self, sort: RunSort) -> &[usize] {
+        let slot = RunSort::ALL.iter().position(|known| *known == sort).and_then(|at| self.orders.get(at));
+        slot.map_or(&[], |slot| slot.get_or_init(|| self.sorted(sort)))
+    }
+
+    fn sorted(&self, sort: RunSort) -> Vec<usize> {
         let worst =
             |health: Health| Health::ALL.iter().position(|h| *h == health).unwrap_or(Health::ALL.len());
-        let all: Vec<(usize, &RunRow)> = self.rows.iter().map(|entry| &entry.row).enumerate().collect();
-        let order = |compare: &dyn Fn(&RunRow, &RunRow) -> std::cmp::Ordering| {
-            let mut sorted = all.clone();
-            sorted.sort_by(|(_, a), (_, b)| {
-                compare(a, b).then_with(|| a.run.training_run_id.cmp(&b.run.training_run_id))
-            });
-            sorted.into_iter().map(|(at, _)| at).collect::<Vec<_>>()
-        };
         let newest = |a: &RunRow, b: &RunRow| b.run.last_request_time.cmp(&a.run.last_request_time);
-        self.by_health =
-            order(&|a, b| worst(a.verdict.health).cmp(&worst(b.verdict.health)).then_with(|| newest(a, b)));
-        self.by_activity = order(&newest);
-        self.by_name = order(&|a, b| a.name.cmp(&b.name));
+        let last = |row: &RunRow| row.run.last_checkpoint.as_ref().map(|last| last.time);
+        // Without a time at the end: never.
+        let expires = |row: &RunRow| {
+            let expires = row.run.last_checkpoint.as_ref().and_then(|last| last.expires_at);
+            (expires.is_none(), expires)
+        };
+        let compare = |a: &RunRow, b: &RunRow| match sort {
+            RunSort::Health => {
+                worst(a.verdict.health).cmp(&worst(b.verdict.health)).then_with(|| newest(a, b))
+            }
+            RunSort::Activity => newest(a, b),
+            RunSort::Name => a.name.cmp(&b.name),
+            RunSort::Model => a.run.base_model.cmp(&b.run.base_model),
+            RunSort::Rank => b.run.lora_rank.cmp(&a.run.lora_rank),
+            RunSort::Saved => last(b).cmp(&last(a)),
+            RunSort::Expires => expires(a).cmp(&expires(b)),
+        };
+        let mut sorted: Vec<(usize, &RunRow)> =
+            self.rows.iter().map(|entry| &entry.row).enumerate().collect();
+        sorted.sort_by(|(_, a), (_, b)| {
+            compare(a, b).then_with(|| a.run.training_run_id.cmp(&b.run.training_run_id))
+        });
+        sorted.into_iter().map(|(at, _)| at).collect()
     }
 
     fn lineage(&self) -> Lineage {
@@ -268,46 +300,96 @@ impl Index {
         self.row_of(run, checkpoints.or_else(|| self.checkpoints_of(run)), &self.lineage(), now)
     }
 
+    /// Goes over all rows that the text of a query matches, in its order.
+    fn visit<'a>(
+        &'a self,
+        query: &RunsQuery,
+        now: Time,
+        mut take: impl FnMut(&'a Entry),
+    ) -> Result<(), QueryError> {
+        let wanted = Query::parse(query.q.as_deref().unwrap_or_default())?;
+        let order = self.order(query.sort);
+        let mut look = |at: &usize| {
+            if let Some(entry) = self.rows.get(*at)
+                && wanted.matches(&entry.row, &entry.text, now)
+            {
+                take(entry);
+            }
+        };
+        match query.reverse {
+            true => order.iter().rev().for_each(&mut look),
+            false => order.iter().for_each(&mut look),
+        }
+        Ok(())
+    }
+
     /// The window that a query asks for.
     ///
     /// # Errors
     /// Its text makes no sense.
     pub(crate) fn window(&self, query: &RunsQuery, now: Time) -> Result<RunWindow, QueryError> {
-        let wanted = Query::parse(query.q.as_deref().unwrap_or_default())?;
-        let order = match query.sort {
-            RunSort::Health => &self.by_health,
-            RunSort::Activity => &self.by_activity,
-            RunSort::Name => &self.by_name,
-        };
         let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
         let mut counts = HealthCounts::default();
         let mut matching = 0u64;
-        let mut rows = Vec::new();
-        for entry in order.iter().filter_map(|at| self.rows.get(*at)) {
-            if !wanted.matches(&entry.row, &entry.text, now) {
-                continue;
-            }
+        let mut shown = Vec::new();
+        self.visit(query, now, |entry| {
             counts.add(entry.row.verdict.health);
             if query.health.is_some_and(|health| health != entry.row.verdict.health) {
-                continue;
+                return;
             }
-            if matching >= query.offset && (rows.len() as u64) < limit {
-                rows.push(entry.row.clone());
+            if matching >= query.offset && (shown.len() as u64) < limit {
+                shown.push(entry);
             }
             matching += 1;
-        }
+        })?;
+        let since = query.since.filter(|since| (self.began..=self.revision).contains(since));
+        let order = digest(shown.iter().map(|entry| entry.row.run.training_run_id.as_str()));
+        let ids = (since.is_some() && query.order.as_ref() != Some(&order))
+            .then(|| shown.iter().map(|entry| entry.row.run.training_run_id.clone()).collect());
+        let is_new = |entry: &&&Entry| since.is_none_or(|since| entry.changed > since);
         Ok(RunWindow {
-            rows,
+            rows: shown.iter().filter(is_new).map(|entry| entry.row.clone()).collect(),
             matching,
             total: self.rows.len() as u64,
             counts,
+            revision: self.revision,
+            order,
+            partial: since.is_some(),
+            ids,
             as_of: self.as_of,
             problem: self.problem.clone(),
         })
     }
 
+    /// The ids of the runs that a query matches.
+    ///
+    /// # Errors
+    /// Its text makes no sense.
+    pub(crate) fn ids(&self, query: &RunsQuery, now: Time) -> Result<RunIds, QueryError> {
+        let mut found = RunIds::default();
+        self.visit(query, now, |entry| {
+            if query.health.is_none_or(|health| health == entry.row.verdict.health) {
+                found.matching += 1;
+                if found.ids.len() < MAX_IDS {
+                    found.ids.push(entry.row.run.training_run_id.clone());
+                }
+            }
+        })?;
+        Ok(found)
+    }
+
     pub(crate) fn run(&self, run_id: &str) -> Option<&TrainingRun> {
         self.row(run_id).map(|row| &row.run)
+    }
+
+    /// Whether it has lost its state, can be restored, and nobody does that yet.
+    pub(crate) fn waits(&self, run_id: &str) -> bool {
+        self.row(run_id).is_some_and(|row| row.verdict.health == Health::Poisoned && row.restore_id.is_none())
+    }
+
+    /// Its name for people.
+    pub(crate) fn name(&self, run_id: &str) -> Option<&str> {
+        self.row(run_id).map(|row| row.name.as_str())
     }
 
     fn row(&self, run_id: &str) -> Option<&RunRow> {
@@ -367,6 +449,16 @@ impl Lineage {
     fn origin_of(&self, run: &TrainingRun) -> Option<String> {
         self.origins.get(&run.training_run_id).cloned().or_else(|| origin_of(run, None))
     }
+}
+
+/// A digest of ids in their order.
+fn digest<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    for id in ids {
+        hasher.update(id.as_bytes());
+        hasher.update([0]);
+    }
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The run's name for people.

@@ -23,9 +23,9 @@ pub(crate) fn dialog(
         }
     });
     view! {
-        <dialog node_ref=node data-testid=testid aria-labelledby="dialog-title" on:close=move |_| open.set(false)>
+        <dialog node_ref=node data-testid=testid aria-labelledby=format!("{testid}-title") on:close=move |_| open.set(false)>
             <header class="dialog-head">
-                <h2 id="dialog-title">{title}</h2>
+                <h2 id=format!("{testid}-title")>{title}</h2>
                 <button type="button" class="copy" aria-label="Close" on:click=move |_| open.set(false)>
                     {icon("cross")}
                 </button>

@@ -1,11 +1,15 @@
 //! The parts that pages are made of.
 
 pub(crate) mod banner;
+pub(crate) mod bulk;
 pub(crate) mod copy;
 pub(crate) mod dialog;
 pub(crate) mod handover;
 pub(crate) mod heads;
 pub(crate) mod icon;
+pub(crate) mod keys;
+pub(crate) mod menu;
+pub(crate) mod palette;
 pub(crate) mod picker;
 pub(crate) mod progress;
 pub(crate) mod reactive;

@@ -10,19 +10,21 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::routing::{get, post};
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use retinker::host::api::{
-    CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, LineageEntry, MonitorState, PlanAnswer,
-    Restores, RunDetail, RunWindow, RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
+    CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, IncidentsQuery, LineageEntry, MAX_PLANS,
+    MonitorState, PlanAnswer, PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow,
+    RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
 };
+use retinker::host::query::QueryError;
 use retinker::recovery::control;
 use retinker::recovery::health::{newest_usable, unusable_because};
 use retinker::recovery::incidents::WITHIN;
 use retinker::recovery::journal::Begun;
 use retinker::recovery::monitor::incidents;
 use retinker::recovery::ownership::heartbeats_until;
-use retinker::recovery::plan::{PlanRequest, RestorePlan};
+use retinker::recovery::plan::{NoPlan, PlanRequest, RestorePlan};
 use retinker::recovery::planner::{candidates, gather, make_plan, origin_of};
 use retinker::recovery::restore::RestoreRecord;
 use retinker::wire::run::{Checkpoint, TrainingRun};
@@ -39,6 +41,9 @@ const MAX_BODY: usize = 1 << 20;
 /// Between two signs of life on a quiet event stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Plans of one batch that are made at once.
+const PLANS_AT_ONCE: usize = 8;
+
 type Host = State<Arc<Shared>>;
 
 /// The routes.
@@ -46,8 +51,10 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
     let v1 = Router::new()
         .route("/status", get(status))
         .route("/runs", get(runs))
+        .route("/run-ids", get(run_ids))
         .route("/runs/{run_id}", get(run))
         .route("/plans", post(plan))
+        .route("/plan-batches", post(plan_batch))
         .route("/restores", get(list_restores).post(start_restore))
         .route("/restores/{id}", get(restore))
         .route("/restores/{id}/hand-over", post(hand_over))
@@ -68,10 +75,22 @@ async fn runs(
 ) -> Result<Json<RunWindow>, Problem> {
     let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let window = host.index().window(&query, host.runtime.now());
-    window.map(Json).map_err(|error| {
-        let hint = "Words are looked for as they are; health:poisoned, rank>=16, age<2d or meta.team=x compare a field.";
-        Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("{error}."), hint)
-    })
+    window.map(Json).map_err(|error| bad_query(&error))
+}
+
+async fn run_ids(
+    State(host): Host,
+    query: Result<Query<RunsQuery>, QueryRejection>,
+) -> Result<Json<RunIds>, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let found = host.index().ids(&query, host.runtime.now());
+    found.map(Json).map_err(|error| bad_query(&error))
+}
+
+fn bad_query(error: &QueryError) -> Problem {
+    let hint =
+        "Words are looked for as they are; health:poisoned, rank>=16, age<2d or meta.team=x compare a field.";
+    Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("{error}."), hint)
 }
 
 async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDetail>, Problem> {
@@ -153,21 +172,52 @@ async fn plan(
     request: Result<Json<PlanRequest>, JsonRejection>,
 ) -> Result<Json<PlanAnswer>, Problem> {
     let Json(request) = request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let succession = host.index().succession(&request.run_id);
-    let made_by = host.store.by_new_run(&request.run_id).await?;
-    let now = host.runtime.now();
-    let gathered = host.ask(gather(&host.api, &request, succession, made_by.as_ref(), now)).await;
-    let facts = match gathered {
-        Ok(facts) => facts,
-        Err(Asked::Service(error)) if error.is_not_found() => {
-            return Err(Problem::run_not_found(&request.run_id));
-        }
-        Err(asked) => return Err(Problem::from(asked)),
-    };
-    Ok(Json(match make_plan(&facts, &request) {
+    Ok(Json(match planned(&host, &request).await? {
         Ok(plan) => PlanAnswer::Plan(Box::new(plan)),
         Err(none) => PlanAnswer::None(none),
     }))
+}
+
+async fn planned(host: &Shared, request: &PlanRequest) -> Result<Result<RestorePlan, NoPlan>, Problem> {
+    let succession = host.index().succession(&request.run_id);
+    let made_by = host.store.by_new_run(&request.run_id).await?;
+    let now = host.runtime.now();
+    match host.ask(gather(&host.api, request, succession, made_by.as_ref(), now)).await {
+        Ok(facts) => Ok(make_plan(&facts, request)),
+        Err(Asked::Service(error)) if error.is_not_found() => Err(Problem::run_not_found(&request.run_id)),
+        Err(asked) => Err(Problem::from(asked)),
+    }
+}
+
+async fn plan_batch(
+    State(host): Host,
+    request: Result<Json<PlanBatch>, JsonRejection>,
+) -> Result<Json<PlannedBatch>, Problem> {
+    let Json(PlanBatch { run_ids, optimizer }) =
+        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    if run_ids.len() > MAX_PLANS {
+        return Err(Problem::bad_request(format!(
+            "{} runs were asked about; at most {MAX_PLANS} can be at once.",
+            run_ids.len()
+        )));
+    }
+    let host = &*host;
+    let runs = stream::iter(run_ids)
+        .map(|run_id| async move {
+            let request = PlanRequest { optimizer, ..PlanRequest::new(&run_id) };
+            let name = host.index().name(&run_id).unwrap_or(&run_id).to_owned();
+            let mut planned_run = PlannedRun { run_id, name, plan: None, none: None, problem: None };
+            match planned(host, &request).await {
+                Ok(Ok(plan)) => planned_run.plan = Some(plan),
+                Ok(Err(none)) => planned_run.none = Some(none),
+                Err(problem) => planned_run.problem = Some(problem.problem),
+            }
+            planned_run
+        })
+        .buffered(PLANS_AT_ONCE)
+        .collect()
+        .await;
+    Ok(Json(PlannedBatch { runs }))
 }
 
 async fn start_restore(
@@ -251,9 +301,28 @@ async fn hand_over(State(host): Host, Path(id): Path<String>) -> Result<Json<Han
     }))
 }
 
-async fn list_incidents(State(host): Host) -> Result<Json<Incidents>, Problem> {
+async fn list_incidents(
+    State(host): Host,
+    query: Result<Query<IncidentsQuery>, QueryRejection>,
+) -> Result<Json<Incidents>, Problem> {
+    let Query(IncidentsQuery { open }) =
+        query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let service = host.service.base_url.clone();
-    Ok(Json(Incidents { incidents: incidents(&*host.store, &service, WITHIN).await? }))
+    let mut found = incidents(&*host.store, &service, WITHIN).await?;
+    if open {
+        let index = host.index();
+        for incident in &mut found {
+            incident.run_ids.retain(|id| index.waits(id));
+            let count = incident.count();
+            (incident.recoverable, incident.unrecoverable) = (count, 0);
+            incident.category.count = incident.category.count.min(count);
+            if let Some(reason) = &mut incident.reason {
+                reason.count = reason.count.min(count);
+            }
+        }
+        found.retain(|incident| incident.count() > 1);
+    }
+    Ok(Json(Incidents { incidents: found }))
 }
 
 async fn monitor(State(host): Host) -> Result<Json<MonitorState>, Problem> {

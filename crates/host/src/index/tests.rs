@@ -231,3 +231,106 @@ fn a_hundred_thousand_runs_are_windowed_whole() {
     assert_eq!((window.matching, window.rows.len()), (100, 100));
     assert_eq!(ids(&window)[0], "run-99000");
 }
+
+#[test]
+fn every_order_can_be_turned_round() {
+    let mut runs = vec![
+        run("a", &[("name", "b")], Some(false), 10),
+        run("b", &[("name", "a")], Some(true), 20),
+        run("c", &[("name", "c")], None, 30),
+    ];
+    for (at, run) in runs.iter_mut().enumerate() {
+        run.base_model = ["m2", "m1", "m3"][at].into();
+        run.lora_rank = [Some(8), None, Some(16)][at];
+    }
+    runs[0].last_checkpoint.as_mut().unwrap().time = Time::from_millis(5);
+    runs[0].last_checkpoint.as_mut().unwrap().expires_at = Some(Time::from_millis(9_000_000));
+    runs[1].last_checkpoint.as_mut().unwrap().expires_at = Some(Time::from_millis(8_000_000));
+    runs[2].last_checkpoint = None;
+    let index = index(runs);
+    for (sort, expected) in [
+        (RunSort::Health, ["b", "c", "a"]),
+        (RunSort::Activity, ["c", "b", "a"]),
+        (RunSort::Name, ["b", "a", "c"]),
+        (RunSort::Model, ["b", "a", "c"]),
+        (RunSort::Rank, ["c", "a", "b"]),
+        (RunSort::Saved, ["a", "b", "c"]),
+        (RunSort::Expires, ["b", "a", "c"]),
+    ] {
+        let mut expected = expected.to_vec();
+        let query = RunsQuery { sort, ..RunsQuery::default() };
+        assert_eq!(ids(&ask(&index, query.clone())), expected, "{sort:?}");
+        expected.reverse();
+        let query = RunsQuery { reverse: true, ..query };
+        assert_eq!(ids(&ask(&index, query.clone())), expected, "{sort:?} reversed");
+        assert_eq!(index.ids(&query, now()).unwrap().ids, expected, "{sort:?} as ids");
+    }
+}
+
+#[test]
+fn a_window_asked_for_again_holds_what_changed_and_no_more() {
+    let mut index = some();
+    let first = ask(&index, RunsQuery::default());
+    assert!(!first.partial && first.ids.is_none());
+    let again = |index: &Index, known: &RunWindow| {
+        ask(
+            index,
+            RunsQuery {
+                since: Some(known.revision),
+                order: Some(known.order.clone()),
+                ..RunsQuery::default()
+            },
+        )
+    };
+    let same = again(&index, &first);
+    assert!(same.partial && same.rows.is_empty() && same.ids.is_none(), "nothing has changed");
+    assert_eq!(same.counts, first.counts);
+
+    // One row changes and stays where it is.
+    index.update(vec![run("d", &[("name", "renamed")], Some(true), 40)], now());
+    let second = again(&index, &first);
+    assert_eq!((ids(&second), &second.ids), (vec!["d"], &None));
+    // What was known of an older state is made up for in one answer.
+    index.update(vec![run("b", &[("name", "apple")], Some(true), 50)], now());
+    let third = again(&index, &first);
+    let mut changed = ids(&third);
+    changed.sort_unstable();
+    assert_eq!(changed, ["b", "d"]);
+    assert_eq!(
+        third.ids.as_deref().unwrap(),
+        ["b", "d", "c", "a"],
+        "the order is another one, so it is told"
+    );
+    // A run that has gone changes the order alone.
+    let runs = third.ids.iter().flatten().filter(|id| *id != "c");
+    let left = runs.filter_map(|id| index.run(id).cloned()).collect();
+    index.replace(left, now());
+    let fourth = again(&index, &third);
+    assert!(fourth.rows.is_empty());
+    assert_eq!(fourth.ids.as_deref().unwrap(), ["b", "d", "a"]);
+
+    // What another host has counted, or this one before its start, is not known here.
+    for since in [fourth.revision + 1, u64::MAX] {
+        let window = ask(&index, RunsQuery { since: Some(since), ..RunsQuery::default() });
+        assert!(!window.partial && window.rows.len() == 3, "{since}");
+    }
+    let mut later = Index::new(Arc::default(), Time::from_millis(1_700_000_000_000));
+    later.replace(vec![run("a", &[], None, 1)], now());
+    let window = ask(&later, RunsQuery { since: Some(fourth.revision), ..RunsQuery::default() });
+    assert!(!window.partial && window.revision > fourth.revision);
+}
+
+#[test]
+fn ids_are_those_of_the_filter() {
+    let index = some();
+    let query = RunsQuery { health: Some(Health::Poisoned), limit: Some(1), ..RunsQuery::default() };
+    assert_eq!(
+        index.ids(&query, now()).unwrap(),
+        RunIds { ids: vec!["d".into(), "b".into()], matching: 2 },
+        "limits of windows are none of ids"
+    );
+    assert!(index.ids(&RunsQuery { q: Some("rank>=x".into()), ..query }, now()).is_err());
+    let many = (0..MAX_IDS + 5).map(|n| run(&format!("r{n}"), &[], None, 1)).collect::<Vec<_>>();
+    let found = self::index(many).ids(&RunsQuery::default(), now()).unwrap();
+    assert_eq!((found.ids.len(), found.matching), (MAX_IDS, MAX_IDS as u64 + 5));
+}

@@ -3,14 +3,16 @@
 //! | Call | Request | Answer |
 //! |---|---|---|
 //! | `GET /retinker/v1/status` | | [`HostStatus`] |
-//! | `GET /retinker/v1/runs?health=&q=&sort=&offset=&limit=` | [`RunsQuery`] | [`RunWindow`] |
+//! | `GET /retinker/v1/runs?health=&q=&sort=&reverse=&offset=&limit=&since=&order=` | [`RunsQuery`] | [`RunWindow`] |
+//! | `GET /retinker/v1/run-ids?health=&q=&sort=&reverse=` | [`RunsQuery`] | [`RunIds`] |
 //! | `GET /retinker/v1/runs/{run_id}` | | [`RunDetail`] |
 //! | `POST /retinker/v1/plans` | [`PlanRequest`](crate::recovery::plan::PlanRequest) | [`PlanAnswer`] |
+//! | `POST /retinker/v1/plan-batches` | [`PlanBatch`] | [`PlannedBatch`] |
 //! | `POST /retinker/v1/restores` | [`StartRestore`] | [`StartedRestore`] |
 //! | `GET /retinker/v1/restores` | | [`Restores`] |
 //! | `GET /retinker/v1/restores/{id}` | | [`RestoreRecord`] |
 //! | `POST /retinker/v1/restores/{id}/hand-over` | | [`HandOver`] |
-//! | `GET /retinker/v1/incidents` | | [`Incidents`] |
+//! | `GET /retinker/v1/incidents?open=` | [`IncidentsQuery`] | [`Incidents`] |
 //! | `GET /retinker/v1/monitor` | | [`MonitorState`] |
 //! | `POST /retinker/v1/monitor` | [`SetMonitor`] | [`MonitorState`] |
 //! | `GET /retinker/v1/events` | | server-sent events, each `data:` an [`HostEvent`] |
@@ -99,8 +101,8 @@ pub struct HostStatus {
     pub demo: Option<DemoProgress>,
 }
 
-/// The order of a window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The order of a window. Each has the direction in which it is most useful; [`RunsQuery::reverse`] turns it round.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunSort {
     /// Worst health first, then newest activity.
@@ -110,6 +112,33 @@ pub enum RunSort {
     Activity,
     /// By name.
     Name,
+    /// By the base model's name.
+    Model,
+    /// Highest rank first; runs without one last.
+    Rank,
+    /// Newest last checkpoint first; runs without one last.
+    Saved,
+    /// The last checkpoint that expires soonest first; those that never do, and runs without one, last.
+    Expires,
+}
+
+impl RunSort {
+    /// All there are.
+    pub const ALL: [Self; 7] =
+        [Self::Health, Self::Activity, Self::Name, Self::Model, Self::Rank, Self::Saved, Self::Expires];
+
+    /// Its name in queries and addresses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Activity => "activity",
+            Self::Name => "name",
+            Self::Model => "model",
+            Self::Rank => "rank",
+            Self::Saved => "saved",
+            Self::Expires => "expires",
+        }
+    }
 }
 
 /// Which runs to show. Absent members mean: all, by health, from the first.
@@ -124,13 +153,34 @@ pub struct RunsQuery {
     /// The order.
     #[serde(default)]
     pub sort: RunSort,
+    /// The other way round.
+    #[serde(default)]
+    pub reverse: bool,
     /// How many to pass over.
     #[serde(default)]
     pub offset: u64,
     /// How many to give; 100 when absent, at most 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    /// Only rows that have changed since this [`RunWindow::revision`]; all, when that is not one of this host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// The [`RunWindow::order`] that the caller knows, with `since`: the ids are told only if it is another one now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
 }
+
+/// The ids of all runs that a query matches, in its order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunIds {
+    /// The ids, at most [`MAX_IDS`].
+    pub ids: Vec<String>,
+    /// How many runs match.
+    pub matching: u64,
+}
+
+/// Most ids in a [`RunIds`].
+pub const MAX_IDS: usize = 10_000;
 
 /// A run in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,7 +259,7 @@ impl HealthCounts {
 /// A part of the list of runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunWindow {
-    /// The rows.
+    /// The rows; of a `partial` window those that have changed.
     pub rows: Vec<RunRow>,
     /// How many runs match.
     pub matching: u64,
@@ -217,6 +267,19 @@ pub struct RunWindow {
     pub total: u64,
     /// Of all runs that match the text, by health.
     pub counts: HealthCounts,
+    /// Which state of the host's index this is; to be sent back as [`RunsQuery::since`]. Another host, or the same one after a
+    /// new start, counts from elsewhere.
+    #[serde(default)]
+    pub revision: u64,
+    /// A digest of which runs stand in the window, and in which order; to be sent back as [`RunsQuery::order`].
+    #[serde(default)]
+    pub order: String,
+    /// `rows` holds only what has changed since the revision that was asked for.
+    #[serde(default)]
+    pub partial: bool,
+    /// The ids of the window's runs in order, if it is `partial` and its order is not the one that the caller knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
     /// When the list was last read from the service; `None` = never yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Time>,
@@ -300,6 +363,43 @@ pub enum PlanAnswer {
     None(NoPlan),
 }
 
+/// Asks for the plans of many runs at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanBatch {
+    /// The runs, at most [`MAX_PLANS`].
+    pub run_ids: Vec<String>,
+    /// Whether to restore the optimizer's state as well.
+    pub optimizer: bool,
+}
+
+/// Most runs in a [`PlanBatch`].
+pub const MAX_PLANS: usize = 50;
+
+/// The plans of many runs, in the order in which they were asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedBatch {
+    /// One for each run.
+    pub runs: Vec<PlannedRun>,
+}
+
+/// What a restore of one run would do: exactly one of the last three is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedRun {
+    /// The run.
+    pub run_id: String,
+    /// Its name for people.
+    pub name: String,
+    /// What a restore would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<RestorePlan>,
+    /// Why there can be none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<NoPlan>,
+    /// Why it could not be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ApiProblem>,
+}
+
 /// A confirmed plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartRestore {
@@ -321,6 +421,14 @@ pub struct StartedRestore {
 pub struct Restores {
     /// The restores.
     pub restores: Vec<RestoreRecord>,
+}
+
+/// Which incidents are asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentsQuery {
+    /// Only runs that still wait to be restored, and only where there are several of them.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// Which runs failed together, newest incident first.

@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::api::{
-    ApiProblem, HandOver, HostEvent, HostStatus, Incidents, MonitorState, PlanAnswer, Restores, RunDetail,
-    RunSort, RunWindow, RunsQuery, SetMonitor, StartRestore, StartedRestore, TOKEN_HEADER,
+    ApiProblem, HandOver, HostEvent, HostStatus, Incidents, MonitorState, PlanAnswer, PlanBatch,
+    PlannedBatch, Restores, RunDetail, RunIds, RunWindow, RunsQuery, SetMonitor, StartRestore,
+    StartedRestore, TOKEN_HEADER,
 };
 use super::encode::{percent, segment};
 use super::sse::Parser;
@@ -161,6 +162,11 @@ impl HostClient {
         read(self.get(&format!("/runs?{}", query_string(query))).await?)
     }
 
+    /// The ids of all runs that a query matches, without its window.
+    pub async fn run_ids(&self, query: &RunsQuery) -> Result<RunIds, HostError> {
+        read(self.get(&format!("/run-ids?{}", query_string(query))).await?)
+    }
+
     /// Everything about one run.
     pub async fn run(&self, run_id: &str) -> Result<RunDetail, HostError> {
         read(self.get(&format!("/runs/{}", segment(run_id))).await?)
@@ -169,6 +175,11 @@ impl HostClient {
     /// What a restore would do, or why there can be none.
     pub async fn plan(&self, request: &PlanRequest) -> Result<PlanAnswer, HostError> {
         read(self.post("/plans", request).await?)
+    }
+
+    /// What restores of these runs would do, at most [`MAX_PLANS`](super::api::MAX_PLANS) of them.
+    pub async fn plans(&self, batch: &PlanBatch) -> Result<PlannedBatch, HostError> {
+        read(self.post("/plan-batches", batch).await?)
     }
 
     /// Starts a restore exactly as planned. Asking again is harmless: the answer is the restore that is under way.
@@ -197,6 +208,11 @@ impl HostClient {
     /// Which runs failed together, newest incident first.
     pub async fn incidents(&self) -> Result<Incidents, HostError> {
         read(self.get("/incidents").await?)
+    }
+
+    /// Of each incident the runs that still wait to be restored, where there are several.
+    pub async fn open_incidents(&self) -> Result<Incidents, HostError> {
+        read(self.get("/incidents?open=true").await?)
     }
 
     /// Whether restores begin by themselves.
@@ -381,17 +397,15 @@ fn query_string(query: &RunsQuery) -> String {
     if let Some(q) = &query.q {
         pairs.push(format!("q={}", percent(q, "")));
     }
-    pairs.push(format!(
-        "sort={}",
-        match query.sort {
-            RunSort::Health => "health",
-            RunSort::Activity => "activity",
-            RunSort::Name => "name",
-        }
-    ));
+    pairs.push(format!("sort={}", query.sort.as_str()));
+    if query.reverse {
+        pairs.push("reverse=true".to_owned());
+    }
     pairs.push(format!("offset={}", query.offset));
-    if let Some(limit) = query.limit {
-        pairs.push(format!("limit={limit}"));
+    let numbers = [("limit", query.limit), ("since", query.since)];
+    pairs.extend(numbers.iter().filter_map(|(name, number)| number.map(|number| format!("{name}={number}"))));
+    if let Some(order) = &query.order {
+        pairs.push(format!("order={}", percent(order, "")));
     }
     pairs.join("&")
 }

@@ -1,0 +1,158 @@
+//! How the restore of many runs stands.
+
+use retinker::host::api::PlannedRun;
+
+use crate::format::{count, counted};
+use crate::words;
+
+/// How one of them stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stand {
+    /// Its turn has not come.
+    Waits,
+    /// The host is asked to begin.
+    Begins,
+    /// The host carries it out: the restore's id.
+    UnderWay(String),
+    /// A new run has taken its place: that one's id.
+    Restored(String),
+    /// Why not.
+    Failed(String),
+    /// Somebody stopped before its turn came.
+    NotBegun,
+}
+
+impl Stand {
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Restored(_) | Self::Failed(_) | Self::NotBegun)
+    }
+
+    /// Its name in the page's attributes.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Waits => "waits",
+            Self::Begins => "begins",
+            Self::UnderWay(_) => "under_way",
+            Self::Restored(_) => "restored",
+            Self::Failed(_) => "failed",
+            Self::NotBegun => "not_begun",
+        }
+    }
+
+    /// The same for people.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Waits => "Waits for its turn",
+            Self::Begins => "Begins",
+            Self::UnderWay(_) => "Under way",
+            Self::Restored(_) => "Restored",
+            Self::Failed(_) => "Failed",
+            Self::NotBegun => "Not begun",
+        }
+    }
+}
+
+/// How far it all is: `Restored 5 of 12, 1 failed`.
+pub fn progress<'a>(stands: impl Iterator<Item = &'a Stand>) -> String {
+    let (mut all, mut restored, mut failed, mut left) = (0, 0, 0, 0);
+    for stand in stands {
+        all += 1;
+        match stand {
+            Stand::Restored(_) => restored += 1,
+            Stand::Failed(_) => failed += 1,
+            Stand::NotBegun => left += 1,
+            Stand::Waits | Stand::Begins | Stand::UnderWay(_) => {}
+        }
+    }
+    let mut told = format!("Restored {} of {}", count(restored), count(all));
+    for (many, word) in [(failed, "failed"), (left, "not begun")] {
+        if many > 0 {
+            told.push_str(&format!(", {} {word}", count(many)));
+        }
+    }
+    told
+}
+
+/// Why runs cannot be restored: each reason once, with the names of those that it holds for, most first.
+pub fn refusals(planned: &[PlannedRun]) -> Vec<(String, Vec<String>)> {
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for run in planned.iter().filter(|run| run.plan.is_none()) {
+        let reason = match (&run.none, &run.problem) {
+            (Some(none), _) => words::no_plan(none).0.to_owned(),
+            (None, Some(problem)) => problem.message.clone(),
+            (None, None) => "The host does not say why".to_owned(),
+        };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(run.name.clone()),
+            None => reasons.push((reason, vec![run.name.clone()])),
+        }
+    }
+    reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+    reasons
+}
+
+/// What would happen, in a sentence.
+pub fn outlook(planned: &[PlannedRun], asked: usize) -> String {
+    let can = planned.iter().filter(|run| run.plan.is_some()).count();
+    if planned.len() < asked {
+        return format!(
+            "Looking at the runs: {} of {}\u{2026}",
+            count(planned.len() as u64),
+            count(asked as u64)
+        );
+    }
+    match asked - can {
+        0 => format!(
+            "{} can be restored.",
+            if can == 1 { "It".to_owned() } else { format!("All {}", count(can as u64)) }
+        ),
+        others => format!(
+            "{} of {} can be restored; {} cannot.",
+            count(can as u64),
+            counted(asked as u64, "run", "runs"),
+            count(others as u64)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use retinker::host::api::ApiProblem;
+    use retinker::recovery::plan::NoPlan;
+
+    fn refused(name: &str, none: Option<NoPlan>) -> PlannedRun {
+        let problem = ApiProblem { code: "x".into(), message: "It is slow.".into(), hint: String::new() };
+        let problem = none.is_none().then_some(problem);
+        PlannedRun { run_id: name.into(), name: name.into(), plan: None, none, problem }
+    }
+
+    #[test]
+    fn reasons_are_told_once() {
+        let sound = || Some(NoPlan::NotPoisoned { message: "m".into() });
+        let planned = [refused("a", None), refused("b", sound()), refused("c", sound())];
+        assert_eq!(
+            refusals(&planned),
+            [
+                ("This run needs no restore".to_owned(), vec!["b".to_owned(), "c".to_owned()]),
+                ("It is slow.".to_owned(), vec!["a".to_owned()])
+            ]
+        );
+        assert_eq!(outlook(&planned, 5), "Looking at the runs: 3 of 5\u{2026}");
+        assert_eq!(outlook(&planned, 3), "0 of 3 runs can be restored; 3 cannot.");
+    }
+
+    #[test]
+    fn progress_counts_what_is_over() {
+        let stands = [
+            Stand::Restored("n".into()),
+            Stand::Failed("no".into()),
+            Stand::UnderWay("r".into()),
+            Stand::NotBegun,
+        ];
+        assert_eq!(progress(stands.iter()), "Restored 1 of 4, 1 failed, 1 not begun");
+        assert_eq!(stands.iter().filter(|stand| stand.is_over()).count(), 3);
+        assert_eq!(progress([].iter()), "Restored 0 of 0");
+    }
+}

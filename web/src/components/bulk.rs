@@ -1,0 +1,376 @@
+//! Restoring many runs: all plans first, then exactly those, a few at a time.
+//!
+//! The state is the whole page's, so that it goes on while somebody looks at another part of the console.
+
+use futures_util::{StreamExt, stream};
+use leptos::prelude::*;
+use leptos::reactive::spawn_local;
+use retinker::host::api::{ApiProblem, MAX_PLANS, PlanBatch, PlannedRun};
+use retinker::recovery::plan::RestorePlan;
+use retinker::recovery::restore::RestoreState;
+use retinker_console::address::run_address;
+use retinker_console::bulk::{self, Stand};
+use retinker_console::format::{self, checkpoint_name, counted};
+use retinker_console::words;
+
+use super::banner::problem_banner;
+use super::dialog::dialog;
+use super::reactive::{flag, maybe, part, text, when, word};
+use super::restore::ask_until_settled;
+use crate::live::{Session, session};
+
+/// Restores that are under way at once: enough to keep a service busy, few enough that a stop comes in time.
+const AT_ONCE: usize = 8;
+/// Runs whose plans are shown one by one; the others are counted.
+const NAMED: usize = 200;
+
+/// What is being done about many runs. Cheap to copy.
+#[derive(Clone, Copy)]
+pub(crate) struct Bulk {
+    pub(crate) open: RwSignal<bool>,
+    /// The runs that were asked for, frozen when the dialog was opened.
+    asked: RwSignal<Vec<String>>,
+    optimizer: RwSignal<bool>,
+    planned: RwSignal<Vec<PlannedRun>>,
+    problem: RwSignal<Option<ApiProblem>>,
+    /// Each run that is restored, in order; empty until somebody has confirmed.
+    items: RwSignal<Vec<Item>>,
+    stopped: RwSignal<bool>,
+    /// Moves with each new question: answers to an older one are dropped.
+    round: RwSignal<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Item {
+    plan: RestorePlan,
+    name: String,
+    stand: Stand,
+}
+
+impl Bulk {
+    pub(crate) fn new() -> Self {
+        Self {
+            open: RwSignal::new(false),
+            asked: RwSignal::default(),
+            optimizer: RwSignal::new(true),
+            planned: RwSignal::default(),
+            problem: RwSignal::default(),
+            items: RwSignal::default(),
+            stopped: RwSignal::new(false),
+            round: RwSignal::new(0),
+        }
+    }
+
+    fn is_over(self) -> bool {
+        self.items.with(|items| items.iter().all(|item| item.stand.is_over()))
+    }
+
+    fn set(self, at: usize, stand: Stand) {
+        self.items.update(|items| {
+            if let Some(item) = items.get_mut(at) {
+                item.stand = stand;
+            }
+        });
+    }
+}
+
+/// Opens the dialog on these runs; on what is under way, if that is not over.
+pub(crate) fn ask_for_plans(session: &Session, ids: Vec<String>) {
+    let bulk = session.bulk;
+    if untrack(move || bulk.is_over()) {
+        bulk.items.set(Vec::new());
+        bulk.stopped.set(false);
+        bulk.optimizer.set(true);
+        bulk.asked.set(ids);
+        plan(session);
+    }
+    bulk.open.set(true);
+}
+
+/// Asks for the plans of all runs, so many at a time.
+fn plan(session: &Session) {
+    let (session, bulk) = (session.clone(), session.bulk);
+    bulk.round.update(|round| *round += 1);
+    bulk.planned.set(Vec::new());
+    bulk.problem.set(None);
+    let (round, ids, optimizer) =
+        (bulk.round.get_untracked(), bulk.asked.get_untracked(), bulk.optimizer.get_untracked());
+    spawn_local(async move {
+        for some in ids.chunks(MAX_PLANS) {
+            let answer = session.host.plans(&PlanBatch { run_ids: some.to_vec(), optimizer }).await;
+            if bulk.round.get_untracked() != round {
+                return;
+            }
+            match answer {
+                Ok(batch) => bulk.planned.update(|planned| planned.extend(batch.runs)),
+                Err(problem) => {
+                    session.notice(&problem);
+                    bulk.problem.set(Some(problem));
+                    return;
+                }
+            }
+        }
+    });
+}
+
+/// Begins what was confirmed.
+fn begin(session: &Session) {
+    let bulk = session.bulk;
+    let items: Vec<Item> = bulk.planned.with_untracked(|planned| {
+        let plans = planned.iter().filter_map(|run| Some((run.plan.clone()?, run.name.clone())));
+        plans.map(|(plan, name)| Item { plan, name, stand: Stand::Waits }).collect()
+    });
+    let plans: Vec<(usize, RestorePlan)> = items.iter().map(|item| item.plan.clone()).enumerate().collect();
+    bulk.items.set(items);
+    let session = session.clone();
+    spawn_local(async move {
+        let restores = stream::iter(plans).map(|(at, plan)| restore(session.clone(), at, plan));
+        restores.buffer_unordered(AT_ONCE).for_each(|()| std::future::ready(())).await;
+        session.read_again();
+    });
+}
+
+/// Restores one run, unless somebody has stopped it before its turn came.
+async fn restore(session: Session, at: usize, plan: RestorePlan) {
+    let bulk = session.bulk;
+    if bulk.stopped.get_untracked() {
+        return bulk.set(at, Stand::NotBegun);
+    }
+    bulk.set(at, Stand::Begins);
+    match session.host.start(&plan).await {
+        Ok(started) => {
+            let id = started.restore.id.clone();
+            session.remember(started.restore);
+            bulk.set(at, Stand::UnderWay(id.clone()));
+            ask_until_settled(session.clone(), id.clone()).await;
+            let end = match session.restore(&id) {
+                Some(record) if record.state == RestoreState::Failed => {
+                    Stand::Failed(record.error.unwrap_or_else(|| "It is not told why.".to_owned()))
+                }
+                record => Stand::Restored(record.and_then(|record| record.new_run_id).unwrap_or_default()),
+            };
+            bulk.set(at, end);
+        }
+        Err(problem) => {
+            session.notice(&problem);
+            bulk.set(at, Stand::Failed(problem.message));
+        }
+    }
+}
+
+/// The dialog, and the way back to it while restores go on behind it.
+pub(crate) fn bulk_dialog() -> AnyView {
+    let session = session();
+    let bulk = session.bulk;
+    let title = text(move || format!("Restore {}", counted(bulk.asked.with(Vec::len) as u64, "run", "runs")));
+    let begun = Memo::new(move |_| bulk.items.with(|items| !items.is_empty()));
+    dialog(bulk.open, title, "bulk-dialog", move || {
+        part(move || if begun.get() { running(bulk) } else { plans_shown(bulk) }).into_any()
+    })
+}
+
+/// A word in the header while restores go on and the dialog is closed.
+pub(crate) fn bulk_chip() -> AnyView {
+    let bulk = session().bulk;
+    maybe(move || {
+        (!bulk.open.get() && !bulk.is_over()).then(|| {
+            let done = text(move || bulk.items.with(|items| bulk::progress(items.iter().map(|item| &item.stand))));
+            view! {
+                <button type="button" class="button" data-testid="bulk-chip" on:click=move |_| bulk.open.set(true)>
+                    {done}
+                </button>
+            }
+            .into_any()
+        })
+    })
+    .into_any()
+}
+
+/// What would happen, before anything does.
+fn plans_shown(bulk: Bulk) -> AnyView {
+    let session = session();
+    let (again, starter) = (session.clone(), session.clone());
+    let outlook = text(move || {
+        let asked = bulk.asked.with(Vec::len);
+        bulk.planned.with(|planned| bulk::outlook(planned, asked))
+    });
+    let can = Memo::new(move |_| {
+        let asked = bulk.asked.with(Vec::len);
+        bulk.planned.with(|planned| match planned.len() < asked {
+            true => None,
+            false => Some(planned.iter().filter(|run| run.plan.is_some()).count() as u64),
+        })
+    });
+    let turn = move |event| {
+        bulk.optimizer.set(event_target_checked(&event));
+        plan(&session);
+    };
+    let problem = maybe(move || {
+        let again = again.clone();
+        Some(problem_banner(bulk.problem.get()?, String::new(), "Try again", move || plan(&again)))
+    });
+    let list = part(move || {
+        let lines: Vec<_> = bulk.planned.with(|planned| {
+            planned
+                .iter()
+                .filter_map(|run| Some(plan_line(&run.name, run.plan.as_ref()?)))
+                .take(NAMED)
+                .collect()
+        });
+        lines.into_any()
+    });
+    let more = maybe(move || {
+        let more = can.get()?.saturating_sub(NAMED as u64);
+        (more > 0)
+            .then(|| view! { <p class="quiet">{format!("and {} more", format::count(more))}</p> }.into_any())
+    });
+    let refused = part(move || {
+        let lines: Vec<_> =
+            bulk.planned.with(|planned| bulk::refusals(planned)).into_iter().map(refusal).collect();
+        lines.into_any()
+    });
+    let confirm = text(move || match can.get() {
+        Some(can) => format!("Restore {}", counted(can, "run", "runs")),
+        None => "Planning\u{2026}".to_owned(),
+    });
+    view! {
+        <div class="plan bulk">
+            <p role="status" data-testid="bulk-outlook">
+                {outlook}
+            </p>
+            <ul class="bulk-list" data-testid="bulk-plans" tabindex="0" aria-label="Plans">
+                {list}
+            </ul>
+            {more}
+            {refused}
+            <label class="option">
+                <input type="checkbox" data-testid="bulk-optimizer" prop:checked=bulk.optimizer on:change=turn />
+                <span>"Restore the optimizers' state as well"</span>
+            </label>
+            <p class="quiet">{word(move || Some(words::optimizer_consequence(bulk.optimizer.get())))}</p>
+            <footer class="plan-foot">
+                {problem}
+                <div class="actions">
+                    <button type="button" class="button" on:click=move |_| bulk.open.set(false)>
+                        "Cancel"
+                    </button>
+                    <button
+                        type="button"
+                        class="button primary"
+                        data-testid="confirm-bulk"
+                        disabled=flag(move || can.get().is_none_or(|can| can == 0))
+                        on:click=move |_| begin(&starter)
+                    >
+                        {confirm}
+                    </button>
+                </div>
+            </footer>
+        </div>
+    }
+    .into_any()
+}
+
+fn plan_line(name: &str, plan: &RestorePlan) -> AnyView {
+    view! {
+        <li data-run-id=plan.run_id.clone()>
+            <strong>
+                <bdi>{name.to_owned()}</bdi>
+            </strong>
+            " from "
+            <span class="mono" title=plan.checkpoint.tinker_path.clone()>
+                {checkpoint_name(&plan.checkpoint.checkpoint_id).to_owned()}
+            </span>
+            <span class="quiet block">{plan.lost.summary.clone()}</span>
+        </li>
+    }
+    .into_any()
+}
+
+fn refusal((reason, names): (String, Vec<String>)) -> AnyView {
+    let heading = format!("{}: {reason}", counted(names.len() as u64, "run", "runs"));
+    let names: Vec<_> =
+        names.into_iter().take(NAMED).map(|name| view! { <li><bdi>{name}</bdi></li> }.into_any()).collect();
+    view! {
+        <details class="rejected" data-testid="bulk-refused">
+            <summary>{heading}</summary>
+            <ul>{names}</ul>
+        </details>
+    }
+    .into_any()
+}
+
+/// How the restores go on.
+fn running(bulk: Bulk) -> AnyView {
+    let told = text(move || bulk.items.with(|items| bulk::progress(items.iter().map(|item| &item.stand))));
+    let over = Memo::new(move |_| bulk.is_over());
+    let many = bulk.items.with_untracked(Vec::len);
+    let lines: Vec<_> = (0..many).map(|at| item_line(bulk, at)).collect();
+    let done = text(move || {
+        bulk.items.with(|items| items.iter().filter(|item| item.stand.is_over()).count()).to_string()
+    });
+    let stop = when(
+        move || !over.get(),
+        move || {
+            view! {
+                <p class="quiet">
+                    "At most eight go on at once. Those that have begun are finished by the host; the others are begun by \
+                     this tab, so leave it open."
+                </p>
+                <div class="actions">
+                    <button
+                        type="button"
+                        class="button"
+                        data-testid="bulk-stop"
+                        disabled=bulk.stopped
+                        on:click=move |_| bulk.stopped.set(true)
+                    >
+                        {word(move || Some(if bulk.stopped.get() { "Stopping\u{2026}" } else { "Begin no more" }))}
+                    </button>
+                </div>
+            }
+            .into_any()
+        },
+    );
+    view! {
+        <div class="plan bulk">
+            <p role="status" data-testid="bulk-progress">
+                {told}
+            </p>
+            <progress max=many.to_string() value=done aria-label="Restores that are over"></progress>
+            <ul class="bulk-list" tabindex="0" aria-label="Restores">
+                {lines}
+            </ul>
+            {stop}
+        </div>
+    }
+    .into_any()
+}
+
+fn item_line(bulk: Bulk, at: usize) -> AnyView {
+    let item = Memo::new(move |_| bulk.items.with(|items| items.get(at).cloned()));
+    maybe(move || {
+        let Item { plan, name, stand } = item.get()?;
+        let detail = match &stand {
+            Stand::Restored(id) if !id.is_empty() => {
+                view! { <a class="mono" href=run_address(id)>{format::short_id(id)}</a> }.into_any()
+            }
+            Stand::Failed(why) => view! { <span class="quiet block">{why.clone()}</span> }.into_any(),
+            _ => ().into_any(),
+        };
+        Some(
+            view! {
+                <li data-testid="bulk-item" data-run-id=plan.run_id data-stand=stand.as_str()>
+                    <strong>
+                        <bdi>{name}</bdi>
+                    </strong>
+                    " "
+                    <span>{stand.word()}</span>
+                    " "
+                    {detail}
+                </li>
+            }
+            .into_any(),
+        )
+    })
+    .into_any()
+}

@@ -1,0 +1,90 @@
+//! The list of runs.
+
+mod grid;
+mod incident;
+mod line;
+mod list;
+mod reading;
+mod selected;
+mod states;
+mod tools;
+mod triage;
+
+use leptos::prelude::*;
+use leptos_router::NavigateOptions;
+use leptos_router::hooks::{use_location, use_navigate};
+use retinker::host::api::ApiProblem;
+use retinker::recovery::health::Health;
+use retinker_console::address::View;
+use retinker_console::format;
+
+use crate::browser;
+use crate::components::banner::problems;
+use crate::components::reactive::{text, when};
+use crate::components::time::clock;
+use list::List;
+
+/// The page `/`.
+pub(crate) fn runs_page() -> AnyView {
+    let location = use_location();
+    let shown = Memo::new(move |_| View::read(&location.search.read()));
+    let list = List::new(shown);
+    reading::follow(list);
+    let navigate = use_navigate();
+    Effect::new(move |_| {
+        if let Some((address, replace)) = list.goto.get() {
+            navigate(&address, NavigateOptions { replace, scroll: false, ..NavigateOptions::default() });
+        }
+    });
+    Effect::new(move |_| {
+        browser::set_title(match shown.with(|shown| shown.health) {
+            Some(Health::Poisoned) => "Poisoned runs",
+            Some(Health::Unrecoverable) => "Unrecoverable runs",
+            Some(Health::Stalled) => "Stalled runs",
+            Some(Health::AtRisk) => "Runs at risk",
+            Some(Health::Recovered) => "Recovered runs",
+            Some(Health::Healthy) => "Healthy runs",
+            None => "Runs",
+        });
+    });
+    let total = text(move || {
+        // A list that was never read has no total, not one of nought.
+        list.held.with(|held| {
+            held.whole()
+                .filter(|whole| whole.as_of.is_some())
+                .map_or_else(String::new, |whole| format::matching(whole.matching, whole.total))
+        })
+    });
+    let own_problems = Signal::derive(move || {
+        let of_list = list.held.with(|held| held.whole().and_then(|whole| whole.problem.clone()));
+        list.problem.get().into_iter().chain(of_list).collect::<Vec<ApiProblem>>()
+    });
+    let kept = text(move || {
+        list.held.with(|held| match held.whole().and_then(|whole| whole.as_of) {
+            Some(as_of) if held.matching() > 0 => format!("The list below is that of {}.", clock(as_of)),
+            _ => String::new(),
+        })
+    });
+    let there = move || list.held.with(|held| held.whole().is_some());
+    view! {
+        <div class="runs-page">
+            <header class="page-head">
+                <h1 id="page-title" tabindex="-1">
+                    "Runs"
+                </h1>
+                <p class="shown" role="status" data-testid="runs-total">
+                    {total}
+                </p>
+            </header>
+            {problems(own_problems, kept)}
+            {states::demo_note()}
+            {incident::banner(list)}
+            {triage::triage(list)}
+            {tools::tools(list)}
+            {when(move || !there(), move || states::waiting(list))}
+            {when(there, move || grid::grid(list))}
+            {selected::selected(list)}
+        </div>
+    }
+    .into_any()
+}

@@ -1,0 +1,103 @@
+//! Reads the rows that are looked at, and again what has changed of them.
+
+use std::time::Duration;
+
+use futures_channel::mpsc;
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use leptos::prelude::*;
+use retinker_console::address::View;
+use retinker_console::held::{Because, Held};
+
+use super::list::List;
+use crate::browser;
+use crate::live::{AFTER_FAILURE, CALM, Session, session, until_cleanup};
+
+/// Keeps the list's rows as the host has them.
+pub(super) fn follow(list: List) {
+    let session = session();
+    let view = Memo::new(move |_| list.shown.with(|shown| View { columns: None, ..shown.clone() }));
+    let asked = Memo::new(move |_| list.frame().asked());
+    let unpointed = Memo::new(move |_| !list.pointed.get() && list.held.with(Held::is_withheld));
+    Effect::new(move |_| {
+        let view = view.get();
+        list.busy.set(true);
+        let (wake, waiting) = mpsc::unbounded();
+        let (changed, released) = (wake.clone(), wake.clone());
+        Effect::new(move |_| {
+            asked.track();
+            list.release.track();
+            let _ = wake.unbounded_send(true);
+        });
+        Effect::new(move |_| {
+            session.any_change.track();
+            let _ = changed.unbounded_send(false);
+        });
+        Effect::new(move |_| {
+            if unpointed.get() {
+                let _ = released.unbounded_send(true);
+            }
+        });
+        until_cleanup(Box::pin(read(session.clone(), list, view, asked, waiting)));
+    });
+}
+
+/// Reads whenever it is woken: at once for who looks elsewhere (`true`), calmly for what has changed.
+async fn read(
+    session: Session,
+    list: List,
+    view: View,
+    asked: Memo<(u64, u64)>,
+    mut waiting: mpsc::UnboundedReceiver<bool>,
+) {
+    let (mut due, mut last, mut again) = (false, 0, Duration::MAX);
+    loop {
+        let rest = match due {
+            true => CALM.saturating_sub(Duration::from_millis(browser::now().abs_diff(last))),
+            false => again,
+        };
+        let mut looked = false;
+        match select(waiting.next(), session.host.sleep(rest)).await {
+            Either::Left((None, _)) => return,
+            Either::Left((Some(first), _)) => {
+                looked = first;
+                while let Ok(more) = waiting.try_recv() {
+                    looked |= more;
+                }
+                if !looked && browser::now().abs_diff(last) < CALM.as_millis() as u64 {
+                    due = true;
+                    continue;
+                }
+            }
+            Either::Right(_) => {}
+        }
+        due = false;
+        let range = asked.get_untracked();
+        let mut because =
+            if looked { Because::Looked } else { Because::Changed { pointed: list.pointed.get_untracked() } };
+        loop {
+            let query = list.held.with_untracked(|held| held.query(&view, range, because));
+            let answer = session.host.runs(&query).await;
+            last = browser::now();
+            match answer {
+                Ok(window) => {
+                    let mut enough = true;
+                    list.held.update(|held| enough = held.take(&view, range, because, window));
+                    list.problem.set(None);
+                    again = Duration::MAX;
+                    if !enough {
+                        because = Because::Looked;
+                        continue;
+                    }
+                }
+                Err(problem) => {
+                    again = AFTER_FAILURE;
+                    session.notice(&problem);
+                    list.problem.set(Some(problem));
+                }
+            }
+            break;
+        }
+        list.busy.set(false);
+    }
+}

@@ -1,0 +1,132 @@
+//! Selecting runs, and what can be done with those that are.
+
+use leptos::prelude::*;
+use leptos::reactive::spawn_local;
+use retinker::host::api::MAX_IDS;
+use retinker_console::address::compare_address;
+use retinker_console::format;
+use retinker_console::held::Held;
+
+use super::list::List;
+use crate::components::bulk::ask_for_plans;
+use crate::components::copy::copy_button;
+use crate::components::icon::icon;
+use crate::components::reactive::{maybe, text};
+use crate::live::session;
+
+/// Most runs that are compared at once.
+const COMPARED: usize = 8;
+
+/// Selects from where a range began to this place.
+pub(super) fn select_range(list: List, to: u64) {
+    let from = list.selection.with_untracked(|selection| selection.anchor()).unwrap_or(to);
+    if let Some(ids) = list.held.with_untracked(|held| held.ids(from, to)) {
+        list.selection.update(|selection| selection.add(ids));
+        return;
+    }
+    // Rows between are not held: the host tells them.
+    let (session, view) = (session(), list.shown.get_untracked());
+    spawn_local(async move {
+        match session.host.run_ids(&view.to_query(0, 0)).await {
+            Ok(found) => {
+                let (first, last) = (from.min(to), from.max(to));
+                let many = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
+                let ids = found.ids.into_iter().skip(usize::try_from(first).unwrap_or(usize::MAX)).take(many);
+                let _ = list.selection.try_update(|selection| selection.add(ids));
+            }
+            Err(problem) => drop(list.problem.try_set(Some(problem))),
+        }
+    });
+}
+
+/// Selects every run that the filter lets through.
+pub(super) fn select_all(list: List) {
+    let (session, view) = (session(), list.shown.get_untracked());
+    spawn_local(async move {
+        match session.host.run_ids(&view.to_query(0, 0)).await {
+            Ok(found) => {
+                let _ = list.selection.try_update(|selection| selection.set_all(found.ids, found.matching));
+            }
+            Err(problem) => drop(list.problem.try_set(Some(problem))),
+        }
+    });
+}
+
+/// What can be done with the selected runs; while none is, nothing.
+pub(super) fn selected(list: List) -> AnyView {
+    let session = session();
+    let count = Memo::new(move |_| list.selection.with(|selection| selection.count()));
+    let some = Memo::new(move |_| count.get() > 0);
+    let told = text(move || {
+        let capped = list.selection.with(|selection| selection.capped_from);
+        match capped {
+            Some(matching) => format!(
+                "The first {} of {} matching runs selected",
+                format::count(MAX_IDS as u64),
+                format::count(matching)
+            ),
+            None => format!("{} selected", format::counted(count.get() as u64, "run", "runs")),
+        }
+    });
+    let all = move || {
+        maybe(move || {
+            let matching = list.held.with(Held::matching);
+            (count.get() as u64 != matching
+                && matching > 0
+                && list.selection.with(|s| s.capped_from.is_none()))
+            .then(|| {
+                view! {
+                    <button
+                        type="button"
+                        class="button"
+                        data-testid="select-all"
+                        on:click=move |_| select_all(list)
+                    >
+                        {format!("Select all {} matching", format::count(matching))}
+                    </button>
+                }
+                .into_any()
+            })
+        })
+    };
+    let compare = move || {
+        maybe(move || {
+            (2..=COMPARED).contains(&count.get()).then(|| {
+                let address = list.selection.with(|selection| compare_address(&selection.ids()));
+                view! { <a class="button" href=address data-testid="compare-selected">"Compare"</a> }
+                    .into_any()
+            })
+        })
+    };
+    let ids = text(move || list.selection.with(|selection| selection.ids().join("\n")));
+    let bar = maybe(move || {
+        some.get().then(|| {
+            let session = session.clone();
+            let restore = move |_| {
+                ask_for_plans(&session, list.selection.with_untracked(|selection| selection.ids()));
+            };
+            view! {
+                <section class="selected" aria-label="Selected runs" data-testid="selected">
+                    <strong role="status" data-testid="selected-count">{told}</strong>
+                    <button type="button" class="button primary" data-testid="restore-selected" on:click=restore>
+                        "Restore\u{2026}"
+                    </button>
+                    {compare()}
+                    <span class="copy-ids">"Copy ids " {copy_button(ids, "the selected runs' ids")}</span>
+                    {all()}
+                    <button
+                        type="button"
+                        class="button"
+                        data-testid="select-none"
+                        on:click=move |_| list.selection.set(Default::default())
+                    >
+                        {icon("cross")}
+                        "Clear"
+                    </button>
+                </section>
+            }
+            .into_any()
+        })
+    });
+    view! { {bar} }.into_any()
+}

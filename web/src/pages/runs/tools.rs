@@ -1,0 +1,239 @@
+//! What the list shows: the filter, named views, the order and the columns.
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+use retinker::host::api::RunSort;
+use retinker::host::query;
+use retinker_console::address::read_sort;
+use retinker_console::columns::{Column, STEP};
+use retinker_console::views::{self, Saved};
+
+use super::list::List;
+use crate::browser;
+use crate::components::icon::icon;
+use crate::components::menu::menu;
+use crate::components::reactive::{flag, part, text};
+use crate::live::{session, until_cleanup};
+
+/// Typing asks for a new list this long after the last letter: what is typed at once is one wish.
+const TYPING: Duration = Duration::from_millis(15);
+
+/// Filter, views, order and columns.
+pub(super) fn tools(list: List) -> AnyView {
+    let session = session();
+    let typed = RwSignal::new(list.shown.with_untracked(|shown| shown.q.clone()));
+    // Back, forward and links change the address; the field follows, unless it says the same already.
+    Effect::new(move |_| {
+        let q = list.shown.with(|shown| shown.q.clone());
+        if typed.with_untracked(|typed| typed.trim() != q) {
+            typed.set(q);
+        }
+    });
+    Effect::new(move |_| {
+        let text = typed.get();
+        if list.shown.with_untracked(|shown| shown.q == text.trim()) {
+            return;
+        }
+        let session = session.clone();
+        until_cleanup(Box::pin(async move {
+            session.host.sleep(TYPING).await;
+            list.replace(&list.shown.with_untracked(|shown| shown.with_text(&text)));
+        }));
+    });
+    let order = move |event| {
+        let sort = read_sort(&event_target_value(&event)).unwrap_or_default();
+        list.go(&list.shown.with_untracked(|shown| shown.with_sort(sort)));
+    };
+    let options: Vec<_> = [
+        (RunSort::Health, "Worst first"),
+        (RunSort::Activity, "Latest activity"),
+        (RunSort::Name, "Name"),
+        (RunSort::Model, "Base model"),
+        (RunSort::Rank, "Highest rank"),
+        (RunSort::Saved, "Latest checkpoint"),
+        (RunSort::Expires, "Expires soonest"),
+    ]
+    .into_iter()
+    .map(|(sort, label)| {
+        let chosen = flag(move || list.shown.with(|shown| shown.sort == sort));
+        view! { <option value=sort.as_str() prop:selected=chosen>{label}</option> }.into_any()
+    })
+    .collect();
+    view! {
+        <form class="tools" role="search" on:submit=|event| event.prevent_default()>
+            <label class="field grow">
+                <span class="said">
+                    "Filter by words, or by fields: health:poisoned, model:llama, rank>=16, age<2d, meta.team=x"
+                </span>
+                {icon("search")}
+                <input
+                    type="search"
+                    id="runs-search"
+                    data-testid="runs-search"
+                    placeholder="Filter: words, health:poisoned, rank>=16, age<2d, meta.team=x"
+                    list="runs-completions"
+                    autocomplete="off"
+                    spellcheck="false"
+                    maxlength="200"
+                    prop:value=typed
+                    on:input=move |event| typed.set(event_target_value(&event))
+                />
+                <datalist id="runs-completions" data-testid="runs-completions">
+                    {part(move || completions(&typed.get()))}
+                </datalist>
+            </label>
+            <label class="field">
+                <span class="field-name">"Order"</span>
+                <select data-testid="runs-sort" on:change=order>
+                    {options}
+                </select>
+            </label>
+            {menu("Views", "views-menu", move || saved_views(list))}
+            {menu("Columns", "columns-menu", move || columns(list))}
+        </form>
+    }
+    .into_any()
+}
+
+/// The whole text with its last word completed in each way: a browser offers those that begin as the field does.
+fn completions(typed: &str) -> AnyView {
+    let blank = typed.char_indices().rfind(|(_, letter)| letter.is_whitespace());
+    let before = blank.and_then(|(at, letter)| typed.get(..at + letter.len_utf8())).unwrap_or_default();
+    let offered: Vec<_> = query::completions(typed)
+        .into_iter()
+        .map(|(word, meaning)| {
+            view! { <option value=format!("{before}{word}")>{meaning}</option> }.into_any()
+        })
+        .collect();
+    offered.into_any()
+}
+
+/// Views by name: those that everybody has, and this browser's own.
+fn saved_views(list: List) -> AnyView {
+    const KEY: &str = "retinker.views";
+    let own = RwSignal::new(views::read(&browser::stored(KEY)));
+    let name = RwSignal::new(String::new());
+    let keep = move |views: Vec<Saved>| {
+        browser::store(KEY, &views::write(&views));
+        own.set(views);
+    };
+    let save = move |_| {
+        if !name.with_untracked(|name| name.trim().is_empty()) {
+            let address = list.shown.with_untracked(|shown| shown.to_address());
+            keep(own.with_untracked(|own| views::with(own, &name.get_untracked(), &address)));
+            name.set(String::new());
+        }
+    };
+    let offered: Vec<_> = views::OFFERED
+        .into_iter()
+        .map(|(name, address)| {
+            view! { <li><a href=address data-testid="view-link">{name}</a></li> }.into_any()
+        })
+        .collect();
+    let mine = part(move || {
+        let lines: Vec<_> = own
+            .get()
+            .into_iter()
+            .map(|view| {
+                let gone = view.name.clone();
+                let label = format!("Delete the view {gone}");
+                let delete = move |_| keep(own.with_untracked(|own| views::without(own, &gone)));
+                view! {
+                    <li class="own-view">
+                        <a href=view.address data-testid="view-link">{view.name}</a>
+                        <button type="button" class="copy" aria-label=label on:click=delete>
+                            {icon("cross")}
+                        </button>
+                    </li>
+                }
+                .into_any()
+            })
+            .collect();
+        lines.into_any()
+    });
+    view! {
+        <ul class="menu-list">{offered} {mine}</ul>
+        <div class="menu-form">
+            <label>
+                <span class="field-name">"Save what is shown as"</span>
+                <input
+                    type="text"
+                    maxlength="60"
+                    data-testid="view-name"
+                    prop:value=name
+                    on:input=move |event| name.set(event_target_value(&event))
+                />
+            </label>
+            <button type="button" class="button" data-testid="view-save" on:click=save>
+                "Save"
+            </button>
+        </div>
+    }
+    .into_any()
+}
+
+/// Which columns, and how wide; beside dragging their edges.
+fn columns(list: List) -> AnyView {
+    let lines: Vec<_> = Column::ALL
+        .into_iter()
+        .map(|column| {
+            let shown = flag(move || list.columns.with(|columns| columns.has(column)));
+            let choose = move |event| {
+                let is_shown = event_target_checked(&event);
+                list.show_columns(list.columns.with_untracked(|columns| columns.with(column, is_shown)));
+            };
+            let wider = move |more: bool| {
+                list.show_columns(list.columns.with_untracked(|columns| {
+                    let width = columns.width(column);
+                    let width = if more { width.saturating_add(STEP) } else { width.saturating_sub(STEP) };
+                    columns.with_width(column, width)
+                }));
+            };
+            let size = text(move || list.columns.with(|columns| format!("{} px", columns.width(column))));
+            let step = move |more: bool, sign: &'static str, word: &str| {
+                let label = format!("Make {} {word}", column.heading());
+                view! {
+                    <button
+                        type="button"
+                        class="copy"
+                        aria-label=label
+                        disabled=flag(move || !shown.get())
+                        on:click=move |_| wider(more)
+                    >
+                        {sign}
+                    </button>
+                }
+                .into_any()
+            };
+            view! {
+                <li class="column-line">
+                    <label>
+                        <input
+                            type="checkbox"
+                            data-testid=format!("column-{}", column.as_str())
+                            prop:checked=shown
+                            disabled=column.is_fixed()
+                            on:change=choose
+                        />
+                        {column.heading()}
+                    </label>
+                    <span class="column-width">
+                        {step(false, "\u{2212}", "narrower")} <span class="quiet">{size}</span>
+                        {step(true, "+", "wider")}
+                    </span>
+                </li>
+            }
+            .into_any()
+        })
+        .collect();
+    view! {
+        <ul class="menu-list">{lines}</ul>
+        <div class="menu-form">
+            <button type="button" class="button" on:click=move |_| list.show_columns(Default::default())>
+                "Usual columns"
+            </button>
+        </div>
+    }
+    .into_any()
+}

@@ -1,0 +1,86 @@
+//! Which runs are selected.
+
+use std::collections::HashSet;
+
+/// The selected runs, by id: what is selected stays so when the list moves on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    ids: HashSet<String>,
+    /// In the order in which they were selected.
+    order: Vec<String>,
+    /// Where a range begins: the place that was last selected by itself.
+    anchor: Option<u64>,
+    /// How many matched, when all that matched were asked for and could not all be had.
+    pub capped_from: Option<u64>,
+}
+
+impl Selection {
+    /// Whether it is selected.
+    pub fn has(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The ids, in the order in which they were selected.
+    pub fn ids(&self) -> Vec<String> {
+        self.order.clone()
+    }
+
+    /// Where a range begins.
+    pub fn anchor(&self) -> Option<u64> {
+        self.anchor
+    }
+
+    /// Selects the run at this place, or no longer.
+    pub fn toggle(&mut self, id: &str, at: u64) {
+        self.anchor = Some(at);
+        if self.ids.remove(id) {
+            self.order.retain(|known| known != id);
+        } else {
+            self.add([id.to_owned()]);
+        }
+    }
+
+    /// Selects more.
+    pub fn add(&mut self, ids: impl IntoIterator<Item = String>) {
+        for id in ids {
+            if self.ids.insert(id.clone()) {
+                self.order.push(id);
+            }
+        }
+    }
+
+    /// Selects these and no others. `matching`: how many were asked for.
+    pub fn set_all(&mut self, ids: Vec<String>, matching: u64) {
+        let capped = (ids.len() as u64) < matching;
+        *self = Self::default();
+        self.add(ids);
+        self.capped_from = capped.then_some(matching);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_selected_one_by_one_in_ranges_and_all_at_once() {
+        let mut selection = Selection::default();
+        selection.toggle("b", 1);
+        selection.toggle("a", 0);
+        assert_eq!((selection.ids(), selection.anchor()), (vec!["b".to_owned(), "a".to_owned()], Some(0)));
+        selection.add(["a".into(), "c".into()]);
+        assert_eq!(selection.count(), 3);
+        selection.toggle("a", 0);
+        assert!(!selection.has("a") && selection.has("c"));
+        assert_eq!(selection.ids(), ["b", "c"]);
+        selection.set_all(vec!["x".into(), "y".into()], 2);
+        assert_eq!((selection.count(), selection.capped_from), (2, None));
+        selection.set_all(vec!["x".into()], 9);
+        assert_eq!(selection.capped_from, Some(9), "not all could be had, and that is told");
+    }
+}

@@ -1,0 +1,80 @@
+//! Views of the list of runs that a person has given a name.
+
+use serde::{Deserialize, Serialize};
+
+/// A view and its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// What it is called.
+    pub name: String,
+    /// The address that shows it.
+    pub address: String,
+}
+
+/// Views that everybody has.
+pub const OFFERED: [(&str, &str); 5] = [
+    ("To be restored", "/?health=poisoned"),
+    ("Checkpoint expires within a day", "/?q=expires%3C1d&sort=expires"),
+    ("Active within the hour", "/?q=age%3C1h&sort=activity"),
+    ("Restored runs", "/?q=has%3Aorigin&sort=activity"),
+    ("Nothing saved yet", "/?q=-has%3Acheckpoint&sort=activity"),
+];
+
+/// Most views that are kept.
+const MOST: usize = 50;
+
+/// Reads what a browser has kept. What cannot be read is nothing.
+pub fn read(text: &str) -> Vec<Saved> {
+    let views: Vec<Saved> = serde_json::from_str(text).unwrap_or_default();
+    // Another program of this origin may have written it: only addresses of the list are followed.
+    views.into_iter().filter(|view| view.address == "/" || view.address.starts_with("/?")).collect()
+}
+
+/// As [`read`] takes it.
+pub fn write(views: &[Saved]) -> String {
+    serde_json::to_string(views).unwrap_or_default()
+}
+
+/// With a view of this name: one that had it goes. The newest comes first.
+pub fn with(views: &[Saved], name: &str, address: &str) -> Vec<Saved> {
+    let name = name.trim();
+    let mut all = vec![Saved { name: name.to_owned(), address: address.to_owned() }];
+    all.extend(without(views, name));
+    all.truncate(MOST);
+    all
+}
+
+/// Without the view of this name.
+pub fn without(views: &[Saved], name: &str) -> Vec<Saved> {
+    views.iter().filter(|view| view.name != name).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::View;
+
+    #[test]
+    fn views_are_kept_by_name() {
+        let views = with(&[], " nightly ", "/?q=nightly");
+        let views = with(&views, "mine", "/?q=meta.team%3Dx");
+        let views = with(&views, "nightly", "/?q=night");
+        let names: Vec<_> = views.iter().map(|view| (view.name.as_str(), view.address.as_str())).collect();
+        assert_eq!(names, [("nightly", "/?q=night"), ("mine", "/?q=meta.team%3Dx")]);
+        assert_eq!(read(&write(&views)), views);
+        assert_eq!(without(&views, "mine").len(), 1);
+        assert_eq!(read("{"), []);
+        let evil = r#"[{"name":"x","address":"//evil.example/"},{"name":"y","address":"javascript:1"}]"#;
+        assert_eq!(read(evil), []);
+    }
+
+    #[test]
+    fn offered_views_are_views() {
+        for (name, address) in OFFERED {
+            let view = View::read(address.trim_start_matches('/'));
+            assert_eq!(view.to_address(), address, "{name}");
+            assert!(!view.is_whole());
+            retinker::host::query::Query::parse(&view.q).unwrap();
+        }
+    }
+}
