@@ -154,7 +154,7 @@ fn a_corrupted_run_that_the_list_tells_too_little_of_is_asked_about_once() {
 #[test]
 fn a_run_whose_session_is_over_is_stalled_until_it_is_trained_again() {
     let sessions = Arc::new(Sessions::new());
-    let mut index = Index::new(Arc::clone(&sessions));
+    let mut index = Index::new(Arc::clone(&sessions), now());
     let runs = vec![run("a:train:0", &[], None, 10), run("b:train:0", &[], None, 10)];
     index.replace(runs.clone(), now());
     sessions.learn(&runs[0], SessionStatus::cancelled("silent"), now());
