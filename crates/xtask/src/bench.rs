@@ -6,14 +6,14 @@ use std::process::Stdio;
 use anyhow::{Result, bail};
 
 use crate::shell::{cargo, command, release, run, target_dir};
-use crate::{python, tools, up};
+use crate::{browser, console, python, tools, up};
 
 /// Debian's python3-torch is a package of the system's own Python.
 const PYTHON: &str = "/usr/bin/python3";
 
 /// Measures the embedded service with 100,000 runs, and its training beside PyTorch's (docs/bench.md); or the client beside
-/// the official Python SDK's (docs/bench-client.md); or how long a restore takes (docs/bench-recovery.md), or what watching
-/// a million runs costs (docs/scale.md).
+/// the official Python SDK's (docs/bench-client.md); or how long a restore takes (docs/bench-recovery.md), what watching a
+/// million runs costs (docs/scale.md), or the console in a browser (docs/bench-console.md).
 pub fn run_bench(args: &[String]) -> Result<()> {
     match args.split_first() {
         Some((what, rest)) if what == "local" => local(rest),
@@ -22,16 +22,23 @@ pub fn run_bench(args: &[String]) -> Result<()> {
         Some((what, [])) if what == "scale" => {
             run(&mut command(release("retinker-tests", "--bin", "bench_scale")?))
         }
-        Some((what, _)) if matches!(what.as_str(), "recovery" | "scale") => {
+        Some((what, [])) if what == "console" => {
+            // A console that is not built anew would be measured for the one that is there.
+            console::build()?;
+            browser::bench(&up::binary()?)
+        }
+        Some((what, _)) if matches!(what.as_str(), "recovery" | "scale" | "console") => {
             bail!("`cargo xtask bench {what}` takes no options")
         }
         Some((what, _)) if what == "client" => bail!("`cargo xtask bench client` takes no options"),
         Some((other, _)) => {
             bail!(
-                "there is no benchmark '{other}': use `cargo xtask bench` with local, client, recovery or scale"
+                "there is no benchmark '{other}': use `cargo xtask bench` with local, client, recovery, scale or console"
             )
         }
-        None => bail!("say what to measure: `cargo xtask bench` with local, client, recovery or scale"),
+        None => {
+            bail!("say what to measure: `cargo xtask bench` with local, client, recovery, scale or console")
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The browser tests, and the browser that they need.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -52,23 +53,37 @@ fn find(variable: &str, places: &[&str], what: &str) -> Result<PathBuf> {
     there().with_context(|| format!("the browser tests need {what}: install it, or name it in {variable}"))
 }
 
-/// Runs `tests/browser` on a built binary.
-pub fn test(binary: &Path, train: &Path, python: &Path) -> Result<()> {
+/// Node in `tests/browser`, whose packages are installed, with the programs that everything there needs.
+fn node(binary: &Path) -> Result<Command> {
     tools::node()?;
     let chromium = chromium()?;
+    let simulated = shell::release("retinker-tests", "--bin", "simulated_service")?;
     let dir = root().join("tests/browser");
     step("Installing the browser tests' npm packages", || {
         run(command(shell::npm()).args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&dir))
     })?;
-    // One file after the other: each starts services that train on both cores.
-    run(command("node")
-        .args(["--test", "--test-concurrency=1", "--test-timeout=600000", "--test-reporter=spec"])
-        .args(test_files(&dir)?)
-        .current_dir(&dir)
+    let mut node = command("node");
+    node.current_dir(&dir)
         .env("RETINKER_BIN", binary)
+        .env("RETINKER_SIMULATED", simulated)
+        .env("RETINKER_CHROMIUM", chromium);
+    Ok(node)
+}
+
+/// Runs `tests/browser` on a built binary.
+pub fn test(binary: &Path, train: &Path, python: &Path) -> Result<()> {
+    let files = test_files(&root().join("tests/browser"))?;
+    // One file after the other: each starts services that train on both cores.
+    run(node(binary)?
+        .args(["--test", "--test-concurrency=1", "--test-timeout=600000", "--test-reporter=spec"])
+        .args(files)
         .env("RETINKER_TRAIN", train)
-        .env("RETINKER_PYTHON", python)
-        .env("RETINKER_CHROMIUM", chromium))
+        .env("RETINKER_PYTHON", python))
+}
+
+/// Measures the console in the browser.
+pub fn bench(binary: &Path) -> Result<()> {
+    run(node(binary)?.arg("bench/console.mjs"))
 }
 
 fn test_files(dir: &Path) -> Result<Vec<PathBuf>> {

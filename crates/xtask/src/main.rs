@@ -30,6 +30,7 @@ Usage: cargo xtask <command>
                writes docs/soak.md
   bench local  measure the embedded service; writes docs/bench.md
   bench client measure the client beside the official Python SDK; writes docs/bench-client.md
+  bench console measure the console in a browser; writes docs/bench-console.md
   reference [--write]
                compute losses, gradients and steps in JAX and compare them with the fixtures, or record
                them; then have peft load a checkpoint of the service

@@ -1,0 +1,47 @@
+// Every page and dialog, looked at by axe: in light and dark, wide and narrow. None is wider than the screen.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { assertAccessible, assertFits } from "./support/accessible.mjs";
+import { byTestId, openBrowser, openConsole, openPage, picture } from "./support/browser.mjs";
+import { DIALOGS, PAGES } from "./support/pages.mjs";
+import { scene } from "./support/scene.mjs";
+
+const LOOKS = [
+  { look: "light", colorScheme: "light", width: 1280 },
+  { look: "dark", colorScheme: "dark", width: 1280 },
+  { look: "light and narrow", colorScheme: "light", width: 380 },
+  { look: "dark and narrow", colorScheme: "dark", width: 380 },
+  { look: "light on the narrowest screen", colorScheme: "light", width: 360 },
+  { look: "light on a 4K screen", colorScheme: "light", width: 3840 },
+];
+
+test("every page and dialog is accessible, and fits the screen", async (t) => {
+  const made = await scene(t);
+  const browser = await openBrowser(t);
+  for (const { look, colorScheme, width } of LOOKS) {
+    const options = { colorScheme, viewport: { width, height: 860 }, reducedMotion: "reduce" };
+    const page = await openPage(browser, made.retinker.consoleUrl, options);
+    for (const { name, path, open, there } of [...PAGES, ...DIALOGS]) {
+      await t.test(`${name}: ${look}`, async () => {
+        await page.goto(new URL(path(made), made.retinker.consoleUrl).href);
+        if (open) await open(page);
+        await byTestId(page, there).first().waitFor();
+        assert.notEqual(await page.title(), "");
+        await picture(page, `${name}, ${look}`.replaceAll(/[^\w]+/g, "-"));
+        await assertAccessible(page, `${name} in ${look}`);
+        await assertFits(page, `${name} in ${look}`);
+      });
+    }
+    await page.context().close();
+  }
+});
+
+test("what is shown without a token is accessible too", async (t) => {
+  const made = await scene(t);
+  const page = await openPage(await openBrowser(t), new URL("/", made.retinker.consoleUrl).href);
+  await byTestId(page, "locked").waitFor();
+  await assertAccessible(page, "the locked page");
+  await openConsole(page, made.retinker.consoleUrl);
+  await byTestId(page, "run-row").first().waitFor();
+});

@@ -1,0 +1,45 @@
+// What a program can find of what shuts people out.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+
+/** Fails with all that axe finds on the page as it is now, by WCAG 2.2 AA and good practice. */
+export async function assertAccessible(page, what) {
+  // Through the debugger, which the page's Content-Security-Policy leaves alone.
+  const debug = await page.context().newCDPSession(page);
+  const run = async (expression) => {
+    const { result, exceptionDetails } = await debug.send("Runtime.evaluate", {
+      expression,
+      awaitPromise: true,
+      returnByValue: true,
+    });
+    assert.equal(exceptionDetails, undefined, `axe could not run on ${what}: ${JSON.stringify(exceptionDetails)}`);
+    return result.value;
+  };
+  await run(`${axe};0`);
+  const options = JSON.stringify({ runOnly: { type: "tag", values: TAGS }, resultTypes: ["violations"] });
+  const violations = await run(`axe.run(document, ${options}).then(({ violations }) => violations.map((one) => ({
+    rule: one.id, impact: one.impact, help: one.help,
+    nodes: one.nodes.map((node) => node.target.join(" ") + ": " + node.html.slice(0, 200) + " — " + node.failureSummary),
+  })))`);
+  await debug.detach();
+  const told = violations.map(({ rule, impact, help, nodes }) => `${rule} (${impact}): ${help}\n  ${nodes.join("\n  ")}`);
+  assert.equal(told.length, 0, `${what}:\n${told.join("\n")}`);
+}
+
+/** Fails if the page is wider than what one sees of it, so that one has to scroll sideways to read. */
+export async function assertFits(page, what) {
+  const { wide, seen, most } = await page.evaluate(() => {
+    const root = document.documentElement;
+    const wider = [...document.body.querySelectorAll("*")].filter((node) => {
+      const { right, width } = node.getBoundingClientRect();
+      return width > 0 && right > root.clientWidth + 1;
+    });
+    const most = wider.slice(0, 5).map((node) => node.outerHTML.slice(0, 120));
+    return { wide: root.scrollWidth, seen: root.clientWidth, most };
+  });
+  assert.ok(wide <= seen, `${what} is ${wide} wide where ${seen} are seen: ${most.join("\n")}`);
+}

@@ -1,0 +1,99 @@
+// Stands between a console and its service, and misbehaves when asked to.
+import { createServer, request as forward } from "node:http";
+
+const status = (code, headers = {}) => (_, response) => {
+  response.writeHead(code, { "content-type": "application/json", ...headers });
+  response.end(JSON.stringify({ detail: `the answer ${code} that was asked for` }));
+};
+
+/** What it does, by name, instead of passing a request on; `down` and the like are of the whole server. */
+const ANSWERS = {
+  401: status(401),
+  402: status(402),
+  403: status(403),
+  404: status(404),
+  429: status(429, { "retry-after": "1" }),
+  500: status(500),
+  malformed: (_, response) => {
+    response.writeHead(200, { "content-type": "application/json" });
+    response.end('{"training_runs": [{"training_run_id": 7,');
+  },
+};
+
+/** How long `slow` waits with each answer. */
+const SLOW = 10_000;
+/** How long `flapping` is well, and then not. */
+const FLAP = 1500;
+
+export const FAULTS = ["down", "slow", "flapping", ...Object.keys(ANSWERS)];
+
+export class Misbehaving {
+  /** In front of the service at this address. */
+  static async start(t, target) {
+    const self = new Misbehaving();
+    self.target = new URL(target);
+    self.fault = null;
+    self.asked = 0;
+    await self.listen(0);
+    t.after(() => self.close());
+    return self;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** Misbehaves so from now on; `null` ends it. */
+  async misbehave(fault) {
+    const was = this.fault;
+    this.fault = fault;
+    clearInterval(this.flapping);
+    if (fault === "down") await this.close();
+    if (was === "down" && fault !== "down") await this.listen(this.port);
+    if (fault === "flapping") {
+      this.well = false;
+      this.flapping = setInterval(() => (this.well = !this.well), FLAP);
+    }
+  }
+
+  async listen(port) {
+    this.server = createServer((request, response) => this.answer(request, response));
+    await new Promise((resolve, reject) => {
+      this.server.on("error", reject);
+      this.server.listen(port, "127.0.0.1", resolve);
+    });
+    this.port = this.server.address().port;
+  }
+
+  async close() {
+    clearInterval(this.flapping);
+    const closed = new Promise((resolve) => this.server.close(resolve));
+    this.server.closeAllConnections();
+    await closed;
+  }
+
+  answer(request, response) {
+    this.asked += 1;
+    const answer = this.fault === "flapping" && !this.well ? ANSWERS[500] : ANSWERS[this.fault];
+    if (answer) {
+      request.resume();
+      answer(request, response);
+    } else if (this.fault === "slow") {
+      setTimeout(() => this.pass(request, response), SLOW);
+    } else {
+      this.pass(request, response);
+    }
+  }
+
+  pass(request, response) {
+    const { hostname, port } = this.target;
+    const options = { hostname, port, path: request.url, method: request.method, headers: request.headers };
+    const onward = forward(options, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    response.on("close", () => onward.destroy());
+    request.pipe(onward);
+  }
+}
