@@ -114,6 +114,10 @@ pub fn problem_heading(problem: &ApiProblem) -> &'static str {
     match problem.code.as_str() {
         "host_unreachable" => "retinker does not answer",
         "service_unreachable" => "The service does not answer",
+        "service_slow" => "The service takes too long to answer",
+        "service_failing" => "The service fails",
+        "service_unpaid" => "The service waits for its bills to be paid",
+        "service_busy" => "The service asks for patience",
         code if code.starts_with("service_") => "The service gave an answer that cannot be used",
         "run_not_found" => "There is no such run",
         "bad_query" => "The filter cannot be read",

@@ -69,6 +69,13 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
         ErrorKind::Refused { status: 401 | 403, .. } => {
             ("service_unauthorized", "The key is read from TINKER_API_KEY when retinker starts.")
         }
+        ErrorKind::Refused { status: 402, .. } => (
+            "service_unpaid",
+            "Put the account's billing in order where the service is paid for; it is asked again by itself.",
+        ),
+        ErrorKind::Refused { status: 408 | 425 | 429, .. } => {
+            ("service_busy", "Too much is asked of it, by whomever. It is asked again by itself, when it wants to be.")
+        }
         ErrorKind::Refused { status: 500..=599, .. } => ("service_failing", "It is asked again by itself."),
         _ => ("service_refused", ""),
     };

@@ -13,6 +13,8 @@ async fn the_list_outlives_its_service() {
         (Fault::Html, "service_unreadable"),
         (Fault::HalfBody, "service_unreachable"),
         (Fault::Status(401), "service_unauthorized"),
+        (Fault::Status(402), "service_unpaid"),
+        (Fault::Status(429), "service_busy"),
         (Fault::Contradicts, "service_contradicts_itself"),
     ] {
         let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());

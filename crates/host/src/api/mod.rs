@@ -139,7 +139,10 @@ async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDe
 async fn read_run(host: &Shared, run_id: &str) -> Result<TrainingRun, Problem> {
     match host.ask(host.api.training_run(run_id)).await {
         Ok(run) => Ok(run),
-        Err(Asked::Service(error)) if error.is_not_found() => Err(Problem::run_not_found(run_id)),
+        // While the list cannot be read, a service that is not itself may not know its runs either.
+        Err(Asked::Service(error)) if error.is_not_found() && host.index().problem().is_none() => {
+            Err(Problem::run_not_found(run_id))
+        }
         Err(asked) => {
             let known = host.index().run(run_id).cloned();
             known.ok_or_else(|| Problem::from(asked))
