@@ -23,7 +23,7 @@ use retinker::recovery::probe::Verification;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::recovery::{findings, protect};
 use retinker::wire::path::TinkerPath;
-use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
+use retinker_host::{Connection, Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
 use retinker_local::LocalService;
 use retinker_store::testing::Postgres;
 use retinker_tests::command::Retinker;
@@ -279,17 +279,22 @@ async fn a_monitor_killed_at_every_write_to_postgresql() {
 /// The console's host on the same journal, and a client of it as a browser's tab has one.
 async fn console(api: &Api, journal: &Journal) -> (RunningHost, HostClient) {
     let token = "a-token-of-this-test";
-    let host = Host::start(HostConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
+    let connection = Connection {
+        name: "service".to_owned(),
         service: ServiceTarget {
             name: "service".to_owned(),
             kind: ServiceKind::Remote,
             base_url: api.base_url().to_owned(),
             api_key: Some(Secret::new("tml-test")),
         },
+        key_from: String::new(),
         journal: Location::from(journal.location()),
         watching: Watching::default(),
         demo: None,
+    };
+    let host = Host::start(HostConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        connections: vec![connection],
         token: Some(token.to_owned()),
     })
     .await

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use retinker::client::Secret;
-use retinker::host::api::{DemoProgress, ServiceKind};
+use retinker::host::api::{DemoProgress, ServiceKind, is_connection_name};
 use retinker::recovery::events::{EventSink, Traced};
 use retinker::recovery::policy::Policy;
 use retinker_store::Location;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::hooks::Metrics;
 
@@ -52,17 +52,58 @@ pub(crate) fn told(identity: &str) -> String {
 pub struct HostConfig {
     /// Where to listen: a loopback address. Port 0 picks a free one.
     pub listen: SocketAddr,
-    /// The service.
-    pub service: ServiceTarget,
-    /// Where the recovery journal lives; made if missing. Several hosts can share it, for the same service always: an
-    /// embedded service is a different one on each machine, so its journal is no place that machines share.
-    pub journal: Location,
-    /// What is done about lost runs that nobody asks for.
-    pub watching: Watching,
-    /// Where the demonstration tells how far it is.
-    pub demo: Option<watch::Receiver<DemoProgress>>,
+    /// The services, at least one. The first is the one that is meant when none is named. Nothing adds to them later: a
+    /// page that could name an address could have a key sent there.
+    pub connections: Vec<Connection>,
     /// What callers must send as `x-retinker-token`; `None` makes 128 random bits. It is written nowhere.
     pub token: Option<String>,
+}
+
+impl HostConfig {
+    /// That each connection can be told from the others.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        if self.connections.is_empty() {
+            return Err(StartError::NoConnection);
+        }
+        for (at, connection) in self.connections.iter().enumerate() {
+            let name = &connection.name;
+            if !is_connection_name(name) {
+                return Err(StartError::BadName(name.clone()));
+            }
+            if self.connections.iter().take(at).any(|earlier| earlier.name == *name) {
+                return Err(StartError::NameTwice(name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A service that the host can stand before, with what belongs to it alone.
+#[derive(Debug)]
+pub struct Connection {
+    /// What callers name it by: see [`is_connection_name`].
+    pub name: String,
+    /// The service.
+    pub service: ServiceTarget,
+    /// Where its key is to be put, for people; e.g. `TINKER_API_KEY`. Empty where it needs none.
+    pub key_from: String,
+    /// Where its recovery journal lives; made if missing. Several hosts can share it, for the same service always: an
+    /// embedded service is a different one on each machine, so its journal is no place that machines share.
+    pub journal: Location,
+    /// What is done about its lost runs that nobody asks for. Where runs are restored by themselves, the service is looked
+    /// after from the start; else from when it is first asked for.
+    pub watching: Watching,
+    /// The demonstration that it can be filled with.
+    pub demo: Option<Demo>,
+}
+
+/// A demonstration, as the host sees it.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    /// How far it is.
+    pub progress: watch::Receiver<DemoProgress>,
+    /// Told when somebody asks for it.
+    pub begin: Arc<Notify>,
 }
 
 /// What is done about lost runs that nobody asks for.
@@ -84,9 +125,28 @@ impl Default for Watching {
     }
 }
 
-/// Why a host did not start.
+/// Why a host did not start, or stands before a service no more than that.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// There is nothing to stand before.
+    #[error("no service was given")]
+    NoConnection,
+    /// A connection goes by no proper name.
+    #[error(
+        "'{0}' is no name for a connection: give it one of at most 64 letters, digits, '-', '_' and '.', that begins with a letter or digit"
+    )]
+    BadName(String),
+    /// Two connections have this name.
+    #[error("two connections are called '{0}': give each a name of its own")]
+    NameTwice(String),
+    /// A connection cannot be used.
+    #[error("connection '{name}': {reason}")]
+    Connection {
+        /// Which.
+        name: String,
+        /// Why not.
+        reason: Box<StartError>,
+    },
     /// The address is not on this machine's loopback.
     #[error(
         "{0} is not a loopback address: whoever reaches the console spends the service's key, so it listens on 127.0.0.1 or ::1 only"

@@ -88,7 +88,7 @@ impl Guard {
 }
 
 /// The paths that spend the key or tell what it can see; everything else is the console's files.
-fn is_guarded(path: &str) -> bool {
+pub(crate) fn is_guarded(path: &str) -> bool {
     ["/retinker", "/api"]
         .iter()
         .any(|prefix| path == *prefix || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))

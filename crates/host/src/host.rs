@@ -17,11 +17,11 @@ use retinker::transport::Transport;
 use retinker::wire::run::TrainingRun;
 use tokio::sync::{Notify, broadcast, watch};
 
-use crate::config::ServiceTarget;
+use crate::config::{Demo, ServiceTarget};
 use crate::hooks::Metrics;
 use crate::index::Index;
 use crate::keeper::Keeper;
-use crate::problem::{contradicting_service, slow_service};
+use crate::problem::{contradicting_service, foreign_service, slow_service, without_key, wrong_key};
 
 /// How long a person at the console waits for the service.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +34,8 @@ const EVENTS: usize = 256;
 
 pub(crate) struct Shared {
     pub(crate) service: ServiceTarget,
+    /// Where its key is to be put.
+    key_from: String,
     /// For questions: gives up soon.
     pub(crate) api: Api,
     pub(crate) transport: Arc<dyn Transport>,
@@ -54,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Receiver<bool>,
     index: RwLock<Index>,
     base_models: Mutex<Vec<String>>,
-    demo: Option<watch::Receiver<DemoProgress>>,
+    demo: Option<Demo>,
     followers: AtomicUsize,
     /// Up to where the journal has been read; the last number there is: not at all.
     revision: AtomicU64,
@@ -68,19 +70,21 @@ impl fmt::Debug for Shared {
 
 pub(crate) struct Parts {
     pub(crate) service: ServiceTarget,
+    pub(crate) key_from: String,
     pub(crate) keeper: Keeper,
     pub(crate) metrics: Option<Arc<Metrics>>,
-    pub(crate) demo: Option<watch::Receiver<DemoProgress>>,
+    pub(crate) demo: Option<Demo>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { service, keeper, metrics, demo, stopping } = parts;
+        let Parts { service, key_from, keeper, metrics, demo, stopping } = parts;
         let Keeper { api, store, drives, monitor, runtime, transport, .. } = keeper;
         let index = Index::new(Arc::clone(monitor.sessions()), runtime.now());
         Self {
             service,
+            key_from,
             api,
             transport,
             runtime,
@@ -117,8 +121,22 @@ impl Shared {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn demo(&self) -> Option<watch::Receiver<DemoProgress>> {
-        self.demo.clone()
+    pub(crate) fn demo(&self) -> Option<&Demo> {
+        self.demo.as_ref()
+    }
+
+    /// How far the demonstration is, where it was begun.
+    fn demo_progress(&self) -> Option<DemoProgress> {
+        let progress = self.demo.as_ref()?.progress.borrow().clone();
+        (progress != DemoProgress::default()).then_some(progress)
+    }
+
+    /// Whether the demonstration can be asked for: it takes a trainer's memory away, so no run of anybody's may be there.
+    pub(crate) fn offers_demo(&self) -> bool {
+        let index = self.index();
+        let is_empty = index.as_of().is_some() && index.problem().is_none() && index.total() == 0;
+        drop(index);
+        is_empty && self.demo.is_some() && self.demo_progress().is_none()
     }
 
     pub(crate) fn key(&self) -> Option<&Secret> {
@@ -126,9 +144,9 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> HostStatus {
-        let (as_of, problem) = {
+        let (as_of, problem, runs) = {
             let index = self.index();
-            (index.as_of(), index.problem().cloned())
+            (index.as_of(), index.problem().cloned(), index.total())
         };
         HostStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -140,7 +158,8 @@ impl Shared {
                 problem,
             },
             as_of,
-            demo: self.demo.as_ref().map(|demo| demo.borrow().clone()),
+            runs,
+            demo: self.demo_progress(),
         }
     }
 
@@ -187,6 +206,21 @@ impl Shared {
         match tokio::time::timeout(PATIENCE, question).await {
             Ok(answer) => answer.map_err(Asked::Service),
             Err(_) => Err(Asked::Slow),
+        }
+    }
+
+    /// Why the runs cannot be listed, with what is known here of the key and of the service before.
+    pub(crate) fn explain(&self, asked: &Asked) -> ApiProblem {
+        let problem = asked.problem();
+        match asked {
+            Asked::Service(_) if problem.code == "service_unauthorized" => match self.key() {
+                None => without_key(&self.service.base_url, &self.key_from),
+                Some(_) => wrong_key(problem, &self.key_from),
+            },
+            Asked::Service(error) if error.is_unsupported() && self.index().as_of().is_none() => {
+                foreign_service(&self.service.base_url)
+            }
+            _ => problem,
         }
     }
 

@@ -406,6 +406,11 @@ impl Index {
         self.restores.values().map(|record| record.state)
     }
 
+    /// How many runs there are.
+    pub(crate) fn total(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
     pub(crate) fn as_of(&self) -> Option<Time> {
         self.as_of
     }

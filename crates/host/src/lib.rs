@@ -1,12 +1,13 @@
 //! What serves the console: its files, the guarded forward to the service, and the host API `/retinker/v1`.
 //!
-//! One process owns one service's restores: it keeps the recovery journal, carries restores out, keeps restored
+//! For each service that it is started with it keeps the recovery journal, carries restores out, keeps restored
 //! runs' sessions alive, and holds an index of all runs. Whoever reaches it spends the service's key, so it listens
 //! on loopback only and stands behind a guard (see `guard`).
 
 mod api;
 mod assets;
 mod config;
+mod connections;
 mod forward;
 mod guard;
 pub mod hooks;
@@ -19,7 +20,7 @@ mod snippets;
 mod watch;
 
 pub use assets::UI_EMBEDDED;
-pub use config::{HostConfig, ServiceTarget, StartError, Watching};
+pub use config::{Connection, Demo, HostConfig, ServiceTarget, StartError, Watching};
 pub use keeper::Keeper;
 pub use retinker_store::Location;
 pub use server::{Host, RunningHost};

@@ -67,7 +67,7 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
             ("service_unreadable", "Is the service's address right, and is it a Tinker-compatible service?")
         }
         ErrorKind::Refused { status: 401 | 403, .. } => {
-            ("service_unauthorized", "The key is read from TINKER_API_KEY when retinker starts.")
+            ("service_unauthorized", "Keys are read from the environment when retinker starts.")
         }
         ErrorKind::Refused { status: 402, .. } => (
             "service_unpaid",
@@ -88,6 +88,34 @@ pub(crate) fn slow_service(seconds: u64) -> ApiProblem {
         code: "service_slow".to_owned(),
         message: format!("The service did not answer within {seconds} s."),
         hint: "It is asked again by itself.".to_owned(),
+    }
+}
+
+/// The service wants a key, and there is none.
+pub(crate) fn without_key(base_url: &str, key_from: &str) -> ApiProblem {
+    ApiProblem {
+        code: "service_key_missing".to_owned(),
+        message: format!("The service at {base_url} wants a key, and retinker was started without one for it."),
+        hint: format!("Put the key into the variable {key_from}, and start retinker again."),
+    }
+}
+
+/// The service does not take the key that there is.
+pub(crate) fn wrong_key(problem: ApiProblem, key_from: &str) -> ApiProblem {
+    let hint = format!("The key was read from {key_from}: put the right one there, and start retinker again.");
+    ApiProblem { hint, ..problem }
+}
+
+/// What stands for a service that has no list of runs.
+pub(crate) fn foreign_service(base_url: &str) -> ApiProblem {
+    ApiProblem {
+        code: "service_foreign".to_owned(),
+        message: format!(
+            "What answers at {base_url} offers no list of training runs: it is another kind of server, or a Tinker \
+             service without what the console needs."
+        ),
+        hint: "Is the address right? It is the one that training programs have in TINKER_BASE_URL, without /api/v1."
+            .to_owned(),
     }
 }
 

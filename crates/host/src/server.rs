@@ -2,27 +2,24 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
-use http::{Method, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use http::{HeaderMap, Method, StatusCode};
 use retinker::client::Secret;
-use retinker::recovery::drives::Drives;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::assets::Assets;
-use crate::config::{HostConfig, StartError, Watching};
+use crate::config::{HostConfig, StartError};
+use crate::connections::{self, Registry};
 use crate::guard::{self, Guard};
-use crate::host::{Parts, Shared};
-use crate::keeper::Keeper;
 use crate::problem::Problem;
-use crate::{api, forward, watch as reading};
 
 /// How long requests that are under way may take when the host stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -37,11 +34,8 @@ pub struct RunningHost {
     token: Secret,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
-    background: JoinSet<()>,
-    drives: Drives,
-    /// Tells what happens in the journal, until the other end is dropped.
-    telling: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-    shared: Weak<Shared>,
+    /// `None` once it is stopped.
+    registry: Option<Arc<Registry>>,
 }
 
 impl fmt::Debug for RunningHost {
@@ -51,12 +45,14 @@ impl fmt::Debug for RunningHost {
 }
 
 impl Host {
-    /// Starts a host. It answers when this returns; whether the service does is told by `/retinker/v1/status`.
+    /// Starts a host. It answers when this returns; whether its services do is told by `/retinker/v1/status`.
     ///
     /// # Errors
-    /// See [`StartError`]: the port is taken, the journal cannot be used, the address or key makes no sense.
+    /// See [`StartError`]: the port is taken; a connection's journal cannot be used, or its address or key makes no sense. Of
+    /// a connection that is opened later that is told to whoever asks for it.
     pub async fn start(config: HostConfig) -> Result<RunningHost, StartError> {
-        let HostConfig { listen, service, journal, watching, demo, token } = config;
+        config.check()?;
+        let HostConfig { listen, connections, token } = config;
         if !listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(listen));
         }
@@ -72,41 +68,10 @@ impl Host {
         let address =
             listener.local_addr().map_err(|reason| StartError::Listen { address: listen, reason })?;
         let (stop, stopping) = watch::channel(false);
-        // The executor tells of its progress before there is anything to be told.
-        let told: Arc<OnceLock<Weak<Shared>>> = Arc::default();
-        let progress = {
-            let told = Arc::clone(&told);
-            move |record: &_| {
-                if let Some(shared) = told.get().and_then(Weak::upgrade) {
-                    shared.restore_changed(record);
-                }
-            }
-        };
-        let Watching { policy, sink, told: listeners, metrics } = watching;
-        let keeper = Keeper::open(&service, journal, policy, sink, progress).await?;
-        let (ownership, teller) = (keeper.ownership(), listeners.map(|sink| keeper.teller(sink)));
-        let shared =
-            Arc::new(Shared::new(Parts { service, keeper, metrics, demo, stopping: stopping.clone() }));
-        let _ = told.set(Arc::downgrade(&shared));
-        shared.follow_journal().await.map_err(StartError::Journal)?;
-        let weak = Arc::downgrade(&shared);
-        let app = app(&shared, address, token.clone());
+        let registry = Arc::new(Registry::start(connections, stopping.clone()).await?);
+        let app = app(&registry, address, token.clone());
         let server = tokio::spawn(serve(listener, app, stopping));
-        let mut background = JoinSet::new();
-        background.spawn(reading::run(Arc::clone(&shared)));
-        background.spawn(reading::care(Arc::clone(&shared)));
-        background.spawn(reading::demo(Arc::clone(&shared)));
-        background.spawn(shared.drives.clone().resume());
-        background.spawn(ownership.run());
-        let telling = teller.map(|mut teller| {
-            let (over, ended) = oneshot::channel::<()>();
-            let ended = async {
-                let _ = ended.await;
-            };
-            (over, tokio::spawn(async move { teller.run_until(ended).await }))
-        });
-        let drives = shared.drives.clone();
-        Ok(RunningHost { address, token, stop, server, background, drives, telling, shared: weak })
+        Ok(RunningHost { address, token, stop, server, registry: Some(registry) })
     }
 }
 
@@ -126,21 +91,16 @@ impl RunningHost {
     /// journal says it is. What happened is told.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
-        if let Some(monitor) = self.shared.upgrade().map(|shared| shared.monitor.clone()) {
-            let _ = tokio::time::timeout(STOP_GRACE, monitor.drain()).await;
-        }
-        self.drives.stop();
-        self.background.shutdown().await;
-        if let Some((over, telling)) = self.telling.take() {
-            drop(over);
-            let _ = tokio::time::timeout(STOP_GRACE, telling).await;
-        }
+        let left = match self.registry.take() {
+            Some(registry) => registry.stop(STOP_GRACE).await,
+            None => Vec::new(),
+        };
         if tokio::time::timeout(STOP_GRACE, &mut self.server).await.is_err() {
             self.server.abort();
         }
-        // With the last task that holds it, the journal is closed: its directory is free when this returns.
+        // With the last task that holds it, a journal is closed: its directory is free when this returns.
         let closed = async {
-            while self.shared.strong_count() > 0 {
+            while left.iter().any(|shared| shared.strong_count() > 0) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -164,34 +124,44 @@ async fn serve(listener: TcpListener, app: Router, mut stopping: watch::Receiver
     }
 }
 
-fn app(shared: &Arc<Shared>, address: SocketAddr, token: Secret) -> Router {
+fn app(registry: &Arc<Registry>, address: SocketAddr, token: Secret) -> Router {
     let assets = Arc::new(Assets::embedded());
     let guard = Arc::new(Guard::new(address, token, &assets));
-    let unknown = || async {
-        Problem::new(StatusCode::NOT_FOUND, "no_such_call", "The host API has no such call.", "")
-    };
     Router::new()
-        .merge(api::routes())
-        .route("/retinker/{*rest}", any(unknown))
-        .route("/api/{*rest}", any(forward::forward))
-        .with_state(Arc::clone(shared))
-        .fallback_service(any(file).with_state(assets))
+        .route("/retinker/v1/connections", get(connections::list))
+        .with_state(Arc::clone(registry))
+        // No pattern of a path: what it matched would be told to the handlers behind it as if it were theirs.
+        .fallback(other)
+        .with_state((Arc::clone(registry), assets))
         .layer(axum::middleware::from_fn_with_state(guard, guard::layer))
 }
 
-async fn file(State(assets): State<Arc<Assets>>, request: Request) -> Response {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_call", "Files can only be read.", "")
-            .into_response();
+async fn other(
+    State((registry, assets)): State<(Arc<Registry>, Arc<Assets>)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    match guard::is_guarded(request.uri().path()) {
+        true => connections::answer(&registry, request).await,
+        false => file(&assets, request.method(), request.uri().path(), request.headers()),
     }
-    assets.answer(request.uri().path(), request.headers()).unwrap_or_else(|| {
+}
+
+fn file(assets: &Assets, method: &Method, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "no_such_call",
+            "Files can only be read.",
+            "",
+        ));
+    }
+    assets.answer(path, headers).ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
             "no_such_file",
             "The console has no such file.",
             "Load the page again.",
         )
-        .into_response()
     })
 }
 

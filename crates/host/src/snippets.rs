@@ -1,6 +1,6 @@
 //! Ready-made code that goes on with a run.
 
-use retinker::host::api::Snippet;
+use retinker::host::api::{ServiceKind, Snippet};
 use retinker::recovery::restore::Attachment;
 use retinker::wire::UserMetadata;
 use retinker::wire::run::Checkpoint;
@@ -10,6 +10,31 @@ const TYPESCRIPT_ATTACH: &str = include_str!("snippets/attach.ts");
 const RUST_ATTACH: &str = include_str!("snippets/attach.rs.txt");
 const PYTHON_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.py");
 const RUST_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.rs.txt");
+const PYTHON_FIRST_RUN: &str = include_str!("snippets/first_run.py");
+const COOKBOOK_FIRST_RUN: &str = include_str!("snippets/first_run_cookbook.txt");
+const RETINKER_FIRST_RUN: &str = include_str!("snippets/first_run_retinker.txt");
+
+/// What stands where a person's own key belongs.
+const YOUR_KEY: &str = "tml-YOUR-KEY";
+/// The embedded service takes any.
+const ANY_KEY: &str = "tml-local";
+
+/// Makes a first run. Of the models that the service offers the first is taken.
+pub(crate) fn first_run(base_url: &str, kind: ServiceKind, models: &[String]) -> Vec<Snippet> {
+    let key = if kind == ServiceKind::Local { ANY_KEY } else { YOUR_KEY };
+    let model = models.first().map_or("BASE_MODEL", String::as_str);
+    let fill = |template: &str, literal: fn(&str) -> String| {
+        let values = [("{base_url}", base_url), ("{key}", key), ("{model}", model)];
+        fill(template, values.map(|(name, value)| (name, literal(value))))
+    };
+    let mut all = vec![snippet("python", "The official SDK", fill(PYTHON_FIRST_RUN, python))];
+    // The cookbook knows the tokenizers of models that are told of elsewhere too: none of the embedded ones.
+    if kind == ServiceKind::Remote {
+        all.push(snippet("cookbook", "The Tinker cookbook", fill(COOKBOOK_FIRST_RUN, shell)));
+    }
+    all.push(snippet("rust", "retinker's own example", fill(RETINKER_FIRST_RUN, shell)));
+    all
+}
 
 /// Takes over a run that the host owns.
 pub fn attach(base_url: &str, attachment: &Attachment) -> Vec<Snippet> {
@@ -122,9 +147,34 @@ fn rust(text: &str) -> String {
     format!("\"{}\"", text.chars().map(escape).collect::<String>())
 }
 
+/// A word for a shell: as it is where nothing in it means anything to one, else between quotation marks.
+fn shell(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    // A control character would be acted on as the text is pasted, before any quotation mark counts.
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_run_is_of_the_service_that_is_shown() {
+        let models = ["retinker/nano-llama".to_owned()];
+        let local = first_run("http://127.0.0.1:8788", ServiceKind::Local, &models);
+        assert_eq!(local.iter().map(|s| s.language.as_str()).collect::<Vec<_>>(), ["python", "rust"]);
+        assert!(local[0].code.contains(r#"base_url="http://127.0.0.1:8788", api_key="tml-local""#));
+        assert!(local[0].code.contains(r#"user_metadata={"name": "first run"}"#), "{}", local[0].code);
+        assert!(local[1].code.contains("--create retinker/nano-llama --rank 8"));
+        let remote = first_run("https://t.example/$(x)", ServiceKind::Remote, &["a'b\n".to_owned()]);
+        assert_eq!(remote.len(), 3);
+        assert!(remote[1].code.contains("base_url='https://t.example/$(x)' model_name='a'\\''b'"), "{remote:?}");
+        assert!(remote.iter().all(|s| s.code.contains(YOUR_KEY) && !s.code.contains("{key}")));
+    }
 
     fn attachment(session: &str) -> Attachment {
         Attachment { session_id: session.into(), model_id: format!("{session}:train:0"), next_seq_id: 1 }

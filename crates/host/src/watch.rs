@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use retinker::client::Error;
-use retinker::host::api::HostEvent;
+use retinker::host::api::{ApiProblem, HostEvent};
 use retinker::recovery::monitor::REST;
 use retinker::recovery::planner::candidates;
 use retinker::recovery::sessions;
@@ -61,7 +61,7 @@ fn pause(shared: &Shared, took: Duration) -> Duration {
 
 /// Reads the runs that can have changed; tells what has, and answers whether they could be read.
 pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
-    let before = shared.index().problem().cloned();
+    let before = known(shared);
     let listed = list(shared).await;
     let could = listed.is_ok();
     match listed {
@@ -92,8 +92,8 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
             if let Asked::Service(error) = &asked {
                 shared.monitor.heed(error);
             }
-            let problem = asked.problem();
-            if before.as_ref() != Some(&problem) {
+            let problem = shared.explain(&asked);
+            if before.problem.as_ref() != Some(&problem) {
                 tracing::warn!(code = %problem.code, "the runs cannot be listed: {}", problem.message);
             }
             shared.index_mut().fail(problem);
@@ -102,15 +102,32 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
             }
         }
     }
-    let after = shared.index().problem().cloned();
-    if before != after {
+    let after = known(shared);
+    if before.problem != after.problem {
         // Every window carries the problem, so each has to be read again, whether or not a run has changed.
         shared.tell(HostEvent::Runs { run_ids: Vec::new() });
     }
-    if before != after || shared.index().as_of().is_none() {
+    if before != after || !after.was_read {
         shared.tell(HostEvent::Status { status: shared.status() });
     }
     could
+}
+
+/// What of the index makes a page another one.
+#[derive(PartialEq)]
+struct Known {
+    problem: Option<ApiProblem>,
+    was_read: bool,
+    has_runs: bool,
+}
+
+fn known(shared: &Shared) -> Known {
+    let index = shared.index();
+    Known {
+        problem: index.problem().cloned(),
+        was_read: index.as_of().is_some(),
+        has_runs: index.total() > 0,
+    }
 }
 
 /// Tells the counters what was read, with so many requests.
@@ -209,7 +226,7 @@ async fn read_models(shared: &Shared) -> bool {
 
 /// Tells how far the demonstration is, whenever that changes.
 pub(crate) async fn demo(shared: Arc<Shared>) {
-    let Some(mut progress) = shared.demo() else { return };
+    let Some(mut progress) = shared.demo().map(|demo| demo.progress.clone()) else { return };
     while progress.changed().await.is_ok() {
         shared.tell(HostEvent::Status { status: shared.status() });
         shared.refresh.notify_one();

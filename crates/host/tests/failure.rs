@@ -65,7 +65,7 @@ async fn the_embedded_service_is_the_same_on_any_port() {
     for _ in 0..2 {
         let service = FakeService::start().await;
         let mut local = config(service.base_url(), dir.path());
-        local.service.kind = retinker::host::api::ServiceKind::Local;
+        local.connections[0].service.kind = retinker::host::api::ServiceKind::Local;
         retinker_host::Host::start(local).await.unwrap().stop().await;
     }
 }
@@ -90,7 +90,7 @@ async fn starts_that_fail_say_what_to_do() {
     let bound = tempfile::tempdir().unwrap();
     start(&service, bound.path()).await.stop().await;
     let mut local = config(service.base_url(), bound.path());
-    local.service.kind = retinker::host::api::ServiceKind::Local;
+    local.connections[0].service.kind = retinker::host::api::ServiceKind::Local;
     let text = refused(local).await.to_string();
     for part in [
         &service.base_url(),

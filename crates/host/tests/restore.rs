@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{FakeService, client, config, refused, start, until};
+use common::{FakeService, KEY, client, config, connection, refused, start, until};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use retinker::host::api::{HostEvent, PlanAnswer, RunsQuery};
@@ -213,7 +213,9 @@ async fn two_hosts_on_one_postgresql_do_as_well() {
     two_hosts_restore_once(journal.clone()).await;
 
     let other = FakeService::start().await;
-    let text = refused(HostConfig { journal, ..config(other.base_url(), server.dir()) }).await.to_string();
+    let mut elsewhere = config(other.base_url(), server.dir());
+    elsewhere.connections[0].journal = journal;
+    let text = refused(elsewhere).await.to_string();
     for part in [&other.base_url(), &format!("127.0.0.1:{}", server.port()), "--journal"] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -222,7 +224,10 @@ async fn two_hosts_on_one_postgresql_do_as_well() {
 
 async fn two_hosts_restore_once(journal: Location) {
     let service = FakeService::start().await;
-    let config = || HostConfig { journal: journal.clone(), ..config(service.base_url(), "".as_ref()) };
+    let config = || HostConfig {
+        connections: vec![connection("fake", service.base_url(), KEY, journal.clone())],
+        ..config(service.base_url(), "".as_ref())
+    };
     let (first, second) = (Host::start(config()).await.unwrap(), Host::start(config()).await.unwrap());
     let hosts = [client(&first), client(&second)];
     let plan = plan_of(&hosts[0]).await;

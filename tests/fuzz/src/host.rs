@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use retinker::client::Secret;
 use retinker::host::api::ServiceKind;
-use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
+use retinker_host::{Connection, Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,12 +49,17 @@ impl HostUnderTest {
                 base_url: format!("http://{}", refuse_everything().await),
                 api_key: Some(Secret::new("tml-fuzz")),
             };
-            let config = HostConfig {
-                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            let connection = Connection {
+                name: service.name.clone(),
                 service,
+                key_from: String::new(),
                 journal: Location::Directory(folder.path().to_owned()),
                 watching: Watching::default(),
                 demo: None,
+            };
+            let config = HostConfig {
+                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                connections: vec![connection],
                 token: Some(TOKEN.to_owned()),
             };
             Host::start(config).await.unwrap()

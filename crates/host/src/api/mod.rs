@@ -1,4 +1,6 @@
-//! The routes of `/retinker/v1`.
+//! The routes of `/retinker/v1` that are about one service; which, was decided before (see `connections`).
+
+mod start;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ type Host = State<Arc<Shared>>;
 pub(crate) fn routes() -> Router<Arc<Shared>> {
     let v1 = Router::new()
         .route("/status", get(status))
+        .route("/start", get(start::start))
+        .route("/demo", post(start::begin_demo))
         .route("/runs", get(runs))
         .route("/run-ids", get(run_ids))
         .route("/runs/{run_id}", get(run))

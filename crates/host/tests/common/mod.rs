@@ -15,7 +15,9 @@ use retinker::client::Secret;
 use retinker::host::HostClient;
 use retinker::host::api::ServiceKind;
 use retinker::native::{NativeRuntime, NativeTransport};
-use retinker_host::{Host, HostConfig, Location, RunningHost, ServiceTarget, StartError, Watching};
+use retinker_host::{
+    Connection, Host, HostConfig, Location, RunningHost, ServiceTarget, StartError, Watching,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -204,16 +206,24 @@ impl Service {
 pub fn config(base_url: String, data_dir: &Path) -> HostConfig {
     HostConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
+        connections: vec![connection("fake", base_url, KEY, Location::Directory(data_dir.to_owned()))],
+        token: Some(TOKEN.into()),
+    }
+}
+
+pub fn connection(name: &str, base_url: String, key: &str, journal: Location) -> Connection {
+    Connection {
+        name: name.to_owned(),
         service: ServiceTarget {
-            name: "fake".into(),
+            name: name.to_owned(),
             kind: ServiceKind::Remote,
             base_url,
-            api_key: Some(Secret::new(KEY)),
+            api_key: (!key.is_empty()).then(|| Secret::new(key)),
         },
-        journal: Location::Directory(data_dir.to_owned()),
+        key_from: "TINKER_API_KEY".to_owned(),
+        journal,
         watching: Watching::default(),
         demo: None,
-        token: Some(TOKEN.into()),
     }
 }
 

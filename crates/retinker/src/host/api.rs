@@ -2,6 +2,9 @@
 //!
 //! | Call | Request | Answer |
 //! |---|---|---|
+//! | `GET /retinker/v1/connections` | | [`Connections`] |
+//! | `GET /retinker/v1/start` | | [`GettingStarted`] |
+//! | `POST /retinker/v1/demo` | `{}` | [`GettingStarted`] |
 //! | `GET /retinker/v1/status` | | [`HostStatus`] |
 //! | `GET /retinker/v1/runs?health=&q=&sort=&reverse=&offset=&limit=&since=&order=` | [`RunsQuery`] | [`RunWindow`] |
 //! | `GET /retinker/v1/run-ids?health=&q=&sort=&reverse=` | [`RunsQuery`] | [`RunIds`] |
@@ -17,8 +20,8 @@
 //! | `POST /retinker/v1/monitor` | [`SetMonitor`] | [`MonitorState`] |
 //! | `GET /retinker/v1/events` | | server-sent events, each `data:` an [`HostEvent`] |
 //!
-//! Every call carries the host's token in the header [`TOKEN_HEADER`]. A refused call is answered with an
-//! [`ApiProblem`].
+//! Every call carries the host's token in the header [`TOKEN_HEADER`], and can name the connection that it is about in
+//! [`CONNECTION_HEADER`]: without it, it is about the host's first. A refused call is answered with an [`ApiProblem`].
 
 use retinker_wire::UserMetadata;
 use retinker_wire::run::{Checkpoint, TrainingRun};
@@ -33,6 +36,62 @@ use crate::recovery::restore::{Attachment, RestoreRecord};
 
 /// The header that carries the host's token.
 pub const TOKEN_HEADER: &str = "x-retinker-token";
+
+/// The header that names the connection which a call is about.
+pub const CONNECTION_HEADER: &str = "x-retinker-connection";
+
+/// Whether a connection can go by this name: 1 to 64 ASCII letters, digits, `-`, `_` and `.`, the first a letter or
+/// digit. Such a name is the same in a header, an address and a file's name.
+pub fn is_connection_name(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// The services that the host can stand before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// They; the first is the one that is meant when none is named.
+    pub connections: Vec<ConnectionInfo>,
+}
+
+/// A service that the host can stand before, as far as is known without asking it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionInfo {
+    /// What callers name it by.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// What kind.
+    pub kind: ServiceKind,
+    /// Where training programs reach it. Without credentials.
+    pub base_url: String,
+    /// Whether the host has a key for it.
+    #[serde(default)]
+    pub has_key: bool,
+    /// Where its key is to be put, e.g. `TINKER_API_KEY`: the name of a variable, never a key. Empty where it needs none.
+    #[serde(default)]
+    pub key_from: String,
+    /// Whether the host looks after it: false until somebody asks for it.
+    #[serde(default)]
+    pub asked: bool,
+    /// When its runs were last read; `None` = never yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Time>,
+    /// Why it cannot be read now; `None` while it can, and before it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ApiProblem>,
+}
+
+/// What gets a newcomer to a first run on a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GettingStarted {
+    /// Ready-made commands.
+    pub snippets: Vec<Snippet>,
+    /// Whether the demonstration can be asked for.
+    #[serde(default)]
+    pub demo: bool,
+}
 
 /// What went wrong, to which thing, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +155,10 @@ pub struct HostStatus {
     /// When the index of runs was last read whole; `None` = never yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Time>,
-    /// The demonstration, where there is one.
+    /// How many runs there are; 0 until they have been read.
+    #[serde(default)]
+    pub runs: u64,
+    /// The demonstration, where it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub demo: Option<DemoProgress>,
 }

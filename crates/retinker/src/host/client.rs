@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::api::{
-    ApiProblem, HandOver, HostEvent, HostStatus, Incidents, MonitorState, PlanAnswer, PlanBatch,
-    PlannedBatch, Restores, RunDetail, RunIds, RunWindow, RunsQuery, SetMonitor, StartRestore,
-    StartedRestore, TOKEN_HEADER,
+    ApiProblem, CONNECTION_HEADER, Connections, GettingStarted, HandOver, HostEvent, HostStatus, Incidents,
+    MonitorState, PlanAnswer, PlanBatch, PlannedBatch, Restores, RunDetail, RunIds, RunWindow, RunsQuery,
+    SetMonitor, StartRestore, StartedRestore, TOKEN_HEADER,
 };
 use super::encode::{percent, segment};
 use super::sse::Parser;
@@ -131,6 +131,7 @@ pub struct HostClient {
     runtime: Arc<dyn Runtime>,
     base_url: Arc<str>,
     token: Secret,
+    connection: Option<Arc<str>>,
 }
 
 impl fmt::Debug for HostClient {
@@ -149,7 +150,29 @@ impl HostClient {
         token: impl Into<Secret>,
     ) -> Self {
         let base_url = base_url.as_ref().trim_end_matches('/').into();
-        Self { transport, runtime, base_url, token: token.into() }
+        Self { transport, runtime, base_url, token: token.into(), connection: None }
+    }
+
+    /// The same host, asked about its connection of this name instead of its first.
+    pub fn with_connection(mut self, name: &str) -> Self {
+        // What is no connection's name is none when it is encoded, either.
+        self.connection = Some(percent(name, "").into());
+        self
+    }
+
+    /// The services that the host can stand before.
+    pub async fn connections(&self) -> Result<Connections, HostError> {
+        read(self.get("/connections").await?)
+    }
+
+    /// What gets a newcomer to a first run.
+    pub async fn start(&self) -> Result<GettingStarted, HostError> {
+        read(self.get("/start").await?)
+    }
+
+    /// Begins the demonstration, on an embedded service that has no runs.
+    pub async fn begin_demo(&self) -> Result<GettingStarted, HostError> {
+        read(self.post("/demo", &serde_json::Map::new()).await?)
     }
 
     /// How the host and its service are.
@@ -248,12 +271,9 @@ impl HostClient {
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Request {
-        Request {
-            method,
-            url: format!("{}/retinker/v1{path}", self.base_url),
-            headers: vec![(TOKEN_HEADER.into(), self.token.expose().to_owned())],
-            body,
-        }
+        let mut headers = vec![(TOKEN_HEADER.into(), self.token.expose().to_owned())];
+        headers.extend(self.connection.as_deref().map(|name| (CONNECTION_HEADER.into(), name.to_owned())));
+        Request { method, url: format!("{}/retinker/v1{path}", self.base_url), headers, body }
     }
 
     pub(super) fn get(&self, path: &str) -> Answer<'_> {

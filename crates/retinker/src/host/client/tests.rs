@@ -53,6 +53,22 @@ fn requests_carry_the_token_and_encoded_values() {
 }
 
 #[test]
+fn a_connection_is_named_in_every_request() {
+    let runtime = ManualRuntime::new();
+    for (name, sent) in [("lab-2.eu", "lab-2.eu"), ("é\r\nx: y", "%C3%A9%0D%0Ax%3A%20y")] {
+        let (host, transport) = client(&runtime, FakeReply::json(200, r#"{"connections":[]}"#));
+        runtime.block_on(host.with_connection(name).connections()).unwrap();
+        assert_eq!(transport.requests()[0].header(CONNECTION_HEADER), Some(sent));
+    }
+    for (name, is_one) in
+        [("lab", true), ("0.a_b-c", true), ("", false), (".", false), ("a b", false), ("a%", false)]
+    {
+        assert_eq!(crate::host::api::is_connection_name(name), is_one, "{name}");
+    }
+    assert!(!crate::host::api::is_connection_name(&"a".repeat(65)));
+}
+
+#[test]
 fn ids_stay_inside_their_segment() {
     let runtime = ManualRuntime::new();
     let (host, transport) =
