@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use retinker::host::api::{ApiProblem, HealthCounts, MAX_IDS, RunIds, RunRow, RunSort, RunWindow, RunsQuery};
+use retinker::host::api::{ApiProblem, HealthCounts, LineageEntry, MAX_IDS, RunIds, RunRow, RunSort, RunWindow, RunsQuery};
 use retinker::host::query::{Query, QueryError, text_of};
 use retinker::recovery::findings::Finding;
 use retinker::recovery::health::{Health, Known, Succession, Verdict, assess};
@@ -25,6 +25,8 @@ use sha2::{Digest, Sha256};
 const DEFAULT_LIMIT: u64 = 100;
 /// Most rows in a window.
 const MAX_LIMIT: u64 = 1000;
+/// Most runs of a family that are told.
+const MAX_FAMILY: usize = 200;
 
 /// The index. Not shared by itself: the host keeps it behind a lock.
 #[derive(Debug, Default)]
@@ -69,6 +71,8 @@ struct Lineage {
     predecessors: HashMap<String, String>,
     /// The checkpoint's path that the journal tells, by new run.
     origins: HashMap<String, String>,
+    /// The restore, by new run.
+    made_by: HashMap<String, String>,
 }
 
 impl Index {
@@ -243,6 +247,7 @@ impl Index {
             if let Some(new_run) = &succession.new_run_id {
                 lineage.predecessors.insert(new_run.clone(), record.plan.run_id.clone());
                 lineage.origins.insert(new_run.clone(), record.plan.checkpoint.tinker_path.clone());
+                lineage.made_by.insert(new_run.clone(), record.id.clone());
             }
             lineage.successors.insert(record.plan.run_id.clone(), succession);
         }
@@ -259,6 +264,7 @@ impl Index {
             }
             let new_run = run.training_run_id.clone();
             lineage.predecessors.entry(new_run.clone()).or_insert_with(|| from.clone());
+            lineage.made_by.entry(new_run.clone()).or_insert_with(|| restore_id.clone());
             lineage
                 .successors
                 .entry(from.clone())
@@ -424,29 +430,58 @@ impl Index {
         self.lineage().successors.remove(run_id)
     }
 
-    /// The ids from the first run of this one's lineage to the last.
-    pub(crate) fn chain(&self, run_id: &str) -> Vec<(String, Option<String>)> {
+    /// What a monitor has noted of this run.
+    pub(crate) fn finding(&self, run_id: &str) -> Option<&Finding> {
+        self.findings.get(run_id)
+    }
+
+    /// What its training program has told of it.
+    pub(crate) fn report(&self, run_id: &str) -> Option<&Report> {
+        self.reports.get(run_id)
+    }
+
+    /// All runs that descend from the first of this one's lineage, parents before their children.
+    pub(crate) fn family(&self, run_id: &str) -> Vec<LineageEntry> {
         let lineage = self.lineage();
-        let mut chain = vec![run_id.to_owned()];
-        while let Some(before) = chain.first().and_then(|id| lineage.predecessors.get(id)) {
-            if chain.contains(before) {
+        let mut ancestors = vec![run_id];
+        while let Some(before) = ancestors.last().and_then(|id| lineage.predecessors.get(*id)) {
+            if ancestors.contains(&before.as_str()) {
                 break;
             }
-            chain.insert(0, before.clone());
+            ancestors.push(before);
         }
-        while let Some(after) =
-            chain.last().and_then(|id| lineage.successors.get(id)).and_then(|s| s.new_run_id.as_ref())
-        {
-            if chain.contains(after) {
-                break;
+        let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (child, parent) in &lineage.predecessors {
+            children.entry(parent).or_default().push(child);
+        }
+        let mut family: Vec<LineageEntry> = Vec::new();
+        let mut next = vec![(ancestors.last().copied().unwrap_or(run_id), 0)];
+        while let Some((id, generation)) = next.pop() {
+            if family.len() >= MAX_FAMILY || family.iter().any(|known| known.run_id == id) {
+                continue;
             }
-            chain.push(after.clone());
+            family.push(self.lineage_entry(&lineage, id, generation));
+            let mut born = children.get(id).cloned().unwrap_or_default();
+            // Taken from the end.
+            born.sort_unstable_by(|a, b| b.cmp(a));
+            next.extend(born.into_iter().map(|child| (child, generation + 1)));
         }
-        let made_by = |id: &String| {
-            let before = lineage.predecessors.get(id)?;
-            lineage.successors.get(before).map(|succession| succession.restore_id.clone())
-        };
-        chain.into_iter().map(|id| (id.clone(), made_by(&id))).collect()
+        family
+    }
+
+    fn lineage_entry(&self, lineage: &Lineage, run_id: &str, generation: u32) -> LineageEntry {
+        let row = self.row(run_id);
+        let parent = lineage.predecessors.get(run_id).filter(|_| generation > 0).cloned();
+        let origin = || lineage.origins.get(run_id).cloned().or_else(|| origin_of(&row?.run, None));
+        LineageEntry {
+            restore_id: parent.as_ref().and_then(|_| lineage.made_by.get(run_id).cloned()),
+            checkpoint: parent.as_ref().and_then(|_| origin()),
+            name: row.map_or_else(|| run_id.to_owned(), |row| row.name.clone()),
+            health: row.map(|row| row.verdict.health),
+            run_id: run_id.to_owned(),
+            generation,
+            parent,
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) fn first_run(base_url: &str, kind: ServiceKind, models: &[String]) ->
     all.push(snippet("rust", "retinker's own example", fill(RETINKER_FIRST_RUN, shell)));
     all
 }
+const ELIXIR_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.exs");
+const COOKBOOK_FROM_CHECKPOINT: &str = include_str!("snippets/cookbook.py");
 
 /// Takes over a run that the host owns.
 pub fn attach(base_url: &str, attachment: &Attachment) -> Vec<Snippet> {
@@ -87,11 +89,20 @@ pub(crate) fn from_checkpoint(
             ("{metadata}", format!("[{}]", pairs(rust, ".into(), ", "(", ".into())"))),
         ],
     );
-    snippets("New run from the newest checkpoint", python_code, rust_code)
-}
-
-fn snippets(title: &str, python: String, rust: String) -> Vec<Snippet> {
-    [("python", python), ("rust", rust)].map(|(language, code)| snippet(language, title, code)).into()
+    let elixir_code =
+        fill(ELIXIR_FROM_CHECKPOINT, [("{base_url}", elixir(base_url)), ("{path}", elixir(path))]);
+    let name = checkpoint.checkpoint_id.rsplit('/').next().unwrap_or_default();
+    let cookbook_code = fill(
+        COOKBOOK_FROM_CHECKPOINT,
+        [("{base_url_word}", python(base_url)), ("{name}", python(name)), ("{path}", python(path))],
+    );
+    let title = "New run from the newest checkpoint";
+    vec![
+        snippet("python", title, python_code),
+        snippet("rust", title, rust_code),
+        snippet("elixir", title, elixir_code),
+        snippet("cookbook", "The recipe goes on from the newest checkpoint", cookbook_code),
+    ]
 }
 
 fn snippet(language: &str, title: &str, code: String) -> Snippet {
@@ -131,6 +142,16 @@ fn python(text: &str) -> String {
 fn typescript(text: &str) -> String {
     let escape = |c: char| match c {
         '"' | '\\' => format!("\\{c}"),
+        ' '..='~' => c.to_string(),
+        c => format!("\\u{{{:x}}}", u32::from(c)),
+    };
+    format!("\"{}\"", text.chars().map(escape).collect::<String>())
+}
+
+/// An Elixir string literal: what stands between `#{` and `}` in one is code.
+fn elixir(text: &str) -> String {
+    let escape = |c: char| match c {
+        '"' | '\\' | '#' => format!("\\{c}"),
         ' '..='~' => c.to_string(),
         c => format!("\\u{{{:x}}}", u32::from(c)),
     };
@@ -207,8 +228,12 @@ mod tests {
         let start = from_checkpoint("http://h", &checkpoint, &labels);
         assert!(start[0].code.contains(r#"user_metadata={"name": "mine"}"#), "{}", start[0].code);
         assert!(start[1].code.contains(r#"("name".into(), "mine".into())"#), "{}", start[1].code);
+        assert!(start[2].code.contains(r#"(service_client, "tinker://r/weights/a")"#), "{}", start[2].code);
+        let line = r#"{"name": "a", "epoch": epoch, "batch": batch, "state_path": "tinker://r/weights/a"}"#;
+        assert!(start[3].code.contains(line), "{}", start[3].code);
         for snippet in attach.iter().chain(&start) {
-            for name in ["base_url", "session_id", "model_id", "next_seq_id", "path", "metadata"] {
+            for name in ["base_url", "base_url_word", "session_id", "model_id", "next_seq_id", "path", "name"]
+            {
                 assert!(!snippet.code.contains(&format!("{{{name}}}")), "{name} in {}", snippet.code);
             }
         }
@@ -221,5 +246,6 @@ mod tests {
         let expected = r#""s\"); import os; os.system(\"x\U0000000a# {model_id} \U000000e9""#;
         assert!(code[0].code.contains(expected), "{}", code[0].code);
         assert!(code[1].code.contains(r#"os.system(\"x\u{a}# {model_id} \u{e9}""#), "{}", code[1].code);
+        assert_eq!(elixir("\"#{System.halt()}\\\n"), r#""\"\#{System.halt()}\\\u{a}""#);
     }
 }

@@ -4,10 +4,9 @@
 //! the points of the last second, never those of saved steps; what a run loses, its series loses too.
 
 use retinker_wire::metrics::Metrics;
+pub(crate) use retinker_wire::series::{Point, Series};
 use retinker_wire::tensor::TensorData;
-use retinker_wire::time::Time;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
 use crate::http::ApiError;
@@ -38,20 +37,6 @@ CREATE TABLE IF NOT EXISTS corruptions (
     at INTEGER NOT NULL         -- when it was found
 ) STRICT;
 ";
-
-/// What one optimizer step did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Point {
-    pub(crate) step: u64,
-    #[serde(rename = "seq_id")]
-    pub(crate) seq: u64,
-    pub(crate) time: Time,
-    pub(crate) loss: Option<f64>,
-    pub(crate) loss_per_token: Option<f64>,
-    pub(crate) tokens: u64,
-    pub(crate) grad_norm: Option<f64>,
-    pub(crate) learning_rate: f64,
-}
 
 /// What the passes since the last step add up to.
 #[derive(Debug, Default)]
@@ -99,15 +84,6 @@ impl Tally {
             learning_rate,
         }
     }
-}
-
-/// A stretch of a run's series.
-#[derive(Debug, Serialize)]
-pub(crate) struct Series {
-    pub(crate) run_id: String,
-    pub(crate) points: Vec<Point>,
-    /// What to ask for next, where there is more.
-    pub(crate) next_after: Option<u64>,
 }
 
 /// What is stored of a run beside its rows.

@@ -17,6 +17,7 @@ pub mod proto;
 pub mod run;
 pub mod sampler;
 pub mod sampling;
+pub mod series;
 pub mod session;
 pub mod telemetry;
 pub mod tensor;

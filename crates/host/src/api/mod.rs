@@ -2,6 +2,8 @@
 
 mod start;
 
+mod run;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +17,7 @@ use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use retinker::host::api::{
-    CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, IncidentsQuery, LineageEntry, MAX_PLANS,
-    MonitorState, PlanAnswer, PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow,
-    RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
+    CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, IncidentsQuery, LineageEntry, MAX_PLANS, MonitorState, PlanAnswer, PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow, RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
 };
 use retinker::host::query::QueryError;
 use retinker::recovery::control;
@@ -57,6 +57,8 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/runs", get(runs))
         .route("/run-ids", get(run_ids))
         .route("/runs/{run_id}", get(run))
+        .route("/runs/{run_id}/metrics", get(run::metrics))
+        .route("/runs/{run_id}/evidence", get(run::evidence))
         .route("/plans", post(plan))
         .route("/plan-batches", post(plan_batch))
         .route("/restores", get(list_restores).post(start_restore))
@@ -110,15 +112,10 @@ async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDe
     let now = host.runtime.now();
     let restore = host.store.by_old_run(&run_id).await?.into_iter().next();
     let known = checkpoints_problem.is_none().then_some(checkpoints.as_slice());
-    let (row, chain) = {
+    let (row, lineage) = {
         let index = host.index();
-        (index.row_for(&run, known, now), index.chain(&run_id))
+        (index.row_for(&run, known, now), index.family(&run_id))
     };
-    let lineage = chain.into_iter().zip(0..).map(|((run_id, restore_id), generation)| LineageEntry {
-        run_id,
-        generation,
-        restore_id,
-    });
     Ok(Json(RunDetail {
         no_restore_because: no_restore_because(&row.verdict, &row),
         own_metadata: own_metadata(&run),
@@ -132,7 +129,7 @@ async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDe
             })
             .collect(),
         checkpoints_problem,
-        lineage: lineage.collect(),
+        lineage,
         restored_by,
         restore,
         row,

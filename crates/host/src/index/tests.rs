@@ -121,10 +121,36 @@ fn lineage_from_labels_when_the_journal_does_not_know() {
     assert_eq!(row("b").verdict.health, Health::Recovered);
     assert_eq!(row("b").restored_to.as_deref(), Some("n"));
     assert_eq!(row("n").restored_from.as_deref(), Some("b"));
+    let family = |id| index.family(id).into_iter().map(|e| (e.run_id, e.restore_id)).collect::<Vec<_>>();
     let chain = vec![("b".to_owned(), None), ("n".to_owned(), Some("elsewhere".to_owned()))];
-    assert_eq!(index.chain("n"), chain);
-    assert_eq!(index.chain("b"), chain);
+    assert_eq!(family("n"), chain);
+    assert_eq!(family("b"), chain);
     assert_eq!(own_metadata(&row("n").run).into_keys().collect::<Vec<_>>(), ["name"]);
+}
+
+#[test]
+fn a_family_branches_and_ends_even_where_labels_go_in_a_circle() {
+    let from = |id: &str, parent: &str| {
+        let labels =
+            [(LABEL_RESTORED_FROM, parent), (LABEL_RESTORE_ID, "r"), (LABEL_CHECKPOINT, "tinker://p")];
+        run(id, &labels, None, 2)
+    };
+    let index = index(vec![run("a", &[], Some(true), 1), from("d", "b"), from("c", "a"), from("b", "a")]);
+    let family = index.family("d");
+    let told: Vec<_> =
+        family.iter().map(|e| (e.run_id.as_str(), e.generation, e.parent.as_deref())).collect();
+    assert_eq!(told, [("a", 0, None), ("b", 1, Some("a")), ("d", 2, Some("b")), ("c", 1, Some("a"))]);
+    assert_eq!(
+        (family[0].checkpoint.as_deref(), family[1].checkpoint.as_deref()),
+        (None, Some("tinker://p"))
+    );
+    assert_eq!(family[0].health, Some(Health::Recovered));
+    assert_eq!(index.family("c"), family);
+    let unlisted = index.family("nobody");
+    assert_eq!((unlisted.len(), unlisted[0].health), (1, None));
+
+    let circle = self::index(vec![from("x", "y"), from("y", "x")]);
+    assert_eq!(circle.family("x").len(), 2);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 use retinker_wire::run::TrainingRun;
+use retinker_wire::series::{Corruption, UnsavedWork};
 use retinker_wire::time::Time;
 use serde::Serialize;
 
@@ -59,20 +60,6 @@ struct SessionStatus {
     status: &'static str,
     /// How it ended.
     reason: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Corruption {
-    reason: String,
-    /// When it was found; not known of corruptions that older versions found.
-    since: Option<Time>,
-}
-
-#[derive(Serialize)]
-struct UnsavedWork {
-    since: Time,
-    /// How many training requests; after a restart not known exactly.
-    requests: u64,
 }
 
 #[derive(Serialize)]

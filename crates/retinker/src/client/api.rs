@@ -20,6 +20,7 @@ use retinker_wire::sampler::{
     JoinSamplingSessionRequest, JoinSamplingSessionResponse,
 };
 use retinker_wire::sampling::{AsampleRequest, CancelFutureRequest, SampleResponse};
+use retinker_wire::series::{RunStory, Series};
 use retinker_wire::session::{
     CreateSessionRequest, CreateSessionResponse, FinishReason, FinishReasonBody, FinishSessionRequest,
     GetSessionResponse, ListSessionsResponse, SessionHeartbeatRequest, SessionSearchRequest,
@@ -627,6 +628,29 @@ impl Api {
     /// [`ErrorKind::Refused`] with 404 for a run that there is not, or not as the caller's own.
     pub async fn training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
         self.training_run_in(run_id, AccessScope::Owned).await
+    }
+
+    /// A run's metric series after a step, at most `limit` points (the embedded service gives at most 10,000). Beyond the
+    /// protocol: only the embedded service has it.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] of every other service; [`ErrorKind::Refused`] with 404 for a run that there is not.
+    pub async fn run_series(&self, run_id: &str, after: Option<u64>, limit: u64) -> Result<Series, Error> {
+        let operation = format!("metrics of run {run_id}");
+        let mut path = format!("/retinker/local/v1/runs/{}/metrics", segment(&operation, run_id)?);
+        put_query(&mut path, "after", after.map(|after| after.to_string()).as_deref());
+        put_query(&mut path, "limit", Some(&limit.to_string()));
+        self.json(Call::get(operation, path)).await
+    }
+
+    /// What happened to a run. Beyond the protocol: only the embedded service has it.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] of every other service; [`ErrorKind::Refused`] with 404 for a run that there is not.
+    pub async fn run_story(&self, run_id: &str) -> Result<RunStory, Error> {
+        let operation = format!("the story of run {run_id}");
+        let path = format!("/retinker/local/v1/runs/{}", segment(&operation, run_id)?);
+        self.json(Call::get(operation, path)).await
     }
 
     /// The checkpoints of a run.

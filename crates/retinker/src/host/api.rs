@@ -9,6 +9,7 @@
 //! | `GET /retinker/v1/runs?health=&q=&sort=&reverse=&offset=&limit=&since=&order=` | [`RunsQuery`] | [`RunWindow`] |
 //! | `GET /retinker/v1/run-ids?health=&q=&sort=&reverse=` | [`RunsQuery`] | [`RunIds`] |
 //! | `GET /retinker/v1/runs/{run_id}` | | [`RunDetail`] |
+//! | `GET /retinker/v1/runs/{run_id}/metrics`, `.../evidence` | | see [`run`](super::run) |
 //! | `POST /retinker/v1/plans` | [`PlanRequest`](crate::recovery::plan::PlanRequest) | [`PlanAnswer`] |
 //! | `POST /retinker/v1/plan-batches` | [`PlanBatch`] | [`PlannedBatch`] |
 //! | `POST /retinker/v1/restores` | [`StartRestore`] | [`StartedRestore`] |
@@ -360,12 +361,24 @@ pub struct LineageEntry {
     /// The restore that made it; `None` for the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_id: Option<String>,
+    /// The run that it was restored from; `None` for the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// The path of the checkpoint that it was restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// Its name for people.
+    #[serde(default)]
+    pub name: String,
+    /// How it is; `None`: the service does not list it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 /// Ready-made code that goes on with a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snippet {
-    /// `python` or `rust`.
+    /// `python`, `rust`, `typescript`, `elixir`, or `cookbook` (Python, for the recipes of tinker-cookbook).
     pub language: String,
     /// What it does, in a few words.
     pub title: String,
@@ -383,7 +396,8 @@ pub struct RunDetail {
     /// Why the checkpoints could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoints_problem: Option<ApiProblem>,
-    /// Root first; more than one entry only when something was restored.
+    /// All runs of its family, parents before their children, root first; more than one only when something was
+    /// restored.
     pub lineage: Vec<LineageEntry>,
     /// The restore that made this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@ pub mod api;
 pub mod client;
 mod encode;
 pub mod query;
+pub mod run;
 mod sse;
 
 pub use client::{HostClient, HostError};
