@@ -116,10 +116,19 @@ pub fn run_address(run_id: &str) -> String {
     format!("/runs/{}", encode(run_id))
 }
 
-/// The address that compares these runs.
-pub fn compare_address(run_ids: &[String]) -> String {
-    let members: Vec<_> = run_ids.iter().map(|id| format!("run={}", encode(id))).collect();
-    format!("/compare?{}", members.join("&"))
+/// The address of a session's page.
+pub fn session_address(session_id: &str) -> String {
+    format!("/sessions/{}", encode(session_id))
+}
+
+/// The address of a run's checkpoints among those of all runs.
+pub fn checkpoints_address(run_id: &str) -> String {
+    format!("/checkpoints?q={}", encode(&format!("run:{run_id}")))
+}
+
+/// The address where a sampler checkpoint is tried.
+pub fn try_address(path: &str) -> String {
+    format!("/try?path={}", encode(path))
 }
 
 /// The token in an address' fragment, if it holds one: `#token=…`.
@@ -132,7 +141,7 @@ pub fn token_in(fragment: &str) -> Option<&str> {
 }
 
 /// Percent-encodes everything but letters, digits and `-_.~`.
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -145,7 +154,7 @@ fn encode(text: &str) -> String {
 }
 
 /// Undoes [`encode`]; `+` is a space. What is not a valid escape stays as it is.
-fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {
@@ -225,10 +234,9 @@ mod tests {
     fn run_ids_are_encoded() {
         assert_eq!(run_address("3f2a:train:0"), "/runs/3f2a%3Atrain%3A0");
         assert_eq!(run_address("a/b?c#d é"), "/runs/a%2Fb%3Fc%23d%20%C3%A9");
-        assert_eq!(
-            compare_address(&["s:train:0".into(), "b&c".into()]),
-            "/compare?run=s%3Atrain%3A0&run=b%26c"
-        );
+        assert_eq!(checkpoints_address("3f2a:train:0"), "/checkpoints?q=run%3A3f2a%3Atrain%3A0");
+        assert_eq!(try_address("tinker://a/b"), "/try?path=tinker%3A%2F%2Fa%2Fb");
+        assert_eq!(session_address("3f2a"), "/sessions/3f2a");
     }
 
     #[test]

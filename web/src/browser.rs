@@ -172,6 +172,28 @@ pub(crate) fn focus(id: &str) {
     }
 }
 
+/// How wide an element is now, in pixels; `None` where it is not drawn.
+pub(crate) fn width_of(id: &str) -> Option<f64> {
+    let width = document().get_element_by_id(id)?.client_width();
+    (width > 0).then_some(f64::from(width))
+}
+
+/// Where an element begins, in pixels from the window's left edge.
+pub(crate) fn left_of(id: &str) -> Option<f64> {
+    Some(document().get_element_by_id(id)?.get_bounding_client_rect().left())
+}
+
+/// Whether the `<details>` that was just turned is open.
+pub(crate) fn is_open(event: &web_sys::Event) -> bool {
+    let target = event.target().and_then(|target| target.dyn_into::<web_sys::Element>().ok());
+    target.is_some_and(|element| element.has_attribute("open"))
+}
+
+/// A number with every digit that tells it from its neighbours.
+pub(crate) fn every_digit(value: f64) -> String {
+    js_sys::Number::from(value).to_string_with_radix(10).map_or_else(|_| String::new(), String::from)
+}
+
 /// Takes away what the static page showed before the program was there.
 pub(crate) fn remove_skeleton() {
     if let Some(element) = document().get_element_by_id("skeleton") {

@@ -12,6 +12,7 @@ use retinker::host::api::{
     ApiProblem, HandOver, HostEvent, HostStatus, MonitorState, PlanAnswer, PlanBatch, PlannedBatch,
     RunDetail, RunIds, RunWindow, RunsQuery, StartedRestore,
 };
+use retinker::host::run::{MetricsQuery, RunEvidence, RunMetrics};
 use retinker::host::{HostClient, HostError};
 use retinker::recovery::incidents::Incident;
 use retinker::recovery::plan::{PlanRequest, RestorePlan};
@@ -59,6 +60,18 @@ impl Host {
 
     pub(crate) fn run<'a>(&'a self, run_id: &'a str) -> Call<'a, RunDetail> {
         self.in_turn(self.client.run(run_id))
+    }
+
+    /// The next stretch of a run's curves after this step.
+    pub(crate) fn run_metrics<'a>(&'a self, run_id: &'a str, after: Option<u64>) -> Call<'a, RunMetrics> {
+        Box::pin(async move {
+            let query = MetricsQuery { after, limit: None };
+            self.in_turn(self.client.run_metrics(run_id, &query)).await
+        })
+    }
+
+    pub(crate) fn run_evidence<'a>(&'a self, run_id: &'a str) -> Call<'a, RunEvidence> {
+        self.in_turn(self.client.run_evidence(run_id))
     }
 
     pub(crate) fn plan<'a>(&'a self, request: &'a PlanRequest) -> Call<'a, PlanAnswer> {

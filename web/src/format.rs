@@ -29,6 +29,28 @@ pub fn until(now_ms: i64, then_ms: i64) -> String {
     }
 }
 
+/// How long until something expires, in two units, so that it can be seen to run: `in 6 d 4 h`, `in 4 min 9 s`.
+pub fn countdown(now_ms: i64, then_ms: i64) -> String {
+    let left = then_ms.saturating_sub(now_ms);
+    if left <= 0 {
+        return "expired".to_owned();
+    }
+    let units = [(DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s")];
+    let mut rest = left;
+    let counted = units.into_iter().map(|(unit, name)| {
+        let count = rest / unit;
+        rest %= unit;
+        (count, name)
+    });
+    let counted: Vec<_> = counted.skip_while(|(count, _)| *count == 0).take(2).collect();
+    let told: Vec<_> = counted
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    if told.is_empty() { "in less than a second".to_owned() } else { format!("in {}", told.join(" ")) }
+}
+
 /// A span of milliseconds in its largest whole unit; never negative.
 fn span(ms: i64) -> String {
     // Up to two days in hours: "47 h" says more than "1 d".
@@ -171,6 +193,18 @@ mod tests {
         assert_eq!(until(NOW, NOW + 90 * SECOND), "in 1 min");
         assert_eq!(until(NOW, NOW), "expired");
         assert_eq!(until(NOW, NOW - 1), "expired");
+    }
+
+    #[test]
+    fn a_countdown_has_two_units() {
+        let left = |seconds: i64| countdown(NOW, NOW + seconds * SECOND);
+        assert_eq!(left(6 * 86_400 + 4 * 3600 + 59), "in 6 d 4 h");
+        assert_eq!(left(7 * 86_400), "in 7 d");
+        assert_eq!(left(249), "in 4 min 9 s");
+        assert_eq!(left(9), "in 9 s");
+        assert_eq!(left(0), "expired");
+        assert_eq!(countdown(NOW, NOW + 1), "in less than a second");
+        assert!(countdown(i64::MIN, i64::MAX).starts_with("in "));
     }
 
     #[test]

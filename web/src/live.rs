@@ -341,3 +341,22 @@ where
     });
     out
 }
+
+/// Moves when `changes` does: at once, and then no sooner than after this pause. For what takes many questions to read.
+pub(crate) fn slowly(changes: RwSignal<u64>, pause: Duration) -> RwSignal<u64> {
+    let session = session();
+    let slow = RwSignal::new(0);
+    let (moved, mut waiting) = mpsc::unbounded();
+    Effect::new(move |_| {
+        changes.track();
+        let _ = moved.unbounded_send(());
+    });
+    until_cleanup(Box::pin(async move {
+        while waiting.next().await.is_some() {
+            while waiting.try_recv().is_ok() {}
+            slow.update(|n| *n += 1);
+            session.host.sleep(pause).await;
+        }
+    }));
+    slow
+}

@@ -18,6 +18,7 @@ use crate::components::time::{clock, exact};
 use crate::data::Host;
 use crate::live::{Link, Session, session};
 use crate::pages::activity::activity_page;
+use crate::pages::compare::compare_page;
 use crate::pages::locked::{locked, not_found};
 use crate::pages::run::run_page;
 use crate::pages::runs::runs_page;
@@ -63,6 +64,7 @@ fn App(token: Option<String>) -> impl IntoView {
                                 <Route path=path!("/") view=runs_page />
                                 <Route path=path!("/runs/:id") view=run_page />
                                 <Route path=path!("/activity") view=activity_page />
+                                <Route path=path!("/compare") view=compare_page />
                             </FlatRoutes>
                         }
                             .into_any()

@@ -38,6 +38,32 @@ pub fn category(category: FailureCategory) -> &'static str {
     }
 }
 
+/// How a session stands, with whose fault a failure was or how its client finished it.
+pub fn session_status(status: &str, category: Option<&str>) -> String {
+    let word = match status {
+        "active" => "lasts",
+        "cancelled" => "ended from outside, or went silent",
+        "client_finished" => "finished by its program",
+        "failed" => "failed",
+        _ => "not told",
+    };
+    match category {
+        Some("user") => format!("{word}; a request was at fault"),
+        Some("internal") => format!("{word}; the service was at fault"),
+        Some(other) if !other.is_empty() => format!("{word} ({other})"),
+        _ => word.to_owned(),
+    }
+}
+
+/// Who tells of something that is known of a run.
+pub fn evidence_by(by: &str) -> &'static str {
+    match by {
+        "program" => "its program",
+        "monitor" => "seen by retinker",
+        _ => "the service",
+    }
+}
+
 /// A check's outcome as a word.
 pub fn outcome(outcome: CheckOutcome) -> &'static str {
     match outcome {
@@ -138,6 +164,14 @@ mod tests {
                 assert_ne!(health_meaning(one), health_meaning(other));
             }
         }
+    }
+
+    #[test]
+    fn a_sessions_status_says_whose_fault_it_was() {
+        assert_eq!(session_status("failed", Some("internal")), "failed; the service was at fault");
+        assert_eq!(session_status("client_finished", Some("errored")), "finished by its program (errored)");
+        assert_eq!(session_status("active", None), "lasts");
+        assert_eq!(session_status("", None), "not told");
     }
 
     #[test]

@@ -25,3 +25,4 @@ pub use keeper::Keeper;
 pub use retinker_store::Location;
 pub use server::{Host, RunningHost};
 pub use snippets::attach as attach_snippets;
+pub use snippets::from_checkpoint as checkpoint_snippets;

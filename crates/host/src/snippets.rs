@@ -60,11 +60,7 @@ pub fn attach(base_url: &str, attachment: &Attachment) -> Vec<Snippet> {
 }
 
 /// Starts a new run from a checkpoint, under the labels of the run that it belongs to.
-pub(crate) fn from_checkpoint(
-    base_url: &str,
-    checkpoint: &Checkpoint,
-    labels: &UserMetadata,
-) -> Vec<Snippet> {
+pub fn from_checkpoint(base_url: &str, checkpoint: &Checkpoint, labels: &UserMetadata) -> Vec<Snippet> {
     let pairs = |literal: fn(&str) -> String, between: &str, open: &str, close: &str| {
         let pairs: Vec<String> = labels
             .iter()

@@ -3,6 +3,7 @@
 pub(crate) mod banner;
 pub(crate) mod bulk;
 pub(crate) mod copy;
+pub(crate) mod curves;
 pub(crate) mod dialog;
 pub(crate) mod handover;
 pub(crate) mod heads;

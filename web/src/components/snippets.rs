@@ -14,6 +14,8 @@ fn language_name(language: &str) -> String {
         "rust" => "Rust".to_owned(),
         "javascript" | "js" => "JavaScript".to_owned(),
         "typescript" | "ts" => "TypeScript".to_owned(),
+        "elixir" => "Elixir".to_owned(),
+        "cookbook" => "Cookbook".to_owned(),
         other => other.to_owned(),
     }
 }

@@ -13,11 +13,21 @@ pub(crate) fn when_it_was(time: Time) -> AnyView {
     relative(time, format::relative, i64::MIN)
 }
 
+/// What expires within a day is bold.
+const SOON_MS: i64 = 24 * 3600 * 1000;
+
 /// When something expires; `None` = never. Bold when that is within a day.
 pub(crate) fn expiry(time: Option<Time>) -> AnyView {
-    const SOON_MS: i64 = 24 * 3600 * 1000;
     match time {
         Some(time) => relative(time, format::until, SOON_MS),
+        None => view! { <span class="quiet">"never"</span> }.into_any(),
+    }
+}
+
+/// When something expires, to the second as it comes near; `None` = never. Bold when that is within a day.
+pub(crate) fn countdown(time: Option<Time>) -> AnyView {
+    match time {
+        Some(time) => relative(time, format::countdown, SOON_MS),
         None => view! { <span class="quiet">"never"</span> }.into_any(),
     }
 }

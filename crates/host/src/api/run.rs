@@ -22,7 +22,7 @@ use crate::problem::Problem;
 /// Most points of a curve at once, and as many as are given when nothing is said: what the service gives at most.
 const MOST_POINTS: u64 = 10_000;
 /// Samplers of a session that are looked at, and how many at once.
-const MOST_SAMPLERS: usize = 20;
+const MOST_SAMPLERS: usize = 10;
 const AT_ONCE: usize = 5;
 
 pub(super) async fn metrics(

@@ -104,7 +104,7 @@ pub struct RunSession {
     /// How many samplers were made in it; `None` where the service does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samplers: Option<u64>,
-    /// The newest of its samplers, at most 20.
+    /// The newest of its samplers, at most 10.
     #[serde(default)]
     pub newest_samplers: Vec<RunSampler>,
 }

@@ -3,8 +3,7 @@
 use leptos::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::MAX_IDS;
-use retinker_console::address::compare_address;
-use retinker_console::format;
+use retinker_console::{compare, format};
 use retinker_console::held::Held;
 
 use super::list::List;
@@ -13,9 +12,6 @@ use crate::components::copy::copy_button;
 use crate::components::icon::icon;
 use crate::components::reactive::{maybe, text};
 use crate::live::session;
-
-/// Most runs that are compared at once.
-const COMPARED: usize = 8;
 
 /// Selects from where a range began to this place.
 pub(super) fn select_range(list: List, to: u64) {
@@ -91,8 +87,8 @@ pub(super) fn selected(list: List) -> AnyView {
     };
     let compare = move || {
         maybe(move || {
-            (2..=COMPARED).contains(&count.get()).then(|| {
-                let address = list.selection.with(|selection| compare_address(&selection.ids()));
+            (2..=compare::MOST).contains(&count.get()).then(|| {
+                let address = list.selection.with(|selection| compare::address(selection.ids().iter().map(String::as_str)));
                 view! { <a class="button" href=address data-testid="compare-selected">"Compare"</a> }
                     .into_any()
             })
@@ -111,7 +107,7 @@ pub(super) fn selected(list: List) -> AnyView {
                     <button type="button" class="button primary" data-testid="restore-selected" on:click=restore>
                         "Restore\u{2026}"
                     </button>
-                    {compare()}
+                    {compared()}
                     <span class="copy-ids">"Copy ids " {copy_button(ids, "the selected runs' ids")}</span>
                     {all()}
                     <button

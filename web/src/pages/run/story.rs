@@ -1,0 +1,138 @@
+//! What happened to the run: a small picture, and the same as a list.
+
+use leptos::prelude::*;
+use retinker::wire::time::Time;
+use retinker_console::curves::series::Series;
+use retinker_console::timeline::{Moment, moments, places};
+use retinker_console::{address, format};
+
+use super::{Detail, Known};
+use crate::components::curves::Curves;
+use crate::components::icon::icon;
+use crate::components::reactive::{maybe, part, when};
+use crate::components::time::{clock, exact, when_it_was};
+use crate::live::session;
+
+/// Lines that are shown at once; the others on demand.
+const FEW: usize = 8;
+
+pub(super) fn story(detail: Detail, known: Known, curves: Curves) -> AnyView {
+    let now = session().now;
+    let minute = Memo::new(move |_| now.get() / 60_000);
+    let told = Memo::new(move |_| {
+        let now = minute.get().saturating_mul(60_000);
+        detail.with(|detail| {
+            let Some(detail) = detail.data.as_ref() else { return Vec::new() };
+            known.with(|known| {
+                curves.all.with(|all| {
+                    let times = all.last().map(|series: &Series| series.times.as_slice()).unwrap_or_default();
+                    moments(detail, known.data.as_ref(), times, now)
+                })
+            })
+        })
+    });
+    let all = RwSignal::new(false);
+    let picture = maybe(move || told.with(|told| (told.len() > 1).then(|| picture(told))));
+    let list = part(move || {
+        told.with(|told| {
+            let shown = if all.get() { told.len() } else { FEW };
+            told.iter().rev().take(shown).map(line).collect::<Vec<_>>().into_any()
+        })
+    });
+    let more = when(
+        move || !all.get() && told.with(Vec::len) > FEW,
+        move || {
+            let count = move || format!("Show all {}", format::count(told.with(Vec::len) as u64));
+            view! {
+                <button type="button" class="button" data-testid="timeline-all" on:click=move |_| all.set(true)>
+                    {count}
+                </button>
+            }
+            .into_any()
+        },
+    );
+    view! {
+        <section class="panel story-panel" data-testid="timeline">
+            <h2>"What happened"</h2>
+            {picture}
+            <ol class="story">{list}</ol>
+            {more}
+        </section>
+    }
+    .into_any()
+}
+
+/// The story from left to right; the list beneath says the same.
+fn picture(told: &[Moment]) -> AnyView {
+    let marks = told
+        .iter()
+        .zip(places(told))
+        .map(|(moment, (from, to))| {
+            let (from, to) = (tenth(from), tenth(to));
+            let length = if to > from { to - from } else { 0 };
+            view! { <path data-kind=moment.kind.key() d=format!("M{from} 20h{length}")></path> }.into_any()
+        })
+        .collect::<Vec<_>>();
+    view! {
+        <svg
+            class="story-picture"
+            aria-hidden="true"
+            focusable="false"
+            viewBox="0 0 1020 40"
+            preserveAspectRatio="none"
+            data-testid="timeline-picture"
+        >
+            <path class="ground" d="M10 20h1000"></path>
+            {marks}
+        </svg>
+    }
+    .into_any()
+}
+
+fn tenth(share: f64) -> i64 {
+    10 + (share * 1000.0).round() as i64
+}
+
+fn line(moment: &Moment) -> AnyView {
+    let text = match &moment.run_id {
+        Some(run_id) => {
+            let address = address::run_address(run_id);
+            view! { <a href=address title=run_id.clone()>{moment.text.clone()}</a> }.into_any()
+        }
+        None => view! { <span class="break">{moment.text.clone()}</span> }.into_any(),
+    };
+    let took = (moment.to > moment.from).then(|| {
+        let (from, to) = (Time::from_millis(moment.from), Time::from_millis(moment.to));
+        view! { <span class="quiet" title=exact(to)>{format!("{} to {}", clock(from), clock(to))}</span> }
+    });
+    let steps = (!moment.steps.is_empty()).then(|| {
+        let count = format::counted(moment.steps.len() as u64, "step", "steps");
+        let steps = moment.steps.iter().map(|(at, message)| {
+            let at = Time::from_millis(*at);
+            view! {
+                <li>
+                    <time datetime=at.to_string() title=exact(at)>{clock(at)}</time>
+                    " "
+                    <span class="break">{message.clone()}</span>
+                </li>
+            }
+        });
+        view! {
+            <details>
+                <summary>{count}</summary>
+                <ol>{steps.collect::<Vec<_>>()}</ol>
+            </details>
+        }
+    });
+    view! {
+        <li data-kind=moment.kind.key() data-testid="timeline-entry">
+            {icon(moment.kind.icon())}
+            <div>
+                {text}
+                {steps}
+            </div>
+            <span class="story-when">{when_it_was(Time::from_millis(moment.to))} {took}</span>
+        </li>
+    }
+    .into_any()
+}
