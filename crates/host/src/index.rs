@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use retinker::host::api::{ApiProblem, HealthCounts, LineageEntry, MAX_IDS, RunIds, RunRow, RunSort, RunWindow, RunsQuery};
+use retinker::host::api::{
+    ApiProblem, HealthCounts, LineageEntry, MAX_IDS, RunIds, RunRow, RunSort, RunWindow, RunsQuery,
+};
 use retinker::host::query::{Query, QueryError, text_of};
 use retinker::recovery::findings::Finding;
 use retinker::recovery::health::{Health, Known, Succession, Verdict, assess};

@@ -73,9 +73,10 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
             "service_unpaid",
             "Put the account's billing in order where the service is paid for; it is asked again by itself.",
         ),
-        ErrorKind::Refused { status: 408 | 425 | 429, .. } => {
-            ("service_busy", "Too much is asked of it, by whomever. It is asked again by itself, when it wants to be.")
-        }
+        ErrorKind::Refused { status: 408 | 425 | 429, .. } => (
+            "service_busy",
+            "Too much is asked of it, by whomever. It is asked again by itself, when it wants to be.",
+        ),
         ErrorKind::Refused { status: 500..=599, .. } => ("service_failing", "It is asked again by itself."),
         _ => ("service_refused", ""),
     };
@@ -95,14 +96,17 @@ pub(crate) fn slow_service(seconds: u64) -> ApiProblem {
 pub(crate) fn without_key(base_url: &str, key_from: &str) -> ApiProblem {
     ApiProblem {
         code: "service_key_missing".to_owned(),
-        message: format!("The service at {base_url} wants a key, and retinker was started without one for it."),
+        message: format!(
+            "The service at {base_url} wants a key, and retinker was started without one for it."
+        ),
         hint: format!("Put the key into the variable {key_from}, and start retinker again."),
     }
 }
 
 /// The service does not take the key that there is.
 pub(crate) fn wrong_key(problem: ApiProblem, key_from: &str) -> ApiProblem {
-    let hint = format!("The key was read from {key_from}: put the right one there, and start retinker again.");
+    let hint =
+        format!("The key was read from {key_from}: put the right one there, and start retinker again.");
     ApiProblem { hint, ..problem }
 }
 

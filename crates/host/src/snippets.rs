@@ -189,7 +189,10 @@ mod tests {
         assert!(local[1].code.contains("--create retinker/nano-llama --rank 8"));
         let remote = first_run("https://t.example/$(x)", ServiceKind::Remote, &["a'b\n".to_owned()]);
         assert_eq!(remote.len(), 3);
-        assert!(remote[1].code.contains("base_url='https://t.example/$(x)' model_name='a'\\''b'"), "{remote:?}");
+        assert!(
+            remote[1].code.contains("base_url='https://t.example/$(x)' model_name='a'\\''b'"),
+            "{remote:?}"
+        );
         assert!(remote.iter().all(|s| s.code.contains(YOUR_KEY) && !s.code.contains("{key}")));
     }
 

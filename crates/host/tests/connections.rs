@@ -3,12 +3,10 @@
 
 mod common;
 
-use common::{Fault, FakeService, KEY, TOKEN, client, config, connection, raw, refused, until};
+use common::{FakeService, Fault, KEY, TOKEN, client, config, connection, raw, refused, until};
 use futures_util::StreamExt;
-use retinker::host::api::{
-    ConnectionInfo, DemoProgress, HostEvent, PlanAnswer, RunsQuery, ServiceKind,
-};
 use retinker::host::HostClient;
+use retinker::host::api::{ConnectionInfo, DemoProgress, HostEvent, PlanAnswer, RunsQuery, ServiceKind};
 use retinker::recovery::plan::PlanRequest;
 use retinker::recovery::policy::Policy;
 use retinker_host::{Demo, Host, HostConfig, Location, RunningHost, StartError};
@@ -66,7 +64,9 @@ async fn each_service_sees_its_own_key_and_its_own_requests() {
     assert!(asked.asked && asked.as_of.is_some(), "{asked:?}");
 
     // Everything that a page can do, on the second: a restore, and the guarded forward.
-    let PlanAnswer::Plan(plan) = other.plan(&PlanRequest::new("old")).await.unwrap() else { panic!("no plan") };
+    let PlanAnswer::Plan(plan) = other.plan(&PlanRequest::new("old")).await.unwrap() else {
+        panic!("no plan")
+    };
     let began = first.state().sessions;
     let started = other.start_restore(&plan).await.unwrap().restore;
     until("the restore", async || {
@@ -81,7 +81,11 @@ async fn each_service_sees_its_own_key_and_its_own_requests() {
 
     let lines = |name: &str| {
         let host = running.address().to_string();
-        vec![format!("host: {host}"), format!("x-retinker-token: {TOKEN}"), format!("x-retinker-connection: {name}")]
+        vec![
+            format!("host: {host}"),
+            format!("x-retinker-token: {TOKEN}"),
+            format!("x-retinker-connection: {name}"),
+        ]
     };
     let before = first.state().seen.len();
     let answer = raw(running.address(), "GET /api/v1/training_runs/second-only", &lines("second"), "").await;
@@ -163,10 +167,7 @@ async fn what_restores_by_itself_is_looked_after_from_the_start() {
     let mut config = both(&first, &second, dir.path());
     config.connections[1].watching.policy = Policy { enabled: true, ..Policy::default() };
     let running = Host::start(config).await.unwrap();
-    until("the second is read", async || {
-        told(&client(&running), "second").await.as_of
-    })
-    .await;
+    until("the second is read", async || told(&client(&running), "second").await.as_of).await;
     running.stop().await;
 }
 

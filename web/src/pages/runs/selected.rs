@@ -3,8 +3,8 @@
 use leptos::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::MAX_IDS;
-use retinker_console::{compare, format};
 use retinker_console::held::Held;
+use retinker_console::{compare, format};
 
 use super::list::List;
 use crate::components::bulk::ask_for_plans;
@@ -88,7 +88,9 @@ pub(super) fn selected(list: List) -> AnyView {
     let compare = move || {
         maybe(move || {
             (2..=compare::MOST).contains(&count.get()).then(|| {
-                let address = list.selection.with(|selection| compare::address(selection.ids().iter().map(String::as_str)));
+                let address = list
+                    .selection
+                    .with(|selection| compare::address(selection.ids().iter().map(String::as_str)));
                 view! { <a class="button" href=address data-testid="compare-selected">"Compare"</a> }
                     .into_any()
             })
