@@ -85,7 +85,7 @@ pub(super) fn selected(list: List) -> AnyView {
             })
         })
     };
-    let compare = move || {
+    let compared = move || {
         maybe(move || {
             (2..=compare::MOST).contains(&count.get()).then(|| {
                 let address = list
