@@ -1,0 +1,119 @@
+// Many runs that failed together are restored together: what was shown, a few at a time, each with its own end.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
+import { Retinker, freePort, temporaryDir, until } from "./support/retinker.mjs";
+import { Training } from "./support/train.mjs";
+
+/** A service on which so many runs have lost their state together, and a sound one. */
+async function incident(t, count) {
+  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
+  const args = ["up", "--no-demo", ...ports, "--data-dir", await temporaryDir(t)];
+  let retinker = await Retinker.start(t, args);
+  const train = (name, ...more) =>
+    new Training(t, retinker.serviceUrl, [
+      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", name, ...more,
+    ]);
+  await train("sound", "--steps", "2", "--save-every", "2").finish();
+  const victims = Array.from({ length: count }, (_, at) => train(`victim ${at}`, "--steps", "2000", "--save-every", "2"));
+  await Promise.all(victims.map((victim) => victim.steps(3).then(() => victim.pause())));
+  await retinker.kill("SIGKILL");
+  victims.forEach((victim) => victim.stop());
+  retinker = await Retinker.start(t, args);
+  return { retinker, victims: victims.map((victim) => victim.attachment.model_id) };
+}
+
+test("an incident is one banner, and all its runs are restored from it", async (t) => {
+  const { retinker, victims } = await incident(t, 4);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  for (const victim of victims) await runRow(page, victim, "poisoned").waitFor();
+  await byTestId(page, "incident-banner").waitFor();
+  await picture(page, "incident");
+  await byTestId(page, "plan-all").click();
+  await page.waitForFunction(() => document.querySelector('[data-testid="bulk-outlook"]')?.textContent === "All 4 can be restored.");
+  const planned = byTestId(page, "bulk-plans").locator("li");
+  assert.deepEqual(
+    (await planned.evaluateAll((lines) => lines.map((line) => line.dataset.runId))).sort(),
+    [...victims].sort(),
+  );
+  await picture(page, "bulk-plans");
+  await byTestId(page, "confirm-bulk").click();
+  await page.waitForFunction(() => document.querySelector('[data-testid="bulk-progress"]')?.textContent === "Restored 4 of 4");
+  assert.deepEqual(
+    await byTestId(page, "bulk-item").evaluateAll((lines) => lines.map((line) => line.dataset.stand)),
+    ["restored", "restored", "restored", "restored"],
+  );
+  await picture(page, "bulk-done");
+  await page.keyboard.press("Escape");
+  for (const victim of victims) await runRow(page, victim, "recovered").waitFor();
+  await byTestId(page, "incident-banner").waitFor({ state: "detached" });
+  const { body } = await retinker.host("restores");
+  assert.deepEqual(body.restores.map((restore) => restore.plan.run_id).sort(), [...victims].sort());
+  assert.ok(body.restores.every((restore) => restore.plan.optimizer));
+  assert.deepEqual(page.problems, []);
+});
+
+test("of what is selected only what can be restored is, as it was shown, and a stop begins no more", async (t) => {
+  const { retinker, victims } = await incident(t, 3);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  for (const victim of victims) await runRow(page, victim, "poisoned").waitFor();
+  await byTestId(page, "runs-scroller").focus();
+  await page.keyboard.press("Control+a");
+  await page.waitForFunction(() => document.querySelector('[data-testid="selected-count"]')?.textContent === "4 runs selected");
+  await byTestId(page, "restore-selected").click();
+  const outlook = (text) =>
+    page.waitForFunction((wanted) => document.querySelector('[data-testid="bulk-outlook"]')?.textContent === wanted, text);
+  await outlook("3 of 4 runs can be restored; 1 cannot.");
+  assert.match(await byTestId(page, "bulk-refused").locator("summary").textContent(), /^1 run: This run needs no restore/);
+  await byTestId(page, "bulk-optimizer").uncheck();
+  await outlook("3 of 4 runs can be restored; 1 cannot.");
+
+  // Somebody else restores one of them meanwhile, by another plan: that one says so, and the others go on.
+  const post = (path, body) =>
+    retinker.host(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  const { body: answer } = await post("plans", { run_id: victims[0] });
+  await post("restores", { plan: answer.plan });
+  await until("the other restore", async () => {
+    const { body } = await retinker.host("restores");
+    return body.restores.every((restore) => restore.state === "adopted");
+  });
+  await byTestId(page, "confirm-bulk").click();
+  await page.waitForFunction(() => document.querySelector('[data-testid="bulk-progress"]')?.textContent === "Restored 2 of 3, 1 failed");
+  const stand = (id) => page.locator(`[data-testid="bulk-item"][data-run-id="${id}"]`);
+  assert.equal(await stand(victims[0]).getAttribute("data-stand"), "failed");
+  assert.match(await stand(victims[0]).textContent(), /restored by another plan already/);
+  await picture(page, "bulk-refused");
+  const { body } = await retinker.host("restores");
+  assert.equal(body.restores.length, 3, "each run once");
+  assert.equal(body.restores.filter((restore) => !restore.plan.optimizer).length, 2, "as it was chosen");
+  assert.deepEqual(page.problems.filter((problem) => !/409/.test(problem)), []);
+});
+
+test("a stop begins no more, and the restores go on while one looks elsewhere", async (t) => {
+  const { retinker, victims } = await incident(t, 10);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  for (const victim of victims) await runRow(page, victim, "poisoned").waitFor();
+  await byTestId(page, "plan-all").click();
+  await page.waitForFunction(() => document.querySelector('[data-testid="bulk-outlook"]')?.textContent === "All 10 can be restored.");
+  // The first ones are held on their way, so that the others have to wait.
+  let go;
+  const held = new Promise((resolve) => (go = resolve));
+  await page.route("**/retinker/v1/restores", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await byTestId(page, "confirm-bulk").click();
+  await page.waitForFunction(() => document.querySelectorAll('[data-stand="begins"]').length === 8);
+  await byTestId(page, "bulk-stop").click();
+  await page.keyboard.press("Escape");
+  await byTestId(page, "bulk-chip").waitFor();
+  await page.getByRole("link", { name: "Activity" }).click();
+  await page.waitForURL(/activity/);
+  go();
+  await byTestId(page, "bulk-chip").waitFor({ state: "detached" });
+  const { body } = await retinker.host("restores");
+  assert.equal(body.restores.length, 8);
+  assert.ok(body.restores.every((restore) => restore.state === "adopted"));
+  assert.deepEqual(page.problems, []);
+});

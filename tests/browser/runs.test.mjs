@@ -1,0 +1,294 @@
+// The list of runs, over a service of 100,000: one screenful on the page, and all of it within reach.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
+import { until } from "./support/retinker.mjs";
+import { Simulated, consoleOn } from "./support/simulated.mjs";
+
+const RUNS = 100_000;
+
+/** The list on a service of so many runs. */
+async function list(t, runs = RUNS, options = {}, args = []) {
+  const service = await Simulated.start(t, ["--runs", runs, ...args]);
+  const retinker = await consoleOn(t, service.url, runs);
+  const browser = await openBrowser(t);
+  const page = await openPage(browser, retinker.consoleUrl, options);
+  await byTestId(page, "run-row").first().waitFor();
+  return { service, retinker, browser, page };
+}
+
+const rows = (page) => byTestId(page, "run-row");
+const total = (page) => byTestId(page, "runs-total").textContent();
+const told = (page, wanted) =>
+  page.waitForFunction((text) => document.querySelector('[data-testid="runs-total"]').textContent === text, wanted);
+/** The row at this place, once it is there. */
+const rowAt = (page, at) => page.locator(`[data-testid="run-row"][aria-rowindex="${at + 2}"]`);
+/** The place of the cell that the keyboard is on; it must be on the page. */
+const active = (page) =>
+  page.evaluate(() => {
+    const cell = document.getElementById(document.getElementById("runs-grid").getAttribute("aria-activedescendant"));
+    return cell && [Number(cell.closest("[role=row]").getAttribute("aria-rowindex")) - 2, Number(cell.getAttribute("aria-colindex")) - 1];
+  });
+
+test("a hundred thousand runs are a screenful on the page, and the keyboard reaches the last", async (t) => {
+  const { page } = await list(t);
+  assert.equal(await total(page), "100,000 runs");
+  const grid = byTestId(page, "runs-scroller");
+  assert.equal(await grid.getAttribute("aria-rowcount"), "100001");
+  const few = async () => {
+    const [shown, elements] = await page.evaluate(() => [
+      document.querySelectorAll('[data-testid="run-row"]').length,
+      document.querySelectorAll("*").length,
+    ]);
+    assert.ok(shown < 60 && elements < 1500, `${shown} rows, ${elements} elements`);
+  };
+  await few();
+  await grid.focus();
+  await page.keyboard.press("Control+End");
+  await rowAt(page, RUNS - 1).waitFor();
+  assert.deepEqual(await active(page), [RUNS - 1, 8]);
+  await few();
+  await picture(page, "runs-end");
+  await page.keyboard.press("PageUp");
+  const [row] = await active(page);
+  assert.ok(row < RUNS - 2 && row > RUNS - 40, `a page up is row ${row}`);
+  await page.keyboard.press("Control+Home");
+  await rowAt(page, 0).waitFor();
+  for (const key of ["ArrowDown", "ArrowDown", "ArrowUp", "ArrowRight", "End", "Home", "ArrowRight"]) await page.keyboard.press(key);
+  assert.deepEqual(await active(page), [1, 1]);
+  const id = await rowAt(page, 1).getAttribute("data-run-id");
+  await page.keyboard.press("Enter");
+  await page.waitForURL((url) => decodeURIComponent(url.pathname) === `/runs/${id}`);
+
+  // The way back leads to where one was.
+  await page.goBack();
+  await rowAt(page, 0).waitFor();
+  await grid.evaluate((frame) => frame.scrollTo(0, 54 * 50_000));
+  await rowAt(page, 50_001).waitFor();
+  await rowAt(page, 50_003).locator("a.run-name").click();
+  await page.waitForURL(/\/runs\//);
+  await page.goBack();
+  await rowAt(page, 50_003).waitFor();
+  assert.deepEqual(page.problems, []);
+});
+
+test("the order, the columns and their widths are in the address", async (t) => {
+  const { page, browser, retinker } = await list(t, 3_000);
+  await byTestId(page, "sort-name").click();
+  await page.waitForURL(/sort=name/);
+  const head = page.locator('[role="columnheader"]', { has: byTestId(page, "sort-name") });
+  assert.equal(await head.getAttribute("aria-sort"), "ascending");
+  const names = () => rows(page).locator(".run-name").allTextContents();
+  await until("names in order", async () => {
+    const shown = await names();
+    return shown.length > 5 && shown.every((name, at) => at === 0 || shown[at - 1] <= name);
+  });
+  await byTestId(page, "sort-name").click();
+  await page.waitForURL(/reverse=true/);
+  assert.equal(await head.getAttribute("aria-sort"), "descending");
+  await until("names the other way round", async () => {
+    const shown = await names();
+    return shown.length > 5 && shown.every((name, at) => at === 0 || shown[at - 1] >= name);
+  });
+  await page.goBack();
+  await page.waitForURL((url) => !url.search.includes("reverse"));
+
+  await byTestId(page, "columns-menu").click();
+  await byTestId(page, "column-rank").uncheck();
+  await byTestId(page, "column-labels").check();
+  await page.getByRole("button", { name: "Make Base model wider" }).click();
+  await page.waitForURL(/columns=.*labels/);
+  await picture(page, "runs-columns");
+  await page.keyboard.press("Escape");
+  const heads = page.locator('[role="columnheader"]');
+  assert.deepEqual(await heads.allTextContents(), [
+    "Selected", "Health", "Run", "Base model", "Last activity", "Last checkpoint", "Expires", "Lineage", "Labels",
+  ]);
+  const width = (name) => heads.filter({ hasText: name }).evaluate((head) => head.getBoundingClientRect().width);
+  assert.equal(await width("Base model"), 196);
+  const edge = await byTestId(page, "edge-model").boundingBox();
+  await page.mouse.move(edge.x + 4, edge.y + 8);
+  await page.mouse.down();
+  await page.mouse.move(edge.x + 64, edge.y + 8, { steps: 4 });
+  await page.mouse.up();
+  await page.waitForURL(/model~25\d/);
+  const shared = page.url();
+
+  // Whoever gets the address sees the same; whoever chose the columns sees them wherever the address names none.
+  const other = await openPage(browser, retinker.consoleUrl);
+  await other.goto(shared);
+  await rows(other).first().waitFor();
+  assert.deepEqual(await other.locator('[role="columnheader"]').allTextContents(), await heads.allTextContents());
+  await page.goto(new URL("/", shared).href);
+  await rows(page).first().waitFor();
+  assert.ok((await heads.allTextContents()).includes("Labels"));
+  await byTestId(page, "columns-menu").click();
+  await page.getByRole("button", { name: "Usual columns" }).click();
+  await page.waitForFunction(() => !document.querySelector('[role="columnheader"].c-labels'));
+  assert.deepEqual(page.problems, []);
+});
+
+test("runs are selected one by one, in ranges and all that match, and stay selected", async (t) => {
+  const { page, retinker } = await list(t);
+  const count = byTestId(page, "selected-count");
+  await rowAt(page, 1).locator("input").check();
+  await rowAt(page, 5).locator("input").click({ modifiers: ["Shift"] });
+  assert.equal(await count.textContent(), "5 runs selected");
+  assert.equal(await rowAt(page, 3).getAttribute("aria-selected"), "true");
+  await rowAt(page, 3).locator("input").uncheck();
+  assert.equal(await count.textContent(), "4 runs selected");
+
+  // A range whose rows were never read is told by the host.
+  const grid = byTestId(page, "runs-scroller");
+  await grid.evaluate((frame) => frame.scrollTo(0, 54 * 1_000));
+  await rowAt(page, 1_002).locator("input").click({ modifiers: ["Shift"] });
+  await page.waitForFunction(() => document.querySelector('[data-testid="selected-count"]').textContent === "1,002 runs selected");
+
+  // More than can be taken at once is told.
+  await byTestId(page, "select-all").click();
+  await page.waitForFunction(() => document.querySelector('[data-testid="selected-count"]').textContent === "The first 10,000 of 100,000 matching runs selected");
+  await byTestId(page, "select-none").click();
+  await byTestId(page, "selected").waitFor({ state: "detached" });
+
+  await byTestId(page, "runs-search").fill("health:poisoned");
+  const { body } = await retinker.host("runs?health=poisoned&limit=1");
+  await told(page, `${body.matching} of 100,000 runs`);
+  await grid.focus();
+  await page.keyboard.press("Control+a");
+  await page.waitForFunction((n) => document.querySelector('[data-testid="selected-count"]')?.textContent === `${n} runs selected`, body.matching);
+  await page.keyboard.press("Escape");
+  await byTestId(page, "selected").waitFor({ state: "detached" });
+  await page.keyboard.press("Space");
+  await page.keyboard.press("Shift+ArrowDown");
+  await page.keyboard.press("Shift+ArrowDown");
+  assert.equal(await count.textContent(), "3 runs selected");
+  const ids = await Promise.all([0, 1, 2].map((at) => rowAt(page, at).getAttribute("data-run-id")));
+  await byTestId(page, "runs-search").fill("");
+  await told(page, "100,000 runs");
+  assert.equal(await count.textContent(), "3 runs selected", "what is selected stays when the filter changes");
+  await picture(page, "runs-selected");
+  assert.deepEqual(
+    new URL(await byTestId(page, "compare-selected").getAttribute("href"), page.url()).searchParams.getAll("run"),
+    ids,
+  );
+  assert.deepEqual(page.problems, []);
+});
+
+test("views have names", async (t) => {
+  const { page } = await list(t, 500);
+  await byTestId(page, "runs-search").fill("rank>=16");
+  await page.waitForURL(/q=rank/);
+  await byTestId(page, "views-menu").click();
+  await byTestId(page, "view-name").fill("Large ones");
+  await byTestId(page, "view-save").click();
+  await byTestId(page, "view-link").filter({ hasText: "To be restored" }).click();
+  await page.waitForURL(/health=poisoned/);
+  await page.reload();
+  await rows(page).first().waitFor();
+  await byTestId(page, "views-menu").click();
+  await picture(page, "runs-views");
+  await byTestId(page, "view-link").filter({ hasText: "Large ones" }).click();
+  await page.waitForURL(/q=rank%3E%3D16/);
+  await page.waitForFunction(() => document.querySelector('[data-testid="runs-search"]').value === "rank>=16");
+  await byTestId(page, "views-menu").click().catch(() => {});
+  await page.getByRole("button", { name: "Delete the view Large ones" }).click();
+  await byTestId(page, "view-link").filter({ hasText: "Large ones" }).waitFor({ state: "detached" });
+  assert.deepEqual(page.problems, []);
+});
+
+test("what changed is read and marked, and nothing moves under the pointer", async (t) => {
+  const { page, service } = await list(t, RUNS, {}, ["--lasting", "40"]);
+  await byTestId(page, "runs-sort").selectOption("activity");
+  await page.waitForURL(/sort=activity/);
+  const answers = [];
+  page.on("response", async (response) => {
+    if (response.url().includes("/retinker/v1/runs?")) answers.push(await response.body().catch(() => Buffer.alloc(0)));
+  });
+  const first = await rowAt(page, 0).getAttribute("data-run-id");
+  // The newest run stays the newest: one row, where it was.
+  await service.touch(1);
+  await page.locator('[data-testid="run-row"][data-marked]').first().waitFor();
+  const last = JSON.parse(answers.at(-1).toString());
+  assert.ok(last.partial && last.rows.length <= 2, `a refresh told ${last.rows.length} rows`);
+  assert.ok(answers.at(-1).length < 4_000, `${answers.at(-1).length} bytes`);
+  assert.equal(await rowAt(page, 0).getAttribute("data-run-id"), first);
+
+  // Poisoned runs come first in the usual order; while somebody points at a row, they wait.
+  await byTestId(page, "runs-sort").selectOption("health");
+  await page.waitForURL((url) => !url.search.includes("sort"));
+  await byTestId(page, "runs-search").fill("-health:unrecoverable");
+  await page.waitForURL(/q=/);
+  const before = await until("the list", async () => (await rows(page).count()) > 5 && rowAt(page, 3).getAttribute("data-run-id"));
+  await rowAt(page, 3).hover();
+  await service.poison(1);
+  await byTestId(page, "runs-withheld").waitFor();
+  assert.equal(await rowAt(page, 3).getAttribute("data-run-id"), before);
+  await picture(page, "runs-withheld");
+  await byTestId(page, "runs-withheld").click();
+  await byTestId(page, "runs-withheld").waitFor({ state: "detached" });
+  assert.deepEqual(page.problems, []);
+});
+
+test("changes are taken in as often as somebody likes", async (t) => {
+  const { page, service } = await list(t, 500, {}, ["--lasting", "40"]);
+  await byTestId(page, "pace").selectOption("asked");
+  let reads = 0;
+  page.on("request", (request) => (reads += request.url().includes("/retinker/v1/runs?")));
+  await service.touch(1);
+  await byTestId(page, "refresh-now").waitFor();
+  assert.equal(reads, 0, "nothing is read before somebody asks");
+  await byTestId(page, "refresh-now").click();
+  await until("a reading", async () => reads > 0);
+  await byTestId(page, "refresh-now").waitFor({ state: "detached" });
+  await page.reload();
+  await rows(page).first().waitFor();
+  assert.equal(await byTestId(page, "pace").inputValue(), "asked", "the browser keeps it");
+  assert.deepEqual(page.problems, []);
+});
+
+test("everything has a name, and the keys have a sheet", async (t) => {
+  const { page } = await list(t, 500);
+  const name = await rowAt(page, 2).locator(".run-name").textContent();
+  const id = await rowAt(page, 2).getAttribute("data-run-id");
+  await page.keyboard.press("Control+k");
+  await byTestId(page, "palette-text").fill("activ");
+  await picture(page, "palette");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/\/activity/);
+  await page.keyboard.press("Control+k");
+  await byTestId(page, "palette-text").fill(id.slice(0, 20));
+  await byTestId(page, "palette-option").filter({ hasText: name }).first().waitFor();
+  await page.keyboard.press("Enter");
+  await page.waitForURL((url) => decodeURIComponent(url.pathname) === `/runs/${id}`);
+  await page.keyboard.press("?");
+  await byTestId(page, "keys-dialog").locator("kbd").first().waitFor();
+  await picture(page, "keys");
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => !document.querySelector('[data-testid="keys-dialog"]').open);
+  // Where something is being written it is a letter, and whoever wants no single keys has none.
+  await page.goto(new URL("/", page.url()).href);
+  await byTestId(page, "runs-search").pressSequentially("why?");
+  assert.equal(await byTestId(page, "runs-search").inputValue(), "why?");
+  assert.equal(await byTestId(page, "keys-dialog").evaluate((dialog) => dialog.open), false);
+  await byTestId(page, "runs-search").fill("");
+  await page.locator("h1").focus();
+  await page.keyboard.press("?");
+  await byTestId(page, "keys-dialog").getByRole("checkbox").uncheck();
+  await page.keyboard.press("Escape");
+  await page.locator("h1").focus();
+  await page.keyboard.press("?");
+  assert.equal(await byTestId(page, "keys-dialog").evaluate((dialog) => dialog.open), false);
+  assert.deepEqual(page.problems, []);
+});
+
+test("on a phone runs are cards, in the dark too", async (t) => {
+  const { page } = await list(t, RUNS, { viewport: { width: 360, height: 740 }, colorScheme: "dark" });
+  const wide = () => page.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok((await wide()) <= 360, `${await wide()} px wide`);
+  await byTestId(page, "runs-scroller").evaluate((frame) => frame.scrollTo(0, 148 * 99_990));
+  await rowAt(page, RUNS - 6).waitFor();
+  await byTestId(page, "runs-scroller").scrollIntoViewIfNeeded();
+  await picture(page, "runs-phone-dark");
+  assert.deepEqual(page.problems, []);
+});
