@@ -1,6 +1,7 @@
-//! What the address bar holds: which runs are shown and how, and which run.
+//! What the address bar holds: which runs are shown and how, which run, and of which connection.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 use retinker::host::api::{RunSort, RunsQuery};
 use retinker::recovery::health::Health;
@@ -59,7 +60,7 @@ impl View {
         if let Some(columns) = &self.columns {
             members.push(format!("columns={}", encode(&columns.to_text())));
         }
-        if members.is_empty() { "/".to_owned() } else { format!("/?{}", members.join("&")) }
+        at(&if members.is_empty() { "/".to_owned() } else { format!("/?{}", members.join("&")) })
     }
 
     /// What to ask the host for: so many runs from this place.
@@ -111,24 +112,68 @@ pub fn read_sort(name: &str) -> Option<RunSort> {
     RunSort::ALL.into_iter().find(|sort| sort.as_str() == name)
 }
 
+/// The connection that this page shows, where its address names one. It is the same for as long as the page is loaded:
+/// another connection is another page, so nothing of one is left beside the other.
+static SHOWN: OnceLock<String> = OnceLock::new();
+
+/// Says which connection this page shows. The first word counts.
+pub fn show_connection(name: &str) {
+    let _ = SHOWN.set(name.to_owned());
+}
+
+/// The connection that this page shows, where its address names one.
+pub fn connection_shown() -> Option<&'static str> {
+    SHOWN.get().map(String::as_str)
+}
+
+/// The connection that a query string names.
+pub fn connection_in(query: &str) -> Option<String> {
+    let members = query.trim_start_matches('?').split('&');
+    members.filter_map(|member| member.strip_prefix("on=")).map(decode).find(|name| !name.is_empty())
+}
+
+/// An address of this console, of the connection that is shown. Every link within the console is made by this: one that
+/// was not would lead to the first connection.
+pub fn at(address: &str) -> String {
+    match connection_shown() {
+        Some(name) => on(address, name),
+        None => without_connection(address),
+    }
+}
+
+/// An address of this console, of this connection, whichever it was of before.
+pub fn on(address: &str, connection: &str) -> String {
+    let place = without_connection(address);
+    let between = if place.contains('?') { '&' } else { '?' };
+    format!("{place}{between}on={}", encode(connection))
+}
+
+/// An address of this console, of no connection: what is kept to be shown for any.
+pub fn without_connection(address: &str) -> String {
+    let (path, query) = address.split_once('?').unwrap_or((address, ""));
+    let kept: Vec<&str> =
+        query.split('&').filter(|member| !member.is_empty() && !member.starts_with("on=")).collect();
+    if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
+}
+
 /// The address of a run's page.
 pub fn run_address(run_id: &str) -> String {
-    format!("/runs/{}", encode(run_id))
+    at(&format!("/runs/{}", encode(run_id)))
 }
 
 /// The address of a session's page.
 pub fn session_address(session_id: &str) -> String {
-    format!("/sessions/{}", encode(session_id))
+    at(&format!("/sessions/{}", encode(session_id)))
 }
 
 /// The address of a run's checkpoints among those of all runs.
 pub fn checkpoints_address(run_id: &str) -> String {
-    format!("/checkpoints?q={}", encode(&format!("run:{run_id}")))
+    at(&format!("/checkpoints?q={}", encode(&format!("run:{run_id}"))))
 }
 
 /// The address where a sampler checkpoint is tried.
 pub fn try_address(path: &str) -> String {
-    format!("/try?path={}", encode(path))
+    at(&format!("/try?path={}", encode(path)))
 }
 
 /// The token in an address' fragment, if it holds one: `#token=…`.
@@ -228,6 +273,19 @@ mod tests {
         assert!(view.is_same_list(&view.with_columns(Columns::default())));
         assert!(!view.is_same_list(&view.with_text("a")));
         assert_eq!(view.with_text(" a ").q, "a");
+    }
+
+    #[test]
+    fn a_connection_stays_in_the_address() {
+        assert_eq!(on("/", "lab"), "/?on=lab");
+        assert_eq!(on("/?q=x", "a b&c"), "/?q=x&on=a%20b%26c");
+        assert_eq!(on("/?on=other&q=x&on=third", "lab"), "/?q=x&on=lab");
+        assert_eq!(without_connection("/?q=x&on=other"), "/?q=x");
+        assert_eq!(without_connection("/activity?on=other"), "/activity");
+        assert_eq!(connection_in("?q=on=x&on=a%20b%26c"), Some("a b&c".to_owned()));
+        assert_eq!(connection_in("?on=&on=lab"), Some("lab".to_owned()));
+        assert_eq!((connection_in(""), connection_in("?only=x&on=")), (None, None));
+        assert_eq!(at("/activity"), "/activity", "the first needs no name");
     }
 
     #[test]

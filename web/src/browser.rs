@@ -3,6 +3,7 @@
 
 use leptos::prelude::{document, window};
 use retinker::wire::time::Time;
+use retinker_console::address;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
@@ -23,7 +24,9 @@ pub(crate) fn offset_minutes(time: Time) -> i32 {
 
 /// The page's title.
 pub(crate) fn set_title(title: &str) {
-    document().set_title(&format!("{title} · retinker"));
+    // Two tabs of two connections are told apart by it.
+    let connection = address::connection_shown().map(|name| format!(" · {name}")).unwrap_or_default();
+    document().set_title(&format!("{title}{connection} · retinker"));
 }
 
 /// Saves a text as a file, as a click on a link does.
@@ -43,6 +46,11 @@ pub(crate) fn download(name: &str, text: &str) {
     let _ = save();
 }
 
+/// The query string of the page's address.
+pub(crate) fn query() -> String {
+    window().location().search().unwrap_or_default()
+}
+
 /// The origin that served the page.
 pub(crate) fn origin() -> String {
     window().location().origin().unwrap_or_default()
@@ -53,7 +61,7 @@ pub(crate) fn origin() -> String {
 pub(crate) fn take_token() -> Option<String> {
     let location = window().location();
     let fragment = location.hash().unwrap_or_default();
-    if let Some(token) = retinker_console::address::token_in(&fragment) {
+    if let Some(token) = address::token_in(&fragment) {
         let path = location.pathname().unwrap_or_else(|_| "/".to_owned());
         let query = location.search().unwrap_or_default();
         if let Ok(history) = window().history() {
@@ -68,7 +76,7 @@ pub(crate) fn take_token() -> Option<String> {
 /// Begins anew when a token has been put into the address of the open page.
 pub(crate) fn take_new_token() {
     let fragment = window().location().hash().unwrap_or_default();
-    if retinker_console::address::token_in(&fragment).is_some() {
+    if address::token_in(&fragment).is_some() {
         let _ = take_token();
         let _ = window().location().reload();
     }

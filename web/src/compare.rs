@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use retinker::host::api::RunDetail;
 
-use crate::address::{decode, encode};
+use crate::address::{at, decode, encode};
 use crate::words;
 
 /// Most runs that are compared at once: more lines cannot be told apart.
@@ -27,7 +27,7 @@ pub fn read(query: &str) -> (Vec<String>, bool) {
 /// The address that compares these runs.
 pub fn address<'a>(runs: impl IntoIterator<Item = &'a str>) -> String {
     let members: Vec<_> = runs.into_iter().map(|run| format!("run={}", encode(run))).collect();
-    format!("/compare?{}", members.join("&"))
+    at(&format!("/compare?{}", members.join("&")))
 }
 
 /// In what runs differ: the field, and its value of each run; an empty one where it has none. And how many fields are

@@ -9,8 +9,8 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 use futures_util::lock::{Mutex, MutexGuard};
 use futures_util::stream::BoxStream;
 use retinker::host::api::{
-    ApiProblem, HandOver, HostEvent, HostStatus, MonitorState, PlanAnswer, PlanBatch, PlannedBatch,
-    RunDetail, RunIds, RunWindow, RunsQuery, StartedRestore,
+    ApiProblem, Connections, GettingStarted, HandOver, HostEvent, HostStatus, MonitorState, PlanAnswer,
+    PlanBatch, PlannedBatch, RunDetail, RunIds, RunWindow, RunsQuery, StartedRestore,
 };
 use retinker::host::run::{MetricsQuery, RunEvidence, RunMetrics};
 use retinker::host::{HostClient, HostError};
@@ -35,11 +35,28 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// The host at this origin, by the token that it printed at its start.
-    pub(crate) fn new(origin: &str, token: &str) -> Self {
+    /// The host at this origin, by the token that it printed at its start, and its connection of this name; its first
+    /// where none is named.
+    pub(crate) fn new(origin: &str, token: &str, connection: Option<&str>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(WebRuntime);
         let client = HostClient::new(Arc::new(WebTransport), Arc::clone(&runtime), origin, token.to_owned());
+        let client = match connection {
+            Some(name) => client.with_connection(name),
+            None => client,
+        };
         Self { client, runtime, turn: Arc::default() }
+    }
+
+    pub(crate) fn connections(&self) -> Call<'_, Connections> {
+        self.in_turn(self.client.connections())
+    }
+
+    pub(crate) fn getting_started(&self) -> Call<'_, GettingStarted> {
+        self.in_turn(self.client.start())
+    }
+
+    pub(crate) fn begin_demo(&self) -> Call<'_, GettingStarted> {
+        self.in_turn(self.client.begin_demo())
     }
 
     pub(crate) fn status(&self) -> Call<'_, HostStatus> {

@@ -5,6 +5,7 @@ pub mod address;
 pub mod bulk;
 pub mod columns;
 pub mod compare;
+pub mod connections;
 pub mod curves;
 pub mod format;
 pub mod held;

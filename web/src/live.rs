@@ -58,7 +58,7 @@ pub(crate) struct Session {
     pub(crate) host: Host,
     pub(crate) status: RwSignal<Loaded<HostStatus>>,
     pub(crate) link: RwSignal<Link>,
-    /// The host refused the token: nothing can be shown any more.
+    /// The host refused the token or has no such connection: nothing can be shown any more.
     pub(crate) refused: RwSignal<Option<ApiProblem>>,
     /// Milliseconds; moves once a second while the page is seen.
     pub(crate) now: RwSignal<i64>,
@@ -240,9 +240,9 @@ impl Session {
         }
     }
 
-    /// Every problem passes by here: a refused token ends the whole page, not one part of it.
+    /// Every problem passes by here: a refused token, or a connection that the host does not have, ends the whole page, not one part of it.
     pub(crate) fn notice(&self, problem: &ApiProblem) {
-        if words::is_token_problem(problem) {
+        if words::is_token_problem(problem) || words::is_connection_problem(problem) {
             self.refused.set(Some(problem.clone()));
         }
     }

@@ -4,12 +4,13 @@ use leptos::prelude::*;
 use leptos_router::components::{FlatRoutes, Route, Router};
 use leptos_router::hooks::use_location;
 use leptos_router::path;
-use retinker::host::api::{ApiProblem, ServiceKind};
+use retinker::host::api::ApiProblem;
+use retinker_console::address::{at, connection_in, connection_shown, show_connection};
 use retinker_console::pace::Pace;
 
 use crate::browser;
 use crate::components::bulk::{bulk_chip, bulk_dialog};
-use crate::components::copy::copy_button;
+use crate::components::connections::connection_menu;
 use crate::components::icon::icon;
 use crate::components::keys::{self, keys_dialog};
 use crate::components::palette::palette_dialog;
@@ -21,7 +22,7 @@ use crate::pages::activity::activity_page;
 use crate::pages::compare::compare_page;
 use crate::pages::locked::{locked, not_found};
 use crate::pages::run::run_page;
-use crate::pages::runs::runs_page;
+use crate::pages::welcome::{home, welcome_page};
 
 /// Puts the console on the page.
 pub(crate) fn start() {
@@ -29,6 +30,9 @@ pub(crate) fn start() {
         browser::show_fatal(&info.to_string());
     }));
     let token = browser::take_token();
+    if let Some(name) = connection_in(&browser::query()) {
+        show_connection(&name);
+    }
     // The printed address, opened in a tab that shows the console already, changes the fragment only.
     let _ = window_event_listener(leptos::ev::hashchange, |_| browser::take_new_token());
     leptos::mount::mount_to_body(move || view! { <App token /> });
@@ -37,7 +41,8 @@ pub(crate) fn start() {
 
 #[component]
 fn App(token: Option<String>) -> impl IntoView {
-    let session = Session::new(Host::new(&browser::origin(), token.as_deref().unwrap_or_default()));
+    let token_or_none = token.as_deref().unwrap_or_default();
+    let session = Session::new(Host::new(&browser::origin(), token_or_none, connection_shown()));
     if token.is_some() {
         session.start();
     } else {
@@ -61,8 +66,9 @@ fn App(token: Option<String>) -> impl IntoView {
                     None => {
                         view! {
                             <FlatRoutes fallback=not_found>
-                                <Route path=path!("/") view=runs_page />
+                                <Route path=path!("/") view=home />
                                 <Route path=path!("/runs/:id") view=run_page />
+                                <Route path=path!("/welcome") view=welcome_page />
                                 <Route path=path!("/activity") view=activity_page />
                                 <Route path=path!("/compare") view=compare_page />
                             </FlatRoutes>
@@ -92,43 +98,16 @@ fn FocusOnNewPage() -> impl IntoView {
 }
 
 fn header() -> AnyView {
-    let status = session().status;
-    let service = Memo::new(move |_| {
-        status.with(|s| {
-            s.data.as_ref().map(|status| {
-                let service = &status.service;
-                (service.name.clone(), service.kind, service.base_url.clone(), service.problem.is_some())
-            })
-        })
-    });
-    let chip = maybe(move || {
-        let (name, kind, base_url, down) = service.get()?;
-        let kind = match kind {
-            ServiceKind::Local => "local service",
-            ServiceKind::Remote => "remote service",
-        };
-        let class = if down { "service down" } else { "service" };
-        Some(
-            view! {
-                <span class=class data-testid="service" title=kind>
-                    <strong>{name}</strong>
-                    <span class="mono service-url">{base_url.clone()}</span>
-                    {copy_button(Signal::stored(base_url), "the service's address")}
-                </span>
-            }
-            .into_any(),
-        )
-    });
     view! {
         <header class="top">
-            <a class="brand" href="/" aria-label="retinker, all runs">
+            <a class="brand" href=at("/") aria-label="retinker, all runs">
                 <svg class="mark" aria-hidden="true" width="22" height="22" viewBox="0 0 16 16">
                     <use href="#i-mark"></use>
                 </svg>
                 <span>"retinker"</span>
             </a>
             {places()}
-            {chip}
+            {connection_menu()}
             <span class="grow"></span>
             {bulk_chip()}
             {freshness()}
@@ -150,7 +129,7 @@ fn places() -> AnyView {
         .into_iter()
         .map(|(address, name)| {
             let here = word(move || path.with(|path| path == address).then_some("page"));
-            view! { <a href=address aria-current=here>{name}</a> }.into_any()
+            view! { <a href=at(address) aria-current=here>{name}</a> }.into_any()
         })
         .collect();
     view! {

@@ -116,6 +116,11 @@ pub fn is_token_problem(problem: &ApiProblem) -> bool {
     problem.code.starts_with("token_")
 }
 
+/// Whether the address names a connection that the host does not have, so that nothing on the page can work either.
+pub fn is_connection_problem(problem: &ApiProblem) -> bool {
+    problem.code == "no_such_connection"
+}
+
 /// The problems to show: each kind once, in the order given, which is from the cause to its effects.
 pub fn distinct(problems: impl IntoIterator<Item = ApiProblem>) -> Vec<ApiProblem> {
     let mut distinct: Vec<ApiProblem> = Vec::new();
@@ -144,6 +149,11 @@ pub fn problem_heading(problem: &ApiProblem) -> &'static str {
         "service_failing" => "The service fails",
         "service_unpaid" => "The service waits for its bills to be paid",
         "service_busy" => "The service asks for patience",
+        "service_key_missing" => "There is no key for this service",
+        "service_unauthorized" => "The service refuses the key",
+        "service_foreign" => "This is not a Tinker service",
+        "connection_failed" => "This connection cannot be used",
+        "no_such_connection" => "There is no such connection",
         code if code.starts_with("service_") => "The service gave an answer that cannot be used",
         "run_not_found" => "There is no such run",
         "bad_query" => "The filter cannot be read",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use retinker::client::{Api, Error, Secret};
+use retinker::client::{Api, Error, ErrorKind, Secret};
 use retinker::host::api::{ApiProblem, DemoProgress, HostEvent, HostStatus, ServiceInfo};
 use retinker::recovery::drives::Drives;
 use retinker::recovery::journal::{Store, StoreError};
@@ -217,7 +217,11 @@ impl Shared {
                 None => without_key(&self.service.base_url, &self.key_from),
                 Some(_) => wrong_key(problem, &self.key_from),
             },
-            Asked::Service(error) if error.is_unsupported() && self.index().as_of().is_none() => {
+            // What is asked for here needs no id: whoever has nothing there does not speak the protocol.
+            Asked::Service(error)
+                if matches!(error.kind(), ErrorKind::Refused { status: 404 | 405, .. })
+                    && self.index().as_of().is_none() =>
+            {
                 foreign_service(&self.service.base_url)
             }
             _ => problem,

@@ -15,6 +15,16 @@ pub(crate) fn menu(
     testid: &'static str,
     content: impl Fn() -> AnyView + Send + 'static,
 ) -> AnyView {
+    menu_of(name.into_any(), "button", testid, content)
+}
+
+/// The same, beneath a button that is drawn otherwise.
+pub(crate) fn menu_of(
+    name: AnyView,
+    class: &'static str,
+    testid: &'static str,
+    content: impl Fn() -> AnyView + Send + 'static,
+) -> AnyView {
     let open = RwSignal::new(false);
     let node = NodeRef::<html::Details>::new();
     let close = move || {
@@ -48,7 +58,7 @@ pub(crate) fn menu(
     let toggled = move |_| open.set(node.get_untracked().is_some_and(|details| details.open()));
     view! {
         <details class="menu" node_ref=node on:toggle=toggled on:keydown=keys on:focusout=leave>
-            <summary class="button" id=testid data-testid=testid>
+            <summary class=class id=testid data-testid=testid>
                 {name}
                 {icon("down")}
             </summary>

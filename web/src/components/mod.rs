@@ -2,6 +2,7 @@
 
 pub(crate) mod banner;
 pub(crate) mod bulk;
+pub(crate) mod connections;
 pub(crate) mod copy;
 pub(crate) mod curves;
 pub(crate) mod dialog;

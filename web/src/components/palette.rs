@@ -7,6 +7,7 @@ use leptos::prelude::*;
 use leptos::reactive::spawn_local;
 use leptos_router::hooks::use_navigate;
 use retinker::host::api::RunsQuery;
+use retinker_console::address;
 use retinker_console::address::run_address;
 use retinker_console::format::short_id;
 use retinker_console::palette::{Act, Command, commands, find};
@@ -63,7 +64,7 @@ fn palette(open: RwSignal<bool>) -> AnyView {
     let run = move |command: &Command| {
         open.set(false);
         match &command.act {
-            Act::Go(address) => navigate(address, Default::default()),
+            Act::Go(address) => navigate(&address::at(address), Default::default()),
             Act::CopyAddress => spawn_local(async {
                 let _ = browser::copy(&browser::address()).await;
             }),

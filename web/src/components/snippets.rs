@@ -12,6 +12,7 @@ fn language_name(language: &str) -> String {
     match language {
         "python" => "Python".to_owned(),
         "rust" => "Rust".to_owned(),
+        "cookbook" => "Cookbook".to_owned(),
         "javascript" | "js" => "JavaScript".to_owned(),
         "typescript" | "ts" => "TypeScript".to_owned(),
         "elixir" => "Elixir".to_owned(),

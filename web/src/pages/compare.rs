@@ -5,7 +5,7 @@ use std::time::Duration;
 use leptos::prelude::*;
 use leptos_router::hooks::use_location;
 use retinker::host::api::{ApiProblem, RunDetail};
-use retinker_console::address::run_address;
+use retinker_console::address::{at, run_address};
 use retinker_console::compare::{MOST, address, differences, read};
 use retinker_console::format;
 
@@ -86,7 +86,7 @@ pub(crate) fn compare_page() -> AnyView {
     });
     view! {
         <nav class="trail" aria-label="Way back">
-            <a href="/">{icon("back")} "All runs"</a>
+            <a href=at("/")>{icon("back")} "All runs"</a>
         </nav>
         <header class="page-head">
             <h1 id="page-title" tabindex="-1">
@@ -121,7 +121,7 @@ fn nobody() -> AnyView {
             <h2>"No runs were chosen"</h2>
             <p>"Choose up to " {MOST} " runs in the list, or open a restored run and compare it with the one it replaces."</p>
             <p>
-                <a class="button primary" href="/">
+                <a class="button primary" href=at("/")>
                     "All runs"
                 </a>
             </p>

@@ -2,11 +2,17 @@
 
 use leptos::prelude::*;
 use retinker::host::api::ApiProblem;
+use retinker_console::address::at;
+use retinker_console::words;
 
 use crate::browser;
+use crate::components::connections::connection_list;
 
-/// The host would answer nothing: the token is missing or not the host's.
+/// The host would answer nothing: the token is missing or not the host's, or the address names no connection of it.
 pub(crate) fn locked(problem: ApiProblem) -> AnyView {
+    if words::is_connection_problem(&problem) {
+        return no_connection(problem);
+    }
     browser::set_title("Locked");
     view! {
         <section class="lonely" data-testid="locked" data-code=problem.code>
@@ -22,6 +28,19 @@ pub(crate) fn locked(problem: ApiProblem) -> AnyView {
     .into_any()
 }
 
+fn no_connection(problem: ApiProblem) -> AnyView {
+    browser::set_title("No such connection");
+    view! {
+        <section class="lonely" data-testid="no-connection" data-code=problem.code>
+            <h1 id="page-title" tabindex="-1">"There is no such connection"</h1>
+            <p>{problem.message}</p>
+            <p>{problem.hint}</p>
+            {connection_list()}
+        </section>
+    }
+    .into_any()
+}
+
 /// There is no page at this address.
 pub(crate) fn not_found() -> AnyView {
     browser::set_title("No such page");
@@ -29,7 +48,7 @@ pub(crate) fn not_found() -> AnyView {
         <section class="lonely" data-testid="not-found">
             <h1 id="page-title" tabindex="-1">"There is no page here"</h1>
             <p>"The address is mistyped, or from another version of retinker."</p>
-            <p><a class="button primary" href="/">"All runs"</a></p>
+            <p><a class="button primary" href=at("/")>"All runs"</a></p>
         </section>
     }
     .into_any()

@@ -5,3 +5,4 @@ pub(crate) mod compare;
 pub(crate) mod locked;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod welcome;

@@ -1,7 +1,9 @@
-//! One file per command, and what several share: which service and journal (`target`), what is done about lost runs
+//! One file per command, and what several share: which service and journal (`target`), which services
+//! a console stands before (`connections`), what is done about lost runs
 //! (`watching`).
 
 pub(crate) mod attach;
+mod connections;
 pub(crate) mod console;
 pub(crate) mod fault;
 pub(crate) mod incidents;

@@ -1,6 +1,6 @@
 //! Which service and which journal a command is about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -48,35 +48,35 @@ impl Target {
                 api_key: Some(Secret::new(demo::KEY)),
             });
         };
-        if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
-            anyhow::bail!("'{base_url}' is not a service's address: give --base-url http://… or https://…");
-        }
-        if base_url.trim_end_matches('/').ends_with("/api/v1") {
-            anyhow::bail!("'{base_url}' is an endpoint's address: leave /api/v1 off the --base-url");
-        }
-        let key = std::env::var("TINKER_API_KEY").ok().filter(|key| !key.is_empty());
-        Ok(ServiceTarget {
-            name: host_of(base_url).to_owned(),
-            kind: ServiceKind::Remote,
-            base_url: base_url.to_owned(),
-            api_key: key.map(Secret::new),
-        })
+        let key = std::env::var(KEY).ok().filter(|key| !key.is_empty());
+        remote(base_url, key.map(Secret::new))
+    }
+
+    /// Whether no service is named.
+    pub(crate) fn is_default(&self) -> bool {
+        self.base_url.as_deref().is_none_or(str::is_empty)
+    }
+
+    /// Whether a place for the journal is given.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.journal.as_ref().is_some_and(is_set)
+    }
+
+    /// The directory that everything is kept in.
+    pub(crate) fn data_dir(&self) -> Result<PathBuf> {
+        paths::data_dir(self.data_dir.clone())
     }
 
     /// The journal.
     pub(crate) fn journal(&self) -> Result<Location> {
-        // A variable that is empty is not set.
-        let is_set =
-            |journal: &Location| !matches!(journal, Location::Directory(path) if path.as_os_str().is_empty());
         if let Some(journal) = self.journal.clone().filter(is_set) {
             return Ok(journal);
         }
-        let data_dir = paths::data_dir(self.data_dir.clone())?;
-        let name = match self.base_url.as_deref().filter(|url| !url.is_empty()) {
-            Some(base_url) => format!("host-{}", slug(base_url)),
-            None => "host".to_owned(),
-        };
-        Ok(Location::Directory(data_dir.join(name)))
+        let data_dir = self.data_dir()?;
+        Ok(match self.base_url.as_deref().filter(|url| !url.is_empty()) {
+            Some(base_url) => named_journal(&data_dir, base_url),
+            None => Location::Directory(data_dir.join("host")),
+        })
     }
 
     /// Both, put together.
@@ -95,6 +95,35 @@ impl Target {
     }
 }
 
+/// The variable that holds the key of the service that --base-url names.
+pub(crate) const KEY: &str = "TINKER_API_KEY";
+
+/// A service by its address.
+pub(crate) fn remote(base_url: &str, api_key: Option<Secret>) -> Result<ServiceTarget> {
+    if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
+        anyhow::bail!("'{base_url}' is not a service's address: give --base-url http://… or https://…");
+    }
+    if base_url.trim_end_matches('/').ends_with("/api/v1") {
+        anyhow::bail!("'{base_url}' is an endpoint's address: leave /api/v1 off the --base-url");
+    }
+    Ok(ServiceTarget {
+        name: host_of(base_url).to_owned(),
+        kind: ServiceKind::Remote,
+        base_url: base_url.to_owned(),
+        api_key,
+    })
+}
+
+/// Where the journal of the service at this address is kept.
+pub(crate) fn named_journal(data_dir: &Path, base_url: &str) -> Location {
+    Location::Directory(data_dir.join(format!("host-{}", slug(base_url))))
+}
+
+/// A variable that is empty is not set.
+fn is_set(journal: &Location) -> bool {
+    !matches!(journal, Location::Directory(path) if path.as_os_str().is_empty())
+}
+
 /// Who hears of events where the command itself tells what happens.
 pub(crate) fn nobody() -> Arc<dyn EventSink> {
     Arc::new(Vec::<Arc<dyn EventSink>>::new())
@@ -107,7 +136,7 @@ fn slug(base_url: &str) -> String {
 }
 
 /// The host in an address, for a name in the console.
-fn host_of(base_url: &str) -> &str {
+pub(crate) fn host_of(base_url: &str) -> &str {
     let rest = base_url.split_once("://").map_or(base_url, |(_, rest)| rest);
     let rest = rest.split('/').next().unwrap_or(rest);
     rest.rsplit('@').next().unwrap_or(rest)

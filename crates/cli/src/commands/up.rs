@@ -2,14 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use retinker::client::Secret;
 use retinker::host::api::{DemoProgress, ServiceKind};
-use retinker_host::{Host, HostConfig, Location, ServiceTarget};
+use retinker_host::{Connection, Demo, Host, HostConfig, Location, ServiceTarget};
 use retinker_local::{LocalConfig, LocalService};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use super::connections::{ConnectionArgs, LOCAL};
 use super::watching::WatchArgs;
 use crate::say::say;
 use crate::{demo, paths, shutdown};
@@ -29,9 +31,11 @@ pub(crate) struct Args {
     /// Let the service be made to fail: see 'retinker local fault --help'.
     #[arg(long)]
     faults: bool,
-    /// Leave an empty data directory empty.
+    /// Leave an empty data directory empty. The console's first page can still begin the demonstration.
     #[arg(long)]
     no_demo: bool,
+    #[command(flatten)]
+    connections: ConnectionArgs,
     #[command(flatten)]
     watching: WatchArgs,
 }
@@ -52,35 +56,45 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let marker = demo::Marker::new(&data_dir);
     let show_demo = !args.no_demo && (service.is_empty() || marker.is_there());
     let (progress, watched) = watch::channel(DemoProgress::default());
+    let begin = Arc::new(Notify::new());
+    if show_demo {
+        begin.notify_one();
+    }
     let hooks = args.watching.hooks(&service.base_url()).await?;
-    let host = Host::start(HostConfig {
-        listen: local(args.port),
+    let embedded = Connection {
+        name: LOCAL.to_owned(),
         service: ServiceTarget {
             name: "local service".to_owned(),
             kind: ServiceKind::Local,
             base_url: service.base_url(),
             api_key: Some(Secret::new(demo::KEY)),
         },
+        key_from: String::new(),
         journal: Location::Directory(data_dir.join("host")),
         watching: hooks.watching(args.watching.policy()?),
-        demo: show_demo.then_some(watched),
-        token: None,
-    })
-    .await?;
+        demo: Some(Demo { progress: watched, begin: Arc::clone(&begin) }),
+    };
+    let connections =
+        args.connections.add_to(vec![embedded], &data_dir, |name| std::env::var(name).ok())?;
+    let host = Host::start(HostConfig { listen: local(args.port), connections, token: None }).await?;
     say("");
     say(format_args!("  Console: {}", host.console_url()));
     say(format_args!("  Service: {}   (for training programs: TINKER_BASE_URL)", service.base_url()));
     say(format_args!("  Data:    {}", data_dir.display()));
     say("");
     say("Stop with Ctrl-C.");
-    let demo = show_demo.then(|| {
+    if show_demo {
         say("Training a few demonstration runs, for less than a minute.");
-        tokio::spawn(demo::run(service.base_url(), service.faults(), marker, progress))
-    });
-    shutdown::requested().await;
-    if let Some(demo) = demo {
-        demo.abort();
     }
+    let demo = {
+        let (base_url, faults) = (service.base_url(), service.faults());
+        tokio::spawn(async move {
+            begin.notified().await;
+            demo::run(base_url, faults, marker, progress).await;
+        })
+    };
+    shutdown::requested().await;
+    demo.abort();
     host.stop().await;
     hooks.drain().await;
     service.stop().await;

@@ -107,7 +107,7 @@ pub(crate) fn run_page() -> AnyView {
     });
     view! {
         <nav class="trail" aria-label="Way back">
-            <a href="/">{icon("back")} "All runs"</a>
+            <a href=at("/")>{icon("back")} "All runs"</a>
         </nav>
         {page}
     }
@@ -125,7 +125,7 @@ fn no_such_run(id: Memo<String>) -> AnyView {
                 ". It may have been deleted, or it belongs to another service."
             </p>
             <p>
-                <a class="button primary" href="/">
+                <a class="button primary" href=at("/")>
                     "All runs"
                 </a>
             </p>

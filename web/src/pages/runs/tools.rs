@@ -5,7 +5,7 @@ use std::time::Duration;
 use leptos::prelude::*;
 use retinker::host::api::RunSort;
 use retinker::host::query;
-use retinker_console::address::read_sort;
+use retinker_console::address::{at, read_sort, without_connection};
 use retinker_console::columns::{Column, STEP};
 use retinker_console::views::{self, Saved};
 
@@ -120,7 +120,7 @@ fn saved_views(list: List) -> AnyView {
     };
     let save = move |_| {
         if !name.with_untracked(|name| name.trim().is_empty()) {
-            let address = list.shown.with_untracked(|shown| shown.to_address());
+            let address = list.shown.with_untracked(|shown| without_connection(&shown.to_address()));
             keep(own.with_untracked(|own| views::with(own, &name.get_untracked(), &address)));
             name.set(String::new());
         }
@@ -128,7 +128,7 @@ fn saved_views(list: List) -> AnyView {
     let offered: Vec<_> = views::OFFERED
         .into_iter()
         .map(|(name, address)| {
-            view! { <li><a href=address data-testid="view-link">{name}</a></li> }.into_any()
+            view! { <li><a href=at(address) data-testid="view-link">{name}</a></li> }.into_any()
         })
         .collect();
     let mine = part(move || {
@@ -141,7 +141,7 @@ fn saved_views(list: List) -> AnyView {
                 let delete = move |_| keep(own.with_untracked(|own| views::without(own, &gone)));
                 view! {
                     <li class="own-view">
-                        <a href=view.address data-testid="view-link">{view.name}</a>
+                        <a href=at(&view.address) data-testid="view-link">{view.name}</a>
                         <button type="button" class="copy" aria-label=label on:click=delete>
                             {icon("cross")}
                         </button>
