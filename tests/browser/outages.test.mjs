@@ -15,12 +15,15 @@ const TOLD = {
   401: ["service_unauthorized", /401/],
   402: ["service_unpaid", /402/],
   403: ["service_unauthorized", /403/],
-  // What has no list of runs may be no such service at all.
+  // What had a list of runs is a Tinker service, whatever it says now.
   404: ["service_refused", /404/],
   429: ["service_busy", /429/],
   500: ["service_failing", /500/],
   malformed: ["service_unreadable", /address right/],
 };
+
+/** The same where nothing was ever read. */
+const TOLD_UNREAD = { ...TOLD, 404: ["service_foreign", /no list of training runs/] };
 
 const READS = PAGES.filter((page) => page.reads);
 
@@ -100,7 +103,7 @@ test("every page, in every way in which a service can misbehave", async (t) => {
     await t.test(`a service that was never read: ${fault}`, async (t) => {
       const { proxy, retinker } = await behindProxy(t, made, fault);
       const tabs = await openAll(browser, made, retinker);
-      const told = TOLD[fault];
+      const told = TOLD_UNREAD[fault];
       for (const { of, page } of tabs) {
         if (of.name === "activity") continue;
         if (told) {

@@ -15,6 +15,8 @@ export const PAGES = [
   { name: "a restored run", path: (scene) => ofRun(scene.restored), there: "restored-to-link" },
   { name: "a restored run's successor", path: (scene) => ofRun(scene.successor), there: "restored-from-link" },
   { name: "activity", path: () => "/activity", there: "restore-row", reads: true, empty: /nothing has been restored|no run has been seen/i },
+  { name: "how to begin", path: () => "/welcome", there: "welcome-state" },
+  { name: "no such connection", path: () => "/?on=nobody", there: "no-connection" },
   { name: "no such run", path: () => "/runs/no-such-run", there: "run-not-found" },
   { name: "no such page", path: () => "/nowhere", there: "not-found" },
 ];
@@ -29,5 +31,14 @@ export const DIALOGS = [
       await byTestId(page, "plan-summary").waitFor();
     },
     there: "restore-dialog",
+  },
+  {
+    name: "the connections",
+    path: () => "/",
+    open: async (page) => {
+      await byTestId(page, "connections-open").click();
+      await byTestId(page, "connection").first().waitFor();
+    },
+    there: "connections",
   },
 ];

@@ -106,7 +106,10 @@ fn service_state() -> AnyView {
     let line = maybe(move || {
         let (told, has_runs) = told.get()?;
         let list = has_runs.then(|| view! { <a href=at("/")>"Show them"</a> });
-        Some(view! { <p class="lead" role="status" data-testid="welcome-state">{told} " " {list}</p> }.into_any())
+        Some(
+            view! { <p class="lead" role="status" data-testid="welcome-state">{told} " " {list}</p> }
+                .into_any(),
+        )
     });
     view! { {line} }.into_any()
 }

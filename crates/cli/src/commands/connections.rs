@@ -39,9 +39,12 @@ impl FromStr for Named {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, base_url) = text.split_once('=').ok_or("it is NAME=URL, such as lab=https://tinker.example")?;
+        let (name, base_url) =
+            text.split_once('=').ok_or("it is NAME=URL, such as lab=https://tinker.example")?;
         if !is_connection_name(name) {
-            return Err(format!("'{name}' is no name: letters, digits, '-', '_' and '.', beginning with a letter or digit"));
+            return Err(format!(
+                "'{name}' is no name: letters, digits, '-', '_' and '.', beginning with a letter or digit"
+            ));
         }
         Ok(Self { name: name.to_owned(), base_url: base_url.to_owned() })
     }
@@ -106,7 +109,8 @@ impl ConnectionArgs {
         };
         for one in named.chain(written) {
             let name = one.name.clone();
-            let connection = one.connection(data_dir, &env).with_context(|| format!("connection '{name}'"))?;
+            let connection =
+                one.connection(data_dir, &env).with_context(|| format!("connection '{name}'"))?;
             connections.push(connection);
         }
         each_key_for_one_address(&connections)?;
@@ -120,8 +124,15 @@ fn read(path: &Path) -> Result<File> {
         .with_context(|| format!("the connections in {} cannot be read", path.display()))?;
     toml::from_str(&text).map_err(|error| {
         // The error shows its line, which may hold what should not have been written there.
-        let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.lines().count().max(1));
-        anyhow::anyhow!("the connections in {} make no sense at line {line}: {}", path.display(), error.message())
+        let line = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .map_or(1, |before| before.lines().count().max(1));
+        anyhow::anyhow!(
+            "the connections in {} make no sense at line {line}: {}",
+            path.display(),
+            error.message()
+        )
     })
 }
 
@@ -202,7 +213,8 @@ mod tests {
 
     fn made(words: &[&str], env: &[(&str, &str)]) -> Result<Vec<Connection>> {
         let args = Line::try_parse_from(["x"].iter().chain(words))?.connections;
-        let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let env =
+            |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         args.add_to(Vec::new(), Path::new("/d"), env)
     }
 
@@ -229,22 +241,37 @@ mod tests {
             "[[connection]]\nname = 'hosted'\nbase_url = 'https://t.example'\napi_key_env = 'ELSEWHERE'\n\
              journal = '/j'\nauto_restore = true\n",
         );
-        let words = ["--connection", "lab-2=http://lab:8000", "--connection", "bare=http://b", "--config", &path];
+        let words =
+            ["--connection", "lab-2=http://lab:8000", "--connection", "bare=http://b", "--config", &path];
         let made = made(&words, &env).unwrap();
         let key = |at: usize| made[at].service.api_key.as_ref().map(|key: &Secret| key.expose().to_owned());
-        assert_eq!((key(0).as_deref(), key(1), key(2).as_deref()), (Some("tml-lab"), None, Some("tml-elsewhere")));
+        assert_eq!(
+            (key(0).as_deref(), key(1), key(2).as_deref()),
+            (Some("tml-lab"), None, Some("tml-elsewhere"))
+        );
         assert_eq!(made.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["lab-2", "bare", "hosted"]);
-        assert_eq!((made[1].key_from.as_str(), made[1].service.name.as_str()), ("TINKER_API_KEY_BARE", "bare"));
-        assert!(matches!(&made[0].journal, Location::Directory(path) if path == Path::new("/d/host-http---lab-8000")));
+        assert_eq!(
+            (made[1].key_from.as_str(), made[1].service.name.as_str()),
+            ("TINKER_API_KEY_BARE", "bare")
+        );
+        assert!(
+            matches!(&made[0].journal, Location::Directory(path) if path == Path::new("/d/host-http---lab-8000"))
+        );
         assert!(matches!(&made[2].journal, Location::Directory(path) if path == Path::new("/j")));
-        assert_eq!(made.iter().map(|one| one.watching.policy.enabled).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(
+            made.iter().map(|one| one.watching.policy.enabled).collect::<Vec<_>>(),
+            [false, false, true]
+        );
     }
 
     #[test]
     fn a_hosts_name_is_made_a_connections() {
-        for (host, name) in
-            [("tinker.example", "tinker.example"), ("127.0.0.1:8788", "127.0.0.1-8788"), ("[::1]:8", "1--8"), ("é", "service")]
-        {
+        for (host, name) in [
+            ("tinker.example", "tinker.example"),
+            ("127.0.0.1:8788", "127.0.0.1-8788"),
+            ("[::1]:8", "1--8"),
+            ("é", "service"),
+        ] {
             assert_eq!(name_of(host), name);
             assert!(is_connection_name(&name_of(host)));
         }
@@ -272,9 +299,13 @@ mod tests {
             let text = refused(&["--connection", word]);
             assert!(text.contains(said), "{text}");
         }
-        let (_dir, path) = file("[[connection]]\nname = 'a'\nbase_url = 'http://x'\napi_key = 'tml-hunter2'\n");
+        let (_dir, path) =
+            file("[[connection]]\nname = 'a'\nbase_url = 'http://x'\napi_key = 'tml-hunter2'\n");
         let text = refused(&["--config", &path]);
-        assert!(text.contains("line 4") && text.contains("api_key_env") && !text.contains("hunter2"), "{text}");
+        assert!(
+            text.contains("line 4") && text.contains("api_key_env") && !text.contains("hunter2"),
+            "{text}"
+        );
         assert!(refused(&["--config", "/none"]).starts_with("the connections in /none cannot be read"));
     }
 }

@@ -45,7 +45,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let mut policy = watching.policy()?;
     policy.enabled |= first.watching.policy.enabled;
     first.watching = hooks.watching(policy);
-    let told: Vec<_> = all.iter().skip(1).map(|one| format!("{} ({})", one.service.base_url, one.name)).collect();
+    let told: Vec<_> =
+        all.iter().skip(1).map(|one| format!("{} ({})", one.service.base_url, one.name)).collect();
     let host = Host::start(HostConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         connections: all,

@@ -74,8 +74,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         watching: hooks.watching(args.watching.policy()?),
         demo: Some(Demo { progress: watched, begin: Arc::clone(&begin) }),
     };
-    let connections =
-        args.connections.add_to(vec![embedded], &data_dir, |name| std::env::var(name).ok())?;
+    let connections = args.connections.add_to(vec![embedded], &data_dir, |name| std::env::var(name).ok())?;
     let host = Host::start(HostConfig { listen: local(args.port), connections, token: None }).await?;
     say("");
     say(format_args!("  Console: {}", host.console_url()));
