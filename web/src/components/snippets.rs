@@ -16,7 +16,6 @@ fn language_name(language: &str) -> String {
         "javascript" | "js" => "JavaScript".to_owned(),
         "typescript" | "ts" => "TypeScript".to_owned(),
         "elixir" => "Elixir".to_owned(),
-        "cookbook" => "Cookbook".to_owned(),
         other => other.to_owned(),
     }
 }

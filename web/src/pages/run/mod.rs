@@ -14,6 +14,7 @@ use leptos_router::hooks::use_params_map;
 use retinker::host::api::{ApiProblem, RunDetail};
 use retinker::host::run::RunEvidence;
 use retinker::recovery::restore::RestoreRecord;
+use retinker_console::address::at;
 use retinker_console::curves::series::Series;
 use retinker_console::lineage::ancestors;
 use retinker_console::{compare, format, progress};
