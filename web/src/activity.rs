@@ -7,23 +7,6 @@ use retinker::recovery::restore::{RestoreRecord, RestoreState};
 
 use crate::words;
 
-/// Everything that the page of activity shows.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Activity {
-    /// Whether restores begin by themselves.
-    pub monitor: MonitorState,
-    /// Newest first.
-    pub incidents: Vec<Incident>,
-    /// Newest first.
-    pub restores: Vec<RestoreRecord>,
-}
-
-/// All of it, to be saved.
-pub fn export(activity: &Activity) -> String {
-    // Values that were read from JSON can be written as JSON.
-    serde_json::to_string_pretty(activity).unwrap_or_default()
-}
-
 /// A gate's name in the page's attributes.
 pub fn gate_name(gate: Gate) -> &'static str {
     match gate {
@@ -104,10 +87,10 @@ pub fn outcome(record: &RestoreRecord) -> String {
 
 #[cfg(test)]
 mod tests {
+    use retinker::host::api::PolicySummary;
     use retinker::recovery::health::FailureCategory;
     use retinker::recovery::incidents::Shared;
     use retinker::recovery::journal::conformance::record;
-    use retinker::recovery::policy::Policy;
     use retinker::recovery::probe::Verification;
     use retinker::wire::time::Time;
 
@@ -147,7 +130,10 @@ mod tests {
     fn what_begins_by_itself_is_said() {
         for gate in [Gate::Open, Gate::Paused, Gate::Draining] {
             for enabled in [false, true] {
-                let state = MonitorState { gate, policy: Policy { enabled, ..Policy::default() } };
+                let state = MonitorState {
+                    gate,
+                    policy: PolicySummary { enabled, max_attempts: 3, max_restores_per_hour: 4 },
+                };
                 assert!(!monitor_heading(&state).is_empty() && !monitor_detail(&state).is_empty());
                 assert_eq!(monitor_heading(&state).contains("by themselves"), gate == Gate::Open && enabled);
             }
@@ -165,12 +151,5 @@ mod tests {
         one.state = RestoreState::Failed;
         one.error = Some("Checkpoint a could not be loaded.".into());
         assert_eq!(outcome(&one), "Checkpoint a could not be loaded.");
-        let all = Activity {
-            monitor: MonitorState { gate: Gate::Open, policy: Policy::default() },
-            incidents: vec![incident(1, 1, 1)],
-            restores: vec![one],
-        };
-        let read: serde_json::Value = serde_json::from_str(&export(&all)).unwrap();
-        assert_eq!(read["restores"][0]["id"], "r");
     }
 }

@@ -4,13 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, LocalBoxFuture};
-use futures_util::lock::{Mutex, MutexGuard};
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryFutureExt};
 use retinker::host::api::{
-    ApiProblem, Connections, GettingStarted, HandOver, HostEvent, HostStatus, MonitorState, PlanAnswer,
-    PlanBatch, PlannedBatch, RunDetail, RunIds, RunWindow, RunsQuery, StartedRestore,
+    Activity, ApiProblem, Connections, GettingStarted, HandOver, HostEvent, HostStatus, MonitorState,
+    PlanAnswer, PlanBatch, PlannedBatch, RunDetail, RunIds, RunWindow, RunsQuery, StartedRestore,
 };
 use retinker::host::run::{MetricsQuery, RunEvidence, RunMetrics};
 use retinker::host::{HostClient, HostError};
@@ -20,18 +19,17 @@ use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::RestoreRecord;
 use retinker::runtime::Runtime;
 use retinker::web::{WebRuntime, WebTransport};
-pub(crate) use retinker_console::activity::Activity;
+
+use crate::turns::Turns;
 
 /// A call that is under way. Boxed, so that its code is not copied into every caller.
 type Call<'a, T> = LocalBoxFuture<'a, Result<T, ApiProblem>>;
 
-/// The host. Beside the event stream one call is under way at a time: a browser has six connections to an origin
-/// for all its tabs together, and two of them are ours.
+/// The host. Beside the event stream one call is under way at a time (see [`Turns`]).
 #[derive(Clone)]
 pub(crate) struct Host {
     client: HostClient,
     runtime: Arc<dyn Runtime>,
-    turn: Arc<Mutex<()>>,
 }
 
 impl Host {
@@ -39,90 +37,96 @@ impl Host {
     /// where none is named.
     pub(crate) fn new(origin: &str, token: &str, connection: Option<&str>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(WebRuntime);
-        let client = HostClient::new(Arc::new(WebTransport), Arc::clone(&runtime), origin, token.to_owned());
+        let client = HostClient::new(
+            Arc::new(Turns::new(WebTransport)),
+            Arc::clone(&runtime),
+            origin,
+            token.to_owned(),
+        );
         let client = match connection {
             Some(name) => client.with_connection(name),
             None => client,
         };
-        Self { client, runtime, turn: Arc::default() }
+        Self { client, runtime }
     }
 
     pub(crate) fn connections(&self) -> Call<'_, Connections> {
-        self.in_turn(self.client.connections())
+        told(self.client.connections())
     }
 
     pub(crate) fn getting_started(&self) -> Call<'_, GettingStarted> {
-        self.in_turn(self.client.start())
+        told(self.client.start())
     }
 
     pub(crate) fn begin_demo(&self) -> Call<'_, GettingStarted> {
-        self.in_turn(self.client.begin_demo())
+        told(self.client.begin_demo())
     }
 
     pub(crate) fn status(&self) -> Call<'_, HostStatus> {
-        self.in_turn(self.client.status())
+        told(self.client.status())
     }
 
     pub(crate) fn runs<'a>(&'a self, query: &'a RunsQuery) -> Call<'a, RunWindow> {
-        self.in_turn(self.client.runs(query))
+        told(self.client.runs(query))
     }
 
     pub(crate) fn run_ids<'a>(&'a self, query: &'a RunsQuery) -> Call<'a, RunIds> {
-        self.in_turn(self.client.run_ids(query))
+        told(self.client.run_ids(query))
     }
 
     pub(crate) fn plans<'a>(&'a self, batch: &'a PlanBatch) -> Call<'a, PlannedBatch> {
-        self.in_turn(self.client.plans(batch))
+        told(self.client.plans(batch))
     }
 
     pub(crate) fn run<'a>(&'a self, run_id: &'a str) -> Call<'a, RunDetail> {
-        self.in_turn(self.client.run(run_id))
+        told(self.client.run(run_id))
     }
 
     /// The next stretch of a run's curves after this step.
     pub(crate) fn run_metrics<'a>(&'a self, run_id: &'a str, after: Option<u64>) -> Call<'a, RunMetrics> {
         Box::pin(async move {
             let query = MetricsQuery { after, limit: None };
-            self.in_turn(self.client.run_metrics(run_id, &query)).await
+            told(self.client.run_metrics(run_id, &query)).await
         })
     }
 
     pub(crate) fn run_evidence<'a>(&'a self, run_id: &'a str) -> Call<'a, RunEvidence> {
-        self.in_turn(self.client.run_evidence(run_id))
+        told(self.client.run_evidence(run_id))
     }
 
     pub(crate) fn plan<'a>(&'a self, request: &'a PlanRequest) -> Call<'a, PlanAnswer> {
-        self.in_turn(self.client.plan(request))
+        told(self.client.plan(request))
     }
 
     pub(crate) fn start<'a>(&'a self, plan: &'a RestorePlan) -> Call<'a, StartedRestore> {
-        self.in_turn(self.client.start_restore(plan))
+        told(self.client.start_restore(plan))
     }
 
     pub(crate) fn restore<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
-        self.in_turn(self.client.restore(restore_id))
+        told(self.client.restore(restore_id))
     }
 
     pub(crate) fn hand_over<'a>(&'a self, restore_id: &'a str) -> Call<'a, HandOver> {
-        self.in_turn(self.client.hand_over(restore_id))
+        told(self.client.hand_over(restore_id))
     }
 
     /// Everything that was done about lost runs.
-    pub(crate) async fn activity(&self) -> Result<Activity, ApiProblem> {
-        Ok(Activity {
-            monitor: self.in_turn(self.client.monitor()).await?,
-            incidents: self.in_turn(self.client.incidents()).await?.incidents,
-            restores: self.in_turn(self.client.restores()).await?.restores,
-        })
+    pub(crate) fn activity(&self) -> Call<'_, Activity> {
+        told(self.client.activity())
+    }
+
+    /// The same as the host writes it.
+    pub(crate) fn activity_text(&self) -> Call<'_, String> {
+        told(self.client.activity_text())
     }
 
     /// Runs that failed together and still wait.
     pub(crate) async fn open_incidents(&self) -> Result<Vec<Incident>, ApiProblem> {
-        Ok(self.in_turn(self.client.open_incidents()).await?.incidents)
+        Ok(told(self.client.open_incidents()).await?.incidents)
     }
 
     pub(crate) fn set_monitor(&self, gate: Gate) -> Call<'_, MonitorState> {
-        self.in_turn(self.client.set_monitor(gate))
+        told(self.client.set_monitor(gate))
     }
 
     /// What changes, as it happens.
@@ -139,16 +143,8 @@ impl Host {
     pub(crate) fn random(&self) -> u64 {
         self.runtime.random()
     }
+}
 
-    fn in_turn<'a, T>(&'a self, call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
-        let turn = self.turn();
-        Box::pin(async move {
-            let _turn = turn.await;
-            call.await.map_err(|error| error.problem)
-        })
-    }
-
-    fn turn(&self) -> BoxFuture<'_, MutexGuard<'_, ()>> {
-        Box::pin(self.turn.lock())
-    }
+fn told<'a, T>(call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
+    Box::pin(call.map_err(|error| error.problem))
 }

@@ -1,7 +1,7 @@
 //! What was done about lost runs: by people, by this console, and by every monitor on the same journal.
 
 use leptos::prelude::*;
-use retinker::host::api::{ApiProblem, MonitorState};
+use retinker::host::api::{Activity, ApiProblem, MonitorState};
 use retinker::recovery::incidents::Incident;
 use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
@@ -14,7 +14,6 @@ use crate::components::heads::heads;
 use crate::components::icon::icon;
 use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::components::time::{clock, when_it_was};
-use crate::data::Activity;
 use crate::live::{Loaded, load, session, until_cleanup};
 
 type Read = RwSignal<Loaded<Activity>>;
@@ -52,11 +51,15 @@ pub(crate) fn activity_page() -> AnyView {
 
 /// All of it, as the host tells it.
 fn export(read: Read) -> AnyView {
+    let session = session();
     let save = move |_| {
-        let text = read.with(|r| r.data.as_ref().map(activity::export));
-        if let Some(text) = text {
-            browser::download("retinker-activity.json", &text);
-        }
+        let session = session.clone();
+        until_cleanup(Box::pin(async move {
+            match session.host.activity_text().await {
+                Ok(text) => browser::download("retinker-activity.json", &text),
+                Err(problem) => read.update(|r| r.problem = Some(problem)),
+            }
+        }));
     };
     view! {
         <button type="button" class="button" data-testid="activity-export" on:click=save>

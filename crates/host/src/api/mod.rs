@@ -17,9 +17,9 @@ use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use retinker::host::api::{
-    CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, IncidentsQuery, LineageEntry, MAX_PLANS,
-    MonitorState, PlanAnswer, PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow,
-    RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
+    Activity, CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, IncidentsQuery, LineageEntry,
+    MAX_PLANS, MonitorState, PlanAnswer, PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds,
+    RunWindow, RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
 };
 use retinker::host::query::QueryError;
 use retinker::recovery::control;
@@ -67,6 +67,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/restores/{id}", get(restore))
         .route("/restores/{id}/hand-over", post(hand_over))
         .route("/incidents", get(list_incidents))
+        .route("/activity", get(activity))
         .route("/monitor", get(monitor).post(set_monitor))
         .route("/events", get(events))
         .layer(DefaultBodyLimit::max(MAX_BODY));
@@ -332,7 +333,15 @@ async fn list_incidents(
 }
 
 async fn monitor(State(host): Host) -> Result<Json<MonitorState>, Problem> {
-    Ok(Json(MonitorState { gate: control::gate(&*host.store).await?, policy: host.monitor.policy().clone() }))
+    Ok(Json(MonitorState { gate: control::gate(&*host.store).await?, policy: host.monitor.policy().into() }))
+}
+
+async fn activity(State(host): Host) -> Result<Json<Activity>, Problem> {
+    let service = host.service.base_url.clone();
+    let incidents = incidents(&*host.store, &service, WITHIN).await?;
+    let restores = host.store.list().await?;
+    let Json(monitor) = monitor(State(host)).await?;
+    Ok(Json(Activity { monitor, incidents, restores }))
 }
 
 async fn set_monitor(

@@ -17,6 +17,7 @@
 //! | `GET /retinker/v1/restores/{id}` | | [`RestoreRecord`] |
 //! | `POST /retinker/v1/restores/{id}/hand-over` | | [`HandOver`] |
 //! | `GET /retinker/v1/incidents?open=` | [`IncidentsQuery`] | [`Incidents`] |
+//! | `GET /retinker/v1/activity` | | [`Activity`] |
 //! | `GET /retinker/v1/monitor` | | [`MonitorState`] |
 //! | `POST /retinker/v1/monitor` | [`SetMonitor`] | [`MonitorState`] |
 //! | `GET /retinker/v1/events` | | server-sent events, each `data:` an [`HostEvent`] |
@@ -519,8 +520,37 @@ pub struct Incidents {
 pub struct MonitorState {
     /// Whether restores may begin by themselves now, in any monitor of the journal.
     pub gate: Gate,
-    /// Which are restored, and how, by this host.
-    pub policy: Policy,
+    /// Which are restored by this host.
+    pub policy: PolicySummary,
+}
+
+/// What a person is told of a [`Policy`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicySummary {
+    /// Whether poisoned runs are restored by themselves.
+    pub enabled: bool,
+    /// How often a run, with those that came from it, is restored at most until one lasts.
+    pub max_attempts: u32,
+    /// How many restores begin in an hour at most.
+    pub max_restores_per_hour: u32,
+}
+
+impl From<&Policy> for PolicySummary {
+    fn from(policy: &Policy) -> Self {
+        let Policy { enabled, max_attempts, max_restores_per_hour, .. } = *policy;
+        Self { enabled, max_attempts, max_restores_per_hour }
+    }
+}
+
+/// Everything that was done about lost runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Activity {
+    /// Whether restores begin by themselves.
+    pub monitor: MonitorState,
+    /// Newest first.
+    pub incidents: Vec<Incident>,
+    /// Newest first.
+    pub restores: Vec<RestoreRecord>,
 }
 
 /// Pauses or resumes all monitors of the journal.

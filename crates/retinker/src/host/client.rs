@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::api::{
-    ApiProblem, CONNECTION_HEADER, Connections, GettingStarted, HandOver, HostEvent, HostStatus, Incidents,
-    MonitorState, PlanAnswer, PlanBatch, PlannedBatch, Restores, RunDetail, RunIds, RunWindow, RunsQuery,
-    SetMonitor, StartRestore, StartedRestore, TOKEN_HEADER,
+    Activity, ApiProblem, CONNECTION_HEADER, Connections, GettingStarted, HandOver, HostEvent, HostStatus,
+    Incidents, MonitorState, PlanAnswer, PlanBatch, PlannedBatch, Restores, RunDetail, RunIds, RunWindow,
+    RunsQuery, SetMonitor, StartRestore, StartedRestore, TOKEN_HEADER,
 };
 use super::encode::{percent, segment};
 use super::sse::Parser;
@@ -236,6 +236,17 @@ impl HostClient {
     /// Of each incident the runs that still wait to be restored, where there are several.
     pub async fn open_incidents(&self) -> Result<Incidents, HostError> {
         read(self.get("/incidents?open=true").await?)
+    }
+
+    /// Everything that was done about lost runs.
+    pub async fn activity(&self) -> Result<Activity, HostError> {
+        read(self.get("/activity").await?)
+    }
+
+    /// The same as the JSON that the host sends, to be kept.
+    pub async fn activity_text(&self) -> Result<String, HostError> {
+        let (_, body) = self.get("/activity").await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// Whether restores begin by themselves.
