@@ -39,6 +39,6 @@ export async function consoleOn(t, url, runs) {
   await until(`the host to have read ${runs} runs`, async () => {
     const { body } = await retinker.host("runs?limit=1");
     return body.total === runs && body.as_of;
-  });
+  }, 600);
   return retinker;
 }
