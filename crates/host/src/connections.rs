@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tower::ServiceExt;
 
 use crate::config::{Connection, StartError};
+use crate::downloads::Downloads;
 use crate::host::{Parts, Shared};
 use crate::keeper::Keeper;
 use crate::problem::Problem;
@@ -25,6 +26,8 @@ use crate::{api, forward, watch as reading};
 /// All connections of a host.
 pub(crate) struct Registry {
     entries: Vec<Entry>,
+    /// Those of all connections.
+    downloads: Arc<Downloads>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -59,10 +62,11 @@ impl Registry {
     /// Opens the first connection, and those whose runs are restored by themselves; the others wait until somebody asks.
     pub(crate) async fn start(
         connections: Vec<Connection>,
+        downloads: Arc<Downloads>,
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, StartError> {
         let entries = connections.into_iter().map(|connection| Entry { connection, opened: OnceCell::new() });
-        let registry = Self { entries: entries.collect(), stopping };
+        let registry = Self { entries: entries.collect(), downloads, stopping };
         for (at, entry) in registry.entries.iter().enumerate() {
             if at == 0 || entry.connection.watching.policy.enabled {
                 registry.open(entry).await.map_err(|reason| match at {
@@ -79,7 +83,7 @@ impl Registry {
 
     /// Two that ask at once open it once; what failed is tried again by whoever asks next.
     async fn open<'a>(&self, entry: &'a Entry) -> Result<&'a Opened, StartError> {
-        entry.opened.get_or_try_init(|| Opened::new(&entry.connection, self.stopping.clone())).await
+        entry.opened.get_or_try_init(|| Opened::new(&entry.connection, Arc::clone(&self.downloads), self.stopping.clone())).await
     }
 
     /// The connection that a request is about.
@@ -160,7 +164,11 @@ impl Entry {
 }
 
 impl Opened {
-    async fn new(connection: &Connection, stopping: watch::Receiver<bool>) -> Result<Self, StartError> {
+    async fn new(
+        connection: &Connection,
+        downloads: Arc<Downloads>,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<Self, StartError> {
         let Connection { service, key_from, journal, watching, demo, .. } = connection;
         // The executor tells of its progress before there is anything to be told.
         let told: Arc<OnceLock<Weak<Shared>>> = Arc::default();
@@ -182,6 +190,7 @@ impl Opened {
             keeper,
             metrics: watching.metrics.clone(),
             demo: demo.clone(),
+            downloads,
             stopping,
         }));
         let _ = told.set(Arc::downgrade(&shared));

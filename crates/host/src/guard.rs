@@ -87,7 +87,8 @@ impl Guard {
     }
 }
 
-/// The paths that spend the key or tell what it can see; everything else is the console's files.
+/// The paths that spend the key or tell what it can see by the host's token. Everything else is the console's files, and
+/// [downloads](crate::downloads), each of which has a secret address of its own.
 pub(crate) fn is_guarded(path: &str) -> bool {
     ["/retinker", "/api"]
         .iter()

@@ -17,7 +17,9 @@ use retinker::transport::Transport;
 use retinker::wire::run::TrainingRun;
 use tokio::sync::{Notify, broadcast, watch};
 
+use crate::checkpoints::Checkpoints;
 use crate::config::{Demo, ServiceTarget};
+use crate::downloads::Downloads;
 use crate::hooks::Metrics;
 use crate::index::Index;
 use crate::keeper::Keeper;
@@ -43,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) drives: Drives,
     pub(crate) monitor: Monitor,
+    pub(crate) checkpoints: Checkpoints,
+    /// Those of the whole host.
+    pub(crate) downloads: Arc<Downloads>,
     /// Told of each reading of the runs.
     pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) events: broadcast::Sender<HostEvent>,
@@ -74,12 +79,13 @@ pub(crate) struct Parts {
     pub(crate) keeper: Keeper,
     pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) demo: Option<Demo>,
+    pub(crate) downloads: Arc<Downloads>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { service, key_from, keeper, metrics, demo, stopping } = parts;
+        let Parts { service, key_from, keeper, metrics, demo, downloads, stopping } = parts;
         let Keeper { api, store, drives, monitor, runtime, transport, .. } = keeper;
         let index = Index::new(Arc::clone(monitor.sessions()), runtime.now());
         Self {
@@ -91,6 +97,8 @@ impl Shared {
             store,
             drives,
             monitor,
+            checkpoints: Checkpoints::default(),
+            downloads,
             metrics,
             events: broadcast::Sender::new(EVENTS),
             affected: watch::Sender::default(),
@@ -176,6 +184,10 @@ impl Shared {
             run_ids.clear();
         }
         self.tell(HostEvent::Runs { run_ids });
+    }
+
+    pub(crate) fn tell_everything_changed(&self) {
+        self.tell(HostEvent::Runs { run_ids: Vec::new() });
     }
 
     pub(crate) fn restore_changed(&self, record: &RestoreRecord) {

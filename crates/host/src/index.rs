@@ -23,6 +23,8 @@ use retinker::wire::run::{Checkpoint, TrainingRun};
 use retinker::wire::time::Time;
 use sha2::{Digest, Sha256};
 
+mod needed;
+
 /// Rows in a window when the query does not say.
 const DEFAULT_LIMIT: u64 = 100;
 /// Most rows in a window.
@@ -400,7 +402,7 @@ impl Index {
         self.row(run_id).map(|row| row.name.as_str())
     }
 
-    fn row(&self, run_id: &str) -> Option<&RunRow> {
+    pub(crate) fn row(&self, run_id: &str) -> Option<&RunRow> {
         self.by_id.get(run_id).and_then(|at| self.rows.get(*at)).map(|entry| &entry.row)
     }
 

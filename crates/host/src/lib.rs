@@ -6,8 +6,10 @@
 
 mod api;
 mod assets;
+mod checkpoints;
 mod config;
 mod connections;
+mod downloads;
 mod forward;
 mod guard;
 pub mod hooks;

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::assets::Assets;
 use crate::config::{HostConfig, StartError};
 use crate::connections::{self, Registry};
+use crate::downloads::{self, Downloads};
 use crate::guard::{self, Guard};
 use crate::problem::Problem;
 
@@ -68,8 +69,9 @@ impl Host {
         let address =
             listener.local_addr().map_err(|reason| StartError::Listen { address: listen, reason })?;
         let (stop, stopping) = watch::channel(false);
-        let registry = Arc::new(Registry::start(connections, stopping.clone()).await?);
-        let app = app(&registry, address, token.clone());
+        let downloads = Arc::<Downloads>::default();
+        let registry = Arc::new(Registry::start(connections, Arc::clone(&downloads), stopping.clone()).await?);
+        let app = app(&registry, downloads, address, token.clone());
         let server = tokio::spawn(serve(listener, app, stopping));
         Ok(RunningHost { address, token, stop, server, registry: Some(registry) })
     }
@@ -124,12 +126,14 @@ async fn serve(listener: TcpListener, app: Router, mut stopping: watch::Receiver
     }
 }
 
-fn app(registry: &Arc<Registry>, address: SocketAddr, token: Secret) -> Router {
+fn app(registry: &Arc<Registry>, downloads: Arc<Downloads>, address: SocketAddr, token: Secret) -> Router {
     let assets = Arc::new(Assets::embedded());
     let guard = Arc::new(Guard::new(address, token, &assets));
     Router::new()
         .route("/retinker/v1/connections", get(connections::list))
         .with_state(Arc::clone(registry))
+        .route("/download/{secret}", get(downloads::answer))
+        .with_state(downloads)
         // No pattern of a path: what it matched would be told to the handlers behind it as if it were theirs.
         .fallback(other)
         .with_state((Arc::clone(registry), assets))

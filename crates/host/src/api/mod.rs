@@ -4,6 +4,9 @@ mod start;
 
 mod run;
 
+mod checkpoints;
+mod measures;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +73,8 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/activity", get(activity))
         .route("/monitor", get(monitor).post(set_monitor))
         .route("/events", get(events))
-        .layer(DefaultBodyLimit::max(MAX_BODY));
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .merge(checkpoints::routes());
     Router::new().nest("/retinker/v1", v1)
 }
 

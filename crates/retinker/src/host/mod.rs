@@ -1,8 +1,11 @@
 //! The host API, `/retinker/v1`: what console, command line and npm package ask of a host.
 
 pub mod api;
+pub mod checkpoint_query;
+pub mod checkpoints;
 pub mod client;
 mod encode;
+mod language;
 pub mod query;
 pub mod run;
 mod sse;

@@ -17,6 +17,8 @@
 use retinker_wire::time::Time;
 
 use super::api::RunRow;
+pub use super::language::QueryError;
+use super::language::{Comparison, Match, Order, Written, split};
 use crate::recovery::health::Health;
 
 /// What is looked for.
@@ -48,56 +50,12 @@ enum Test {
     Has(Thing),
 }
 
-/// How a text is compared, in lower case.
-#[derive(Debug, Clone, PartialEq)]
-enum Match {
-    Holds(String),
-    Is(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    Equal,
-    More,
-    MoreOrEqual,
-    Less,
-    LessOrEqual,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Thing {
     Checkpoint,
     Successor,
     Origin,
     Restore,
-}
-
-/// Why a query makes no sense; a sentence for people.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum QueryError {
-    /// The value is none for this field.
-    #[error("'{word}' makes no sense: {field} takes {takes}")]
-    Value {
-        /// The word, as it was written.
-        word: String,
-        /// Its field.
-        field: &'static str,
-        /// What the field takes.
-        takes: &'static str,
-    },
-    /// The operator is none for this field.
-    #[error("'{word}' makes no sense: {field} is compared by {operators}")]
-    Operator {
-        /// The word, as it was written.
-        word: String,
-        /// Its field.
-        field: &'static str,
-        /// Those that it has.
-        operators: &'static str,
-    },
-    /// A label without a name.
-    #[error("'{0}' names no label: write meta.KEY:value or meta.KEY=value")]
-    NoLabel(String),
 }
 
 /// The fields, as a completion offers them: what to write, and what it means.
@@ -150,10 +108,6 @@ impl Field {
         ("has", Self::Has),
         ("meta", Self::Meta),
     ];
-
-    fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, field)| *field == self).map_or("", |(name, _)| name)
-    }
 }
 
 impl Query {
@@ -215,114 +169,45 @@ pub fn completions(text: &str) -> Vec<(String, &'static str)> {
     found
 }
 
-/// A word as it was written, without its quotation marks.
-struct Written {
-    text: String,
-    /// It begins with one, after `-` perhaps: then it is a text, whatever it holds.
-    quoted: bool,
-    /// A `-` stands before its quotation mark.
-    negated: bool,
-}
-
-/// Cuts at blanks outside quotation marks, which are taken out.
-fn split(text: &str) -> Vec<Written> {
-    let mut words = Vec::new();
-    let mut word: Option<Written> = None;
-    let mut within = false;
-    for letter in text.chars() {
-        match letter {
-            '"' => {
-                within = !within;
-                let begun = word.get_or_insert(Written { text: String::new(), negated: false, quoted: true });
-                if begun.text == "-" {
-                    (begun.negated, begun.quoted) = (true, true);
-                    begun.text.clear();
-                }
-            }
-            blank if blank.is_whitespace() && !within => words.extend(word.take()),
-            letter => {
-                let new = Written { text: String::new(), negated: false, quoted: false };
-                word.get_or_insert(new).text.push(letter);
-            }
-        }
-    }
-    words.extend(word);
-    words.retain(|word| !word.text.is_empty() && word.text != "-");
-    words
-}
-
 impl Word {
     fn parse(written: &Written) -> Result<Self, QueryError> {
-        let text = written.text.as_str();
-        if written.quoted {
-            return Ok(Self { negated: written.negated, test: Test::Text(text.to_lowercase()) });
-        }
-        let (negated, word) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let test = match fielded(word) {
-            Some((field, label, operator, value)) => Test::of(word, field, label, operator, value)?,
-            None => Test::Text(word.to_lowercase()),
+        let (negated, word) = written.sign();
+        let test = match written.comparison(&Field::ALL.map(|(name, _)| name)) {
+            Some(is) => {
+                let field = Field::ALL.iter().find(|(name, _)| *name == is.field).map(|(_, field)| *field);
+                field.map(|field| Test::of(field, &is)).transpose()?
+            }
+            None => None,
         };
-        Ok(Self { negated, test })
+        Ok(Self { negated, test: test.unwrap_or_else(|| Test::Text(word.to_lowercase())) })
     }
-}
-
-/// The parts of a word with a known field and an operator: `meta.team=x` is (`Meta`, `team`, `=`, `x`).
-fn fielded(word: &str) -> Option<(Field, &str, &str, &str)> {
-    let at = word.find([':', '=', '<', '>'])?;
-    let (name, rest) = word.split_at(at);
-    let operator =
-        [">=", "<=", ":", "=", ">", "<"].into_iter().find(|operator| rest.starts_with(operator))?;
-    let value = rest.get(operator.len()..)?;
-    let (name, label) = name.split_once('.').unwrap_or((name, ""));
-    let lower = name.to_ascii_lowercase();
-    let (_, field) = Field::ALL.into_iter().find(|(known, _)| *known == lower)?;
-    Some((field, label, operator, value))
 }
 
 impl Test {
-    fn of(word: &str, field: Field, label: &str, operator: &str, value: &str) -> Result<Self, QueryError> {
-        let wrong_operator =
-            |operators| QueryError::Operator { word: word.to_owned(), field: field.name(), operators };
-        let wrong = |takes| QueryError::Value { word: word.to_owned(), field: field.name(), takes };
-        let text = || match operator {
-            ":" => Ok(Match::Holds(value.to_lowercase())),
-            "=" => Ok(Match::Is(value.to_lowercase())),
-            _ => Err(wrong_operator(": (holds) and = (is)")),
-        };
-        let order = match operator {
-            ":" | "=" => Order::Equal,
-            ">" => Order::More,
-            ">=" => Order::MoreOrEqual,
-            "<" => Order::Less,
-            _ => Order::LessOrEqual,
-        };
-        let duration = || match order {
-            Order::Equal => Err(wrong_operator("<, <=, > and >=")),
-            order => Ok((order, milliseconds(value).ok_or_else(|| wrong("a time such as 30m, 2h or 3d"))?)),
-        };
+    fn of(field: Field, is: &Comparison<'_>) -> Result<Self, QueryError> {
         Ok(match field {
-            Field::Model => Self::Model(text()?),
-            Field::Name => Self::Name(text()?),
-            Field::Id => Self::Id(text()?),
-            Field::Owner => Self::Owner(text()?),
-            Field::Meta if label.is_empty() => return Err(QueryError::NoLabel(word.to_owned())),
-            Field::Meta => Self::Label(label.to_owned(), text()?),
-            Field::Rank => Self::Rank(order, value.parse().map_err(|_| wrong("a number"))?),
-            Field::Age => duration().map(|(order, ms)| Self::Age(order, ms))?,
-            Field::Expires => duration().map(|(order, ms)| Self::Expires(order, ms))?,
-            Field::Health | Field::Has if order != Order::Equal => return Err(wrong_operator(":")),
+            Field::Model => Self::Model(is.text()?),
+            Field::Name => Self::Name(is.text()?),
+            Field::Id => Self::Id(is.text()?),
+            Field::Owner => Self::Owner(is.text()?),
+            Field::Meta if is.label.is_empty() => return Err(QueryError::NoLabel(is.word.to_owned())),
+            Field::Meta => Self::Label(is.label.to_owned(), is.text()?),
+            Field::Rank => Self::Rank(is.order, is.value.parse().map_err(|_| is.wrong("a number"))?),
+            Field::Age => is.duration().map(|(order, ms)| Self::Age(order, ms))?,
+            Field::Expires => is.duration().map(|(order, ms)| Self::Expires(order, ms))?,
+            Field::Health | Field::Has if is.order != Order::Equal => return Err(is.wrong_operator(":")),
             Field::Health => {
                 let takes = "poisoned, unrecoverable, stalled, at_risk, recovered or healthy";
                 let named = |name: &str| {
                     let name = name.to_ascii_lowercase().replace('-', "_");
                     Health::ALL.into_iter().find(|health| health.as_str() == name)
                 };
-                let healths: Option<Vec<_>> = value.split(',').map(named).collect();
-                Self::Health(healths.ok_or_else(|| wrong(takes))?)
+                let healths: Option<Vec<_>> = is.value.split(',').map(named).collect();
+                Self::Health(healths.ok_or_else(|| is.wrong(takes))?)
             }
             Field::Has => {
-                let thing = THINGS.iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
-                Self::Has(thing.ok_or_else(|| wrong("checkpoint, successor, origin or restore"))?.1)
+                let thing = THINGS.iter().find(|(name, _)| is.value.eq_ignore_ascii_case(name));
+                Self::Has(thing.ok_or_else(|| is.wrong("checkpoint, successor, origin or restore"))?.1)
             }
         })
     }
@@ -357,44 +242,6 @@ impl Test {
             Self::Has(Thing::Restore) => row.restore_id.is_some(),
         }
     }
-}
-
-impl Match {
-    fn fits(&self, text: &str) -> bool {
-        let text = text.to_lowercase();
-        match self {
-            Self::Holds(wanted) => text.contains(wanted),
-            Self::Is(wanted) => text == *wanted,
-        }
-    }
-}
-
-impl Order {
-    fn holds<T: PartialOrd>(self, found: T, wanted: T) -> bool {
-        match self {
-            Self::Equal => found == wanted,
-            Self::More => found > wanted,
-            Self::MoreOrEqual => found >= wanted,
-            Self::Less => found < wanted,
-            Self::LessOrEqual => found <= wanted,
-        }
-    }
-}
-
-/// `90s`, `30m`, `2h`, `3d`, `1w`, in milliseconds; parts of them as `1.5d`.
-fn milliseconds(text: &str) -> Option<i64> {
-    let unit = text.chars().last()?;
-    let number: f64 = text.strip_suffix(unit)?.parse().ok().filter(|number: &f64| *number >= 0.0)?;
-    let seconds = match unit.to_ascii_lowercase() {
-        's' => 1.0,
-        'm' => 60.0,
-        'h' => 3_600.0,
-        'd' => 86_400.0,
-        'w' => 604_800.0,
-        _ => return None,
-    };
-    // Beyond what can be told it is as long as can be told.
-    Some((number * seconds * 1000.0) as i64)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod probe;
 pub mod protect;
 pub mod reports;
 pub mod restore;
+pub mod retention;
 pub mod sessions;
 pub mod survey;
 pub mod telling;

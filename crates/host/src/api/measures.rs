@@ -1,0 +1,68 @@
+//! How good checkpoints are, by what their runs had measured when they were saved.
+
+use std::collections::{BTreeSet, HashMap};
+
+use futures_util::{StreamExt, stream};
+use retinker::host::checkpoints::CheckpointItem;
+use retinker::wire::series::Point;
+
+use crate::host::{Asked, Shared};
+use crate::problem::Problem;
+
+/// Runs whose series are read for one question; of more, the measures are not known.
+const MOST_RUNS: usize = 200;
+/// Points of one request: the most that are given.
+const POINTS: u64 = 10_000;
+/// Points of one run that are read: as many as are kept of it.
+const MOST_POINTS: usize = 100_000;
+/// Runs that are asked for at once.
+const AT_ONCE: usize = 4;
+
+/// The loss of each checkpoint, for each token where that is told: that of the last step before it was saved. `None` where it
+/// is not known: the service offers no series, or none of that time.
+///
+/// # Errors
+/// The service could not be asked.
+pub(super) async fn of(host: &Shared, items: &[CheckpointItem]) -> Result<Vec<Option<f64>>, Problem> {
+    let runs: BTreeSet<&str> = items.iter().map(|item| item.run_id.as_str()).collect();
+    let each: Vec<_> = runs
+        .into_iter()
+        .take(MOST_RUNS)
+        .map(|id| async move { series(host, id).await.map(|points| (id, points)) })
+        .collect();
+    let mut answers = stream::iter(each).buffered(AT_ONCE);
+    let mut known: HashMap<&str, Vec<Point>> = HashMap::new();
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok((id, points)) => drop(known.insert(id, points)),
+            // What is offered for no run is not asked for every run.
+            Err(Asked::Service(error)) if error.is_unsupported() => break,
+            Err(Asked::Service(error)) if error.is_not_found() => {}
+            Err(asked) => return Err(Problem::from(asked)),
+        }
+    }
+    drop(answers);
+    Ok(items
+        .iter()
+        .map(|item| {
+            let points = known.get(item.run_id.as_str())?;
+            let before = points.partition_point(|point| point.time <= item.checkpoint.time);
+            let last = points.get(before.checked_sub(1)?)?;
+            last.loss_per_token.or(last.loss)
+        })
+        .collect())
+}
+
+/// A run's series, in the order of its steps, which is that of their times.
+async fn series(host: &Shared, run_id: &str) -> Result<Vec<Point>, Asked> {
+    let mut points = Vec::new();
+    let mut after = None;
+    loop {
+        let stretch = host.ask(host.api.run_series(run_id, after, POINTS)).await?;
+        points.extend(stretch.points);
+        after = stretch.next_after;
+        if after.is_none() || points.len() >= MOST_POINTS {
+            return Ok(points);
+        }
+    }
+}
