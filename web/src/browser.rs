@@ -51,6 +51,18 @@ pub(crate) fn query() -> String {
     window().location().search().unwrap_or_default()
 }
 
+/// Has the browser save what is at an address as a file, as a click on a link does.
+pub(crate) fn save_from(address: &str) {
+    let save = || -> Result<(), JsValue> {
+        let link: web_sys::HtmlAnchorElement = document().create_element("a")?.unchecked_into();
+        link.set_href(address);
+        link.set_download("");
+        link.click();
+        Ok(())
+    };
+    let _ = save();
+}
+
 /// The origin that served the page.
 pub(crate) fn origin() -> String {
     window().location().origin().unwrap_or_default()

@@ -3,6 +3,7 @@
 pub mod activity;
 pub mod address;
 pub mod bulk;
+pub mod checkpoints;
 pub mod columns;
 pub mod compare;
 pub mod connections;

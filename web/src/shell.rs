@@ -19,6 +19,7 @@ use crate::components::time::{clock, exact};
 use crate::data::Host;
 use crate::live::{Link, Session, session};
 use crate::pages::activity::activity_page;
+use crate::pages::checkpoints::checkpoints_page;
 use crate::pages::compare::compare_page;
 use crate::pages::locked::{locked, not_found};
 use crate::pages::run::run_page;
@@ -69,6 +70,7 @@ fn App(token: Option<String>) -> impl IntoView {
                                 <Route path=path!("/") view=home />
                                 <Route path=path!("/runs/:id") view=run_page />
                                 <Route path=path!("/welcome") view=welcome_page />
+                                <Route path=path!("/checkpoints") view=checkpoints_page />
                                 <Route path=path!("/activity") view=activity_page />
                                 <Route path=path!("/compare") view=compare_page />
                             </FlatRoutes>
@@ -120,7 +122,8 @@ fn header() -> AnyView {
 }
 
 /// The pages that the header leads to.
-pub(crate) const PAGES: [(&str, &str); 2] = [("/", "Runs"), ("/activity", "Activity")];
+pub(crate) const PAGES: [(&str, &str); 3] =
+    [("/", "Runs"), ("/checkpoints", "Checkpoints"), ("/activity", "Activity")];
 
 /// The way to each page.
 fn places() -> AnyView {

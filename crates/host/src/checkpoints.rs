@@ -69,12 +69,11 @@ impl Checkpoints {
         change(&mut self.kept.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Notes what was done to checkpoints here; the list is read again when it is asked for next.
+    /// Notes what was done to checkpoints here.
     pub(crate) fn edit(&self, edit: impl FnOnce(&mut Vec<Checkpoint>)) {
         self.change(|kept| {
             edit(Arc::make_mut(&mut kept.list));
             kept.changes += 1;
-            kept.tried = None;
         });
     }
 }
@@ -110,7 +109,7 @@ async fn read(host: &Shared) {
     let answer = all(host).await;
     checkpoints.change(|kept| {
         match answer {
-            // What was done here meanwhile may have been read before or after it.
+            // What was done here meanwhile may have been read before or after it: it is read again.
             Ok(_) if kept.changes != before.changes => return,
             Ok(list) => {
                 (kept.list, kept.as_of, kept.problem) = (Arc::new(list), Some(host.runtime.now()), None);

@@ -1,6 +1,7 @@
 //! The pages.
 
 pub(crate) mod activity;
+pub(crate) mod checkpoints;
 pub(crate) mod compare;
 pub(crate) mod locked;
 pub(crate) mod run;

@@ -306,9 +306,16 @@ async fn act(
     let kept = if deletes { judgeable(host).await? } else { readable(host).await? };
     let now = host.runtime.now();
     let needed = if deletes && !force {
-        // Whether a run is poisoned is asked anew: it may have become so since the list was read.
+        // Whether a run is poisoned, and what such a run has, is asked anew: it may have changed since the lists were read.
         let fresh = read_runs(host, paths).await?;
-        host.index().needed(&kept.list, &fresh, now)
+        let mut list = kept.list.to_vec();
+        for run in fresh.iter().filter(|run| run.corrupted == Some(true)) {
+            let id = run.training_run_id.as_str();
+            let own = host.ask(host.api.run_checkpoints(id)).await?.checkpoints;
+            list.retain(|one| run_of(&one.tinker_path) != Some(id));
+            list.extend(own);
+        }
+        host.index().needed(&list, &fresh, now)
     } else {
         Default::default()
     };

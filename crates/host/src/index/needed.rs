@@ -19,14 +19,14 @@ impl Index {
         now: Time,
     ) -> BTreeMap<String, String> {
         let lineage = self.lineage();
-        let listed = self.rows.iter().map(|entry| (&entry.row.run, entry.row.verdict.health));
-        let listed = listed.filter(|(_, health)| *health == Health::Poisoned).map(|(run, _)| run);
+        // One that is taken for unrecoverable may have a checkpoint that its verdict does not know of.
+        let is_lost = |health: Health| matches!(health, Health::Poisoned | Health::Unrecoverable);
+        let listed = self.rows.iter().map(|entry| &entry.row).filter(|row| is_lost(row.verdict.health));
         let judged = |run: &&TrainingRun| {
-            self.row_of(run, self.checkpoints_of(run), &lineage, now).verdict.health == Health::Poisoned
+            is_lost(self.row_of(run, self.checkpoints_of(run), &lineage, now).verdict.health)
         };
-        // Which of a corrupted run's checkpoints can be used is seen from the list; here it is enough that it may need one.
-        let poisoned = listed.chain(fresh.iter().filter(judged));
-        let poisoned = poisoned.map(|run| (run, name_of(run), lineage.origin_of(run))).collect::<Vec<_>>();
+        let poisoned = listed.map(|row| &row.run).chain(fresh.iter().filter(judged));
+        let poisoned: Vec<_> = poisoned.map(|run| (run, name_of(run), lineage.origin_of(run))).collect();
         let needs = Needs {
             poisoned: poisoned
                 .iter()

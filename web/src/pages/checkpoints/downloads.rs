@@ -1,0 +1,84 @@
+//! Downloads, and how they go on.
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+use leptos::reactive::spawn_local;
+use retinker::host::checkpoints::DownloadState;
+use retinker_console::format;
+
+use super::Desk;
+use super::actions::button;
+use crate::browser;
+use crate::components::reactive::part;
+
+/// How often it is asked how a download stands.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Begins a download, which the browser carries out: nothing of it passes through the page.
+pub(super) fn begin(desk: Desk, path: String) {
+    desk.open.set(false);
+    let session = desk.session.get_value();
+    spawn_local(async move {
+        let begun = match session.host.start_download(&path).await {
+            Ok(begun) => begun,
+            Err(problem) => return desk.refuse(problem),
+        };
+        browser::save_from(&begun.address);
+        let id = begun.id.clone();
+        desk.downloads.try_update(|all| all.push(DownloadState { address: String::new(), ..begun }));
+        loop {
+            session.host.sleep(EVERY).await;
+            let state = match session.host.download(&id).await {
+                Ok(state) => state,
+                // While the host does not answer it is not known; a download that it has forgotten is over.
+                Err(problem) if problem.code == "download_not_found" => return,
+                Err(_) => continue,
+            };
+            let over = state.done || state.problem.is_some();
+            let seen = desk.downloads.try_update(|all| {
+                let known = all.iter_mut().find(|known| known.id == id);
+                known.map(|known| *known = state)
+            });
+            // The page is gone, or nobody wants to know any more.
+            if over || seen.flatten().is_none() {
+                return;
+            }
+        }
+    });
+}
+
+/// What is being downloaded, and what was.
+pub(super) fn progress(desk: Desk) -> AnyView {
+    part(move || desk.downloads.get().into_iter().map(|one| line(desk, one)).collect::<Vec<_>>().into_any())
+        .into_any()
+}
+
+fn line(desk: Desk, one: DownloadState) -> AnyView {
+    let passed = format::bytes(one.received);
+    let of = one.about.map(|about| format!(" of about {}", format::bytes(about))).unwrap_or_default();
+    let (state, told) = match &one.problem {
+        Some(problem) => {
+            ("failed", format!("It broke off after {passed}. {} {}", problem.message, problem.hint))
+        }
+        None if one.done => ("done", format!("All of it was passed to the browser, {passed}.")),
+        None => ("running", format!("{passed}{of}")),
+    };
+    let id = one.id;
+    let close = move || desk.downloads.update(|all| all.retain(|known| known.id != id));
+    let bar = (state == "running").then(|| {
+        let about = one.about.unwrap_or(0).max(one.received).max(1);
+        view! {
+            <progress max=about.to_string() value=one.received.to_string() aria-label=format!("Download of {}", one.file)></progress>
+        }
+    });
+    view! {
+        <section class="note job" data-testid="download-state" data-state=state>
+            <strong class="break">{one.file}</strong>
+            <span class="quiet" role="status">{told}</span>
+            {bar}
+            <div class="actions">{button("button", "download-close", "Close".to_owned(), Box::new(close))}</div>
+        </section>
+    }
+    .into_any()
+}

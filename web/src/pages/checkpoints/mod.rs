@@ -1,0 +1,355 @@
+//! All checkpoints of the service, across runs.
+
+mod actions;
+mod deleting;
+mod downloads;
+mod table;
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+use leptos::reactive::spawn_local;
+use leptos_router::NavigateOptions;
+use leptos_router::hooks::{use_location, use_navigate};
+use retinker::host::api::ApiProblem;
+use retinker::host::checkpoints::{
+    CheckpointActions, CheckpointItem, CheckpointWindow, DeletePreview, DownloadState,
+};
+use retinker_console::checkpoints::{Job, KINDS, Selection, View, kind, shown};
+use retinker_console::format;
+
+use crate::browser;
+use crate::components::banner::{problem_banner, problems};
+use crate::components::dialog::dialog;
+use crate::components::icon::icon;
+use crate::components::reactive::{maybe, nothing, part, text, when, word};
+use crate::components::time::clock;
+use crate::live::{Loaded, Session, load, session, until_cleanup};
+
+/// Typing asks for a new list this long after the last letter.
+const TYPING: Duration = Duration::from_millis(200);
+
+/// What the dialog shows.
+#[derive(Clone)]
+pub(super) enum Sheet {
+    /// One checkpoint, and what can be done with it.
+    One(Box<CheckpointItem>),
+    /// How long these shall live.
+    Life(Vec<String>),
+    /// What deleting would do.
+    Delete,
+    /// What a rule would delete.
+    Retention,
+}
+
+/// What the parts of the page share.
+#[derive(Clone, Copy)]
+pub(super) struct Desk {
+    session: StoredValue<Session>,
+    shown: Memo<View>,
+    window: RwSignal<Loaded<CheckpointWindow>>,
+    selection: RwSignal<Selection>,
+    sheet: RwSignal<Option<Sheet>>,
+    open: RwSignal<bool>,
+    /// What would be deleted, as the dialog shows it.
+    preview: RwSignal<Loaded<DeletePreview>>,
+    job: RwSignal<Option<Job>>,
+    /// What could not be asked for.
+    refused: RwSignal<Option<ApiProblem>>,
+    downloads: RwSignal<Vec<DownloadState>>,
+}
+
+impl Desk {
+    fn show(self, sheet: Sheet) {
+        self.sheet.set(Some(sheet));
+        self.open.set(true);
+    }
+
+    fn refuse(self, problem: ApiProblem) {
+        self.session.with_value(|session| session.notice(&problem));
+        let _ = self.refused.try_set(Some(problem));
+    }
+
+    /// Sends these requests, one after the other. It ends with the page, or when it is told to stop.
+    fn run(self, requests: Vec<CheckpointActions>) {
+        self.open.set(false);
+        self.refused.set(None);
+        if self.job.with_untracked(|job| job.as_ref().is_some_and(|job| job.running)) || requests.is_empty() {
+            return;
+        }
+        self.job.set(Some(Job::new(&requests)));
+        let session = self.session.get_value();
+        spawn_local(async move {
+            for request in requests {
+                let goes_on = self.job.try_with_untracked(|job| job.as_ref().is_some_and(|job| job.running));
+                if goes_on != Some(true) {
+                    break;
+                }
+                match session.host.act_on_checkpoints(&request).await {
+                    Ok(answer) => {
+                        self.job.try_update(|job| {
+                            if let Some(job) = job {
+                                job.outcomes.extend(answer.outcomes);
+                            }
+                        });
+                    }
+                    Err(problem) => {
+                        session.notice(&problem);
+                        let _ = self.refused.try_set(Some(problem));
+                        break;
+                    }
+                }
+            }
+            self.job.try_update(|job| {
+                if let Some(job) = job {
+                    job.running = false;
+                }
+            });
+            // What is gone cannot be selected.
+            self.selection.try_update(|selection| {
+                let _ = self.job.try_with_untracked(|job| {
+                    let deleted = job.iter().flat_map(Job::deleted);
+                    deleted.for_each(|path| drop(selection.paths.remove(path)));
+                });
+            });
+            session.read_again();
+        });
+    }
+}
+
+/// The page `/checkpoints`.
+pub(crate) fn checkpoints_page() -> AnyView {
+    let session = session();
+    let location = use_location();
+    let shown_view = Memo::new(move |_| View::read(&location.search.read()));
+    let window = load(shown_view, session.any_change, true, |host, view: View| {
+        Box::pin(async move { host.checkpoints(&view.to_query()).await })
+    });
+    Effect::new(|_| browser::set_title("Checkpoints"));
+    let desk = Desk {
+        session: StoredValue::new(session),
+        shown: shown_view,
+        window,
+        selection: RwSignal::default(),
+        sheet: RwSignal::new(None),
+        open: RwSignal::new(false),
+        preview: RwSignal::default(),
+        job: RwSignal::new(None),
+        refused: RwSignal::new(None),
+        downloads: RwSignal::default(),
+    };
+    let total = text(move || {
+        window.with(|w| {
+            let read = w.data.as_ref().filter(|data| data.as_of.is_some());
+            read.map_or_else(String::new, |data| shown_view.with(|view| shown(view, data)))
+        })
+    });
+    let own = Signal::derive(move || {
+        window.with(|w| {
+            let of_list = w.data.as_ref().and_then(|data| data.problem.clone());
+            w.problem.clone().into_iter().chain(of_list).collect::<Vec<ApiProblem>>()
+        })
+    });
+    let kept = text(move || {
+        let as_of = window.with(|w| w.data.as_ref().and_then(|data| data.as_of));
+        as_of.map_or_else(String::new, |as_of| format!("The list below is that of {}.", clock(as_of)))
+    });
+    let refused = maybe(move || {
+        let problem = desk.refused.get()?;
+        let remedy = move || desk.refused.set(None);
+        Some(problem_banner(problem, String::new(), "Close", remedy))
+    });
+    view! {
+        <header class="page-head">
+            <h1 id="page-title" tabindex="-1">
+                "Checkpoints"
+            </h1>
+            <p class="shown" role="status" data-testid="checkpoints-total">
+                {total}
+            </p>
+            <button
+                type="button"
+                class="button"
+                data-testid="retention-button"
+                on:click=move |_| {
+                    desk.preview.set(Loaded { busy: false, ..Loaded::default() });
+                    desk.show(Sheet::Retention);
+                }
+            >
+                "Clean up…"
+            </button>
+        </header>
+        {problems(own, kept)}
+        {refused}
+        {actions::progress(desk)}
+        {downloads::progress(desk)}
+        {kinds(desk)}
+        {search(shown_view)}
+        {when(move || window.with(|w| w.data.is_none() && w.problem.is_none()), waiting)}
+        {when(move || window.with(|w| w.data.is_some()), move || table::table(desk))}
+        {actions::bar(desk)}
+        {pager(desk)}
+        {dialog(desk.open, text(move || title(desk)), "checkpoint-dialog", move || sheet(desk))}
+    }
+    .into_any()
+}
+
+fn title(desk: Desk) -> String {
+    match desk.sheet.get() {
+        Some(Sheet::One(item)) => format::checkpoint_name(&item.checkpoint.checkpoint_id).to_owned(),
+        Some(Sheet::Life(paths)) => {
+            format!(
+                "How long {} live",
+                format::counted(paths.len() as u64, "checkpoint shall", "checkpoints shall")
+            )
+        }
+        Some(Sheet::Delete) => "Delete checkpoints".to_owned(),
+        Some(Sheet::Retention) => "Clean up".to_owned(),
+        None => String::new(),
+    }
+}
+
+fn sheet(desk: Desk) -> AnyView {
+    part(move || match desk.sheet.get() {
+        Some(Sheet::One(item)) => actions::one(desk, *item),
+        Some(Sheet::Life(paths)) => actions::life(desk, paths),
+        Some(Sheet::Delete) => deleting::preview(desk, true),
+        Some(Sheet::Retention) => deleting::retention(desk),
+        None => nothing(),
+    })
+    .into_any()
+}
+
+fn waiting() -> AnyView {
+    view! {
+        <div class="placeholder" role="status">
+            <span class="said">"Reading the checkpoints…"</span>
+            <i></i>
+            <i></i>
+            <i></i>
+            <i></i>
+        </div>
+    }
+    .into_any()
+}
+
+/// How many there are of each type; each count is a filter.
+fn kinds(desk: Desk) -> AnyView {
+    let filter = |index: usize| {
+        let this = KINDS.get(index).cloned();
+        let name = this.as_ref().map_or("All", kind).to_owned();
+        let testid = format!("type-filter-{}", this.as_ref().map_or("all", |kind| kind.as_str()));
+        let count = text(move || {
+            desk.window.with(|w| match w.data.as_ref().filter(|data| data.as_of.is_some()) {
+                Some(data) => {
+                    let of_one = data.counts.get(index).filter(|_| index < KINDS.len()).copied();
+                    format::count(of_one.unwrap_or(data.counts.iter().sum()))
+                }
+                None => "–".to_owned(),
+            })
+        });
+        let kind = this.clone();
+        let address = text(move || {
+            desk.shown.with(|view| View { kind: kind.clone(), page: 0, ..view.clone() }.to_address())
+        });
+        let here = word(move || desk.shown.with(|view| view.kind == this).then_some("true"));
+        view! {
+            <li>
+                <a href=address class="filter" data-testid=testid data-noscroll="" aria-current=here>
+                    <span class="filter-count">{count}</span>
+                    <span class="filter-name">{name}</span>
+                </a>
+            </li>
+        }
+        .into_any()
+    };
+    // The last is for all of them.
+    let filters: Vec<_> = (0..=KINDS.len()).map(filter).collect();
+    view! {
+        <nav aria-label="Checkpoints by type">
+            <ul class="triage kinds">{filters}</ul>
+        </nav>
+    }
+    .into_any()
+}
+
+fn search(shown: Memo<View>) -> AnyView {
+    let session = session();
+    let navigate = use_navigate();
+    let typed = RwSignal::new(shown.with_untracked(|shown| shown.q.clone()));
+    Effect::new(move |_| {
+        let q = shown.with(|shown| shown.q.clone());
+        if typed.with_untracked(|typed| typed.trim() != q) {
+            typed.set(q);
+        }
+    });
+    Effect::new(move |_| {
+        let text = typed.get();
+        if shown.with_untracked(|shown| shown.q == text.trim()) {
+            return;
+        }
+        let (session, go) = (session.clone(), navigate.clone());
+        until_cleanup(Box::pin(async move {
+            session.host.sleep(TYPING).await;
+            let q = text.trim().to_owned();
+            let address = shown.with_untracked(|view| View { q, page: 0, ..view.clone() }.to_address());
+            go(&address, NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() });
+        }));
+    });
+    view! {
+        <form class="tools" role="search" on:submit=|event| event.prevent_default()>
+            <label class="field grow">
+                <span class="said">
+                    "Filter by words, or by fields: run:ID, name:0040, age>7d, size>1GB, expires<2d, expires:never, \
+                     public:yes, needed:yes, meta.team=x"
+                </span>
+                {icon("search")}
+                <input
+                    type="search"
+                    data-testid="checkpoints-search"
+                    placeholder="Filter: words, run:ID, age>7d, size>1GB, expires<2d, public:yes"
+                    autocomplete="off"
+                    spellcheck="false"
+                    maxlength="300"
+                    prop:value=typed
+                    on:input=move |event| typed.set(event_target_value(&event))
+                />
+            </label>
+        </form>
+    }
+    .into_any()
+}
+
+/// The way through a list longer than one page.
+fn pager(desk: Desk) -> AnyView {
+    let pages = Memo::new(move |_| {
+        let matching = desk.window.with(|w| w.data.as_ref().map_or(0, |data| data.matching));
+        matching.div_ceil(retinker_console::checkpoints::PAGE).max(1)
+    });
+    maybe(move || {
+        let (page, pages) = (desk.shown.with(|view| view.page), pages.get());
+        if pages <= 1 {
+            return None;
+        }
+        let step = |to: Option<u64>, name: &'static str| match to {
+            Some(page) => {
+                let address = desk.shown.with(|view| View { page, ..view.clone() }.to_address());
+                view! { <a class="button" href=address>{name}</a> }.into_any()
+            }
+            None => view! { <span class="button off">{name}</span> }.into_any(),
+        };
+        Some(
+            view! {
+                <nav class="pager" aria-label="Pages">
+                    {step(page.checked_sub(1), "Previous")}
+                    <span>
+                        {format!("Page {} of {}", format::count(page.saturating_add(1)), format::count(pages))}
+                    </span>
+                    {step(page.checked_add(1).filter(|next| *next < pages), "Next")}
+                </nav>
+            }
+            .into_any(),
+        )
+    })
+    .into_any()
+}
