@@ -101,16 +101,17 @@ pub(super) fn life(desk: Desk, paths: Vec<String>) -> AnyView {
         [(1, "1 day"), (7, "7 days"), (30, "30 days"), (90, "90 days"), (365, "1 year"), (3650, "10 years")];
     let days = RwSignal::new(7_u64);
     let chosen = RwSignal::new(CheckpointDo::Extend);
-    let options = DAYS
-        .map(|(number, name)| {
+    let options = move || {
+        let option = |(number, name): (u64, &'static str)| {
             view! {
                 <option value=number.to_string() prop:selected=flag(move || days.get() == number)>
                     {name}
                 </option>
             }
-        })
-        .into_iter()
-        .collect_view();
+            .into_any()
+        };
+        DAYS.map(option).into_iter().collect::<Vec<_>>()
+    };
     let choice = |action: CheckpointDo, testid: &'static str, name: &'static str| {
         view! {
             <label class="option">
@@ -149,7 +150,7 @@ pub(super) fn life(desk: Desk, paths: Vec<String>) -> AnyView {
                             data-testid="life-days"
                             on:change=move |event| days.set(event_target_value(&event).parse().unwrap_or(7))
                         >
-                            {options.clone()}
+                            {options()}
                         </select>
                     </label>
                 }
