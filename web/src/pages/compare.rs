@@ -203,7 +203,7 @@ fn table(runs: Runs) -> AnyView {
                 view! {
                     <section class="panel">
                         <h2>"In what they differ"</h2>
-                        <div class="table-frame">
+                        <div class="table-frame wide" role="region" aria-label="Differences" tabindex="0">
                             <table class="differences" data-testid="compare-differences">
                                 <thead>
                                     <tr>

@@ -8,7 +8,7 @@ use retinker_console::curves::series::{Metric, Series};
 use retinker_console::format;
 
 use super::Look;
-use crate::components::reactive::{flag, part, text, when};
+use crate::components::reactive::{flag, part, text, when, word};
 use crate::components::time::exact;
 
 pub(super) fn tools(look: Look) -> AnyView {
@@ -105,10 +105,12 @@ pub(super) fn readout(look: Look) -> AnyView {
             lines.collect::<Vec<_>>().into_any()
         })
     });
+    // Read aloud when a step was chosen, not whenever a run takes one.
+    let aloud = word(move || Some(if look.at.with(Option::is_some) { "polite" } else { "off" }));
     view! {
-        <ul class="readout" role="status" data-testid="curves-readout">
-            {body}
-        </ul>
+        <div aria-live=aloud data-testid="curves-readout">
+            <ul class="readout">{body}</ul>
+        </div>
     }
     .into_any()
 }

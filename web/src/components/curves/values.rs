@@ -60,8 +60,9 @@ fn table(name: String, series: &Series, part: Option<(f64, f64)>) -> AnyView {
         true => format!("{name}: {}", format::counted(all, "step", "steps")),
         false => format!("{name}: the last {shown} of {} steps; zoom in for others", format::count(all)),
     };
+    let label = format!("Numbers of {name}");
     view! {
-        <div class="table-frame">
+        <div class="table-frame" role="region" aria-label=label tabindex="0">
             <table data-testid="curves-table" data-run-id=series.run_id.clone()>
                 <caption>{caption}</caption>
                 <thead>
