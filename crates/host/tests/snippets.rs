@@ -1,0 +1,64 @@
+//! The Rust that starts a run from a checkpoint is Rust: what stands below between the marks is compiled and run, and is
+//! what the host gives out.
+#![allow(clippy::unwrap_used)]
+
+use std::error::Error;
+use std::sync::Arc;
+
+use retinker::client::{Api, ApiConfig, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
+use retinker::native::{NativeRuntime, NativeTransport};
+use retinker::wire::model::LoraConfig;
+use retinker_local::{LocalConfig, LocalService};
+
+#[rustfmt::skip]
+async fn started(base_url: &str, path: &str) -> Result<TrainingClient, Box<dyn Error>> {
+    // <start>
+    // Starts a new run from this checkpoint, with optimizer state. Needs the crate `retinker` and TINKER_API_KEY.
+    use std::sync::Arc;
+
+    use retinker::client::{Api, ApiConfig, Secret, ServiceClient};
+    use retinker::native::{NativeRuntime, NativeTransport};
+
+    let config = ApiConfig {
+        base_url: base_url.into(),
+        api_key: std::env::var("TINKER_API_KEY").ok().map(Secret::new),
+        ..ApiConfig::default()
+    };
+    let runtime = NativeRuntime::current().ok_or("run this inside of a tokio runtime")?;
+    let api = Api::new(config, Arc::new(NativeTransport::new()?), Arc::new(runtime))?;
+    let service_client = ServiceClient::new(api);
+    let labels = [("name".into(), "mine".into())].into();
+    let training_client =
+        service_client.create_training_client_from_state_with_optimizer(path, Some(labels)).await?;
+    // </start>
+    Ok(training_client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_snippet_starts_from_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = LocalService::start(LocalConfig::new(dir.path())).await.unwrap();
+    let config = ApiConfig { base_url: service.base_url(), ..ApiConfig::default() };
+    let runtime = Arc::new(NativeRuntime::current().unwrap());
+    let owner =
+        ServiceClient::new(Api::new(config, Arc::new(NativeTransport::new().unwrap()), runtime).unwrap());
+    let lora = LoraConfig { rank: 2, seed: Some(1), ..LoraConfig::default() };
+    let options = TrainingOptions::default();
+    let run = owner.create_lora_training_client("retinker/nano-llama", lora, options).await.unwrap();
+    let path = run.save_state("a", SaveOptions::default()).await.unwrap().path;
+
+    let new = started(&service.base_url(), &path).await.unwrap();
+    assert_ne!(new.model_id(), run.model_id());
+    let rest = owner.create_rest_client();
+    let checkpoint = rest.list_checkpoints(run.model_id()).await.unwrap().checkpoints.remove(0);
+    let labels = [("name".to_owned(), "mine".to_owned())].into();
+    let snippets = retinker_host::checkpoint_snippets("BASE", &checkpoint, &labels);
+    let given = &snippets.iter().find(|snippet| snippet.language == "rust").unwrap().code;
+    let given = given.replace("\"BASE\"", "base_url").replace(&format!("\"{path}\""), "path");
+    let here = include_str!("snippets.rs").split_once("// <start>\n").unwrap().1;
+    let here = here.split_once("    // </start>").unwrap().0;
+    let dedented: String =
+        here.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
+    assert_eq!(dedented.trim(), given.trim());
+    service.stop().await;
+}
