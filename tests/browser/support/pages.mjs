@@ -14,6 +14,8 @@ export const PAGES = [
   { name: "an unrecoverable run", path: (scene) => ofRun(scene.unrecoverable), there: "no-restore-reason" },
   { name: "a restored run", path: (scene) => ofRun(scene.restored), there: "restored-to-link" },
   { name: "a restored run's successor", path: (scene) => ofRun(scene.successor), there: "restored-from-link" },
+  { name: "runs compared", path: (scene) => `/compare?run=${encodeURIComponent(scene.healthy)}&run=${encodeURIComponent(scene.poisoned)}`, there: "compare-differences", reads: true, empty: /no runs were chosen|no such run/i },
+  { name: "no runs to compare", path: () => "/compare", there: "compare-empty" },
   { name: "activity", path: () => "/activity", there: "restore-row", reads: true, empty: /nothing has been restored|no run has been seen/i },
   { name: "how to begin", path: () => "/welcome", there: "welcome-state" },
   { name: "no such connection", path: () => "/?on=nobody", there: "no-connection" },
