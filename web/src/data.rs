@@ -134,34 +134,34 @@ impl Host {
     }
 
     pub(crate) fn checkpoints<'a>(&'a self, query: &'a CheckpointsQuery) -> Call<'a, CheckpointWindow> {
-        self.in_turn(self.client.checkpoints(query))
+        told(self.client.checkpoints(query))
     }
 
     pub(crate) fn checkpoint_paths<'a>(&'a self, query: &'a CheckpointsQuery) -> Call<'a, CheckpointPaths> {
-        self.in_turn(self.client.checkpoint_paths(query))
+        told(self.client.checkpoint_paths(query))
     }
 
     pub(crate) fn preview_delete(&self, paths: Vec<String>) -> Call<'_, DeletePreview> {
-        self.in_turn(self.client.preview_delete(paths))
+        told(self.client.preview_delete(paths))
     }
 
     pub(crate) fn preview_retention<'a>(&'a self, request: &'a RetentionRequest) -> Call<'a, DeletePreview> {
-        self.in_turn(self.client.preview_retention(request))
+        told(self.client.preview_retention(request))
     }
 
     pub(crate) fn act_on_checkpoints<'a>(
         &'a self,
         actions: &'a CheckpointActions,
     ) -> Call<'a, CheckpointOutcomes> {
-        self.in_turn(self.client.act_on_checkpoints(actions))
+        told(self.client.act_on_checkpoints(actions))
     }
 
     pub(crate) fn start_download<'a>(&'a self, path: &'a str) -> Call<'a, DownloadState> {
-        self.in_turn(self.client.start_download(path))
+        told(self.client.start_download(path))
     }
 
     pub(crate) fn download<'a>(&'a self, id: &'a str) -> Call<'a, DownloadState> {
-        self.in_turn(self.client.download(id))
+        told(self.client.download(id))
     }
 
     /// What changes, as it happens.

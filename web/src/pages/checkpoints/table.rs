@@ -153,7 +153,7 @@ fn line(desk: Desk, item: CheckpointItem) -> AnyView {
                     <span class="mono strong name" title=path.clone()>
                         {name}
                     </span>
-                    {copy_button(Signal::stored(path), "the checkpoint's path")}
+                    {copy_button(Signal::stored(path.clone()), "the checkpoint's path")}
                 </span>
                 {needed}
                 {public}
