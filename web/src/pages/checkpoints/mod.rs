@@ -109,7 +109,9 @@ impl Desk {
             self.selection.try_update(|selection| {
                 let _ = self.job.try_with_untracked(|job| {
                     let deleted = job.iter().flat_map(Job::deleted);
-                    deleted.for_each(|path| drop(selection.paths.remove(path)));
+                    deleted.for_each(|path| {
+                        let _ = selection.paths.remove(path);
+                    });
                 });
             });
             session.read_again();
