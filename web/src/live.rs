@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Either, LocalBoxFuture, abortable, select};
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
 use retinker::recovery::restore::RestoreRecord;

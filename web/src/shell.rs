@@ -1,6 +1,6 @@
 //! What stands around every page: the header, the routes, and what is said when nothing works.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos_router::components::{FlatRoutes, Route, Router};
 use leptos_router::hooks::use_location;
 use leptos_router::path;

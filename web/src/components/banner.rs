@@ -1,6 +1,6 @@
 //! What went wrong, and what to do.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::ApiProblem;
 use retinker_console::words;
 

@@ -3,7 +3,7 @@
 //! The state is the whole page's, so that it goes on while somebody looks at another part of the console.
 
 use futures_util::{StreamExt, stream};
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, MAX_PLANS, PlanBatch, PlannedRun};
 use retinker::recovery::plan::RestorePlan;
@@ -244,7 +244,7 @@ fn plans_shown(bulk: Bulk) -> AnyView {
             {more}
             {refused}
             <label class="option">
-                <input type="checkbox" data-testid="bulk-optimizer" prop:checked=bulk.optimizer on:change=turn />
+                <input type="checkbox" data-testid="bulk-optimizer" prop:checked=bulk.optimizer.signal() on:change=turn />
                 <span>"Restore the optimizers' state as well"</span>
             </label>
             <p class="quiet">{word(move || Some(words::optimizer_consequence(bulk.optimizer.get())))}</p>
@@ -321,7 +321,7 @@ fn running(bulk: Bulk) -> AnyView {
                         type="button"
                         class="button"
                         data-testid="bulk-stop"
-                        disabled=bulk.stopped
+                        disabled=bulk.stopped.signal()
                         on:click=move |_| bulk.stopped.set(true)
                     >
                         {word(move || Some(if bulk.stopped.get() { "Stopping\u{2026}" } else { "Begin no more" }))}

@@ -1,6 +1,6 @@
 //! The services that the host stands before, and the way from one to another.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::{ApiProblem, ConnectionInfo, Connections};
 use retinker_console::address::{at, connection_shown, on};
 use retinker_console::connections::{kind, state};

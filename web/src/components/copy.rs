@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 
 use super::icon::icon;

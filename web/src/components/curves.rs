@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::ApiProblem;
 use retinker_console::curves::series::{Metric, Series};
 

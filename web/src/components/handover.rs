@@ -1,6 +1,6 @@
 //! Taking over a restored run: who owns it now, and how to go on with it.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HandOver, Snippet};
 use retinker::recovery::restore::{Attachment, RestoreRecord, RestoreState};
@@ -95,7 +95,7 @@ pub(crate) fn hand_over_panel(
                         type="button"
                         class="button"
                         data-testid="hand-over-button"
-                        disabled=busy
+                        disabled=busy.signal()
                         on:click=move |_| hand_over()
                     >
                         "Hand over"

@@ -1,6 +1,6 @@
 //! The head of a table.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 
 /// Columns by class and name. Roles are written out since narrow screens show rows as cards, and a table that is
 /// displayed as something else loses the roles that its elements have by themselves.

@@ -1,6 +1,6 @@
 //! Icons: the page holds the drawings (`index.html`), these are references to them.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 
 /// A drawing of the page's sprite. It says nothing to a screen reader: words beside it do.
 pub(crate) fn icon(name: &str) -> AnyView {

@@ -2,7 +2,7 @@
 
 use leptos::ev::KeyboardEvent;
 use leptos::html;
-use leptos::prelude::*;
+use crate::prelude::*;
 use wasm_bindgen::JsCast;
 
 use super::icon::icon;

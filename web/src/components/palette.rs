@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leptos::ev::KeyboardEvent;
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use leptos_router::hooks::use_navigate;
 use retinker::host::api::RunsQuery;
@@ -134,7 +134,7 @@ fn palette(open: RwSignal<bool>) -> AnyView {
                 spellcheck="false"
                 maxlength="200"
                 autofocus
-                prop:value=typed
+                prop:value=typed.signal()
                 on:input=move |event| typed.set(event_target_value(&event))
                 on:keydown=keys
             />

@@ -1,6 +1,6 @@
 //! Which checkpoint, and with or without the optimizer's state.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::CheckpointRow;
 use retinker::recovery::plan::Strategy;
 use retinker::wire::run::Checkpoint;
@@ -48,7 +48,7 @@ pub(crate) fn checkpoint_picker(
                     data-testid="optimizer-toggle"
                     aria-describedby="optimizer-consequence"
                     prop:checked=flag(move || choice.with(|choice| choice.optimizer))
-                    disabled=locked
+                    disabled=locked.signal()
                     on:change=move |event| {
                         let on = event_target_checked(&event);
                         choice.update(|choice| choice.optimizer = on);
@@ -82,7 +82,7 @@ fn option_line(
                 name="checkpoint"
                 value=checkpoint.tinker_path
                 prop:checked=checked
-                disabled=locked
+                disabled=locked.signal()
                 on:change=choose
             />
             <span class="mono">{checkpoint_name(&checkpoint.checkpoint_id).to_owned()}</span>

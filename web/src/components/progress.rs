@@ -1,6 +1,6 @@
 //! How far a restore is.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker_console::address::run_address;
 use retinker_console::progress::{Stage, Step, steps};

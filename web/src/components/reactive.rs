@@ -1,7 +1,7 @@
 //! What changes on the page, in few types. Leptos compiles its machinery anew for every type of closure and of view;
 //! with the closures boxed and the views erased here, a browser has less to load.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 
 /// A part of the page that changes.
 pub(crate) type Part = Box<dyn FnMut() -> AnyView + Send>;

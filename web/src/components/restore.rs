@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, CheckpointRow, PlanAnswer};
 use retinker::recovery::plan::{
@@ -296,7 +296,7 @@ fn plan_shown(plan: RestorePlan, name: Memo<String>) -> AnyView {
                 <dt>"Result"</dt>
                 <dd>
                     {result}
-                    {name}
+                    {name.signal()}
                     " "
                     <span class="mono">{format!("({})", short_id(&plan.run_id))}</span>
                     " and keeps its labels; the old run stays as it is."

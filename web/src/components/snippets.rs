@@ -1,7 +1,7 @@
 //! Ready-made code, one tab for each piece.
 
 use leptos::ev::KeyboardEvent;
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::Snippet;
 
 use super::copy::copy_button;

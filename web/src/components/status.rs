@@ -1,6 +1,6 @@
 //! A run's health: a shape and a word, and colour only on top.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::recovery::health::Health;
 use retinker_console::words;
 

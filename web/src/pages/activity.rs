@@ -1,6 +1,6 @@
 //! What was done about lost runs: by people, by this console, and by every monitor on the same journal.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::{Activity, ApiProblem, MonitorState};
 use retinker::recovery::incidents::Incident;
 use retinker::recovery::policy::Gate;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos_router::hooks::use_location;
 use retinker::host::api::{ApiProblem, RunDetail};
 use retinker_console::address::{at, run_address};

@@ -1,6 +1,6 @@
 //! Pages that show nothing of the service: no token, and no such page.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::ApiProblem;
 use retinker_console::address::at;
 use retinker_console::words;

@@ -1,6 +1,6 @@
 //! How to begin: what there is to see as long as there are no runs.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::use_navigate;
 use retinker::host::api::{ApiProblem, GettingStarted};

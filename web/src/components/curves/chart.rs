@@ -1,7 +1,7 @@
 //! One chart: drawn, and looked into by pointer and by keyboard.
 
 use leptos::ev::{KeyboardEvent, PointerEvent};
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker_console::curves::drawing::{self, ABOVE, Drawing, LEFT, RIGHT};
 use retinker_console::curves::line::DASHES;
 use retinker_console::curves::series::{Metric, Series, zoom};
@@ -86,7 +86,7 @@ pub(super) fn chart(look: Look, metric: Signal<Metric>, tall: bool) -> AnyView {
     };
     view! {
         <figure class=if tall { "chart chart-tall" } else { "chart" } data-metric=move || metric.get().key()>
-            <figcaption>{name}</figcaption>
+            <figcaption>{name.signal()}</figcaption>
             <div
                 id=id
                 class="plot"

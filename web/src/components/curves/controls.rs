@@ -1,6 +1,6 @@
 //! What changes how curves are seen, and what is told of the step that is looked at.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::wire::time::Time;
 use retinker_console::curves::axis::number;
 use retinker_console::curves::line::{DASHES, smooth};

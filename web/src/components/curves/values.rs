@@ -1,6 +1,6 @@
 //! The numbers behind the curves, as a table: for those who do not see the picture, and those who want the digits.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker_console::curves::axis::number;
 use retinker_console::curves::series::{Metric, Series};
 use retinker_console::format;

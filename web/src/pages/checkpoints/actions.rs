@@ -1,6 +1,6 @@
 //! What can be done with one checkpoint, and with those that are selected.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::checkpoints::{CheckpointDo, CheckpointItem, MAX_PATHS};
 use retinker::wire::run::CheckpointType;

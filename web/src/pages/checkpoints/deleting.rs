@@ -1,6 +1,6 @@
 //! What deleting would do, before it is done: of those that were chosen, or of those that a rule does not keep.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::checkpoints::{CheckpointDo, CheckpointItem, DeletePreview, RetentionRequest};
 use retinker::recovery::retention::Rule;
@@ -135,7 +135,7 @@ fn needed_part(needed: &[CheckpointItem], force: Option<RwSignal<bool>>) -> AnyV
                 <input
                     type="checkbox"
                     data-testid="force"
-                    prop:checked=forced
+                    prop:checked=forced.signal()
                     on:change=move |event| forced.set(event_target_checked(&event))
                 />
                 <span>

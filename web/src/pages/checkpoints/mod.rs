@@ -7,7 +7,7 @@ mod table;
 
 use std::time::Duration;
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::{use_location, use_navigate};
@@ -313,7 +313,7 @@ fn search(shown: Memo<View>) -> AnyView {
                     autocomplete="off"
                     spellcheck="false"
                     maxlength="300"
-                    prop:value=typed
+                    prop:value=typed.signal()
                     on:input=move |event| typed.set(event_target_value(&event))
                 />
             </label>

@@ -1,6 +1,6 @@
 //! The table.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::checkpoints::{CheckpointItem, CheckpointSort};
 use retinker_console::address::run_address;
 use retinker_console::checkpoints::{View, kind};

@@ -1,6 +1,6 @@
 //! What the run has saved.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::CheckpointRow;
 use retinker::wire::run::CheckpointType;
 use retinker_console::address::{checkpoints_address, try_address};

@@ -1,6 +1,6 @@
 //! How to go on with the run.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::{RunDetail, Snippet};
 use retinker::recovery::restore::RestoreState;
 use retinker_console::format;

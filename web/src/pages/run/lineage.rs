@@ -1,6 +1,6 @@
 //! The family of a run: who was restored from whom.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::LineageEntry;
 use retinker_console::format;
 use retinker_console::lineage::{generation, lanes, parent_of};

@@ -9,7 +9,7 @@ mod verdict;
 
 use std::time::Duration;
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos_router::hooks::use_params_map;
 use retinker::host::api::{ApiProblem, RunDetail};
 use retinker::host::run::RunEvidence;
@@ -94,10 +94,10 @@ pub(crate) fn run_page() -> AnyView {
         view! {
             <header class="page-head run-head">
                 <h1 id="page-title" tabindex="-1">
-                    {name}
+                    {name.signal()}
                 </h1>
                 <span class="run-id">
-                    <span class="mono break">{id}</span>
+                    <span class="mono break">{id.signal()}</span>
                     {copy_button(id, "the run's id")}
                 </span>
             </header>
@@ -122,7 +122,7 @@ fn no_such_run(id: Memo<String>) -> AnyView {
                 "There is no such run"
             </h1>
             <p data-testid="banner-problem" data-code="run_not_found">
-                "The service does not know " <code class="break">{id}</code>
+                "The service does not know " <code class="break">{id.signal()}</code>
                 ". It may have been deleted, or it belongs to another service."
             </p>
             <p>

@@ -1,6 +1,6 @@
 //! What the run is made of, its session, and its labels.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::run::{RunSampler, RunSession};
 use retinker_console::address::{run_address, session_address, try_address};
 use retinker_console::{format, words};

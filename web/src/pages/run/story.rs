@@ -1,6 +1,6 @@
 //! What happened to the run: a small picture, and the same as a list.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::wire::time::Time;
 use retinker_console::curves::series::Series;
 use retinker_console::timeline::{Moment, moments, places};

@@ -1,6 +1,6 @@
 //! How the run is, why, and what can be done about it.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::run::Evidence;
 use retinker::recovery::health::Health;
 use retinker::recovery::restore::RestoreState;

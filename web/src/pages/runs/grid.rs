@@ -3,7 +3,7 @@
 
 use leptos::ev::{KeyboardEvent, PointerEvent};
 use leptos::html;
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker_console::address::run_address;
 use retinker_console::columns::Column;
 use retinker_console::held::Held;

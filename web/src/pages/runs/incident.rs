@@ -1,6 +1,6 @@
 //! Runs that failed together are one thing to deal with.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker_console::activity;
 
 use super::list::List;

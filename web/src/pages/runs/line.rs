@@ -1,7 +1,7 @@
 //! One run of the list.
 
 use leptos::ev::MouseEvent;
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::RunRow;
 use retinker_console::address::run_address;
 use retinker_console::columns::Column;
@@ -72,11 +72,11 @@ pub(super) fn line(list: List, at: u64) -> AnyView {
             class="runs-row"
             class:blank=flag(move || row.with(Option::is_none))
             class:active=flag(move || list.active.get().0 == at)
-            style:transform=place
+            style:transform=place.signal()
             aria-rowindex=at.saturating_add(2).to_string()
             aria-selected=word(move || Some(if selected.get() { "true" } else { "false" }))
             data-testid=word(move || Some(if row.with(Option::is_some) { "run-row" } else { "run-blank" }))
-            data-run-id=id
+            data-run-id=id.signal()
             data-health=word(move || row.with(|row| row.as_ref().map(|row| row.verdict.health.as_str())))
             data-marked=marked
             on:click=move |_| list.active.update(|active| active.0 = at)
@@ -93,7 +93,7 @@ pub(super) fn line(list: List, at: u64) -> AnyView {
                         type="checkbox"
                         tabindex="-1"
                         aria-label=text(move || format!("Select {}", name.get()))
-                        prop:checked=selected
+                        prop:checked=selected.signal()
                         on:click=pick
                     />
                 </label>
@@ -114,17 +114,17 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
         Column::Health => {
             let health = Memo::new(move |_| row.with(|row| row.as_ref().map(|row| row.verdict.health)));
             let reason = Memo::new(move |_| read(row, |row| row.verdict.reason.clone()));
-            view! { <span title=reason>{maybe(move || health.get().map(health_badge))}</span> }.into_any()
+            view! { <span title=reason.signal()>{maybe(move || health.get().map(health_badge))}</span> }.into_any()
         }
         Column::Name => {
             let name = Memo::new(move |_| read(row, |row| row.name.clone()));
             let short = text(move || format::short_id(&id.get()));
             view! {
-                <a href=text(move || run_address(&id.get())) class="run-name" title=name tabindex="-1">
-                    <bdi>{name}</bdi>
+                <a href=text(move || run_address(&id.get())) class="run-name" title=name.signal() tabindex="-1">
+                    <bdi>{name.signal()}</bdi>
                 </a>
                 <span class="run-id">
-                    <span class="mono" title=id>
+                    <span class="mono" title=id.signal()>
                         {short}
                     </span>
                     {copy_button(id, "the run's id")}
@@ -192,7 +192,7 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
 
 fn words(row: Row, of: fn(&RunRow) -> String) -> AnyView {
     let words = Memo::new(move |_| read(row, of));
-    view! { <bdi title=words>{words}</bdi> }.into_any()
+    view! { <bdi title=words.signal()>{words.signal()}</bdi> }.into_any()
 }
 
 fn quiet(text: &'static str) -> AnyView {

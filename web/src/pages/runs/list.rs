@@ -1,6 +1,6 @@
 //! What the parts of the page share.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::ApiProblem;
 use retinker_console::address::View;
 use retinker_console::columns::{Column, Columns};

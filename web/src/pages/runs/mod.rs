@@ -10,7 +10,7 @@ mod states;
 mod tools;
 mod triage;
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::{use_location, use_navigate};
 use retinker::host::api::ApiProblem;

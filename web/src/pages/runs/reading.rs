@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker_console::address::View;
 use retinker_console::held::{Because, Held};
 

@@ -1,6 +1,6 @@
 //! Selecting runs, and what can be done with those that are.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::MAX_IDS;
 use retinker_console::held::Held;

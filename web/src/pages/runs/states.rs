@@ -1,6 +1,6 @@
 //! What stands in place of rows: while they are read, when there are none, and while the demonstration makes some.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker_console::address::View;
 use retinker_console::format;
 

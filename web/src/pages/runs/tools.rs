@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::RunSort;
 use retinker::host::query;
 use retinker_console::address::{at, read_sort, without_connection};
@@ -76,7 +76,7 @@ pub(super) fn tools(list: List) -> AnyView {
                     autocomplete="off"
                     spellcheck="false"
                     maxlength="200"
-                    prop:value=typed
+                    prop:value=typed.signal()
                     on:input=move |event| typed.set(event_target_value(&event))
                 />
                 <datalist id="runs-completions" data-testid="runs-completions">
@@ -161,7 +161,7 @@ fn saved_views(list: List) -> AnyView {
                     type="text"
                     maxlength="60"
                     data-testid="view-name"
-                    prop:value=name
+                    prop:value=name.signal()
                     on:input=move |event| name.set(event_target_value(&event))
                 />
             </label>

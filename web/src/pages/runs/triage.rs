@@ -1,6 +1,6 @@
 //! How many runs of each health there are.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::recovery::health::Health;
 use retinker_console::{format, words};
 
