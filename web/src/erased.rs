@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use leptos::prelude::{
-    Effect as LeptosEffect, Get, GetUntracked, Memo as LeptosMemo, Read, ReadUntracked, RwSignal as LeptosSignal, Set, Track,
-    Signal, Write,
+    Effect as LeptosEffect, Get, GetUntracked, Memo as LeptosMemo, Read, ReadUntracked,
+    RwSignal as LeptosSignal, Set, Signal, Track, Write,
 };
 
 /// What a signal or memo may hold.

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::prelude::*;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Either, LocalBoxFuture, abortable, select};
-use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
 use retinker::recovery::restore::RestoreRecord;

@@ -83,7 +83,12 @@ impl Registry {
 
     /// Two that ask at once open it once; what failed is tried again by whoever asks next.
     async fn open<'a>(&self, entry: &'a Entry) -> Result<&'a Opened, StartError> {
-        entry.opened.get_or_try_init(|| Opened::new(&entry.connection, Arc::clone(&self.downloads), self.stopping.clone())).await
+        entry
+            .opened
+            .get_or_try_init(|| {
+                Opened::new(&entry.connection, Arc::clone(&self.downloads), self.stopping.clone())
+            })
+            .await
     }
 
     /// The connection that a request is about.

@@ -70,7 +70,8 @@ impl Host {
             listener.local_addr().map_err(|reason| StartError::Listen { address: listen, reason })?;
         let (stop, stopping) = watch::channel(false);
         let downloads = Arc::<Downloads>::default();
-        let registry = Arc::new(Registry::start(connections, Arc::clone(&downloads), stopping.clone()).await?);
+        let registry =
+            Arc::new(Registry::start(connections, Arc::clone(&downloads), stopping.clone()).await?);
         let app = app(&registry, downloads, address, token.clone());
         let server = tokio::spawn(serve(listener, app, stopping));
         Ok(RunningHost { address, token, stop, server, registry: Some(registry) })

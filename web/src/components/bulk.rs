@@ -2,8 +2,8 @@
 //!
 //! The state is the whole page's, so that it goes on while somebody looks at another part of the console.
 
-use futures_util::{StreamExt, stream};
 use crate::prelude::*;
+use futures_util::{StreamExt, stream};
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, MAX_PLANS, PlanBatch, PlannedRun};
 use retinker::recovery::plan::RestorePlan;

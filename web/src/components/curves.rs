@@ -6,10 +6,10 @@ mod values;
 
 use std::time::Duration;
 
+use crate::prelude::*;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use crate::prelude::*;
 use retinker::host::api::ApiProblem;
 use retinker_console::curves::series::{Metric, Series};
 

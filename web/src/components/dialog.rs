@@ -1,7 +1,7 @@
 //! A modal dialog: the browser's own, which keeps the focus inside, gives it back, and closes on Escape.
 
-use leptos::html;
 use crate::prelude::*;
+use leptos::html;
 
 use super::icon::icon;
 use super::reactive::when;

@@ -1,7 +1,7 @@
 //! The keyboard: the keys that work everywhere, and the sheet that lists all of them.
 
-use leptos::ev::KeyboardEvent;
 use crate::prelude::*;
+use leptos::ev::KeyboardEvent;
 use wasm_bindgen::JsCast;
 
 use super::dialog::dialog;

@@ -1,8 +1,8 @@
 //! A button that opens a small panel beneath it. Escape, a click elsewhere and leaving it by keyboard close it.
 
+use crate::prelude::*;
 use leptos::ev::KeyboardEvent;
 use leptos::html;
-use crate::prelude::*;
 use wasm_bindgen::JsCast;
 
 use super::icon::icon;

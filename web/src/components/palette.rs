@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use leptos::ev::KeyboardEvent;
 use crate::prelude::*;
+use leptos::ev::KeyboardEvent;
 use leptos::reactive::spawn_local;
 use leptos_router::hooks::use_navigate;
 use retinker::host::api::RunsQuery;

@@ -1,7 +1,7 @@
 //! Ready-made code, one tab for each piece.
 
-use leptos::ev::KeyboardEvent;
 use crate::prelude::*;
+use leptos::ev::KeyboardEvent;
 use retinker::host::api::Snippet;
 
 use super::copy::copy_button;

@@ -38,7 +38,8 @@ fn relative(time: Time, word: fn(i64, i64) -> String, soon_ms: i64) -> AnyView {
     // A memo, so that the page is touched only when the word changes and not every second.
     let text = Memo::new(move |_| word(now.get(), then));
     let soon = flag(move || then.saturating_sub(now.get()) < soon_ms);
-    view! { <time class:soon=soon datetime=time.to_string() title=exact(time)>{text.signal()}</time> }.into_any()
+    view! { <time class:soon=soon datetime=time.to_string() title=exact(time)>{text.signal()}</time> }
+        .into_any()
 }
 
 /// A point in time to the second, as the viewer's clock has it.

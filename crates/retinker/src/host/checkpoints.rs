@@ -19,7 +19,7 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::api::ApiProblem;
-use super::client::{HostClient, HostError, read};
+use super::client::{Call, HostClient};
 use super::encode::{percent, segment};
 use crate::recovery::retention::Rule;
 
@@ -289,58 +289,55 @@ impl HostClient {
     ///
     /// # Errors
     /// `bad_query` for a text that makes no sense.
-    pub async fn checkpoints(&self, query: &CheckpointsQuery) -> Result<CheckpointWindow, HostError> {
-        read(self.get(&format!("/checkpoints?{}", query.in_address())).await?)
+    pub fn checkpoints(&self, query: &CheckpointsQuery) -> Call<'_, CheckpointWindow> {
+        Call::of(self.get(&format!("/checkpoints?{}", query.in_address())))
     }
 
     /// The paths of all that match, up to [`MAX_PATHS`], in the query's order.
     ///
     /// # Errors
     /// `bad_query` for a text that makes no sense.
-    pub async fn checkpoint_paths(&self, query: &CheckpointsQuery) -> Result<CheckpointPaths, HostError> {
-        read(self.get(&format!("/checkpoints/paths?{}", query.in_address())).await?)
+    pub fn checkpoint_paths(&self, query: &CheckpointsQuery) -> Call<'_, CheckpointPaths> {
+        Call::of(self.get(&format!("/checkpoints/paths?{}", query.in_address())))
     }
 
     /// What deleting these would do. Deletes nothing.
     ///
     /// # Errors
     /// A `service_…` problem where the list could not be read; `bad_request` for too many.
-    pub async fn preview_delete(&self, paths: Vec<String>) -> Result<DeletePreview, HostError> {
-        read(self.post("/checkpoints/preview", &CheckpointPaths { paths, matching: 0 }).await?)
+    pub fn preview_delete(&self, paths: Vec<String>) -> Call<'_, DeletePreview> {
+        Call::of(self.post("/checkpoints/preview", &CheckpointPaths { paths, matching: 0 }))
     }
 
     /// What a rule would delete. Deletes nothing.
     ///
     /// # Errors
     /// As of [`preview_delete`](Self::preview_delete), and `bad_query` for a text that makes no sense.
-    pub async fn preview_retention(&self, request: &RetentionRequest) -> Result<DeletePreview, HostError> {
-        read(self.post("/checkpoints/retention", request).await?)
+    pub fn preview_retention(&self, request: &RetentionRequest) -> Call<'_, DeletePreview> {
+        Call::of(self.post("/checkpoints/retention", request))
     }
 
     /// Does something with several checkpoints; what became of each is told. Asking again is harmless.
     ///
     /// # Errors
     /// `bad_request` for too many, or without a time where one is needed. What fails of one checkpoint is no error.
-    pub async fn act_on_checkpoints(
-        &self,
-        actions: &CheckpointActions,
-    ) -> Result<CheckpointOutcomes, HostError> {
-        read(self.post("/checkpoints/actions", actions).await?)
+    pub fn act_on_checkpoints(&self, actions: &CheckpointActions) -> Call<'_, CheckpointOutcomes> {
+        Call::of(self.post("/checkpoints/actions", actions))
     }
 
     /// Prepares the download of a checkpoint's archive.
     ///
     /// # Errors
     /// A `service_…` problem where the service has no archive of it.
-    pub async fn start_download(&self, path: &str) -> Result<DownloadState, HostError> {
-        read(self.post("/checkpoints/downloads", &StartDownload { path: path.to_owned() }).await?)
+    pub fn start_download(&self, path: &str) -> Call<'_, DownloadState> {
+        Call::of(self.post("/checkpoints/downloads", &StartDownload { path: path.to_owned() }))
     }
 
     /// How a download stands.
     ///
     /// # Errors
     /// `download_not_found` for one that the host does not know, or not any more.
-    pub async fn download(&self, id: &str) -> Result<DownloadState, HostError> {
-        read(self.get(&format!("/checkpoints/downloads/{}", segment(id))).await?)
+    pub fn download(&self, id: &str) -> Call<'_, DownloadState> {
+        Call::of(self.get(&format!("/checkpoints/downloads/{}", segment(id))))
     }
 }

@@ -1,7 +1,10 @@
 //! The caller's side of the host API.
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -161,86 +164,83 @@ impl HostClient {
     }
 
     /// The services that the host can stand before.
-    pub async fn connections(&self) -> Result<Connections, HostError> {
-        read(self.get("/connections").await?)
+    pub fn connections(&self) -> Call<'_, Connections> {
+        Call::of(self.get("/connections"))
     }
 
     /// What gets a newcomer to a first run.
-    pub async fn start(&self) -> Result<GettingStarted, HostError> {
-        read(self.get("/start").await?)
+    pub fn start(&self) -> Call<'_, GettingStarted> {
+        Call::of(self.get("/start"))
     }
 
     /// Begins the demonstration, on an embedded service that has no runs.
-    pub async fn begin_demo(&self) -> Result<GettingStarted, HostError> {
-        read(self.post("/demo", &serde_json::Map::new()).await?)
+    pub fn begin_demo(&self) -> Call<'_, GettingStarted> {
+        Call::of(self.post("/demo", &serde_json::Map::new()))
     }
 
     /// How the host and its service are.
-    pub async fn status(&self) -> Result<HostStatus, HostError> {
-        read(self.get("/status").await?)
+    pub fn status(&self) -> Call<'_, HostStatus> {
+        Call::of(self.get("/status"))
     }
 
     /// A window of the list of runs.
-    pub async fn runs(&self, query: &RunsQuery) -> Result<RunWindow, HostError> {
-        read(self.get(&format!("/runs?{}", query_string(query))).await?)
+    pub fn runs(&self, query: &RunsQuery) -> Call<'_, RunWindow> {
+        Call::of(self.get(&format!("/runs?{}", query_string(query))))
     }
 
     /// The ids of all runs that a query matches, without its window.
-    pub async fn run_ids(&self, query: &RunsQuery) -> Result<RunIds, HostError> {
-        read(self.get(&format!("/run-ids?{}", query_string(query))).await?)
+    pub fn run_ids(&self, query: &RunsQuery) -> Call<'_, RunIds> {
+        Call::of(self.get(&format!("/run-ids?{}", query_string(query))))
     }
 
     /// Everything about one run.
-    pub async fn run(&self, run_id: &str) -> Result<RunDetail, HostError> {
-        read(self.get(&format!("/runs/{}", segment(run_id))).await?)
+    pub fn run(&self, run_id: &str) -> Call<'_, RunDetail> {
+        Call::of(self.get(&format!("/runs/{}", segment(run_id))))
     }
 
     /// What a restore would do, or why there can be none.
-    pub async fn plan(&self, request: &PlanRequest) -> Result<PlanAnswer, HostError> {
-        read(self.post("/plans", request).await?)
+    pub fn plan(&self, request: &PlanRequest) -> Call<'_, PlanAnswer> {
+        Call::of(self.post("/plans", request))
     }
 
     /// What restores of these runs would do, at most [`MAX_PLANS`](super::api::MAX_PLANS) of them.
-    pub async fn plans(&self, batch: &PlanBatch) -> Result<PlannedBatch, HostError> {
-        read(self.post("/plan-batches", batch).await?)
+    pub fn plans(&self, batch: &PlanBatch) -> Call<'_, PlannedBatch> {
+        Call::of(self.post("/plan-batches", batch))
     }
 
     /// Starts a restore exactly as planned. Asking again is harmless: the answer is the restore that is under way.
-    pub async fn start_restore(&self, plan: &RestorePlan) -> Result<StartedRestore, HostError> {
-        read(self.post("/restores", &StartRestore { plan: plan.clone() }).await?)
+    pub fn start_restore(&self, plan: &RestorePlan) -> Call<'_, StartedRestore> {
+        Call::of(self.post("/restores", &StartRestore { plan: plan.clone() }))
     }
 
     /// All restores, newest first.
-    pub async fn restores(&self) -> Result<Restores, HostError> {
-        read(self.get("/restores").await?)
+    pub fn restores(&self) -> Call<'_, Restores> {
+        Call::of(self.get("/restores"))
     }
 
     /// One restore.
-    pub async fn restore(&self, restore_id: &str) -> Result<RestoreRecord, HostError> {
-        read(self.get(&format!("/restores/{}", segment(restore_id))).await?)
+    pub fn restore(&self, restore_id: &str) -> Call<'_, RestoreRecord> {
+        Call::of(self.get(&format!("/restores/{}", segment(restore_id))))
     }
 
     /// Takes a restored run over: the host keeps its session alive for a while longer, then no more.
-    pub async fn hand_over(&self, restore_id: &str) -> Result<HandOver, HostError> {
-        read(
-            self.post(&format!("/restores/{}/hand-over", segment(restore_id)), &serde_json::Map::new())
-                .await?,
-        )
+    pub fn hand_over(&self, restore_id: &str) -> Call<'_, HandOver> {
+        Call::of(self.post(&format!("/restores/{}/hand-over", segment(restore_id)), &serde_json::Map::new()))
     }
 
     /// Which runs failed together, newest incident first.
-    pub async fn incidents(&self) -> Result<Incidents, HostError> {
-        read(self.get("/incidents").await?)
+    pub fn incidents(&self) -> Call<'_, Incidents> {
+        Call::of(self.get("/incidents"))
     }
 
     /// Of each incident the runs that still wait to be restored, where there are several.
-    pub async fn open_incidents(&self) -> Result<Incidents, HostError> {
-        read(self.get("/incidents?open=true").await?)
+    pub fn open_incidents(&self) -> Call<'_, Incidents> {
+        Call::of(self.get("/incidents?open=true"))
     }
 
     /// Everything that was done about lost runs.
-    pub async fn activity(&self) -> Result<Activity, HostError> {
-        read(self.get("/activity").await?)
+    pub fn activity(&self) -> Call<'_, Activity> {
+        Call::of(self.get("/activity"))
     }
 
     /// The same as the JSON that the host sends, to be kept.
@@ -250,13 +250,13 @@ impl HostClient {
     }
 
     /// Whether restores begin by themselves.
-    pub async fn monitor(&self) -> Result<MonitorState, HostError> {
-        read(self.get("/monitor").await?)
+    pub fn monitor(&self) -> Call<'_, MonitorState> {
+        Call::of(self.get("/monitor"))
     }
 
     /// Pauses or resumes restores that begin by themselves, for all monitors of the journal.
-    pub async fn set_monitor(&self, gate: Gate) -> Result<MonitorState, HostError> {
-        read(self.post("/monitor", &SetMonitor { gate }).await?)
+    pub fn set_monitor(&self, gate: Gate) -> Call<'_, MonitorState> {
+        Call::of(self.post("/monitor", &SetMonitor { gate }))
     }
 
     /// What changes, as it happens. The stream ends with an error when the connection does; what happened in
@@ -338,7 +338,36 @@ impl HostClient {
 /// A call under way: the status and body of an answer of success.
 pub(super) type Answer<'a> = BoxFuture<'a, Result<(u16, Vec<u8>), HostError>>;
 
-pub(super) fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
+/// A call under way: a future of what the host answers. Dropping it aborts the call.
+///
+/// Not an `async fn` for each call, since every one of those would be there once more in what a browser loads.
+#[must_use = "a call is made when it is awaited"]
+pub struct Call<'a, T> {
+    answer: Answer<'a>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for Call<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
+}
+
+impl<'a, T> Call<'a, T> {
+    pub(super) fn of(answer: Answer<'a>) -> Self {
+        Self { answer, of: PhantomData }
+    }
+}
+
+impl<T: DeserializeOwned> Future for Call<'_, T> {
+    type Output = Result<T, HostError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.answer.as_mut().poll(cx).map(|answer| answer.and_then(read))
+    }
+}
+
+fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
     serde_json::from_slice(&body).map_err(|error| HostError::unreadable(status, &error))
 }
 

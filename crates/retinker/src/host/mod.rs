@@ -10,4 +10,4 @@ pub mod query;
 pub mod run;
 mod sse;
 
-pub use client::{HostClient, HostError};
+pub use client::{Call, HostClient, HostError};

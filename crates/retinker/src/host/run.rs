@@ -9,7 +9,7 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::api::ApiProblem;
-use super::client::{HostClient, HostError, read};
+use super::client::{Call, HostClient};
 use super::encode::segment;
 
 /// Which stretch of a run's curves.
@@ -121,18 +121,18 @@ pub struct RunSampler {
 
 impl HostClient {
     /// A stretch of a run's curves.
-    pub async fn run_metrics(&self, run_id: &str, query: &MetricsQuery) -> Result<RunMetrics, HostError> {
+    pub fn run_metrics(&self, run_id: &str, query: &MetricsQuery) -> Call<'_, RunMetrics> {
         let mut path = format!("/runs/{}/metrics", segment(run_id));
         let members = [("after", query.after), ("limit", query.limit)];
         let members = members.into_iter().filter_map(|(name, value)| Some((name, value?)));
         for ((name, value), before) in members.zip(["?", "&"]) {
             path.push_str(&format!("{before}{name}={value}"));
         }
-        read(self.get(&path).await?)
+        Call::of(self.get(&path))
     }
 
     /// What is known of a run, and from where.
-    pub async fn run_evidence(&self, run_id: &str) -> Result<RunEvidence, HostError> {
-        read(self.get(&format!("/runs/{}/evidence", segment(run_id))).await?)
+    pub fn run_evidence(&self, run_id: &str) -> Call<'_, RunEvidence> {
+        Call::of(self.get(&format!("/runs/{}/evidence", segment(run_id))))
     }
 }

@@ -1,7 +1,7 @@
 //! One chart: drawn, and looked into by pointer and by keyboard.
 
-use leptos::ev::{KeyboardEvent, PointerEvent};
 use crate::prelude::*;
+use leptos::ev::{KeyboardEvent, PointerEvent};
 use retinker_console::curves::drawing::{self, ABOVE, Drawing, LEFT, RIGHT};
 use retinker_console::curves::line::DASHES;
 use retinker_console::curves::series::{Metric, Series, zoom};

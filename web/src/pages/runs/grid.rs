@@ -1,9 +1,9 @@
 //! The list as a grid of which only what is seen is on the page. The keyboard stays on the grid and moves a cell in it
 //! (`aria-activedescendant`), since rows come and go.
 
+use crate::prelude::*;
 use leptos::ev::{KeyboardEvent, PointerEvent};
 use leptos::html;
-use crate::prelude::*;
 use retinker_console::address::run_address;
 use retinker_console::columns::Column;
 use retinker_console::held::Held;

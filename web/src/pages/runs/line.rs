@@ -1,7 +1,7 @@
 //! One run of the list.
 
-use leptos::ev::MouseEvent;
 use crate::prelude::*;
+use leptos::ev::MouseEvent;
 use retinker::host::api::RunRow;
 use retinker_console::address::run_address;
 use retinker_console::columns::Column;
@@ -114,7 +114,8 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
         Column::Health => {
             let health = Memo::new(move |_| row.with(|row| row.as_ref().map(|row| row.verdict.health)));
             let reason = Memo::new(move |_| read(row, |row| row.verdict.reason.clone()));
-            view! { <span title=reason.signal()>{maybe(move || health.get().map(health_badge))}</span> }.into_any()
+            view! { <span title=reason.signal()>{maybe(move || health.get().map(health_badge))}</span> }
+                .into_any()
         }
         Column::Name => {
             let name = Memo::new(move |_| read(row, |row| row.name.clone()));

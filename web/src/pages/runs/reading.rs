@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::prelude::*;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use crate::prelude::*;
 use retinker_console::address::View;
 use retinker_console::held::{Because, Held};
 
