@@ -31,7 +31,10 @@ test("every page and dialog is accessible, and fits the screen", async (t) => {
     for (const { name, path, open, there } of [...PAGES, ...DIALOGS]) {
       await t.test(`${name}: ${look}`, async () => {
         await page.goto(new URL(path(made), made.retinker.consoleUrl).href);
-        if (open) await open(page);
+        if (open) {
+          await byTestId(page, "run-row").or(byTestId(page, "verdict")).or(byTestId(page, "checkpoint-item")).first().waitFor();
+          await open(page);
+        }
         await byTestId(page, there).first().waitFor();
         assert.notEqual(await page.title(), "");
         await picture(page, `${name}, ${look}`.replaceAll(/[^\w]+/g, "-"));

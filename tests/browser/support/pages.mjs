@@ -16,6 +16,8 @@ export const PAGES = [
   { name: "a restored run's successor", path: (scene) => ofRun(scene.successor), there: "restored-from-link" },
   { name: "runs compared", path: (scene) => `/compare?run=${encodeURIComponent(scene.healthy)}&run=${encodeURIComponent(scene.poisoned)}`, there: "compare-differences", reads: true, empty: /no runs were chosen|no such run/i },
   { name: "no runs to compare", path: () => "/compare", there: "compare-empty" },
+  { name: "checkpoints", path: () => "/checkpoints", there: "checkpoint-item", reads: true, empty: /nothing has been saved|no checkpoint matches|^0 checkpoints/im },
+  { name: "checkpoints, none matching", path: () => "/checkpoints?q=nothing-is-called-so", there: "checkpoints-no-match" },
   { name: "activity", path: () => "/activity", there: "restore-row", reads: true, empty: /nothing has been restored|no run has been seen/i },
   { name: "how to begin", path: () => "/welcome", there: "welcome-state" },
   { name: "no such connection", path: () => "/?on=nobody", there: "no-connection" },
@@ -23,24 +25,50 @@ export const PAGES = [
   { name: "no such page", path: () => "/nowhere", there: "not-found" },
 ];
 
-/** `open` opens it on the page at `path`; `there` is its test id. */
+/** `open` opens it on the page at `path`; `there` is the test id of what then is there. */
 export const DIALOGS = [
   {
     name: "the restore of a run",
     path: (scene) => ofRun(scene.poisoned),
-    open: async (page) => {
-      await byTestId(page, "restore-button").click();
-      await byTestId(page, "plan-summary").waitFor();
-    },
-    there: "restore-dialog",
+    open: (page) => byTestId(page, "restore-button").click(),
+    there: "plan-summary",
   },
   {
     name: "the connections",
     path: () => "/",
+    open: (page) => byTestId(page, "connections-open").click(),
+    there: "connection",
+  },
+  { name: "the keys", path: () => "/", open: (page) => page.keyboard.press("?"), there: "keys-dialog" },
+  { name: "the palette", path: () => "/", open: (page) => page.keyboard.press("Control+k"), there: "palette-option" },
+  { name: "the saved views", path: () => "/", open: (page) => byTestId(page, "views-menu").click(), there: "view-name" },
+  { name: "the columns", path: () => "/", open: (page) => byTestId(page, "columns-menu").click(), there: "column-rank" },
+  {
+    name: "the selection of runs",
+    path: () => "/",
+    open: (page) => byTestId(page, "run-row").first().locator("input").check(),
+    there: "selected-count",
+  },
+  {
+    name: "the restore of several runs",
+    path: () => "/",
     open: async (page) => {
-      await byTestId(page, "connections-open").click();
-      await byTestId(page, "connection").first().waitFor();
+      const boxes = byTestId(page, "run-row").locator("input");
+      for (let n = 0; n < 2; n += 1) await boxes.nth(n).check();
+      await byTestId(page, "restore-selected").click();
     },
-    there: "connections",
+    there: "bulk-outlook",
+  },
+  {
+    name: "what can be done with a checkpoint",
+    path: () => "/checkpoints",
+    open: (page) => byTestId(page, "checkpoint-item").first().locator('[data-testid="more"]').click(),
+    there: "checkpoint-dialog",
+  },
+  {
+    name: "the retention of checkpoints",
+    path: () => "/checkpoints",
+    open: (page) => byTestId(page, "retention-button").click(),
+    there: "checkpoint-dialog",
   },
 ];
