@@ -186,7 +186,7 @@ pub fn token_in(fragment: &str) -> Option<&str> {
 }
 
 /// Percent-encodes everything but letters, digits and `-_.~`.
-pub fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {

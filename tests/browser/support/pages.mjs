@@ -60,15 +60,36 @@ export const DIALOGS = [
     there: "bulk-outlook",
   },
   {
-    name: "what can be done with a checkpoint",
+    name: "a checkpoint",
     path: () => "/checkpoints",
-    open: (page) => byTestId(page, "checkpoint-item").first().locator('[data-testid="more"]').click(),
+    open: async (page) => byTestId(page, "more").first().click(),
     there: "checkpoint-dialog",
   },
   {
-    name: "the retention of checkpoints",
+    name: "how long checkpoints live",
     path: () => "/checkpoints",
-    open: (page) => byTestId(page, "retention-button").click(),
-    there: "checkpoint-dialog",
+    open: async (page) => {
+      await byTestId(page, "select-page").check();
+      await byTestId(page, "bulk-life").click();
+    },
+    there: "confirm-life",
+  },
+  {
+    name: "what deleting would do",
+    path: () => "/checkpoints",
+    open: async (page) => {
+      await byTestId(page, "select-page").check();
+      await byTestId(page, "bulk-delete").click();
+    },
+    there: "preview-told",
+  },
+  {
+    name: "what a rule would delete",
+    path: () => "/checkpoints",
+    open: async (page) => {
+      await byTestId(page, "retention-button").click();
+      await byTestId(page, "preview-retention").click();
+    },
+    there: "preview-told",
   },
 ];

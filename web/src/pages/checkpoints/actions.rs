@@ -4,7 +4,7 @@ use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::checkpoints::{CheckpointDo, CheckpointItem, MAX_PATHS};
 use retinker::wire::run::CheckpointType;
-use retinker_console::address::{encode, run_address};
+use retinker_console::address::{run_address, try_address};
 use retinker_console::checkpoints::{Job, kind};
 use retinker_console::format;
 
@@ -77,7 +77,7 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
     let (alive, gone, file) = (paths.clone(), paths, path.clone());
     let try_it = (checkpoint.checkpoint_type == CheckpointType::Sampler).then(|| {
         view! {
-            <a class="button" data-testid="try-it" href=format!("/try?path={}", encode(&path))>
+            <a class="button" data-testid="try-it" href=try_address(&path)>
                 "Try it"
             </a>
         }
