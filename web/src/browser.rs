@@ -63,6 +63,11 @@ pub(crate) fn save_from(address: &str) {
     let _ = save();
 }
 
+/// An attribute of the element that an event happened at.
+pub(crate) fn attribute_of_target(event: &web_sys::Event, name: &str) -> Option<String> {
+    event.target()?.dyn_into::<web_sys::Element>().ok()?.get_attribute(name)
+}
+
 /// The origin that served the page.
 pub(crate) fn origin() -> String {
     window().location().origin().unwrap_or_default()

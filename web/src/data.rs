@@ -16,6 +16,9 @@ use retinker::host::checkpoints::{
     DeletePreview, DownloadState, RetentionRequest,
 };
 use retinker::host::run::{MetricsQuery, RunEvidence, RunMetrics};
+use retinker::host::samples::{SampleRequest, SampleSources, Samples};
+use retinker::host::sessions::{Projects, SessionDetail, SessionWindow, SessionsQuery};
+use retinker::host::usage::{Usage, UsageQuery};
 use retinker::host::{HostClient, HostError};
 use retinker::recovery::incidents::Incident;
 use retinker::recovery::plan::{PlanRequest, RestorePlan};
@@ -33,6 +36,8 @@ type Call<'a, T> = LocalBoxFuture<'a, Result<T, ApiProblem>>;
 #[derive(Clone)]
 pub(crate) struct Host {
     client: HostClient,
+    /// For what takes up to a minute, and which nothing else is to wait for.
+    aside: HostClient,
     runtime: Arc<dyn Runtime>,
 }
 
@@ -47,11 +52,12 @@ impl Host {
             origin,
             token.to_owned(),
         );
-        let client = match connection {
-            Some(name) => client.with_connection(name),
-            None => client,
+        let aside = HostClient::new(Arc::new(WebTransport), Arc::clone(&runtime), origin, token.to_owned());
+        let (client, aside) = match connection {
+            Some(name) => (client.with_connection(name), aside.with_connection(name)),
+            None => (client, aside),
         };
-        Self { client, runtime }
+        Self { client, aside, runtime }
     }
 
     pub(crate) fn connections(&self) -> Call<'_, Connections> {
@@ -162,6 +168,38 @@ impl Host {
 
     pub(crate) fn download<'a>(&'a self, id: &'a str) -> Call<'a, DownloadState> {
         told(self.client.download(id))
+    }
+
+    pub(crate) fn sessions<'a>(&'a self, query: &'a SessionsQuery) -> Call<'a, SessionWindow> {
+        told(self.client.sessions(query))
+    }
+
+    pub(crate) fn session<'a>(&'a self, session_id: &'a str) -> Call<'a, SessionDetail> {
+        told(self.client.session(session_id))
+    }
+
+    pub(crate) fn finish_session<'a>(&'a self, session_id: &'a str, reason: &'a str) -> Call<'a, SessionDetail> {
+        told(self.client.finish_session(session_id, reason))
+    }
+
+    pub(crate) fn assign_project<'a>(&'a self, session_id: &'a str, project_id: &'a str) -> Call<'a, SessionDetail> {
+        told(self.client.assign_project(session_id, project_id))
+    }
+
+    pub(crate) fn projects(&self) -> Call<'_, Projects> {
+        told(self.client.projects())
+    }
+
+    pub(crate) fn usage<'a>(&'a self, query: &'a UsageQuery) -> Call<'a, Usage> {
+        told(self.client.usage(query))
+    }
+
+    pub(crate) fn sample_sources(&self) -> Call<'_, SampleSources> {
+        told(self.client.sample_sources())
+    }
+
+    pub(crate) fn sample<'a>(&'a self, request: &'a SampleRequest) -> Call<'a, Samples> {
+        told(self.aside.sample(request))
     }
 
     /// What changes, as it happens.

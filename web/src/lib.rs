@@ -16,6 +16,8 @@ pub mod palette;
 pub mod progress;
 pub mod scroll;
 pub mod selection;
+pub mod sessions;
 pub mod timeline;
+pub mod tokens;
 pub mod views;
 pub mod words;

@@ -277,6 +277,27 @@ pub(crate) fn session() -> Session {
     expect_context::<Session>()
 }
 
+/// Moves whenever any run may have changed, and every few seconds while the page is seen: for what no event tells of.
+pub(crate) fn often() -> RwSignal<u64> {
+    let session = session();
+    let moved = RwSignal::new(0);
+    Effect::new(move |_| {
+        session.any_change.track();
+        moved.update(|n| *n += 1);
+        if session.link.with(|link| *link == Link::Paused) {
+            return;
+        }
+        let host = session.host.clone();
+        until_cleanup(Box::pin(async move {
+            loop {
+                host.sleep(STATUS_EVERY).await;
+                moved.update(|n| *n += 1);
+            }
+        }));
+    });
+    moved
+}
+
 /// Runs a task until the reactive scope around it ends or runs again.
 pub(crate) fn until_cleanup(task: LocalBoxFuture<'static, ()>) {
     let (task, handle) = abortable(task);

@@ -23,6 +23,9 @@ use crate::pages::checkpoints::checkpoints_page;
 use crate::pages::compare::compare_page;
 use crate::pages::locked::{locked, not_found};
 use crate::pages::run::run_page;
+use crate::pages::sessions::{session_page, sessions_page};
+use crate::pages::trial::trial_page;
+use crate::pages::usage::usage_page;
 use crate::pages::welcome::{home, welcome_page};
 
 /// Puts the console on the page.
@@ -73,6 +76,10 @@ fn App(token: Option<String>) -> impl IntoView {
                                 <Route path=path!("/checkpoints") view=checkpoints_page />
                                 <Route path=path!("/activity") view=activity_page />
                                 <Route path=path!("/compare") view=compare_page />
+                                <Route path=path!("/sessions") view=sessions_page />
+                                <Route path=path!("/sessions/:id") view=session_page />
+                                <Route path=path!("/try") view=trial_page />
+                                <Route path=path!("/usage") view=usage_page />
                             </FlatRoutes>
                         }
                             .into_any()
@@ -122,8 +129,14 @@ fn header() -> AnyView {
 }
 
 /// The pages that the header leads to.
-pub(crate) const PAGES: [(&str, &str); 3] =
-    [("/", "Runs"), ("/checkpoints", "Checkpoints"), ("/activity", "Activity")];
+pub(crate) const PAGES: [(&str, &str); 6] = [
+    ("/", "Runs"),
+    ("/checkpoints", "Checkpoints"),
+    ("/sessions", "Sessions"),
+    ("/try", "Try it"),
+    ("/usage", "Usage"),
+    ("/activity", "Activity"),
+];
 
 /// The way to each page.
 fn places() -> AnyView {

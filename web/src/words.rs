@@ -157,6 +157,11 @@ pub fn problem_heading(problem: &ApiProblem) -> &'static str {
         code if code.starts_with("service_") => "The service gave an answer that cannot be used",
         "run_not_found" => "There is no such run",
         "bad_query" => "The filter cannot be read",
+        "session_not_found" => "There is no such session",
+        "not_offered" => "This service does not offer that",
+        "project_refused" | "sample_refused" => "The service refuses this",
+        "no_tokenizer" => "There is no tokenizer for this model",
+        "samples_slow" => "This took too long",
         "plan_changed" => "The plan is out of date",
         _ => "This did not work",
     }

@@ -21,7 +21,7 @@ use crate::downloads::Downloads;
 use crate::host::{Parts, Shared};
 use crate::keeper::Keeper;
 use crate::problem::Problem;
-use crate::{api, forward, watch as reading};
+use crate::{api, forward, trial, watch as reading};
 
 /// All connections of a host.
 pub(crate) struct Registry {
@@ -204,6 +204,7 @@ impl Opened {
         background.spawn(reading::run(Arc::clone(&shared)));
         background.spawn(reading::care(Arc::clone(&shared)));
         background.spawn(reading::demo(Arc::clone(&shared)));
+        background.spawn(trial::tidy(Arc::clone(&shared)));
         background.spawn(shared.drives.clone().resume());
         background.spawn(ownership.run());
         let telling = teller.map(|mut teller| {
@@ -220,6 +221,7 @@ impl Opened {
     async fn stop(&self, grace: Duration) {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = tokio::time::timeout(grace, self.shared.monitor.drain()).await;
+        let _ = tokio::time::timeout(grace, self.shared.trial.end()).await;
         let Some(Tasks { mut background, drives, telling }) = tasks else { return };
         drives.stop();
         background.shutdown().await;

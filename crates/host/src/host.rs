@@ -24,6 +24,7 @@ use crate::hooks::Metrics;
 use crate::index::Index;
 use crate::keeper::Keeper;
 use crate::problem::{contradicting_service, foreign_service, slow_service, without_key, wrong_key};
+use crate::trial::Trial;
 
 /// How long a person at the console waits for the service.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) checkpoints: Checkpoints,
     /// Those of the whole host.
     pub(crate) downloads: Arc<Downloads>,
+    /// Samples for whoever tries a model.
+    pub(crate) trial: Trial,
     /// Told of each reading of the runs.
     pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) events: broadcast::Sender<HostEvent>,
@@ -88,6 +91,8 @@ impl Shared {
         let Parts { service, key_from, keeper, metrics, demo, downloads, stopping } = parts;
         let Keeper { api, store, drives, monitor, runtime, transport, .. } = keeper;
         let index = Index::new(Arc::clone(monitor.sessions()), runtime.now());
+        let key = service.api_key.clone();
+        let trial = Trial::new(api.clone(), Arc::clone(&transport), Arc::clone(&runtime), key);
         Self {
             service,
             key_from,
@@ -99,6 +104,7 @@ impl Shared {
             monitor,
             checkpoints: Checkpoints::default(),
             downloads,
+            trial,
             metrics,
             events: broadcast::Sender::new(EVENTS),
             affected: watch::Sender::default(),

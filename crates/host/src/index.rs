@@ -11,7 +11,7 @@ use retinker::host::api::{
 };
 use retinker::host::query::{Query, QueryError, text_of};
 use retinker::recovery::findings::Finding;
-use retinker::recovery::health::{Health, Known, Succession, Verdict, assess};
+use retinker::recovery::health::{Health, Known, Succession, Verdict, assess, session_of_run};
 use retinker::recovery::monitor::Journal;
 use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, LINEAGE_PREFIX};
 use retinker::recovery::planner::origin_of;
@@ -386,6 +386,24 @@ impl Index {
             }
         })?;
         Ok(found)
+    }
+
+    /// The runs of these sessions, by session, the newest activity first. Of all sessions where none is named.
+    pub(crate) fn runs_of(&self, session_ids: &[String]) -> HashMap<String, Vec<&RunRow>> {
+        let wanted: HashSet<&str> = session_ids.iter().map(String::as_str).collect();
+        let mut found: HashMap<String, Vec<&RunRow>> = HashMap::new();
+        for entry in self.order(RunSort::Activity).iter().filter_map(|at| self.rows.get(*at)) {
+            let session_id = session_of_run(&entry.row.run.training_run_id);
+            if let Some(id) = session_id.filter(|id| wanted.is_empty() || wanted.contains(id)) {
+                found.entry(id.to_owned()).or_default().push(&entry.row);
+            }
+        }
+        found
+    }
+
+    /// All runs, the newest activity first.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &RunRow> {
+        self.order(RunSort::Activity).iter().filter_map(|at| self.rows.get(*at)).map(|entry| &entry.row)
     }
 
     pub(crate) fn run(&self, run_id: &str) -> Option<&TrainingRun> {

@@ -19,6 +19,7 @@ mod keeper;
 mod problem;
 mod server;
 mod snippets;
+mod trial;
 mod watch;
 
 pub use assets::UI_EMBEDDED;

@@ -39,6 +39,20 @@ impl Problem {
         )
     }
 
+    pub(crate) fn session_not_found(session_id: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "session_not_found",
+            format!("The service has no session {session_id}."),
+            "Check the id; it may belong to another account.",
+        )
+    }
+
+    /// The service has no such endpoint.
+    pub(crate) fn not_offered(message: &str, hint: &str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_offered", message, hint)
+    }
+
     pub(crate) fn restore_not_found(id: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,

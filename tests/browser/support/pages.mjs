@@ -2,6 +2,7 @@
 import { byTestId } from "./browser.mjs";
 
 const ofRun = (id) => `/runs/${encodeURIComponent(id)}`;
+const ofSession = (runId) => `/sessions/${encodeURIComponent(runId.split(":train:")[0])}`;
 
 /** `path` of a scene (`scene.mjs`); `there` is the test id of what says that the page shows what it is for; `reads` says
  * that the page shows something of the service, and `empty` what it would claim if there were nothing. */
@@ -19,6 +20,11 @@ export const PAGES = [
   { name: "checkpoints", path: () => "/checkpoints", there: "checkpoint-item", reads: true, empty: /nothing has been saved|no checkpoint matches|^0 checkpoints/im },
   { name: "checkpoints, none matching", path: () => "/checkpoints?q=nothing-is-called-so", there: "checkpoints-no-match" },
   { name: "activity", path: () => "/activity", there: "restore-row", reads: true, empty: /nothing has been restored|no run has been seen/i },
+  { name: "sessions", path: () => "/sessions", there: "session-row", reads: true, empty: /there are no sessions|no session matches/i },
+  { name: "a session", path: (scene) => ofSession(scene.healthy), there: "session-runs", reads: true, empty: /no run was made|no such session/i },
+  { name: "no such session", path: () => "/sessions/nobody", there: "session-not-found" },
+  { name: "usage", path: () => "/usage", there: "storage-table", reads: true, empty: /no checkpoint is stored|nothing was used/i },
+  { name: "a model to try", path: () => "/try?path=retinker%2Fnano-llama", there: "try-run" },
   { name: "how to begin", path: () => "/welcome", there: "welcome-state" },
   { name: "no such connection", path: () => "/?on=nobody", there: "no-connection" },
   { name: "no such run", path: () => "/runs/no-such-run", there: "run-not-found" },

@@ -6,4 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod locked;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod sessions;
+pub(crate) mod trial;
+pub(crate) mod usage;
 pub(crate) mod welcome;

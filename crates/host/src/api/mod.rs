@@ -7,6 +7,10 @@ mod run;
 mod checkpoints;
 mod measures;
 
+mod samples;
+mod sessions;
+mod usage;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +77,9 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/activity", get(activity))
         .route("/monitor", get(monitor).post(set_monitor))
         .route("/events", get(events))
+        .merge(sessions::routes())
+        .merge(samples::routes())
+        .merge(usage::routes())
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .merge(checkpoints::routes());
     Router::new().nest("/retinker/v1", v1)

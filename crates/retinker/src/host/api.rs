@@ -20,6 +20,14 @@
 //! | `GET /retinker/v1/activity` | | [`Activity`] |
 //! | `GET /retinker/v1/monitor` | | [`MonitorState`] |
 //! | `POST /retinker/v1/monitor` | [`SetMonitor`] | [`MonitorState`] |
+//! | `GET /retinker/v1/sessions?q=&status=&project=&limit=` | [`SessionsQuery`](super::sessions::SessionsQuery) | [`SessionWindow`](super::sessions::SessionWindow) |
+//! | `GET /retinker/v1/sessions/{id}` | | [`SessionDetail`](super::sessions::SessionDetail) |
+//! | `POST /retinker/v1/sessions/{id}/finish` | [`FinishSession`](super::sessions::FinishSession) | [`SessionDetail`](super::sessions::SessionDetail) |
+//! | `POST /retinker/v1/sessions/{id}/project` | [`AssignProject`](super::sessions::AssignProject) | [`SessionDetail`](super::sessions::SessionDetail) |
+//! | `GET /retinker/v1/projects` | | [`Projects`](super::sessions::Projects) |
+//! | `GET /retinker/v1/usage?days=&by=` | [`UsageQuery`](super::usage::UsageQuery) | [`Usage`](super::usage::Usage) |
+//! | `GET /retinker/v1/samples/sources` | | [`SampleSources`](super::samples::SampleSources) |
+//! | `POST /retinker/v1/samples` | [`SampleRequest`](super::samples::SampleRequest) | [`Samples`](super::samples::Samples) |
 //! | `GET /retinker/v1/events` | | server-sent events, each `data:` an [`HostEvent`] |
 //!
 //! Every call carries the host's token in the header [`TOKEN_HEADER`], and can name the connection that it is about in

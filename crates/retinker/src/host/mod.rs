@@ -8,6 +8,9 @@ mod encode;
 mod language;
 pub mod query;
 pub mod run;
+pub mod samples;
+pub mod sessions;
 mod sse;
+pub mod usage;
 
 pub use client::{Call, HostClient, HostError};

@@ -43,8 +43,12 @@ impl HfTokenizer {
         Self::from_bytes(&name, &tokenizer, read(CONFIG)?.as_deref())
     }
 
-    /// The tokenizer that these files describe. `name` says whose it is, for errors.
-    pub(super) fn from_bytes(name: &str, tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self, Error> {
+    /// The tokenizer that these files describe: the bytes of a `tokenizer.json`, and of a `tokenizer_config.json` if there is
+    /// one. `name` says whose it is, for errors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::client::ErrorKind::Config) if either cannot be understood.
+    pub fn from_bytes(name: &str, tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self, Error> {
         let bad = |file: &str, e: String| Error::config(of(name), format!("its {file} cannot be used: {e}"));
         let tokenizer =
             tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|e| bad(TOKENIZER, e.to_string()))?;

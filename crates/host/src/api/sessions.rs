@@ -1,0 +1,357 @@
+//! Sessions, what is in them, and the projects that they belong to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::{StreamExt, stream};
+use http::StatusCode;
+use retinker::client::{Api, Error};
+use retinker::host::api::RunRow;
+use retinker::host::sessions::{
+    AssignProject, FinishSession, ProjectRow, Projects, SamplerRow, SessionDetail, SessionRow, SessionRun,
+    SessionWindow, SessionsQuery,
+};
+use retinker::wire::session::{
+    FinishReason, SearchOwner, SessionSearchRequest, SessionStatus, SessionStatusQuery, SessionSummary,
+};
+
+use super::Host;
+use crate::host::{Asked, Shared};
+use crate::problem::Problem;
+
+/// Sessions in a list when the query does not say.
+const DEFAULT_LIMIT: u64 = 50;
+/// Most sessions in a list.
+const MAX_LIMIT: u64 = 1000;
+/// Sessions in one page of a search: the most that services give.
+const PAGE: usize = 200;
+/// Pages that are read to count what is in projects.
+const PAGES: usize = 50;
+/// Sessions that are asked about one by one, where there is no search, and samplers of one session.
+const EACH: usize = 50;
+/// Questions at once.
+const AT_ONCE: usize = 8;
+/// Runs of a session that a list names.
+const NAMED: usize = 20;
+
+pub(super) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/sessions", get(list))
+        .route("/sessions/{session_id}", get(one))
+        .route("/sessions/{session_id}/finish", post(finish))
+        .route("/sessions/{session_id}/project", post(assign))
+        .route("/projects", get(projects))
+}
+
+async fn list(
+    State(host): Host,
+    query: Result<Query<SessionsQuery>, QueryRejection>,
+) -> Result<Json<SessionWindow>, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let limit = usize::try_from(query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT)).unwrap_or(PAGE);
+    let request = search_for(&query)?;
+    let (rows, more, searchable) = match host.ask(search(&host.api, request, limit, PAGES)).await {
+        Ok((found, more)) => (found.into_iter().map(row_of).collect(), more, true),
+        Err(Asked::Service(error)) if error.is_unsupported() => {
+            let (rows, more) = unsearched(&host, limit).await?;
+            (rows, more, false)
+        }
+        Err(asked) => return Err(asked.into()),
+    };
+    Ok(Json(SessionWindow { rows: with_runs(&host, rows, NAMED), more, searchable }))
+}
+
+/// What to ask a search for.
+fn search_for(query: &SessionsQuery) -> Result<SessionSearchRequest, Problem> {
+    let (name, user_metadata) = query.wanted();
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let statuses = given(&query.status).map(|names| names.split(',').map(status_of).collect::<Result<_, _>>());
+    Ok(SessionSearchRequest {
+        // Alternatives. What cannot be an id is not sent as one, since a service may check their form.
+        session_id: name.clone().filter(|name| !name.contains(' ') && name.contains(|c: char| c.is_ascii_digit())),
+        display_name: name,
+        project_ids: given(&query.project).map(|project| vec![project]),
+        user_metadata,
+        owner: SearchOwner::Own,
+        statuses: statuses.transpose()?,
+        ..SessionSearchRequest::default()
+    })
+}
+
+fn status_of(name: &str) -> Result<SessionStatusQuery, Problem> {
+    match name {
+        "active" => Ok(SessionStatusQuery::Active),
+        "cancelled" => Ok(SessionStatusQuery::Cancelled),
+        "failed" => Ok(SessionStatusQuery::Failed),
+        "client_finished" => Ok(SessionStatusQuery::ClientFinished { reasons: None }),
+        other => Err(Problem::bad_request(format!(
+            "There is no status '{}': say active, failed, cancelled or client_finished.",
+            other.chars().take(50).collect::<String>()
+        ))),
+    }
+}
+
+/// At most `limit` sessions that fit, and whether there are more.
+async fn search(
+    api: &Api,
+    mut request: SessionSearchRequest,
+    limit: usize,
+    pages: usize,
+) -> Result<(Vec<SessionSummary>, bool), Error> {
+    let mut found: Vec<SessionSummary> = Vec::new();
+    for _ in 0..pages {
+        request.limit = Some(limit.saturating_sub(found.len()).clamp(1, PAGE));
+        let page = api.search_sessions(&request).await?;
+        found.extend(page.sessions);
+        // One that gives the same page again has no more.
+        let next = page.next_cursor.filter(|cursor| request.cursor.as_ref() != Some(cursor));
+        let more = next.is_some() || found.len() > limit;
+        if !more || found.len() >= limit {
+            found.truncate(limit);
+            return Ok((found, more));
+        }
+        request.cursor = next;
+    }
+    Ok((found, true))
+}
+
+/// Sessions of a service without a search: from its list, by id and name; where it has none either, from its runs.
+async fn unsearched(host: &Shared, limit: usize) -> Result<(Vec<SessionRow>, bool), Problem> {
+    let limit = limit.min(EACH);
+    let ids = match host.ask(host.api.list_sessions(limit as u64, 0)).await {
+        Ok(list) => list.sessions,
+        Err(Asked::Service(error)) if error.is_unsupported() => {
+            let index = host.index();
+            let mut known: Vec<_> = index
+                .runs_of(&[])
+                .into_iter()
+                .filter_map(|(id, runs)| Some((runs.first()?.run.last_request_time, id)))
+                .collect();
+            known.sort_by(|a, b| b.cmp(a));
+            let more = known.len() > limit;
+            let row = |(_, session_id)| SessionRow { session_id, ..SessionRow::default() };
+            return Ok((known.into_iter().take(limit).map(row).collect(), more));
+        }
+        Err(asked) => return Err(asked.into()),
+    };
+    let more = ids.len() >= limit;
+    let described = stream::iter(ids.into_iter().take(limit)).map(|session_id| async move {
+        // A name more or less: a session that cannot be read now is listed by its id.
+        let told = host.api.get_session(&session_id).await.unwrap_or_default();
+        let (name, labels) = (told.display_name, told.user_metadata.unwrap_or_default());
+        SessionRow { session_id, name, labels, ..SessionRow::default() }
+    });
+    let rows = host.ask(async { Ok(described.buffered(AT_ONCE).collect().await) }).await?;
+    Ok((rows, more))
+}
+
+fn row_of(summary: SessionSummary) -> SessionRow {
+    let mut row = SessionRow {
+        session_id: summary.session_id,
+        name: summary.display_name.filter(|name| !name.trim().is_empty()),
+        owner: Some(summary.owner).filter(|owner| !owner.is_empty()),
+        project_id: Some(summary.project_id).filter(|project| !project.is_empty()),
+        created_at: Some(summary.created_at),
+        checkpoints: Some(summary.checkpoints_count),
+        storage_bytes: summary.checkpoint_storage_bytes,
+        labels: summary.user_metadata.unwrap_or_default(),
+        ..SessionRow::default()
+    };
+    let status = match summary.status {
+        Some(SessionStatus::Active) => "active",
+        Some(SessionStatus::Cancelled { detail }) => {
+            row.message = detail;
+            "cancelled"
+        }
+        Some(SessionStatus::ClientFinished { reason, detail }) => {
+            (row.category, row.message) = (Some(reason.kind.to_string()), detail);
+            "client_finished"
+        }
+        Some(SessionStatus::Failed { category, message, .. }) => {
+            (row.category, row.message) = (Some(category.to_string()), Some(message));
+            "failed"
+        }
+        _ => return row,
+    };
+    row.status = Some(status.to_owned());
+    row
+}
+
+/// The same rows with the runs that the index knows, at most `named` of each.
+fn with_runs(host: &Shared, mut rows: Vec<SessionRow>, named: usize) -> Vec<SessionRow> {
+    let ids: Vec<String> = rows.iter().map(|row| row.session_id.clone()).collect();
+    if ids.is_empty() {
+        return rows;
+    }
+    let index = host.index();
+    let mut all: HashMap<String, Vec<&RunRow>> = index.runs_of(&ids);
+    for row in &mut rows {
+        let runs = all.remove(&row.session_id).unwrap_or_default();
+        row.run_count = runs.len() as u64;
+        row.last_request = runs.first().map(|run| run.run.last_request_time);
+        row.runs = runs.into_iter().take(named).map(known_run).collect();
+    }
+    rows
+}
+
+fn known_run(row: &RunRow) -> SessionRun {
+    SessionRun {
+        run_id: row.run.training_run_id.clone(),
+        name: row.name.clone(),
+        health: Some(row.verdict.health),
+    }
+}
+
+async fn one(State(host): Host, Path(session_id): Path<String>) -> Result<Json<SessionDetail>, Problem> {
+    detail(&host, &session_id).await.map(Json)
+}
+
+async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Problem> {
+    let told = host.ask(host.api.get_session(session_id)).await.map_err(|asked| missing(asked, session_id))?;
+    let request =
+        SessionSearchRequest { session_id: Some(session_id.to_owned()), ..SessionSearchRequest::default() };
+    let (found, searchable) = match host.ask(search(&host.api, request, 1, 1)).await {
+        // A server may not know the filter.
+        Ok((found, _)) => (found.into_iter().find(|summary| summary.session_id == session_id), true),
+        Err(Asked::Service(error)) if error.is_unsupported() => (None, false),
+        Err(asked) => return Err(asked.into()),
+    };
+    let mut row = match found {
+        Some(summary) => row_of(summary),
+        None => SessionRow {
+            session_id: session_id.to_owned(),
+            name: told.display_name,
+            labels: told.user_metadata.unwrap_or_default(),
+            ..SessionRow::default()
+        },
+    };
+    let index_of = |run_id: String| match host.index().row(&run_id) {
+        Some(known) => (Some(known.run.last_request_time), known_run(known)),
+        None => (None, SessionRun { name: run_id.clone(), run_id, health: None }),
+    };
+    let runs: Vec<_> = told.training_run_ids.into_iter().map(index_of).collect();
+    row.run_count = runs.len() as u64;
+    row.last_request = runs.iter().filter_map(|(last, _)| *last).max();
+    row.runs = runs.into_iter().map(|(_, run)| run).collect();
+    let sampler_count = told.sampler_ids.len() as u64;
+    let samplers = stream::iter(told.sampler_ids.into_iter().rev().take(EACH)).map(|sampler_id| async move {
+        match host.ask(host.api.get_sampler(&sampler_id)).await {
+            Ok(sampler) => SamplerRow::from(sampler),
+            Err(asked) => SamplerRow {
+                sampler_id,
+                base_model: None,
+                model_path: None,
+                problem: Some(asked.problem()),
+            },
+        }
+    });
+    Ok(SessionDetail {
+        session: row,
+        samplers: samplers.buffered(AT_ONCE).collect().await,
+        sampler_count,
+        has_projects: searchable,
+    })
+}
+
+fn missing(asked: Asked, session_id: &str) -> Problem {
+    match asked {
+        Asked::Service(error) if error.is_not_found() => Problem::session_not_found(session_id),
+        Asked::Service(error) if error.is_unsupported() => {
+            Problem::not_offered("This service tells nothing of single sessions.", "Its runs are in the list of runs.")
+        }
+        asked => asked.into(),
+    }
+}
+
+async fn finish(
+    State(host): Host,
+    Path(session_id): Path<String>,
+    request: Result<Json<FinishSession>, JsonRejection>,
+) -> Result<Json<SessionDetail>, Problem> {
+    let Json(FinishSession { reason }) =
+        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let reason = match FinishReason::from(reason) {
+        FinishReason::Other(_) => {
+            return Err(Problem::bad_request(
+                "A session ends by one of these reasons: success, errored, interrupted.",
+            ));
+        }
+        known => known,
+    };
+    let asked = host.api.finish_session(&session_id, reason, Some("from retinker's console".to_owned()));
+    host.ask(asked).await.map_err(|asked| match asked {
+        Asked::Service(error) if error.is_unsupported() => Problem::not_offered(
+            "This service has no way to finish a session.",
+            "A session ends by itself when its client goes silent.",
+        ),
+        asked => missing(asked, &session_id),
+    })?;
+    // Its runs are in another state now.
+    host.refresh.notify_one();
+    detail(&host, &session_id).await.map(Json)
+}
+
+async fn assign(
+    State(host): Host,
+    Path(session_id): Path<String>,
+    request: Result<Json<AssignProject>, JsonRejection>,
+) -> Result<Json<SessionDetail>, Problem> {
+    let Json(AssignProject { project_id }) =
+        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let project_id = project_id.trim();
+    if project_id.is_empty() {
+        return Err(Problem::bad_request("Name a project: a session can be moved to another, not out of all."));
+    }
+    host.ask(host.api.set_session_project(&session_id, project_id)).await.map_err(|asked| match asked {
+        Asked::Service(error) if error.is_unsupported() => {
+            Problem::not_offered("This service has no projects.", "")
+        }
+        // A project that there is not is a 404 as well: the service's own words say which it is.
+        Asked::Service(error) if matches!(error.status(), Some(400 | 403 | 404 | 422)) => {
+            let message = error.detail().filter(|detail| !detail.is_empty()).map(str::to_owned);
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "project_refused",
+                message.unwrap_or_else(|| error.to_string()),
+                "Is the project's id right, and may this account use it?",
+            )
+        }
+        asked => asked.into(),
+    })?;
+    detail(&host, &session_id).await.map(Json)
+}
+
+async fn projects(State(host): Host) -> Result<Json<Projects>, Problem> {
+    let (found, more) = match host.ask(all_sessions(&host.api)).await {
+        Ok(found) => found,
+        Err(Asked::Service(error)) if error.is_unsupported() => return Ok(Json(Projects::default())),
+        Err(asked) => return Err(asked.into()),
+    };
+    Ok(Json(Projects { projects: counted(found), whole: !more, offered: true }))
+}
+
+/// As many sessions as are read to count what is in them, and whether there are more.
+pub(super) async fn all_sessions(api: &Api) -> Result<(Vec<SessionSummary>, bool), Error> {
+    search(api, SessionSearchRequest::default(), PAGE.saturating_mul(PAGES), PAGES).await
+}
+
+pub(super) fn counted(sessions: Vec<SessionSummary>) -> Vec<ProjectRow> {
+    let mut projects: BTreeMap<String, ProjectRow> = BTreeMap::new();
+    for session in sessions {
+        let project = projects.entry(session.project_id.clone()).or_default();
+        project.project_id = session.project_id;
+        project.sessions += 1;
+        project.active += u64::from(session.status == Some(SessionStatus::Active));
+        project.failed += u64::from(matches!(session.status, Some(SessionStatus::Failed { .. })));
+        project.checkpoints += session.checkpoints_count;
+        let bytes = session.checkpoint_storage_bytes.unwrap_or_default();
+        project.storage_bytes = project.storage_bytes.saturating_add(bytes);
+    }
+    let mut projects: Vec<ProjectRow> = projects.into_values().collect();
+    projects.sort_by_key(|project| std::cmp::Reverse(project.sessions));
+    projects
+}

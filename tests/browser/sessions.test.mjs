@@ -1,0 +1,183 @@
+// Sessions: found, looked into, assigned to a project and finished; and what is stored.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
+import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { Service } from "./support/service.mjs";
+import { Training } from "./support/train.mjs";
+
+async function start(t) {
+  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
+  const retinker = await Retinker.start(t, args);
+  return { retinker, service: new Service(retinker.serviceUrl) };
+}
+
+const row = (page, id) => page.locator(`[data-testid="session-row"][data-session-id="${id}"]`);
+
+async function shows(page, ...ids) {
+  await page.waitForFunction(
+    (wanted) =>
+      JSON.stringify([...document.querySelectorAll('[data-testid="session-row"]')].map((row) => row.dataset.sessionId)) ===
+      JSON.stringify(wanted),
+    ids,
+  );
+}
+
+async function fitsIn(page, width) {
+  await page.setViewportSize({ width, height: 800 });
+  const wider = await page.evaluate(
+    () => document.documentElement.scrollWidth > document.documentElement.clientWidth,
+  );
+  assert.equal(wider, false, `nothing is cut off at ${width} px`);
+}
+
+test("sessions are found by words, label, status and project, and the address holds it", async (t) => {
+  const { retinker, service } = await start(t);
+  const sweep = await service.session({ display_name: "Nightly sweep", user_metadata: { team: "x" }, project_id: "p" });
+  const odd = await service.session({
+    display_name: `<b>markup</b> \u202eabc ${"long ".repeat(2000)}`,
+    user_metadata: { team: "y" },
+  });
+  const over = await service.session({ display_name: "done", project_id: "p" });
+  await service.post(`sessions/${over}/finish`, { reason: { type: "errored" }, detail: "out of memory" });
+  const run = await service.run(sweep, 0, "first of the sweep");
+
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  await page.getByRole("link", { name: "Sessions" }).click();
+  await shows(page, over, odd, sweep);
+  assert.equal(await page.title(), "Sessions · retinker");
+  assert.equal(await byTestId(page, "sessions-total").innerText(), "3 sessions");
+  assert.equal(await page.locator("b").count(), 0, "a name is no markup");
+  assert.match(await row(page, over).innerText(), /Finished[^]*its program met an error: out of memory/);
+  await until("the run in the list", async () => (await row(page, sweep).innerText()).includes("first of the sweep"));
+  await picture(page, "sessions");
+
+  await byTestId(page, "sessions-search").fill("SWEEP nightly");
+  await shows(page, sweep);
+  assert.match(page.url(), /\?q=SWEEP%20nightly/);
+  await byTestId(page, "sessions-search").fill("meta.team=y");
+  await shows(page, odd);
+  await byTestId(page, "sessions-search").fill(over);
+  await shows(page, over);
+  await byTestId(page, "sessions-search").fill("nothing like that");
+  await byTestId(page, "no-sessions").waitFor();
+  assert.match(await byTestId(page, "no-sessions").innerText(), /No session matches/);
+  await page.getByRole("link", { name: "Show all sessions" }).click();
+  await shows(page, over, odd, sweep);
+  assert.equal(await byTestId(page, "sessions-search").inputValue(), "", "the field follows the address");
+  await byTestId(page, "sessions-status").selectOption("active");
+  await shows(page, odd, sweep);
+  await byTestId(page, "sessions-project").selectOption("p");
+  await shows(page, sweep);
+  await page.goBack();
+  await shows(page, odd, sweep);
+  await page.goto(new URL("/sessions?status=client_finished&project=p", retinker.consoleUrl).href);
+  await shows(page, over);
+  assert.equal(await byTestId(page, "sessions-status").inputValue(), "client_finished");
+  assert.equal(await byTestId(page, "sessions-project").inputValue(), "p");
+
+  await page.goto(new URL("/sessions", retinker.consoleUrl).href);
+  await shows(page, over, odd, sweep);
+  await row(page, sweep).getByRole("link", { name: "first of the sweep" }).click();
+  await page.waitForURL(new RegExp(`/runs/${encodeURIComponent(run)}`));
+  await page.locator(`a[href="/sessions/${sweep}"]`).first().click();
+  await byTestId(page, "session-runs").waitFor();
+  assert.equal(await page.title(), "Nightly sweep · retinker");
+  assert.match(await byTestId(page, "session-labels").innerText(), /team\s+x/);
+  await page.goto(new URL("/sessions/nobody", retinker.consoleUrl).href);
+  await byTestId(page, "session-not-found").waitFor();
+
+  for (const path of ["/sessions", `/sessions/${odd}`]) {
+    await page.goto(new URL(path, retinker.consoleUrl).href);
+    await page.locator('[data-testid="session-row"], [data-testid="session-facts"]').first().waitFor();
+    await fitsIn(page, 380);
+    await picture(page, path === "/sessions" ? "sessions-narrow" : "session-narrow");
+    await page.setViewportSize({ width: 1280, height: 860 });
+  }
+  // The address that there is no such session at answers 404, which browsers report.
+  assert.deepEqual(page.problems.filter((problem) => !/404/.test(problem)), []);
+});
+
+test("a session is assigned to a project and finished by the keyboard, and its run takes no more", async (t) => {
+  const { retinker, service } = await start(t);
+  const training = new Training(t, retinker.serviceUrl, [
+    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", "to be stopped",
+    "--steps", "100000", "--save-every", "4",
+  ]);
+  await training.steps(6);
+  const session = training.attachment.session_id;
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  await page.goto(new URL(`/sessions/${session}`, retinker.consoleUrl).href);
+  await byTestId(page, "session-runs").waitFor();
+  await picture(page, "session");
+
+  await byTestId(page, "assign-project").focus();
+  await page.keyboard.press("Enter");
+  const dialog = byTestId(page, "session-dialog");
+  await byTestId(page, "project-id").fill("kitchen");
+  await page.keyboard.press("Enter");
+  await byTestId(page, "session-facts").getByRole("link", { name: "kitchen" }).waitFor();
+  const [known] = await service.search({ session_id: session });
+  assert.equal(known.project_id, "kitchen", "the service knows");
+
+  await byTestId(page, "finish-session").focus();
+  await page.keyboard.press("Enter");
+  await byTestId(page, "finish-consequence").waitFor();
+  assert.match(await dialog.innerText(), /can no longer be trained/);
+  await picture(page, "session-finish");
+  await page.keyboard.press("Escape");
+  await byTestId(page, "finish-consequence").waitFor({ state: "detached" });
+  assert.equal((await service.search({ session_id: session }))[0].status.type, "active", "nothing was done");
+  await byTestId(page, "finish-session").click();
+  await byTestId(page, "confirm").click();
+  await byTestId(page, "session-state").getByText("Finished").waitFor();
+  assert.match(await byTestId(page, "session-state").innerText(), /it was stopped from outside/);
+  assert.equal(await byTestId(page, "finish-session").count(), 0, "what is over is not finished again");
+  const [ended] = await service.search({ session_id: session });
+  assert.deepEqual([ended.status.type, ended.status.reason.type], ["client_finished", "interrupted"]);
+  const { code } = await training.exited;
+  assert.notEqual(code, 0, "the run takes no more steps");
+  const { status } = await service.ask("session_heartbeat", { session_id: session });
+  assert.equal(status, 410);
+
+  // What is stored is told by the sessions here, and that nothing is billed in plain words.
+  await page.getByRole("link", { name: "Usage" }).click();
+  await byTestId(page, "no-billing").waitFor();
+  const stored = byTestId(page, "storage-row");
+  await stored.waitFor();
+  const count = ended.checkpoints_count;
+  assert.ok(count > 0);
+  assert.match(await stored.innerText(), new RegExp(`kitchen[^]*\\b${count}\\b[^]*B`));
+  await picture(page, "usage");
+  await fitsIn(page, 380);
+  assert.deepEqual(page.problems, []);
+});
+
+test("what the host's sessions are asked wrongly is refused in a sentence", async (t) => {
+  const { retinker, service } = await start(t);
+  const session = await service.session();
+  const json = { method: "POST", headers: { "content-type": "application/json" } };
+  const refused = async (path, options) => {
+    const { status, body } = await retinker.host(path, options);
+    assert.ok(body.message.length > 10, JSON.stringify(body));
+    return [status, body.code];
+  };
+  assert.deepEqual(await refused("sessions?status=purple"), [400, "bad_request"]);
+  assert.deepEqual(await refused("sessions/nobody"), [404, "session_not_found"]);
+  assert.deepEqual(
+    await refused(`sessions/${session}/finish`, { ...json, body: '{"reason":"bored"}' }),
+    [400, "bad_request"],
+  );
+  assert.deepEqual(
+    await refused("sessions/nobody/finish", { ...json, body: '{"reason":"success"}' }),
+    [404, "session_not_found"],
+  );
+  assert.deepEqual(
+    await refused(`sessions/${session}/project`, { ...json, body: '{"project_id":" "}' }),
+    [400, "bad_request"],
+  );
+  assert.deepEqual(await refused("usage?by=colour"), [400, "bad_request"]);
+  const { body } = await retinker.host("projects");
+  assert.deepEqual([body.offered, body.whole, body.projects[0].sessions], [true, true, 1]);
+});

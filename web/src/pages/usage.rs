@@ -1,0 +1,255 @@
+//! What is stored and what is used.
+
+use leptos::prelude::*;
+use retinker::host::api::ApiProblem;
+use retinker::host::usage::{StorageRow, Usage, UsageQuery, UsedRow};
+use retinker_console::address::session_address;
+use retinker_console::format;
+use retinker_console::sessions::{Shown, money};
+
+use crate::browser;
+use crate::components::banner::problems;
+use crate::components::heads::heads;
+use crate::components::reactive::{maybe, part, text, when};
+use crate::components::time::exact;
+use crate::live::{Loaded, load};
+
+/// What usage is summed up by.
+const BY: [(&str, &str); 4] =
+    [("model", "Base model"), ("session", "Session"), ("project", "Project"), ("day", "Day")];
+
+/// The page `/usage`.
+pub(crate) fn usage_page() -> AnyView {
+    let query = RwSignal::new(("model".to_owned(), 7_u64));
+    // Costs are an hour old at best: they are read when the page is opened and when something else is asked for.
+    let usage: RwSignal<Loaded<Usage>> =
+        load(Memo::new(move |_| query.get()), RwSignal::new(0), true, |host, (by, days): (String, u64)| {
+            Box::pin(async move { host.usage(&UsageQuery { days: Some(days), by: Some(by) }).await })
+        });
+    Effect::new(|_| browser::set_title("Usage"));
+    let own = Signal::derive(move || {
+        usage.with(|u| {
+            let of_parts = u.data.iter().flat_map(|data| {
+                data.storage_problem.clone().into_iter().chain(data.billing_problem.clone())
+            });
+            u.problem.clone().into_iter().chain(of_parts).collect::<Vec<ApiProblem>>()
+        })
+    });
+    let identity = maybe(move || {
+        usage.with(|u| {
+            let user = u.data.as_ref()?.user.clone()?;
+            let organization = u.data.as_ref()?.organization.clone().unwrap_or_default();
+            Some(view! { <p class="shown cut-off" title=organization>{user}</p> }.into_any())
+        })
+    });
+    let data = Memo::new(move |_| usage.with(|u| u.data.clone()));
+    view! {
+        <header class="page-head">
+            <h1 id="page-title" tabindex="-1">
+                "Usage"
+            </h1>
+            {identity}
+        </header>
+        {problems(own, text(String::new))}
+        {when(
+            move || usage.with(|u| u.data.is_none() && u.problem.is_none()),
+            || {
+                view! {
+                    <div class="placeholder" role="status">
+                        <span class="said">"Reading the usage…"</span>
+                        <i></i>
+                        <i></i>
+                    </div>
+                }
+                    .into_any()
+            },
+        )}
+        {maybe(move || data.get().map(|data| storage(&data)))}
+        {when(
+            move || data.with(|data| data.as_ref().is_some_and(|data| data.billing_offered || data.billing_problem.is_some())),
+            move || billing(query, data),
+        )}
+        {when(
+            move || data.with(|data| data.as_ref().is_some_and(|data| !data.billing_offered && data.billing_problem.is_none())),
+            || {
+                view! {
+                    <p class="note block" data-testid="no-billing">
+                        "This service offers no billing: what runs and samples cost is not told."
+                    </p>
+                }
+                    .into_any()
+            },
+        )}
+    }
+    .into_any()
+}
+
+fn cell(label: &'static str, value: String) -> AnyView {
+    view! {
+        <td role="cell" class="number" data-label=label>
+            {value}
+        </td>
+    }
+    .into_any()
+}
+
+fn cost(micros: Option<u64>) -> String {
+    micros.map_or_else(|| "–".to_owned(), money)
+}
+
+fn table(name: &'static str, testid: &'static str, heads_of: &[(&'static str, &'static str)], rows: Vec<AnyView>) -> AnyView {
+    view! {
+        <div class="table-frame">
+            <table class="usage" role="table" aria-label=name data-testid=testid>
+                <thead role="rowgroup">
+                    <tr role="row">{heads(heads_of)}</tr>
+                </thead>
+                <tbody role="rowgroup">{rows}</tbody>
+            </table>
+        </div>
+    }
+    .into_any()
+}
+
+fn storage(data: &Usage) -> AnyView {
+    const HEADS: [(&str, &str); 4] =
+        [("", "Project"), ("number", "Checkpoints"), ("number", "Size"), ("number", "A month of it")];
+    let body = if data.storage.is_empty() {
+        let told = match (data.storage_offered, data.storage_problem.is_some()) {
+            (_, true) => "It could not be read. This does not mean that nothing is stored.",
+            (true, _) => "No checkpoint is stored.",
+            (false, _) => "This service does not tell what is stored.",
+        };
+        view! { <p class="quiet" data-testid="no-storage">{told}</p> }.into_any()
+    } else {
+        let rows = data.storage.iter().map(stored).collect();
+        table("Storage now", "storage-table", &HEADS, rows)
+    };
+    let bytes = data.storage.iter().fold(0_u64, |all, row| all.saturating_add(row.bytes));
+    let count = data.storage.iter().map(|row| row.checkpoints).sum();
+    let total = (!data.storage.is_empty()).then(|| {
+        format!("{} in {}", format::bytes(bytes), format::counted(count, "checkpoint", "checkpoints"))
+    });
+    let note = match (data.storage_from_sessions, data.storage_is_part) {
+        (true, true) => "Summed up from the newest 10,000 sessions; there are more, so it is at least this.",
+        (true, false) => "Summed up from the sessions; the service tells no costs.",
+        (false, _) => "",
+    };
+    view! {
+        <section class="block" aria-labelledby="storage-title">
+            <h2 id="storage-title">"Storage now " <span class="quiet" data-testid="storage-total">{total}</span></h2>
+            {body}
+            <p class="quiet">{note}</p>
+        </section>
+    }
+    .into_any()
+}
+
+fn stored(row: &StorageRow) -> AnyView {
+    let project = match row.project_id.clone() {
+        Some(project) => {
+            let address = Shown { project: project.clone(), ..Shown::default() }.to_address();
+            view! { <a class="break" href=address>{project}</a> }.into_any()
+        }
+        None => view! { <span class="quiet">"of no project"</span> }.into_any(),
+    };
+    view! {
+        <tr role="row" data-testid="storage-row">
+            <th role="rowheader" scope="row">
+                {project}
+                <span class="quiet block break">{row.owner.clone()}</span>
+            </th>
+            {cell("checkpoints", format::count(row.checkpoints))} {cell("size", format::bytes(row.bytes))}
+            {cell("a month", cost(row.monthly_micros))}
+        </tr>
+    }
+    .into_any()
+}
+
+fn billing(query: RwSignal<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView {
+    const HEADS: [(&str, &str); 5] = [
+        ("", "What"),
+        ("number", "Trained tokens"),
+        ("number", "Prompt tokens"),
+        ("number", "Sampled tokens"),
+        ("number", "Estimated cost"),
+    ];
+    let ways: Vec<_> = BY
+        .into_iter()
+        .map(|(value, name)| view! { <option value=value>{name}</option> }.into_any())
+        .collect();
+    let spans: Vec<_> = [("7", "7 days"), ("1", "1 day"), ("14", "14 days")]
+        .into_iter()
+        .map(|(value, name)| view! { <option value=value>{name}</option> }.into_any())
+        .collect();
+    let body = maybe(move || {
+        let data = data.get()?;
+        let by = query.with_untracked(|(by, _)| by.clone());
+        if data.billing_problem.is_some() {
+            return Some(
+                view! { <p class="quiet">"It could not be read. This does not mean that nothing was used."</p> }
+                    .into_any(),
+            );
+        }
+        if data.used.is_empty() {
+            return Some(view! { <p class="quiet">"Nothing was used in this time."</p> }.into_any());
+        }
+        let rows = data.used.iter().map(|row| used(row, &by)).collect();
+        Some(table("Used", "used-table", &HEADS, rows))
+    });
+    let total = text(move || {
+        data.with(|data| {
+            let costs = data.iter().flat_map(|data| &data.used).filter_map(|row| row.cost_micros);
+            costs.reduce(u64::saturating_add).map(money).unwrap_or_default()
+        })
+    });
+    let through = part(move || {
+        let through = data.with(|data| data.as_ref().and_then(|data| data.cost_data_through));
+        through.map(|time| format!("Costs are estimates before credits, from invoices until {}.", exact(time))).into_any()
+    });
+    view! {
+        <section class="block" aria-labelledby="used-title">
+            <h2 id="used-title">"Used " <span class="quiet">{total}</span></h2>
+            <div class="tools">
+                <label class="field">
+                    <span class="field-name">"By"</span>
+                    <select data-testid="usage-by" on:change=move |event| query.update(|query| query.0 = event_target_value(&event))>
+                        {ways}
+                    </select>
+                </label>
+                <label class="field">
+                    <span class="field-name">"In the last"</span>
+                    <select
+                        data-testid="usage-days"
+                        on:change=move |event| query.update(|query| query.1 = event_target_value(&event).parse().unwrap_or(7))
+                    >
+                        {spans}
+                    </select>
+                </label>
+            </div>
+            {body}
+            <p class="quiet">{through}</p>
+        </section>
+    }
+    .into_any()
+}
+
+fn used(row: &UsedRow, by: &str) -> AnyView {
+    let what = match row.what.as_str() {
+        "" => view! { <span class="quiet">"not told"</span> }.into_any(),
+        what if by == "session" => {
+            view! { <a class="mono break" href=session_address(what)>{format::short_id(what)}</a> }.into_any()
+        }
+        what => view! { <span class="break">{what.to_owned()}</span> }.into_any(),
+    };
+    view! {
+        <tr role="row" data-testid="used-row">
+            <th role="rowheader" scope="row">
+                {what}
+            </th>
+            {cell("trained", format::count(row.training_tokens))} {cell("prompts", format::count(row.prompt_tokens))}
+            {cell("sampled", format::count(row.sampled_tokens))} {cell("cost", cost(row.cost_micros))}
+        </tr>
+    }
+    .into_any()
+}
