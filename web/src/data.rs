@@ -178,11 +178,19 @@ impl Host {
         told(self.client.session(session_id))
     }
 
-    pub(crate) fn finish_session<'a>(&'a self, session_id: &'a str, reason: &'a str) -> Call<'a, SessionDetail> {
+    pub(crate) fn finish_session<'a>(
+        &'a self,
+        session_id: &'a str,
+        reason: &'a str,
+    ) -> Call<'a, SessionDetail> {
         told(self.client.finish_session(session_id, reason))
     }
 
-    pub(crate) fn assign_project<'a>(&'a self, session_id: &'a str, project_id: &'a str) -> Call<'a, SessionDetail> {
+    pub(crate) fn assign_project<'a>(
+        &'a self,
+        session_id: &'a str,
+        project_id: &'a str,
+    ) -> Call<'a, SessionDetail> {
         told(self.client.assign_project(session_id, project_id))
     }
 

@@ -148,7 +148,8 @@ pub fn shown(rows: u64, more: bool) -> String {
 pub fn consequence(detail: &SessionDetail) -> String {
     let runs = match detail.session.run_count {
         0 => "It has no runs.".to_owned(),
-        1 => "Its run can no longer be trained: what it has not saved is lost, and its checkpoints stay.".to_owned(),
+        1 => "Its run can no longer be trained: what it has not saved is lost, and its checkpoints stay."
+            .to_owned(),
         many => format!(
             "Its {} runs can no longer be trained: what they have not saved is lost, and their checkpoints stay.",
             format::count(many)
@@ -191,7 +192,10 @@ mod tests {
     #[test]
     fn the_models_that_are_tried_survive_the_address_bar() {
         let address = trial_address("tinker://s:train:0/sampler_weights/a", "retinker/nano-llama");
-        assert_eq!(address, "/try?path=tinker%3A%2F%2Fs%3Atrain%3A0%2Fsampler_weights%2Fa&with=retinker%2Fnano-llama");
+        assert_eq!(
+            address,
+            "/try?path=tinker%3A%2F%2Fs%3Atrain%3A0%2Fsampler_weights%2Fa&with=retinker%2Fnano-llama"
+        );
         let query = address.strip_prefix("/try").unwrap();
         assert_eq!(
             tried(query),

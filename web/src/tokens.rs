@@ -41,7 +41,8 @@ impl Form {
             return Err("Write a prompt.".to_owned());
         }
         let tokens = if self.is_numbers { numbers(&self.prompt)? } else { Vec::new() };
-        let decimal = |text: &str| Some(Decimal(text.trim().replace(',', "."))).filter(|text| !text.0.is_empty());
+        let decimal =
+            |text: &str| Some(Decimal(text.trim().replace(',', "."))).filter(|text| !text.0.is_empty());
         Ok(SampleRequest {
             source: source.to_owned(),
             prompt: if self.is_numbers { String::new() } else { self.prompt.clone() },
@@ -82,8 +83,7 @@ pub fn shade(logprob: Option<f32>) -> Option<u8> {
 }
 
 /// The names of the steps of [`shade`], from the most probable.
-pub const SHADES: [(u8, &str); 5] =
-    [(4, "90 % or more"), (3, "50 %"), (2, "10 %"), (1, "1 %"), (0, "less")];
+pub const SHADES: [(u8, &str); 5] = [(4, "90 % or more"), (3, "50 %"), (2, "10 %"), (1, "1 %"), (0, "less")];
 
 /// A logarithm with three digits after the point. In whole numbers, since the code that prints a fraction is large.
 pub fn logprob(value: f32) -> String {
@@ -162,7 +162,10 @@ mod tests {
     #[test]
     fn empty_fields_mean_what_is_usual() {
         let request = form().request(" base ").unwrap();
-        assert_eq!(request, SampleRequest { source: "base".into(), prompt: "Tell me".into(), ..SampleRequest::default() });
+        assert_eq!(
+            request,
+            SampleRequest { source: "base".into(), prompt: "Tell me".into(), ..SampleRequest::default() }
+        );
     }
 
     #[test]
@@ -178,7 +181,10 @@ mod tests {
             ..form()
         };
         let request = filled.request("m").unwrap();
-        assert_eq!((request.max_tokens, request.num_samples, request.top_k, request.seed), (Some(12), Some(2), Some(40), Some(7)));
+        assert_eq!(
+            (request.max_tokens, request.num_samples, request.top_k, request.seed),
+            (Some(12), Some(2), Some(40), Some(7))
+        );
         assert_eq!(request.temperature.unwrap().value(), Some(0.7));
         assert!(request.prompt_logprobs);
         assert_eq!(form().request("").unwrap_err(), "Say what to sample from.");
@@ -188,7 +194,8 @@ mod tests {
 
     #[test]
     fn prompts_can_be_numbers() {
-        let numbered = |prompt: &str| Form { prompt: prompt.into(), is_numbers: true, ..Form::default() }.request("m");
+        let numbered =
+            |prompt: &str| Form { prompt: prompt.into(), is_numbers: true, ..Form::default() }.request("m");
         let request = numbered("[1, 2\n 30]").unwrap();
         assert_eq!((request.tokens, request.prompt.as_str()), (vec![1, 2, 30], ""));
         assert!(numbered("one").is_err() && numbered("[]").is_err() && numbered("99999999999").is_err());
@@ -223,7 +230,9 @@ mod tests {
             told(0, 3, &token("a"), true),
             "Token 1 of 3: “a”, number 65, log-probability −0.500, 60.7 %"
         );
-        assert!(told(1, 3, &SampleToken { logprob: None, ..token("") }, false).ends_with("number 65, no score"));
+        assert!(
+            told(1, 3, &SampleToken { logprob: None, ..token("") }, false).ends_with("number 65, no score")
+        );
         assert_eq!(whole_text(&[token("a"), token(""), token("b")]), "ab");
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use http::StatusCode;
 use retinker::client::{
-    Api, Error, ErrorKind, SampleOptions, SampleRetry, SamplingClient, SamplingOptions, SamplingSource, Secret,
-    ServiceClient, SessionOptions, Tokenizer, TokenizerId, TokenizerSource,
+    Api, Error, ErrorKind, SampleOptions, SampleRetry, SamplingClient, SamplingOptions, SamplingSource,
+    Secret, ServiceClient, SessionOptions, Tokenizer, TokenizerId, TokenizerSource,
 };
 use retinker::native::{HfTokenizer, HubConfig, HubTokenizers};
 use retinker::runtime::Runtime;
@@ -78,7 +78,8 @@ impl Trial {
         runtime: Arc<dyn Runtime>,
         key: Option<Secret>,
     ) -> Self {
-        let (bench, tokenizers, hub) = (Mutex::default(), std::sync::Mutex::default(), std::sync::Mutex::default());
+        let (bench, tokenizers, hub) =
+            (Mutex::default(), std::sync::Mutex::default(), std::sync::Mutex::default());
         Self { api, transport, runtime, key, bench, tokenizers, hub }
     }
 
@@ -288,7 +289,9 @@ pub(crate) fn problem_of(error: &Error) -> Problem {
         ErrorKind::Refused { status: 400 | 404 | 410 | 422, .. } | ErrorKind::Expired { .. } => {
             refused("Only checkpoints for samplers and base models of this service can be sampled from.")
         }
-        ErrorKind::Refused { status: 425, .. } => refused("Wait until the checkpoint is saved, then try again."),
+        ErrorKind::Refused { status: 425, .. } => {
+            refused("Wait until the checkpoint is saved, then try again.")
+        }
         ErrorKind::Config { .. } => refused(""),
         _ => Problem::from(error),
     }

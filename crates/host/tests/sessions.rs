@@ -37,7 +37,9 @@ async fn a_service_without_sessions_says_so() {
     assert!(!host.projects().await.unwrap().offered);
 
     let usage = host.usage(&UsageQuery::default()).await.unwrap();
-    assert!(!usage.storage_offered && !usage.billing_offered && usage.storage.is_empty() && usage.used.is_empty());
+    assert!(
+        !usage.storage_offered && !usage.billing_offered && usage.storage.is_empty() && usage.used.is_empty()
+    );
     assert_eq!((usage.storage_problem, usage.billing_problem), (None, None));
     running.stop().await;
 }
@@ -70,8 +72,7 @@ async fn samples_are_held_to_their_bounds() {
     let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
     let running = start(&service, dir.path()).await;
     let host = client(&running);
-    let good =
-        || SampleRequest { source: "base".into(), prompt: "a".into(), ..SampleRequest::default() };
+    let good = || SampleRequest { source: "base".into(), prompt: "a".into(), ..SampleRequest::default() };
     let wrong = [
         SampleRequest { source: " ".into(), ..good() },
         SampleRequest { source: "http://127.0.0.1:1/x".into(), ..good() },
@@ -86,7 +87,11 @@ async fn samples_are_held_to_their_bounds() {
     ];
     for request in wrong {
         let problem = host.sample(&request).await.unwrap_err();
-        assert_eq!((problem.status, problem.problem.code.as_str()), (Some(400), "bad_request"), "{request:?}");
+        assert_eq!(
+            (problem.status, problem.problem.code.as_str()),
+            (Some(400), "bad_request"),
+            "{request:?}"
+        );
     }
     let asked = service.state().seen.iter().filter(|(_, path, _)| path.contains("sampl")).count();
     assert_eq!(asked, 0, "nothing of it reaches the service");

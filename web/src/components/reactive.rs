@@ -32,17 +32,21 @@ pub(crate) fn nothing() -> AnyView {
 
 /// A text that changes.
 pub(crate) fn text(read: impl Fn() -> String + Send + Sync + 'static) -> Signal<String> {
-    Signal::derive(read)
+    boxed(Box::new(read))
 }
 
 /// A fixed word that changes for another; `None` takes the attribute away.
 pub(crate) fn word(
     read: impl Fn() -> Option<&'static str> + Send + Sync + 'static,
 ) -> Signal<Option<&'static str>> {
-    Signal::derive(read)
+    boxed(Box::new(read))
 }
 
 /// Something that holds or not.
 pub(crate) fn flag(read: impl Fn() -> bool + Send + Sync + 'static) -> Signal<bool> {
+    boxed(Box::new(read))
+}
+
+fn boxed<T: Send + Sync + 'static>(read: Box<dyn Fn() -> T + Send + Sync>) -> Signal<T> {
     Signal::derive(read)
 }

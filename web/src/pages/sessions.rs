@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::{use_location, use_navigate, use_params_map};
 use retinker::host::api::ApiProblem;
@@ -43,12 +43,15 @@ pub(crate) fn sessions_page() -> AnyView {
         Box::pin(async move { host.sessions(&shown.to_query(limit)).await })
     });
     // Counting takes many questions on a large service, so it is done once.
-    let projects: RwSignal<Loaded<Projects>> =
-        load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| Box::pin(async move { host.projects().await }));
+    let projects: RwSignal<Loaded<Projects>> = load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
+        Box::pin(async move { host.projects().await })
+    });
     Effect::new(|_| browser::set_title("Sessions"));
     let total = text(move || {
         window.with(|w| {
-            w.data.as_ref().map_or_else(String::new, |data| sessions::shown(data.rows.len() as u64, data.more))
+            w.data
+                .as_ref()
+                .map_or_else(String::new, |data| sessions::shown(data.rows.len() as u64, data.more))
         })
     });
     let searchable = flag(move || window.with(|w| w.data.as_ref().is_none_or(|data| data.searchable)));
@@ -138,7 +141,10 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
     let host = session().host;
     let navigate = use_navigate();
     let go = move |next: Shown, replace: bool| {
-        navigate(&next.to_address(), NavigateOptions { replace, scroll: false, ..NavigateOptions::default() });
+        navigate(
+            &next.to_address(),
+            NavigateOptions { replace, scroll: false, ..NavigateOptions::default() },
+        );
     };
     let typed = RwSignal::new(shown.with_untracked(|shown| shown.q.clone()));
     // Back, forward and links change the address; the field follows, unless it says the same already.
@@ -209,7 +215,7 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
                     autocomplete="off"
                     spellcheck="false"
                     maxlength="200"
-                    prop:value=typed
+                    prop:value=typed.signal()
                     on:input=move |event| typed.set(event_target_value(&event))
                 />
             </label>
@@ -295,13 +301,12 @@ fn line(row: Memo<Option<SessionRow>>) -> AnyView {
         Some(time) => when_it_was(time),
         None => view! { <span class="quiet">"–"</span> }.into_any(),
     });
-    let id = text(move || steady.with(|row| row.as_ref().map(|row| row.session_id.clone()).unwrap_or_default()));
-    let state = text(move || {
-        steady.with(|row| row.as_ref().and_then(|row| row.status.clone()).unwrap_or_default())
-    });
-    let cell = move |draw: fn(&SessionRow) -> AnyView| {
-        maybe(move || steady.with(|row| row.as_ref().map(draw)))
-    };
+    let id =
+        text(move || steady.with(|row| row.as_ref().map(|row| row.session_id.clone()).unwrap_or_default()));
+    let state =
+        text(move || steady.with(|row| row.as_ref().and_then(|row| row.status.clone()).unwrap_or_default()));
+    let cell =
+        move |draw: fn(&SessionRow) -> AnyView| maybe(move || steady.with(|row| row.as_ref().map(draw)));
     view! {
         <tr role="row" data-testid="session-row" data-session-id=id data-status=state>
             <th role="rowheader" scope="row" class="c-session">
@@ -359,7 +364,9 @@ fn dash() -> AnyView {
 
 fn kept_of(row: &SessionRow) -> String {
     match (row.checkpoints, row.storage_bytes) {
-        (Some(count), Some(bytes)) if count > 0 => format!("{} · {}", format::count(count), format::bytes(bytes)),
+        (Some(count), Some(bytes)) if count > 0 => {
+            format!("{} · {}", format::count(count), format::bytes(bytes))
+        }
         (Some(count), _) => format::count(count),
         (None, _) => "–".to_owned(),
     }
@@ -449,7 +456,7 @@ pub(crate) fn session_page() -> AnyView {
                         "There is no such session"
                     </h1>
                     <p>
-                        "The service does not know " <code class="break">{id}</code>
+                        "The service does not know " <code class="break">{id.signal()}</code>
                         ". It may belong to another account or another service."
                     </p>
                 </section>
@@ -459,10 +466,10 @@ pub(crate) fn session_page() -> AnyView {
         view! {
             <header class="page-head run-head">
                 <h1 id="page-title" tabindex="-1">
-                    {name}
+                    {name.signal()}
                 </h1>
                 <span class="run-id">
-                    <span class="mono break">{id}</span>
+                    <span class="mono break">{id.signal()}</span>
                     {copy_button(id, "the session's id")}
                 </span>
             </header>
@@ -488,9 +495,12 @@ fn inside(id: Memo<String>, detail: Detail) -> AnyView {
             d.data.as_ref().map(|data| (data.samplers.clone(), data.sampler_count)).unwrap_or_default()
         })
     });
-    let has_projects = Memo::new(move |_| detail.with(|d| d.data.as_ref().is_some_and(|data| data.has_projects)));
+    let has_projects =
+        Memo::new(move |_| detail.with(|d| d.data.as_ref().is_some_and(|data| data.has_projects)));
     let over = Memo::new(move |_| {
-        row.with(|row| row.as_ref().and_then(|row| row.status.clone()).is_some_and(|status| status != "active"))
+        row.with(|row| {
+            row.as_ref().and_then(|row| row.status.clone()).is_some_and(|status| status != "active")
+        })
     });
     let (open, act) = (RwSignal::new(false), RwSignal::new(Act::Finish));
     let ask = move |wanted: Act| {
@@ -552,8 +562,7 @@ fn runs_panel(runs: Vec<SessionRun>) -> AnyView {
     let body = if runs.is_empty() {
         view! { <p class="quiet">"No run was made in this session."</p> }.into_any()
     } else {
-        let chips: Vec<_> =
-            runs.iter().map(|run| view! { <li>{run_chip(run)}</li> }.into_any()).collect();
+        let chips: Vec<_> = runs.iter().map(|run| view! { <li>{run_chip(run)}</li> }.into_any()).collect();
         view! { <ul class="chips" data-testid="session-runs">{chips}</ul> }.into_any()
     };
     view! {
@@ -757,13 +766,16 @@ fn finish_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyVie
 fn assign_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyView {
     let now = detail.with_untracked(|d| d.data.as_ref().and_then(|data| data.session.project_id.clone()));
     let project = RwSignal::new(now.unwrap_or_default());
-    let projects: RwSignal<Loaded<Projects>> =
-        load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| Box::pin(async move { host.projects().await }));
+    let projects: RwSignal<Loaded<Projects>> = load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
+        Box::pin(async move { host.projects().await })
+    });
     let known = part(move || {
         projects.with(|p| {
             let ids = p.data.iter().flat_map(|data| &data.projects).map(|row| row.project_id.clone());
-            let options: Vec<_> =
-                ids.filter(|id| !id.is_empty()).map(|id| view! { <option value=id></option> }.into_any()).collect();
+            let options: Vec<_> = ids
+                .filter(|id| !id.is_empty())
+                .map(|id| view! { <option value=id></option> }.into_any())
+                .collect();
             if options.is_empty() { nothing() } else { options.into_any() }
         })
     });
@@ -779,7 +791,7 @@ fn assign_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyVie
                 spellcheck="false"
                 list="known-projects"
                 data-testid="project-id"
-                prop:value=project
+                prop:value=project.signal()
                 on:input=move |event| project.set(event_target_value(&event))
             />
             <datalist id="known-projects">{known}</datalist>

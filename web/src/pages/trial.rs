@@ -1,10 +1,12 @@
 //! Models tried: samples that go on from a prompt, of one model or of two side by side, token by token.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::{use_location, use_navigate};
 use retinker::host::api::ApiProblem;
-use retinker::host::samples::{MAX_SAMPLES, MAX_TOKENS, Sample, SampleRequest, SampleSources, SampleToken, Samples};
+use retinker::host::samples::{
+    MAX_SAMPLES, MAX_TOKENS, Sample, SampleRequest, SampleSources, SampleToken, Samples,
+};
 use retinker_console::sessions::{trial_address, tried};
 use retinker_console::tokens::{self, Form, SHADES};
 use retinker_console::{format, words};
@@ -88,14 +90,13 @@ pub(crate) fn trial_page() -> AnyView {
             }
         }
     });
-    let sources: RwSignal<Loaded<SampleSources>> = load(
-        Memo::new(|_| ()),
-        RwSignal::new(0),
-        true,
-        |host, ()| Box::pin(async move { host.sample_sources().await }),
-    );
+    let sources: RwSignal<Loaded<SampleSources>> =
+        load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
+            Box::pin(async move { host.sample_sources().await })
+        });
     Effect::new(|_| browser::set_title("Try it"));
-    let form = RwSignal::new(Form { max_tokens: "64".to_owned(), num_samples: "1".to_owned(), ..Form::default() });
+    let form =
+        RwSignal::new(Form { max_tokens: "64".to_owned(), num_samples: "1".to_owned(), ..Form::default() });
     let refusal = RwSignal::new(String::new());
     let running = Memo::new(move |_| one.runs() || other.runs());
     let run = move || {
@@ -185,7 +186,7 @@ pub(crate) fn trial_page() -> AnyView {
                 )}
             </p>
             <p class="strong" role="alert" data-testid="try-refusal">
-                {refusal}
+                {refusal.signal()}
             </p>
             <div class="actions">
                 <button
@@ -240,7 +241,7 @@ fn source_field(name: &'static str, testid: &'static str, side: Side, one: Side,
                 maxlength="1000"
                 placeholder="tinker://… or a base model"
                 data-testid=testid
-                prop:value=side.source
+                prop:value=side.source.signal()
                 on:input=move |event| side.source.set(event_target_value(&event))
                 on:change=put
             />
@@ -388,7 +389,13 @@ fn done(samples: Samples, testid: &'static str) -> AnyView {
 
 /// A text made of tokens. The keyboard goes through them by arrow keys, the mouse by being over them; the line beneath tells
 /// of one.
-fn token_text(name: String, told: String, tokens: Vec<SampleToken>, has_text: bool, testid: &'static str) -> AnyView {
+fn token_text(
+    name: String,
+    told: String,
+    tokens: Vec<SampleToken>,
+    has_text: bool,
+    testid: &'static str,
+) -> AnyView {
     let count = tokens.len();
     let pieces: Vec<_> = tokens
         .iter()
@@ -400,7 +407,8 @@ fn token_text(name: String, told: String, tokens: Vec<SampleToken>, has_text: bo
                     .copied()
                     .unwrap_or("token")
             });
-            view! { <span class=class data-at=at.to_string()>{tokens::visible(token, has_text)}</span> }.into_any()
+            view! { <span class=class data-at=at.to_string()>{tokens::visible(token, has_text)}</span> }
+                .into_any()
         })
         .collect();
     let whole = tokens::whole_text(&tokens);
@@ -485,8 +493,13 @@ fn token_text(name: String, told: String, tokens: Vec<SampleToken>, has_text: bo
 }
 
 fn token_table(tokens: &[SampleToken], has_text: bool) -> AnyView {
-    const HEADS: [(&str, &str); 5] =
-        [("number", "Place"), ("", "Text"), ("number", "Number"), ("number", "Log-probability"), ("number", "Probability")];
+    const HEADS: [(&str, &str); 5] = [
+        ("number", "Place"),
+        ("", "Text"),
+        ("number", "Number"),
+        ("number", "Log-probability"),
+        ("number", "Probability"),
+    ];
     let rows: Vec<_> = tokens
         .iter()
         .enumerate()

@@ -1,6 +1,6 @@
 //! What is stored and what is used.
 
-use leptos::prelude::*;
+use crate::prelude::*;
 use retinker::host::api::ApiProblem;
 use retinker::host::usage::{StorageRow, Usage, UsageQuery, UsedRow};
 use retinker_console::address::session_address;
@@ -97,7 +97,12 @@ fn cost(micros: Option<u64>) -> String {
     micros.map_or_else(|| "–".to_owned(), money)
 }
 
-fn table(name: &'static str, testid: &'static str, heads_of: &[(&'static str, &'static str)], rows: Vec<AnyView>) -> AnyView {
+fn table(
+    name: &'static str,
+    testid: &'static str,
+    heads_of: &[(&'static str, &'static str)],
+    rows: Vec<AnyView>,
+) -> AnyView {
     view! {
         <div class="table-frame">
             <table class="usage" role="table" aria-label=name data-testid=testid>
@@ -205,7 +210,9 @@ fn billing(query: RwSignal<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView
     });
     let through = part(move || {
         let through = data.with(|data| data.as_ref().and_then(|data| data.cost_data_through));
-        through.map(|time| format!("Costs are estimates before credits, from invoices until {}.", exact(time))).into_any()
+        through
+            .map(|time| format!("Costs are estimates before credits, from invoices until {}.", exact(time)))
+            .into_any()
     });
     view! {
         <section class="block" aria-labelledby="used-title">

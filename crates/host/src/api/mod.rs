@@ -24,9 +24,9 @@ use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use retinker::host::api::{
-    Activity, CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, IncidentsQuery, LineageEntry,
-    MAX_PLANS, MonitorState, PlanAnswer, PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds,
-    RunWindow, RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
+    Activity, CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, IncidentsQuery, MAX_PLANS,
+    MonitorState, PlanAnswer, PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow,
+    RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
 };
 use retinker::host::query::QueryError;
 use retinker::recovery::control;

@@ -10,8 +10,8 @@ use axum::{Json, Router};
 use http::StatusCode;
 use retinker::client::{Error, SampleOptions, Tokenizer};
 use retinker::host::samples::{
-    Decimal, MAX_PROMPT, MAX_SAMPLES, MAX_TOKENS, Sample, SampleRequest, SampleSource, SampleSources, SampleToken,
-    Samples,
+    Decimal, MAX_PROMPT, MAX_SAMPLES, MAX_TOKENS, Sample, SampleRequest, SampleSource, SampleSources,
+    SampleToken, Samples,
 };
 use retinker::recovery::health::session_of_run;
 use retinker::wire::run::{Checkpoint, CheckpointType};
@@ -213,11 +213,7 @@ fn options_of(request: &SampleRequest) -> Result<SampleOptions, Problem> {
 }
 
 /// 1 when absent.
-fn number(
-    given: Option<&Decimal>,
-    name: &str,
-    range: std::ops::RangeInclusive<f64>,
-) -> Result<f64, Problem> {
+fn number(given: Option<&Decimal>, name: &str, range: std::ops::RangeInclusive<f64>) -> Result<f64, Problem> {
     let Some(given) = given.filter(|given| !given.0.trim().is_empty()) else { return Ok(1.0) };
     given.value().filter(|value| range.contains(value)).ok_or_else(|| {
         Problem::bad_request(format!("{name} must be a number from {} to {}.", range.start(), range.end()))

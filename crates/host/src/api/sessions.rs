@@ -69,10 +69,13 @@ async fn list(
 fn search_for(query: &SessionsQuery) -> Result<SessionSearchRequest, Problem> {
     let (name, user_metadata) = query.wanted();
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let statuses = given(&query.status).map(|names| names.split(',').map(status_of).collect::<Result<_, _>>());
+    let statuses =
+        given(&query.status).map(|names| names.split(',').map(status_of).collect::<Result<_, _>>());
     Ok(SessionSearchRequest {
         // Alternatives. What cannot be an id is not sent as one, since a service may check their form.
-        session_id: name.clone().filter(|name| !name.contains(' ') && name.contains(|c: char| c.is_ascii_digit())),
+        session_id: name
+            .clone()
+            .filter(|name| !name.contains(' ') && name.contains(|c: char| c.is_ascii_digit())),
         display_name: name,
         project_ids: given(&query.project).map(|project| vec![project]),
         user_metadata,
@@ -211,7 +214,8 @@ async fn one(State(host): Host, Path(session_id): Path<String>) -> Result<Json<S
 }
 
 async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Problem> {
-    let told = host.ask(host.api.get_session(session_id)).await.map_err(|asked| missing(asked, session_id))?;
+    let told =
+        host.ask(host.api.get_session(session_id)).await.map_err(|asked| missing(asked, session_id))?;
     let request =
         SessionSearchRequest { session_id: Some(session_id.to_owned()), ..SessionSearchRequest::default() };
     let (found, searchable) = match host.ask(search(&host.api, request, 1, 1)).await {
@@ -241,12 +245,9 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
     let samplers = stream::iter(told.sampler_ids.into_iter().rev().take(EACH)).map(|sampler_id| async move {
         match host.ask(host.api.get_sampler(&sampler_id)).await {
             Ok(sampler) => SamplerRow::from(sampler),
-            Err(asked) => SamplerRow {
-                sampler_id,
-                base_model: None,
-                model_path: None,
-                problem: Some(asked.problem()),
-            },
+            Err(asked) => {
+                SamplerRow { sampler_id, base_model: None, model_path: None, problem: Some(asked.problem()) }
+            }
         }
     });
     Ok(SessionDetail {
@@ -260,9 +261,10 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
 fn missing(asked: Asked, session_id: &str) -> Problem {
     match asked {
         Asked::Service(error) if error.is_not_found() => Problem::session_not_found(session_id),
-        Asked::Service(error) if error.is_unsupported() => {
-            Problem::not_offered("This service tells nothing of single sessions.", "Its runs are in the list of runs.")
-        }
+        Asked::Service(error) if error.is_unsupported() => Problem::not_offered(
+            "This service tells nothing of single sessions.",
+            "Its runs are in the list of runs.",
+        ),
         asked => asked.into(),
     }
 }
@@ -304,7 +306,9 @@ async fn assign(
         request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let project_id = project_id.trim();
     if project_id.is_empty() {
-        return Err(Problem::bad_request("Name a project: a session can be moved to another, not out of all."));
+        return Err(Problem::bad_request(
+            "Name a project: a session can be moved to another, not out of all.",
+        ));
     }
     host.ask(host.api.set_session_project(&session_id, project_id)).await.map_err(|asked| match asked {
         Asked::Service(error) if error.is_unsupported() => {

@@ -71,7 +71,8 @@ async fn usage(
             if let Ok((sessions, more)) = host.ask(all_sessions(&host.api)).await {
                 usage.storage = counted(sessions).into_iter().map(of_project).collect();
                 usage.storage.sort_by_key(|row| std::cmp::Reverse(row.bytes));
-                (usage.storage_offered, usage.storage_from_sessions, usage.storage_is_part) = (true, true, more);
+                (usage.storage_offered, usage.storage_from_sessions, usage.storage_is_part) =
+                    (true, true, more);
             }
         }
         Err(asked) => usage.storage_problem = Some(asked.problem()),

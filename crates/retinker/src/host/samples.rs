@@ -6,7 +6,7 @@ use retinker_wire::time::Time;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::client::{HostClient, HostError, read};
+use super::client::{Call, HostClient};
 
 /// The most tokens of a sample.
 pub const MAX_TOKENS: u32 = 2048;
@@ -155,13 +155,13 @@ pub struct Samples {
 
 impl HostClient {
     /// What can be sampled from.
-    pub async fn sample_sources(&self) -> Result<SampleSources, HostError> {
-        read(self.get("/samples/sources").await?)
+    pub fn sample_sources(&self) -> Call<'_, SampleSources> {
+        Call::of(self.get("/samples/sources"))
     }
 
     /// Draws samples. The host gives up after 50 s.
-    pub async fn sample(&self, request: &SampleRequest) -> Result<Samples, HostError> {
-        read(self.post("/samples", request).await?)
+    pub fn sample(&self, request: &SampleRequest) -> Call<'_, Samples> {
+        Call::of(self.post("/samples", request))
     }
 }
 

@@ -8,7 +8,7 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::api::ApiProblem;
-use super::client::{HostClient, HostError, read};
+use super::client::{Call, HostClient};
 use super::encode::{percent, segment};
 use super::language::split;
 use crate::recovery::health::Health;
@@ -198,36 +198,36 @@ pub struct ProjectRow {
 
 impl HostClient {
     /// Sessions, newest first.
-    pub async fn sessions(&self, query: &SessionsQuery) -> Result<SessionWindow, HostError> {
+    pub fn sessions(&self, query: &SessionsQuery) -> Call<'_, SessionWindow> {
         let mut path = format!("/sessions?limit={}", query.limit.unwrap_or(50));
         for (name, value) in [("q", &query.q), ("status", &query.status), ("project", &query.project)] {
             if let Some(value) = value {
                 let _ = write!(path, "&{name}={}", percent(value, ""));
             }
         }
-        read(self.get(&path).await?)
+        Call::of(self.get(&path))
     }
 
     /// Everything about one session.
-    pub async fn session(&self, session_id: &str) -> Result<SessionDetail, HostError> {
-        read(self.get(&format!("/sessions/{}", segment(session_id))).await?)
+    pub fn session(&self, session_id: &str) -> Call<'_, SessionDetail> {
+        Call::of(self.get(&format!("/sessions/{}", segment(session_id))))
     }
 
     /// Ends a session. Answers how it stands then.
-    pub async fn finish_session(&self, session_id: &str, reason: &str) -> Result<SessionDetail, HostError> {
+    pub fn finish_session(&self, session_id: &str, reason: &str) -> Call<'_, SessionDetail> {
         let body = FinishSession { reason: reason.to_owned() };
-        read(self.post(&format!("/sessions/{}/finish", segment(session_id)), &body).await?)
+        Call::of(self.post(&format!("/sessions/{}/finish", segment(session_id)), &body))
     }
 
     /// Moves a session into a project. Answers how it stands then.
-    pub async fn assign_project(&self, session_id: &str, project_id: &str) -> Result<SessionDetail, HostError> {
+    pub fn assign_project(&self, session_id: &str, project_id: &str) -> Call<'_, SessionDetail> {
         let body = AssignProject { project_id: project_id.to_owned() };
-        read(self.post(&format!("/sessions/{}/project", segment(session_id)), &body).await?)
+        Call::of(self.post(&format!("/sessions/{}/project", segment(session_id)), &body))
     }
 
     /// Sessions by project.
-    pub async fn projects(&self) -> Result<Projects, HostError> {
-        read(self.get("/projects").await?)
+    pub fn projects(&self) -> Call<'_, Projects> {
+        Call::of(self.get("/projects"))
     }
 }
 
@@ -240,13 +240,19 @@ mod tests {
     fn names_and_labels_are_told_apart() {
         let wanted = |q: &str| SessionsQuery { q: Some(q.to_owned()), ..SessionsQuery::default() }.wanted();
         let labels = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<UserMetadata>()
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect::<UserMetadata>()
         };
         assert_eq!(SessionsQuery::default().wanted(), (None, labels(&[])));
         assert_eq!(wanted("  "), (None, labels(&[])));
         assert_eq!(wanted("my  sweep"), (Some("my sweep".into()), labels(&[])));
         assert_eq!(wanted("sweep meta.team=x"), (Some("sweep".into()), labels(&[("team", "x")])));
-        assert_eq!(wanted("meta.name=\"never saved\" meta.a="), (None, labels(&[("name", "never saved"), ("a", "")])));
+        assert_eq!(
+            wanted("meta.name=\"never saved\" meta.a="),
+            (None, labels(&[("name", "never saved"), ("a", "")]))
+        );
         assert_eq!(wanted("meta.=x meta.y"), (Some("meta.=x meta.y".into()), labels(&[])));
     }
 }

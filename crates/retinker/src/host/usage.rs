@@ -4,7 +4,7 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::api::ApiProblem;
-use super::client::{HostClient, HostError, read};
+use super::client::{Call, HostClient};
 
 /// Which usage to show.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,8 +90,8 @@ pub struct UsedRow {
 
 impl HostClient {
     /// What is stored and what is used.
-    pub async fn usage(&self, query: &UsageQuery) -> Result<Usage, HostError> {
+    pub fn usage(&self, query: &UsageQuery) -> Call<'_, Usage> {
         let (days, by) = (query.days.unwrap_or(7), query.by.as_deref().unwrap_or("model"));
-        read(self.get(&format!("/usage?days={days}&by={by}")).await?)
+        Call::of(self.get(&format!("/usage?days={days}&by={by}")))
     }
 }
