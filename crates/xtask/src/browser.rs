@@ -59,15 +59,19 @@ fn node(binary: &Path) -> Result<Command> {
     let chromium = chromium()?;
     let simulated = shell::release("retinker-tests", "--bin", "simulated_service")?;
     let dir = root().join("tests/browser");
-    step("Installing the browser tests' npm packages", || {
-        run(command(shell::npm()).args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&dir))
-    })?;
+    install(&dir, "Installing the browser tests' npm packages")?;
     let mut node = command("node");
     node.current_dir(&dir)
         .env("RETINKER_BIN", binary)
         .env("RETINKER_SIMULATED", simulated)
         .env("RETINKER_CHROMIUM", chromium);
     Ok(node)
+}
+
+fn install(dir: &Path, title: &str) -> Result<()> {
+    step(title, || {
+        run(command(shell::npm()).args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(dir))
+    })
 }
 
 /// Runs `tests/browser` on a built binary.
@@ -83,6 +87,7 @@ pub fn test(binary: &Path, train: &Path, python: &Path) -> Result<()> {
 
 /// Measures the console in the browser.
 pub fn bench(binary: &Path) -> Result<()> {
+    install(&root().join("tests/browser/bench"), "Installing Lighthouse")?;
     run(node(binary)?.arg("bench/console.mjs"))
 }
 
