@@ -66,7 +66,7 @@ pub fn draw(all: &[Series], metric: Metric, look: &Look) -> Option<Drawing> {
     let restores = all.iter().flat_map(|series| &series.restores);
     Some(Drawing {
         x_ticks,
-        y_ticks: y.ticks(((height / 40.0) as usize).clamp(2, 8)),
+        y_ticks: y.ticks(((height / 30.0) as usize).clamp(2, 8)),
         lines: lines.collect(),
         marks: restores
             .map(|(step, run_id)| (x.place(*step as f64), run_id.clone()))

@@ -102,14 +102,16 @@ pub(crate) fn compare_page() -> AnyView {
     .into_any()
 }
 
-/// The runs that are there: id, and name for people. Two of one name are told apart by their ids.
+/// The runs that are there: id, and name for people. Two of one name are told apart by their ids, which stand apart from
+/// the name, whatever direction that is written in.
 fn names_of(runs: &[Result<RunDetail, ApiProblem>], ids: &[String]) -> Vec<(String, String)> {
     let found: Vec<_> =
         runs.iter().zip(ids).filter_map(|(run, id)| Some((id, &run.as_ref().ok()?.row.name))).collect();
     let told = |(id, name): &(&String, &String)| {
         let twice = found.iter().filter(|other| other.1 == *name).count() > 1;
         let short = format::short_id(id);
-        let name = if twice && *name != *id { format!("{name} {short}") } else { (*name).clone() };
+        let name =
+            if twice && *name != *id { format!("\u{2068}{name}\u{2069} {short}") } else { (*name).clone() };
         ((*id).clone(), name)
     };
     found.iter().map(told).collect()

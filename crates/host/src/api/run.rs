@@ -188,7 +188,8 @@ impl Known {
                 None => "The run was made.".to_owned(),
             };
             entries.push(entry("made", "service", Some(story.created_at), text));
-            if let Some(unsaved) = &story.unsaved {
+            // What a lost run had not saved is not there any more.
+            if let Some(unsaved) = story.unsaved.as_ref().filter(|_| run.corrupted != Some(true)) {
                 let count = match unsaved.requests {
                     0 => "Work".to_owned(),
                     1 => "The work of 1 request".to_owned(),
@@ -310,22 +311,16 @@ mod tests {
             message: Some("out of memory.".into()),
             ..RunSession::default()
         });
+        let sound = self::told(&known, false);
+        assert_eq!(sound[1].2, "The work of 2 requests since then is in the service's memory only.");
         let told = told(&known, true);
         let kinds: Vec<_> = told.iter().map(|(kind, at, _)| (kind.as_str(), at.unwrap_or(-1))).collect();
-        let expected = [
-            ("made", 1000),
-            ("unsaved", 4000),
-            ("asked", 5000),
-            ("lost", 6000),
-            ("reported", 7000),
-            ("session", -1),
-        ];
+        let expected = [("made", 1000), ("asked", 5000), ("lost", 6000), ("reported", 7000), ("session", -1)];
         assert_eq!(kinds, expected);
         assert_eq!(told[0].2, "The run was made, from tinker://o/weights/a.");
-        assert_eq!(told[1].2, "The work of 2 requests since then is in the service's memory only.");
-        assert_eq!(told[3].2, "The service lost the run's state: the trainer died.");
+        assert_eq!(told[2].2, "The service lost the run's state: the trainer died.");
         assert_eq!(
-            told[5].2,
+            told[4].2,
             "The run's session failed, and the service says that it was its own fault: out of memory."
         );
     }

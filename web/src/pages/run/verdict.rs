@@ -122,7 +122,6 @@ pub(super) fn state(id: Memo<String>, name: Memo<String>, detail: Detail, known:
                 move || restore_progress(restore),
             )}
             {maybe(failure)}
-            {evidence(known)}
             {when(
                 offered,
                 move || {
@@ -144,6 +143,7 @@ pub(super) fn state(id: Memo<String>, name: Memo<String>, detail: Detail, known:
                         .into_any()
                 },
             )}
+            {evidence(known)}
         </section>
         {restore_dialog(id, name, checkpoints, open)}
     }
