@@ -55,6 +55,13 @@ pub(crate) fn menu_of(
         }
     });
     on_cleanup(move || elsewhere.remove());
+    // A link within it leads away from it.
+    let follow = move |event: leptos::ev::MouseEvent| {
+        let on = event.target().and_then(|on| on.dyn_into::<web_sys::Element>().ok());
+        if on.is_some_and(|on| on.closest("a").ok().flatten().is_some()) {
+            close();
+        }
+    };
     let toggled = move |_| open.set(node.get_untracked().is_some_and(|details| details.open()));
     view! {
         <details class="menu" node_ref=node on:toggle=toggled on:keydown=keys on:focusout=leave>
@@ -62,7 +69,7 @@ pub(crate) fn menu_of(
                 {name}
                 {icon("down")}
             </summary>
-            <div class="menu-panel">{when(move || open.get(), content)}</div>
+            <div class="menu-panel" on:click=follow>{when(move || open.get(), content)}</div>
         </details>
     }
     .into_any()

@@ -36,7 +36,7 @@ pub(super) fn grid(list: List) -> AnyView {
     };
     // The head counts as a row.
     let rows = text(move || list.held.with(Held::matching).saturating_add(1).to_string());
-    let columns = text(move || list.columns.with(|columns| (columns.list().len() + 1).to_string()));
+    let columns = text(move || list.order.with(|columns| (columns.len() + 1).to_string()));
     let active = text(move || {
         let (row, column) = list.active.get();
         cell_id(row, column)
@@ -103,7 +103,7 @@ pub(super) fn grid(list: List) -> AnyView {
                     role="rowgroup"
                     class="runs-body"
                     data-testid="runs-table"
-                    style:height=text(move || format!("{}px", list.frame().tall()))
+                    style:height=text(move || format!("{}px", list.frame().tall() as i64))
                     on:pointerenter=move |_| pointer.set(true)
                     on:pointerleave=move |_| pointer.set(false)
                 >
@@ -153,13 +153,8 @@ fn keep_place(list: List, node: Node) {
 }
 
 fn heads(list: List) -> AnyView {
-    let heads: Vec<_> = list
-        .columns
-        .with(|columns| columns.list())
-        .into_iter()
-        .enumerate()
-        .map(|(at, column)| head(list, at, column))
-        .collect();
+    let heads: Vec<_> =
+        list.order.get().into_iter().enumerate().map(|(at, column)| head(list, at, column)).collect();
     heads.into_any()
 }
 
@@ -258,7 +253,7 @@ fn keys(list: List, node: Node, event: &KeyboardEvent) {
         return;
     }
     let total = list.held.with_untracked(Held::matching);
-    let last_column = list.columns.with_untracked(|columns| columns.list().len());
+    let last_column = list.order.with_untracked(Vec::len);
     let (row, column) = list.active.get_untracked();
     let page = list.frame_now().page();
     let whole = event.ctrl_key() || event.meta_key();
@@ -313,8 +308,7 @@ fn toggle(list: List, row: u64) {
 
 /// Opens what the cell is about: a run of the lineage, else the row's own.
 fn open(list: List, row: u64, column: usize) {
-    let column =
-        column.checked_sub(1).and_then(|at| list.columns.with_untracked(|all| all.list().get(at).copied()));
+    let column = column.checked_sub(1).and_then(|at| list.order.with_untracked(|all| all.get(at).copied()));
     let id = list.held.with_untracked(|held| {
         let row = held.row(row)?.row;
         let other =

@@ -31,7 +31,7 @@ pub(super) fn line(list: List, at: u64) -> AnyView {
         odd if odd % 2 == 1 => Some("odd"),
         _ => Some("even"),
     });
-    let place = Memo::new(move |_| format!("translateY({}px)", list.frame().place(at).round()));
+    let place = Memo::new(move |_| format!("translateY({}px)", list.frame().place(at).round() as i64));
     let name = Memo::new(move |_| read(row, |row| row.name.clone()));
     let pick = move |event: MouseEvent| {
         if event.shift_key() && list.selection.with_untracked(|selection| selection.anchor().is_some()) {
@@ -43,8 +43,9 @@ pub(super) fn line(list: List, at: u64) -> AnyView {
     };
     let is_active = move |column: usize| flag(move || list.active.get() == (at, column));
     let cells = part(move || {
-        let columns = list.columns.with(|columns| columns.list());
-        let cells: Vec<_> = columns
+        let cells: Vec<_> = list
+            .order
+            .get()
             .into_iter()
             .enumerate()
             .map(|(index, column)| {

@@ -33,8 +33,10 @@ pub(super) struct List {
     pub(super) pointed: RwSignal<bool>,
     /// Moves when what was withheld is to be shown.
     pub(super) release: RwSignal<u64>,
-    /// The columns.
+    /// The columns and their widths.
     pub(super) columns: Memo<Columns>,
+    /// The columns alone: nothing is drawn anew for another width.
+    pub(super) order: Memo<Vec<Column>>,
     /// A column whose edge is being dragged, and its width then.
     pub(super) dragged: RwSignal<Option<(Column, u32)>>,
     usual: RwSignal<Columns>,
@@ -55,7 +57,7 @@ impl Size {
     /// Rows are cards where there is no room for a table (`runs.css` says the same).
     pub(super) fn of(height: f64) -> Self {
         match browser::media("(max-width: 960px)") {
-            true => Self { height, row: 148.0, head: 0.0 },
+            true => Self { height, row: 184.0, head: 0.0 },
             false => Self { height: height - 36.0, row: 54.0, head: 36.0 },
         }
     }
@@ -88,6 +90,7 @@ impl List {
             pointed: RwSignal::new(false),
             release: RwSignal::new(0),
             columns,
+            order: Memo::new(move |_| columns.with(|columns| columns.list())),
             dragged,
             usual,
             goto: RwSignal::default(),
