@@ -16,7 +16,7 @@ async fn started(base_url: &str, path: &str) -> Result<TrainingClient, Box<dyn E
     // Starts a new run from this checkpoint, with optimizer state. Needs the crate `retinker` and TINKER_API_KEY.
     use std::sync::Arc;
 
-    use retinker::client::{Api, ApiConfig, Secret, ServiceClient};
+    use retinker::client::{Api, ApiConfig, Secret, ServiceClient, TrainingOptions};
     use retinker::native::{NativeRuntime, NativeTransport};
 
     let config = ApiConfig {
@@ -27,9 +27,9 @@ async fn started(base_url: &str, path: &str) -> Result<TrainingClient, Box<dyn E
     let runtime = NativeRuntime::current().ok_or("run this inside of a tokio runtime")?;
     let api = Api::new(config, Arc::new(NativeTransport::new()?), Arc::new(runtime))?;
     let service_client = ServiceClient::new(api);
-    let labels = [("name".into(), "mine".into())].into();
+    let options = TrainingOptions { user_metadata: Some([("name".into(), "mine".into())].into()), ..TrainingOptions::default() };
     let training_client =
-        service_client.create_training_client_from_state_with_optimizer(path, Some(labels)).await?;
+        service_client.create_training_client_from_state_with_optimizer(path, options).await?;
     // </start>
     Ok(training_client)
 }
