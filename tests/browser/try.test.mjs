@@ -37,12 +37,19 @@ async function drawn(service, from, params) {
   });
 }
 
-/** Asks for samples on the page; what the host answered. */
+/** Asks for samples on the page; what the host answered. Read on its way: a page that reads an answer piece by piece leaves
+ * nothing of it to the debugger. */
 async function sampled(page, act) {
-  const answered = page.waitForResponse((response) => response.url().endsWith("/retinker/v1/samples"));
+  const answered = new Promise((resolve, reject) => {
+    const read = async (route) => {
+      const response = await route.fetch();
+      resolve({ status: response.status(), body: await response.json() });
+      await route.fulfill({ response });
+    };
+    page.route("**/retinker/v1/samples", (route) => read(route).catch(reject), { times: 1 });
+  });
   await act();
-  const response = await answered;
-  return { status: response.status(), body: await response.json() };
+  return answered;
 }
 
 test("samples are those of the service, with each token's score, and a seed gives the same again", async (t) => {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub(crate) struct Trial {
     runtime: Arc<dyn Runtime>,
     key: Option<Secret>,
     bench: Mutex<Option<Bench>>,
+    /// How many there were.
+    benches: AtomicU64,
     /// By base model.
     tokenizers: std::sync::Mutex<HashMap<String, Arc<dyn Tokenizer>>>,
     hub: std::sync::Mutex<Option<HubTokenizers>>,
@@ -58,11 +61,22 @@ impl fmt::Debug for Trial {
 
 /// A session, and what was made in it.
 struct Bench {
+    /// Which of those that there were.
+    number: u64,
     service: ServiceClient,
     /// By what they sample from.
     samplers: HashMap<String, SamplingClient>,
     /// When it was last used.
     used: Duration,
+}
+
+/// What samples are drawn by.
+struct Sampler {
+    client: SamplingClient,
+    /// It was made just now.
+    fresh: bool,
+    /// The number of its session.
+    number: u64,
 }
 
 /// What was drawn, and in which time.
@@ -80,7 +94,7 @@ impl Trial {
     ) -> Self {
         let (bench, tokenizers, hub) =
             (Mutex::default(), std::sync::Mutex::default(), std::sync::Mutex::default());
-        Self { api, transport, runtime, key, bench, tokenizers, hub }
+        Self { api, transport, runtime, key, bench, benches: AtomicU64::new(0), tokenizers, hub }
     }
 
     /// Draws samples. A session that has ended since its last use is no failure: another is made.
@@ -91,22 +105,24 @@ impl Trial {
         options: &SampleOptions,
     ) -> Result<Drawn, Error> {
         let begun = self.runtime.monotonic();
-        let (sampler, fresh) = self.sampler(source).await?;
-        let first = sampler.sample(prompt, options).await;
-        let response = match first {
+        let Sampler { client, fresh, number } = self.sampler(source).await?;
+        let response = match client.sample(prompt, options).await {
             Err(error) if !fresh && (is_over(&error) || error.is_not_found()) => {
-                self.forget(source, &error).await;
-                let (sampler, _) = self.sampler(source).await?;
-                sampler.sample(prompt, options).await?
+                self.forget(source, number, &error).await;
+                self.sampler(source).await?.client.sample(prompt, options).await?
             }
             result => result?,
         };
         Ok(Drawn { response, took: self.runtime.monotonic().saturating_sub(begun) })
     }
 
-    /// Lets go of what an error says is gone: the session, or one sampler of it.
-    async fn forget(&self, source: &str, error: &Error) {
+    /// Lets go of what an error says is gone: the session of this number, or one sampler of it. Of several that meet the same
+    /// end only the first does: what the next one finds is new.
+    async fn forget(&self, source: &str, number: u64, error: &Error) {
         let mut bench = self.bench.lock().await;
+        if bench.as_ref().is_none_or(|bench| bench.number != number) {
+            return;
+        }
         if is_over(error) {
             bench.take();
         } else if let Some(bench) = &mut *bench {
@@ -114,47 +130,50 @@ impl Trial {
         }
     }
 
-    /// A sampler of this source, and whether it was made just now; in another session if the one that there was has ended.
-    async fn sampler(&self, source: &str) -> Result<(SamplingClient, bool), Error> {
+    /// A sampler of this source; in another session if the one that there was has ended.
+    async fn sampler(&self, source: &str) -> Result<Sampler, Error> {
         match self.sampler_here(source).await {
             // It was finished by somebody, or this machine slept.
-            Err(error) if is_over(&error) => {
-                self.forget(source, &error).await;
+            Err((number, error)) if is_over(&error) => {
+                self.forget(source, number, &error).await;
                 self.sampler_here(source).await
             }
             sampler => sampler,
         }
+        .map_err(|(_, error)| error)
     }
 
-    async fn sampler_here(&self, source: &str) -> Result<(SamplingClient, bool), Error> {
-        let service = {
+    /// A sampler of this source in the session that there is; with its number if there can be none.
+    async fn sampler_here(&self, source: &str) -> Result<Sampler, (u64, Error)> {
+        let (number, service) = {
             let mut bench = self.bench.lock().await;
             let bench = bench.get_or_insert_with(|| Bench {
+                number: self.benches.fetch_add(1, Ordering::Relaxed),
                 service: ServiceClient::with_options(self.api.clone(), session()),
                 samplers: HashMap::new(),
                 used: Duration::ZERO,
             });
             bench.used = self.runtime.monotonic();
-            if let Some(sampler) = bench.samplers.get(source) {
-                return Ok((sampler.clone(), false));
+            if let Some(client) = bench.samplers.get(source) {
+                return Ok(Sampler { client: client.clone(), fresh: false, number: bench.number });
             }
-            bench.service.clone()
+            (bench.number, bench.service.clone())
         };
         let from = match is_path(source) {
             true => SamplingSource::ModelPath(source.to_owned()),
             false => SamplingSource::BaseModel(source.to_owned()),
         };
-        let sampler = service.create_sampling_client(from).await?;
+        let client = service.create_sampling_client(from).await.map_err(|error| (number, error))?;
         // A person is told at once, and asks again.
         let retry = SampleRetry { enabled: false, ..SampleRetry::default() };
-        let sampler = sampler.with_options(SamplingOptions { retry, ..SamplingOptions::default() });
-        if let Some(bench) = self.bench.lock().await.as_mut() {
+        let client = client.with_options(SamplingOptions { retry, ..SamplingOptions::default() });
+        if let Some(bench) = self.bench.lock().await.as_mut().filter(|bench| bench.number == number) {
             if bench.samplers.len() >= KEPT {
                 bench.samplers.clear();
             }
-            bench.samplers.insert(source.to_owned(), sampler.clone());
+            bench.samplers.insert(source.to_owned(), client.clone());
         }
-        Ok((sampler, true))
+        Ok(Sampler { client, fresh: true, number })
     }
 
     /// The base model that a source's weights belong to.
@@ -162,8 +181,7 @@ impl Trial {
         if !is_path(source) {
             return Ok(source.to_owned());
         }
-        let (sampler, _) = self.sampler(source).await?;
-        match sampler.get_base_model().await {
+        match self.sampler(source).await?.client.get_base_model().await {
             Err(error) if error.is_unsupported() => Ok(self.api.weights_info(source).await?.base_model),
             told => told,
         }

@@ -465,7 +465,7 @@ pub(crate) fn session_page() -> AnyView {
         }
         view! {
             <header class="page-head run-head">
-                <h1 id="page-title" tabindex="-1">
+                <h1 id="page-title" class="clamped" tabindex="-1" title=name>
                     {name.signal()}
                 </h1>
                 <span class="run-id">

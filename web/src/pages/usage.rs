@@ -118,7 +118,7 @@ fn table(
 
 fn storage(data: &Usage) -> AnyView {
     const HEADS: [(&str, &str); 4] =
-        [("", "Project"), ("number", "Checkpoints"), ("number", "Size"), ("number", "A month of it")];
+        [("", "Project"), ("number", "Checkpoints"), ("number", "Size"), ("number", "Cost of a month")];
     let body = if data.storage.is_empty() {
         let told = match (data.storage_offered, data.storage_problem.is_some()) {
             (_, true) => "It could not be read. This does not mean that nothing is stored.",
@@ -162,7 +162,7 @@ fn stored(row: &StorageRow) -> AnyView {
         <tr role="row" data-testid="storage-row">
             <th role="rowheader" scope="row">
                 {project}
-                <span class="quiet block break">{row.owner.clone()}</span>
+                {row.owner.clone().map(|owner| view! { <span class="quiet block break">{owner}</span> })}
             </th>
             {cell("checkpoints", format::count(row.checkpoints))} {cell("size", format::bytes(row.bytes))}
             {cell("a month", cost(row.monthly_micros))}
