@@ -465,7 +465,7 @@ pub(crate) fn session_page() -> AnyView {
         }
         view! {
             <header class="page-head run-head">
-                <h1 id="page-title" class="clamped" tabindex="-1" title=name>
+                <h1 id="page-title" class="clamped" tabindex="-1" title=name.signal()>
                     {name.signal()}
                 </h1>
                 <span class="run-id">
