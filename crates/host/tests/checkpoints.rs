@@ -191,7 +191,7 @@ async fn lives_and_publications_can_be_taken_back() {
     };
     let done = act(host, CheckpointDo::Publish, &[&mortal], None).await;
     assert!(done[0].changed);
-    assert_eq!(public().await, [mortal.clone()]);
+    assert_eq!(public().await, std::slice::from_ref(&mortal));
     let again = act(host, CheckpointDo::Publish, &[&mortal, &eternal], None).await;
     assert_eq!(
         again.iter().map(|one| (one.done, one.changed)).collect::<Vec<_>>(),

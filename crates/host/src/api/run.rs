@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn little_is_told_where_little_is_known() {
         let asked = ("asked".to_owned(), Some(5000), "The run was last asked for something.".to_owned());
-        assert_eq!(told(&nothing(), false), [asked.clone()]);
+        assert_eq!(told(&nothing(), false), std::slice::from_ref(&asked));
         let lost = told(&nothing(), true);
         assert_eq!((&lost[0], lost[1].1), (&asked, None));
         assert!(lost[1].2.contains("and not which"), "{lost:?}");

@@ -2,6 +2,7 @@ use futures_util::StreamExt;
 
 use super::*;
 use crate::client::testing::{FakeReply, FakeTransport, ManualRuntime, test};
+use crate::host::api::RunSort;
 use crate::recovery::health::Health;
 
 fn client(runtime: &ManualRuntime, reply: FakeReply) -> (HostClient, FakeTransport) {
