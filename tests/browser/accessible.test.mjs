@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { assertAccessible, assertFits } from "./support/accessible.mjs";
-import { byTestId, openBrowser, openConsole, openPage, picture } from "./support/browser.mjs";
+import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { DIALOGS, PAGES } from "./support/pages.mjs";
 import { scene } from "./support/scene.mjs";
 
@@ -21,13 +21,14 @@ test("every page and dialog is accessible, and fits the screen", async (t) => {
   const browser = await openBrowser(t);
   for (const { look, colorScheme, width } of LOOKS) {
     const options = { colorScheme, viewport: { width, height: 860 }, reducedMotion: "reduce" };
-    const page = await openPage(browser, new URL("/", made.retinker.consoleUrl).href, options);
     await t.test(`without a token: ${look}`, async () => {
+      const page = await openPage(browser, new URL("/", made.retinker.consoleUrl).href, options);
       await byTestId(page, "locked").waitFor();
       await assertAccessible(page, `the page without a token in ${look}`);
       await assertFits(page, `the page without a token in ${look}`);
+      await page.context().close();
     });
-    await openConsole(page, made.retinker.consoleUrl);
+    const page = await openPage(browser, made.retinker.consoleUrl, options);
     for (const { name, path, open, there } of [...PAGES, ...DIALOGS]) {
       await t.test(`${name}: ${look}`, async () => {
         await page.goto(new URL(path(made), made.retinker.consoleUrl).href);

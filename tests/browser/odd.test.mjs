@@ -43,7 +43,8 @@ test("no text of the service is markup, or breaks a page", async (t) => {
         await sound(`run ${n}`);
         if ((await byTestId(page, "restore-button").count()) === 0) return;
         await byTestId(page, "restore-button").click();
-        await byTestId(page, "plan-summary").waitFor();
+        // Where the odd text is nothing at all, no checkpoint fits it.
+        await byTestId(page, "plan-summary").or(byTestId(page, "no-plan")).first().waitFor();
         await picture(page, `odd-plan-${n}-${width}`);
         await sound(`the plan of run ${n}`);
       });

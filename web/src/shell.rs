@@ -61,7 +61,6 @@ fn App(token: Option<String>) -> impl IntoView {
     keys::listen();
     view! {
         <Router>
-            <a class="skip" href="#main" rel="external">"Skip to the content"</a>
             {header()}
             <main id="main" tabindex="-1">
                 <FocusOnNewPage />
@@ -109,6 +108,7 @@ fn FocusOnNewPage() -> impl IntoView {
 fn header() -> AnyView {
     view! {
         <header class="top">
+            <a class="skip" href="#main" rel="external">"Skip to the content"</a>
             <a class="brand" href=at("/") aria-label="retinker, all runs">
                 <svg class="mark" aria-hidden="true" width="22" height="22" viewBox="0 0 16 16">
                     <use href="#i-mark"></use>

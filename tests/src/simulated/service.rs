@@ -135,11 +135,13 @@ impl Service {
                 Some(json(&WeightsInfoResponse { base_model, is_lora, lora_rank, ..rest }))
             }
             ["get_server_capabilities"] => {
-                let named = |name: &&str| SupportedModel {
-                    model_name: Some((*name).to_owned()),
+                let named = |name: &str| SupportedModel {
+                    model_name: Some(name.to_owned()),
                     ..SupportedModel::default()
                 };
-                Some(json(&ServerCapabilities { supported_models: MODELS.iter().map(named).collect() }))
+                let odd = if self.odd { odd::texts() } else { Vec::new() };
+                let names = MODELS.into_iter().chain(odd.iter().map(String::as_str));
+                Some(json(&ServerCapabilities { supported_models: names.map(named).collect() }))
             }
             // How clients are to behave: nothing in particular.
             ["client", "config" | "dynamic_config"] | ["telemetry"] => Some("{}".to_owned()),
