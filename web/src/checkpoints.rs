@@ -284,15 +284,20 @@ impl Job {
             CheckpointDo::Delete => "deleted",
         };
         let number = |number: usize| count(number as u64);
-        let gone = |one: &&CheckpointOutcome| one.done && !one.changed && self.action == CheckpointDo::Delete;
-        let gone = self.outcomes.iter().filter(gone).count();
+        let unchanged = self.outcomes.iter().filter(|one| one.done && !one.changed).count();
+        // What is gone is as good as deleted; what was published before was not published now.
+        let deletes = self.action == CheckpointDo::Delete;
+        let done = if deletes { done } else { done - unchanged };
         let mut text = if done == self.total {
             format!("{} {what}", counted(done as u64, "checkpoint", "checkpoints"))
         } else {
-            format!("{} of {} checkpoints {what}", number(done), number(self.total))
+            let all = counted(self.total as u64, "checkpoint", "checkpoints");
+            format!("{} of {all} {what}", number(done))
         };
-        if gone > 0 {
-            text.push_str(&format!(", {} of them gone already", number(gone)));
+        match unchanged {
+            0 => {}
+            gone if deletes => text.push_str(&format!(", {} of them gone already", number(gone))),
+            unchanged => text.push_str(&format!(", {} needed no change", number(unchanged))),
         }
         text.push(if self.running { '…' } else { '.' });
         text
@@ -407,7 +412,7 @@ mod tests {
         job.outcomes = vec![outcome("a", true, true), outcome("b", true, false), outcome("c", false, false)];
         job.total = 3;
         assert_eq!(job.undo(), None, "not while it goes on");
-        assert_eq!(job.told(), "2 of 3 checkpoints given another life…");
+        assert_eq!(job.told(), "1 of 3 checkpoints given another life, 1 needed no change…");
         job.running = false;
         let undo = job.undo().unwrap();
         assert_eq!(

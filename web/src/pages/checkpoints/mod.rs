@@ -74,7 +74,15 @@ impl Desk {
     fn run(self, requests: Vec<CheckpointActions>) {
         self.open.set(false);
         self.refused.set(None);
-        if self.job.with_untracked(|job| job.as_ref().is_some_and(|job| job.running)) || requests.is_empty() {
+        if requests.is_empty() {
+            return;
+        }
+        if self.job.with_untracked(|job| job.as_ref().is_some_and(|job| job.running)) {
+            self.refused.set(Some(ApiProblem {
+                code: "busy".to_owned(),
+                message: "Nothing was begun: what was asked for before is still being done.".to_owned(),
+                hint: "Wait for its end, or stop it.".to_owned(),
+            }));
             return;
         }
         self.job.set(Some(Job::new(&requests)));
