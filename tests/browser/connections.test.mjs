@@ -46,8 +46,8 @@ async function fourConnections(t) {
     ],
     { TINKER_API_KEY_LAB: "tml-of-the-lab", TINKER_API_KEY_LOCKED: "tml-wrong", TINKER_API_KEY_GONE: "tml-gone" },
   );
-  await train(t, retinker.serviceUrl, "here");
-  await train(t, other.serviceUrl, "there");
+  await train(t, retinker.serviceUrl, "alpha");
+  await train(t, other.serviceUrl, "beta");
   return { retinker, other, refuses, gone };
 }
 
@@ -70,7 +70,7 @@ test("connections are switched in the header, and a page shows one alone", async
   const { retinker, other, refuses, gone } = await fourConnections(t);
   const browser = await openBrowser(t);
   const page = await openPage(browser, retinker.consoleUrl);
-  await shows(page, "here");
+  await shows(page, "alpha");
   assert.equal(new URL(page.url()).searchParams.get("on"), null, "the first needs no name");
 
   await byTestId(page, "connections-open").focus();
@@ -89,8 +89,8 @@ test("connections are switched in the header, and a page shows one alone", async
   await byTestId(page, "connections-open").click();
   await line("lab").click();
   await page.waitForURL(/on=lab/);
-  await shows(page, "there");
-  assert.ok(!(await names(page)).some((row) => row.includes("here")), "nothing of the other is left");
+  await shows(page, "beta");
+  assert.ok(!(await names(page)).some((row) => row.includes("alpha")), "nothing of the other is left");
   assert.match(await byTestId(page, "service").innerText(), new RegExp(other.serviceUrl));
   assert.match(await page.title(), /· lab ·/);
   assert.deepEqual(await strays(page), []);
@@ -98,7 +98,7 @@ test("connections are switched in the header, and a page shows one alone", async
   // Every way on keeps to it: a run, its way back, the filter, the other pages, a reload.
   await page.locator('[data-testid="run-row"] a').first().click();
   await page.waitForURL(/\/runs\/.*on=lab/);
-  await page.locator("h1", { hasText: "there" }).waitFor();
+  await page.locator("h1", { hasText: "beta" }).waitFor();
   assert.deepEqual(await strays(page), []);
   await page.getByRole("link", { name: "Activity" }).click();
   await page.waitForURL(/\/activity\?on=lab/);
@@ -110,9 +110,9 @@ test("connections are switched in the header, and a page shows one alone", async
   await page.waitForURL(/\/runs\/.*on=lab/);
   await page.goto(at(retinker, "/?on=lab&q=nothing-like-it"));
   await byTestId(page, "runs-search").waitFor();
-  await byTestId(page, "runs-search").fill("there");
-  await shows(page, "there");
-  await page.waitForURL((url) => url.searchParams.get("q") === "there" && url.searchParams.get("on") === "lab");
+  await byTestId(page, "runs-search").fill("beta");
+  await shows(page, "beta");
+  await page.waitForURL((url) => url.searchParams.get("q") === "beta" && url.searchParams.get("on") === "lab");
   assert.deepEqual(page.problems, []);
 
   // Each state has words of its own, and says what to do.
@@ -140,28 +140,28 @@ test("connections are switched in the header, and a page shows one alone", async
   assert.match(await byTestId(page, "no-connection").innerText(), /local, lab, locked/);
   await picture(page, "connection-unknown");
   await page.locator('main [data-testid="connection"][data-name="local"]').click();
-  await shows(page, "here");
+  await shows(page, "alpha");
 });
 
 test("a deep link shows the connection that it names, and two tabs show two", async (t) => {
   const { retinker, other } = await fourConnections(t);
   const browser = await openBrowser(t);
   const page = await openPage(browser, retinker.consoleUrl);
-  await shows(page, "here");
+  await shows(page, "alpha");
   const { training_runs: runs } = await other.service("training_runs");
   const run = runs[0].training_run_id;
   const second = await page.context().newPage();
   await second.goto(at(retinker, `/runs/${encodeURIComponent(run)}?on=lab`));
-  await second.locator("h1", { hasText: "there" }).waitFor();
+  await second.locator("h1", { hasText: "beta" }).waitFor();
   await page.bringToFront();
   await page.reload();
-  await shows(page, "here");
+  await shows(page, "alpha");
   // The same run is not one of the first connection.
   await page.goto(at(retinker, `/runs/${encodeURIComponent(run)}`));
   await page.locator('[data-testid="banner-problem"][data-code="run_not_found"]').waitFor();
   await second.bringToFront();
   await second.getByRole("link", { name: "All runs" }).first().click();
-  await shows(second, "there");
+  await shows(second, "beta");
   assert.equal((await names(second)).length, 1);
 });
 
@@ -223,7 +223,7 @@ test("the demonstration is begun from the first page", async (t) => {
 test("a console without any service starts, and says how to get one", async (t) => {
   const port = await freePort();
   const args = ["console", "--port", "0", "--service-port", `${port}`, "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args, { TINKER_API_KEY: "", TINKER_BASE_URL: "" });
+  const retinker = await Retinker.start(t, args, { TINKER_API_KEY: "", TINKER_BASE_URL: undefined });
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);
   await page.locator('[data-testid="banner-problem"][data-code="service_unreachable"]').waitFor({ timeout: 60_000 });
   assert.equal(await byTestId(page, "own-service-command").innerText(), "retinker up");

@@ -234,7 +234,7 @@ fn freshness() -> AnyView {
             s.problem.is_some() || s.data.as_ref().is_some_and(|status| status.service.problem.is_some())
         });
         match (refused.with(Option::is_some), link.get(), stale) {
-            (true, ..) => ("locked", "Locked", "the token is missing or was refused"),
+            (true, ..) => ("locked", "Locked", "the token was refused, or there is no such connection"),
             (_, Link::Opening, _) => ("opening", "Connecting", "the event stream is being opened"),
             (_, Link::Paused, _) => ("paused", "Paused", "nothing is read while this page is hidden"),
             (_, Link::Broken, _) => {

@@ -40,7 +40,7 @@ pub(crate) fn connection_menu() -> AnyView {
         .into_any()
     };
     view! {
-        <span class="service" class:down=down class:gone=unread data-testid="service" title=what>
+        <span class="service" class:down=down hidden=unread data-testid="service" title=what>
             {menu_of(shown.into_any(), "service-open", "connections-open", content)}
             {copy_button(base_url, "the service's address")}
         </span>

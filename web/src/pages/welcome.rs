@@ -73,7 +73,8 @@ fn beginning() -> AnyView {
             </h1>
         </header>
         <p class="lead">
-            "retinker shows the training runs of a Tinker service, and which of them have lost their state. It says from              which checkpoint each can be brought back, and brings it back when you say so."
+            "retinker shows the training runs of a Tinker service, and which of them have lost their state. It \
+             says from which checkpoint each can be brought back, and brings it back when you say so."
         </p>
         {problems(own, Signal::stored(String::new()))}
         {service_state()}
@@ -94,11 +95,12 @@ fn service_state() -> AnyView {
             let (name, base_url) = (&status.service.name, &status.service.base_url);
             let told = match (status.as_of, status.service.problem.is_some(), status.runs) {
                 (_, true, _) => return None,
-                (None, ..) => format!("The service {name} at {base_url} is being read."),
-                (Some(_), _, 0) => {
-                    format!("The service {name} at {base_url} answers. It has no training runs yet; this page turns into their list with the first.")
-                }
-                (Some(_), ..) => format!("The service {name} at {base_url} answers, and has training runs."),
+                (None, ..) => format!("Reading {name}, {base_url}."),
+                (Some(_), _, 0) => format!(
+                    "Connected to {name}, {base_url}. It has no training runs yet; this page turns into their list \
+                     with the first."
+                ),
+                (Some(_), ..) => format!("Connected to {name}, {base_url}. It has training runs."),
             };
             Some((told, status.runs > 0))
         })
@@ -149,7 +151,8 @@ fn demonstration(start: Start) -> AnyView {
         <section class="panel" aria-labelledby="demonstration">
             <h2 id="demonstration">"Look at it with runs that fail"</h2>
             <p>
-                "The demonstration trains a handful of short runs before your eyes, for less than a minute, and then takes                  their trainer's memory away: some are poisoned, and can be restored."
+                "The demonstration trains a handful of short runs before your eyes, for less than a minute, and \
+                 then takes their trainer's memory away: some are poisoned, and can be restored."
             </p>
             <p>
                 <button type="button" class="button primary" data-testid="demo-begin" disabled=flag(move || busy.get()) on:click=begin>
@@ -178,10 +181,11 @@ fn another_service() -> AnyView {
         <section class="panel" aria-labelledby="other-service">
             <h2 id="other-service">"Another service"</h2>
             <p>
-                "Services are named where retinker is started, so that no page can send a key anywhere. The key of a                  connection called lab is read from TINKER_API_KEY_LAB:"
+                "Services are named where retinker is started, so that no page can send a key anywhere. The key of \
+                 a connection called lab is read from TINKER_API_KEY_LAB:"
             </p>
             {command("TINKER_API_KEY_LAB=tml-YOUR-KEY retinker console --connection lab=URL", "add-connection")}
-            <p>"These there are now:"</p>
+            <p>"This console has:"</p>
             {connection_list()}
         </section>
     }

@@ -1,10 +1,10 @@
-# A first run, with the official SDK. Needs `pip install tinker`.
+# A first run, with the official SDK: pip install tinker
 import tinker
 
 service = tinker.ServiceClient(base_url={base_url}, api_key={key})
 run = service.create_lora_training_client(
     base_model={model}, rank=8, user_metadata={"name": "first run"}
-)
+).result()
 tokens = list(range(1, 33))
 datum = tinker.Datum(
     model_input=tinker.ModelInput.from_ints(tokens[:-1]),
