@@ -20,7 +20,11 @@ fn fact(name: String, value: AnyView) -> AnyView {
 
 /// A text of the service: shown from its own start to its own end, whatever direction it is written in.
 fn told(text: String) -> AnyView {
-    if text.is_empty() { "not told".into_any() } else { view! { <bdi title=text.clone()>{text}</bdi> }.into_any() }
+    if text.is_empty() {
+        "not told".into_any()
+    } else {
+        view! { <bdi title=text.clone()>{text}</bdi> }.into_any()
+    }
 }
 
 /// An id, short, whole on hover and in the clipboard.
