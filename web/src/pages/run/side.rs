@@ -23,7 +23,8 @@ fn told(text: String) -> AnyView {
     if text.is_empty() {
         "not told".into_any()
     } else {
-        view! { <bdi title=text.clone()>{text}</bdi> }.into_any()
+        let title = text.clone();
+        view! { <bdi title=title>{text}</bdi> }.into_any()
     }
 }
 
