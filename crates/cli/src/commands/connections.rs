@@ -124,10 +124,8 @@ fn read(path: &Path) -> Result<File> {
         .with_context(|| format!("the connections in {} cannot be read", path.display()))?;
     toml::from_str(&text).map_err(|error| {
         // The error shows its line, which may hold what should not have been written there.
-        let line = error
-            .span()
-            .and_then(|span| text.get(..span.start))
-            .map_or(1, |before| before.lines().count().max(1));
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
         anyhow::anyhow!(
             "the connections in {} make no sense at line {line}: {}",
             path.display(),
