@@ -364,6 +364,8 @@ async fn set_monitor(
     control::set_gate(&*host.store, gate).await?;
     host.monitor.want_whole();
     host.refresh.notify_one();
+    // No run has changed, but what every open page says of the monitor.
+    host.tell(HostEvent::Runs { run_ids: Vec::new() });
     monitor(State(host)).await
 }
 
