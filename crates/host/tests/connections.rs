@@ -224,7 +224,7 @@ async fn what_is_wrong_with_a_key_or_an_address_is_told_apart() {
         ("", Fault::Status(401), "service_key_missing", "the variable LAB_KEY"),
         (KEY, Fault::Status(404), "service_foreign", "without /api/v1"),
         (KEY, Fault::Html, "service_unreadable", "Tinker-compatible"),
-        (KEY, Fault::Status(402), "service_refused", "billing"),
+        (KEY, Fault::Status(402), "service_unpaid", "billing"),
     ] {
         let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
         service.state().fault = fault;
