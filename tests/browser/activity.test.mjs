@@ -58,6 +58,7 @@ test("runs are looked for by words and fields, and what makes no sense is told",
   await search.fill("sound he");
   await page.waitForFunction(() => document.querySelector('[data-testid="runs-completions"] option')?.value === "sound health:");
 
+  await shows("", 3);
   await search.fill("rank>=many");
   const banner = page.locator('[data-testid="banner-problem"][data-code="bad_query"]');
   await banner.waitFor();
