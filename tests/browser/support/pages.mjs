@@ -23,7 +23,7 @@ export const PAGES = [
   { name: "sessions", path: () => "/sessions", there: "session-row", reads: true, empty: /there are no sessions|no session matches/i },
   { name: "a session", path: (scene) => ofSession(scene.healthy), there: "session-runs", reads: true, empty: /no run was made|no such session/i },
   { name: "no such session", path: () => "/sessions/nobody", there: "session-not-found" },
-  { name: "usage", path: () => "/usage", there: "storage-table", reads: true, empty: /no checkpoint is stored|nothing was used/i },
+  { name: "usage", path: () => "/usage", there: "storage-table", reads: true, empty: /no checkpoint is stored|^nothing was used/im },
   { name: "a model to try", path: () => "/try?path=retinker%2Fnano-llama", there: "try-run" },
   { name: "how to begin", path: () => "/welcome", there: "welcome-state" },
   { name: "no such connection", path: () => "/?on=nobody", there: "no-connection" },

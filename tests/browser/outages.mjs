@@ -1,3 +1,6 @@
+// Not one of the tests yet: it takes a quarter of an hour. Run by hand, with the environment of the browser tests:
+// node --test outages.mjs
+//
 // A service that misbehaves in every way, seen from every page: what is said is true, what was read before stays, "could not be
 // read" is never shown as "there is nothing", and all is well again by itself when the service is.
 import assert from "node:assert/strict";
