@@ -37,9 +37,10 @@ pub(super) fn grid(list: List) -> AnyView {
     // The head counts as a row.
     let rows = text(move || list.held.with(Held::matching).saturating_add(1).to_string());
     let columns = text(move || list.order.with(|columns| (columns.len() + 1).to_string()));
-    let active = text(move || {
-        let (row, column) = list.active.get();
-        cell_id(row, column)
+    // A cell that is scrolled out of sight is not on the page, and none is named then.
+    let active = Signal::derive(move || {
+        let ((row, column), (from, to)) = (list.active.get(), drawn.get());
+        (from..to).contains(&row).then(|| cell_id(row, column))
     });
     let busy = flag(move || list.busy.get());
     let scrolled = move |_| {
