@@ -1,6 +1,7 @@
 //! Refusals and failures as the host API tells them.
 
 use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use retinker::client::{Error, ErrorKind};
@@ -28,6 +29,11 @@ impl Problem {
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message, "")
+    }
+
+    /// Something went wrong in the host itself.
+    pub(crate) fn internal(message: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, "Look at the log.")
     }
 
     pub(crate) fn run_not_found(run_id: &str) -> Self {
@@ -60,6 +66,18 @@ impl Problem {
             format!("The recovery journal knows no restore {id}."),
             "",
         )
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
     }
 }
 

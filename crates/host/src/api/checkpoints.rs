@@ -55,7 +55,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 type Asking = Result<Query<CheckpointsQuery>, QueryRejection>;
 
 async fn window(State(host): Host, query: Asking) -> Result<Json<CheckpointWindow>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(query) = query?;
     let (kept, now) = (current(&host).await, host.runtime.now());
     let all = items(&host, &kept.list, &[], now);
     let sizes = |items: &[CheckpointItem]| items.iter().filter_map(|item| item.checkpoint.size_bytes).sum();
@@ -72,7 +72,7 @@ async fn window(State(host): Host, query: Asking) -> Result<Json<CheckpointWindo
 }
 
 async fn paths(State(host): Host, query: Asking) -> Result<Json<CheckpointPaths>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(query) = query?;
     let (kept, now) = (readable(&host).await?, host.runtime.now());
     let (found, _) = find(&query, items(&host, &kept.list, &[], now), now)?;
     let matching = found.len() as u64;
@@ -84,8 +84,7 @@ async fn preview(
     State(host): Host,
     request: Result<Json<CheckpointPaths>, JsonRejection>,
 ) -> Result<Json<DeletePreview>, Problem> {
-    let Json(CheckpointPaths { paths, .. }) =
-        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(CheckpointPaths { paths, .. }) = request?;
     if paths.len() > MAX_PATHS {
         return Err(Problem::bad_request(format!(
             "At most {MAX_PATHS} checkpoints can be looked at at once."
@@ -104,8 +103,7 @@ async fn retention(
     State(host): Host,
     request: Result<Json<RetentionRequest>, JsonRejection>,
 ) -> Result<Json<DeletePreview>, Problem> {
-    let Json(RetentionRequest { query, rule }) =
-        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(RetentionRequest { query, rule }) = request?;
     let (kept, now) = (judgeable(&host).await?, host.runtime.now());
     let (mut found, _) = find(&query, items(&host, &kept.list, &[], now), now)?;
     let measures = match rule.best {
@@ -242,7 +240,7 @@ async fn actions(
     State(host): Host,
     request: Result<Json<CheckpointActions>, JsonRejection>,
 ) -> Result<Json<CheckpointOutcomes>, Problem> {
-    let Json(actions) = request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(actions) = request?;
     let Some(wanted) = Wanted::all(&actions) else {
         return Err(Problem::bad_request(format!(
             "At most {MAX_ACTIONS} checkpoints can be changed at once; a life needs ttl_seconds, and what is put back an \
@@ -251,14 +249,7 @@ async fn actions(
     };
     // A task of its own: what was begun is not left half done because the caller went away.
     let done = tokio::spawn(async move { act(&host, &actions.paths, wanted, actions.force).await }).await;
-    let outcomes = done.map_err(|_| {
-        Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "It could not be done.",
-            "Look at the log.",
-        )
-    })??;
+    let outcomes = done.map_err(|_| Problem::internal("It could not be done."))??;
     Ok(Json(CheckpointOutcomes { outcomes }))
 }
 
@@ -469,8 +460,7 @@ async fn start_download(
     State(host): Host,
     request: Result<Json<StartDownload>, JsonRejection>,
 ) -> Result<Json<DownloadState>, Problem> {
-    let Json(StartDownload { path }) =
-        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(StartDownload { path }) = request?;
     let parsed: TinkerPath = path.parse().map_err(|error| Problem::bad_request(format!("{error}.")))?;
     let id = parsed.checkpoint_id();
     let asked = host.api.checkpoint_archive_address(&parsed.training_run_id, &id);

@@ -93,7 +93,7 @@ async fn runs(
     State(host): Host,
     query: Result<Query<RunsQuery>, QueryRejection>,
 ) -> Result<Json<RunWindow>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(query) = query?;
     let window = host.index().window(&query, host.runtime.now());
     window.map(Json).map_err(|error| bad_query(&error))
 }
@@ -102,7 +102,7 @@ async fn run_ids(
     State(host): Host,
     query: Result<Query<RunsQuery>, QueryRejection>,
 ) -> Result<Json<RunIds>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(query) = query?;
     let found = host.index().ids(&query, host.runtime.now());
     found.map(Json).map_err(|error| bad_query(&error))
 }
@@ -189,7 +189,7 @@ async fn plan(
     State(host): Host,
     request: Result<Json<PlanRequest>, JsonRejection>,
 ) -> Result<Json<PlanAnswer>, Problem> {
-    let Json(request) = request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(request) = request?;
     Ok(Json(match planned(&host, &request).await? {
         Ok(plan) => PlanAnswer::Plan(Box::new(plan)),
         Err(none) => PlanAnswer::None(none),
@@ -211,8 +211,7 @@ async fn plan_batch(
     State(host): Host,
     request: Result<Json<PlanBatch>, JsonRejection>,
 ) -> Result<Json<PlannedBatch>, Problem> {
-    let Json(PlanBatch { run_ids, optimizer }) =
-        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(PlanBatch { run_ids, optimizer }) = request?;
     if run_ids.len() > MAX_PLANS {
         return Err(Problem::bad_request(format!(
             "{} runs were asked about; at most {MAX_PLANS} can be at once.",
@@ -242,8 +241,7 @@ async fn start_restore(
     State(host): Host,
     request: Result<Json<StartRestore>, JsonRejection>,
 ) -> Result<Json<StartedRestore>, Problem> {
-    let Json(StartRestore { plan }) =
-        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(StartRestore { plan }) = request?;
     let confirmed = essence(&plan);
     // A task of its own: what is journaled is carried out, although the caller may have gone meanwhile.
     let asked = Arc::clone(&host);
@@ -255,14 +253,7 @@ async fn start_restore(
         }
         Ok::<_, Problem>(begun)
     });
-    let begun = begun.await.map_err(|_| {
-        Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "The restore could not be begun.",
-            "Look at the log.",
-        )
-    })??;
+    let begun = begun.await.map_err(|_| Problem::internal("The restore could not be begun."))??;
     Ok(Json(match begun {
         Begun::New(restore) => StartedRestore { restore, already: false },
         Begun::Existing(restore) if essence(&restore.plan) == confirmed => {
@@ -323,8 +314,7 @@ async fn list_incidents(
     State(host): Host,
     query: Result<Query<IncidentsQuery>, QueryRejection>,
 ) -> Result<Json<Incidents>, Problem> {
-    let Query(IncidentsQuery { open }) =
-        query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(IncidentsQuery { open }) = query?;
     let service = host.service.base_url.clone();
     let mut found = incidents(&*host.store, &service, WITHIN).await?;
     if open {
@@ -359,8 +349,7 @@ async fn set_monitor(
     State(host): Host,
     request: Result<Json<SetMonitor>, JsonRejection>,
 ) -> Result<Json<MonitorState>, Problem> {
-    let Json(SetMonitor { gate }) =
-        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(SetMonitor { gate }) = request?;
     control::set_gate(&*host.store, gate).await?;
     host.monitor.want_whole();
     host.refresh.notify_one();

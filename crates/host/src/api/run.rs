@@ -30,7 +30,7 @@ pub(super) async fn metrics(
     Path(run_id): Path<String>,
     query: Result<Query<MetricsQuery>, QueryRejection>,
 ) -> Result<Json<RunMetrics>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(query) = query?;
     let limit = query.limit.unwrap_or(MOST_POINTS).clamp(1, MOST_POINTS);
     let asked = offered(&host, host.api.run_series(&run_id, query.after, limit)).await;
     match asked {

@@ -90,7 +90,7 @@ async fn sample(
     State(host): Host,
     request: Result<Json<SampleRequest>, JsonRejection>,
 ) -> Result<Json<Samples>, Problem> {
-    let Json(request) = request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(request) = request?;
     let options = options_of(&request)?;
     // Whoever asks and goes away drops this future, and with it the sample.
     match tokio::time::timeout(PATIENCE, drawn(&host, &request, &options)).await {

@@ -51,7 +51,7 @@ async fn list(
     State(host): Host,
     query: Result<Query<SessionsQuery>, QueryRejection>,
 ) -> Result<Json<SessionWindow>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(query) = query?;
     let limit = usize::try_from(query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT)).unwrap_or(PAGE);
     let request = search_for(&query)?;
     let (rows, more, searchable) = match host.ask(search(&host.api, request, limit, PAGES)).await {
@@ -274,8 +274,7 @@ async fn finish(
     Path(session_id): Path<String>,
     request: Result<Json<FinishSession>, JsonRejection>,
 ) -> Result<Json<SessionDetail>, Problem> {
-    let Json(FinishSession { reason }) =
-        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(FinishSession { reason }) = request?;
     let reason = match FinishReason::from(reason) {
         FinishReason::Other(_) => {
             return Err(Problem::bad_request(
@@ -302,8 +301,7 @@ async fn assign(
     Path(session_id): Path<String>,
     request: Result<Json<AssignProject>, JsonRejection>,
 ) -> Result<Json<SessionDetail>, Problem> {
-    let Json(AssignProject { project_id }) =
-        request.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Json(AssignProject { project_id }) = request?;
     let project_id = project_id.trim();
     if project_id.is_empty() {
         return Err(Problem::bad_request(

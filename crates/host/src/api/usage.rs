@@ -40,7 +40,7 @@ async fn usage(
     State(host): Host,
     query: Result<Query<UsageQuery>, QueryRejection>,
 ) -> Result<Json<Usage>, Problem> {
-    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let Query(query) = query?;
     let by = match query.by.as_deref() {
         None | Some("" | "model") => By::Model,
         Some("session") => By::Session,
