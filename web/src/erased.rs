@@ -62,8 +62,9 @@ impl<T> Clone for Memo<T> {
 impl<T> Copy for Memo<T> {}
 
 impl<T: PartialEq + Anything> Memo<T> {
-    pub(crate) fn new(compute: impl Fn(Option<&T>) -> T + Send + Sync + 'static) -> Self {
-        Self { inner: memo(Box::new(move || Value(Arc::new(compute(None))))), of: PhantomData }
+    /// Unlike leptos's, `compute` is not given what it returned the last time.
+    pub(crate) fn new(compute: impl Fn(()) -> T + Send + Sync + 'static) -> Self {
+        Self { inner: memo(Box::new(move || Value(Arc::new(compute(()))))), of: PhantomData }
     }
 
     pub(crate) fn with<U>(&self, read: impl FnOnce(&T) -> U) -> U {

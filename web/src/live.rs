@@ -307,6 +307,48 @@ pub(crate) fn until_cleanup(task: LocalBoxFuture<'static, ()>) {
     });
 }
 
+/// When something is done again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Again {
+    /// When something has changed.
+    OnChange,
+    /// After a while, even when nothing has: it failed.
+    Soon,
+    /// Not any more.
+    Never,
+}
+
+/// Does something now, and again when `changes` moves, but never sooner than after `calm`, until the reactive scope around it
+/// ends or runs again.
+pub(crate) fn whenever(
+    changes: RwSignal<u64>,
+    calm: Duration,
+    mut act: impl FnMut() -> LocalBoxFuture<'static, Again> + 'static,
+) {
+    let host = session().host;
+    let (moved, mut waiting) = mpsc::unbounded();
+    Effect::new(move |_| {
+        changes.track();
+        let _ = moved.unbounded_send(());
+    });
+    until_cleanup(Box::pin(async move {
+        let mut pause = Duration::MAX;
+        loop {
+            let due = select(waiting.next(), host.sleep(pause)).await;
+            if matches!(due, Either::Left((None, _))) {
+                return;
+            }
+            while waiting.try_recv().is_ok() {}
+            pause = match act().await {
+                Again::OnChange => Duration::MAX,
+                Again::Soon => AFTER_FAILURE,
+                Again::Never => return,
+            };
+            host.sleep(calm).await;
+        }
+    }));
+}
+
 /// Reads something now, again when `key` changes (dropping what was under way), and again when `changes` moves.
 /// `keep` says whether the data of another key may stay on the page until the new is there.
 pub(crate) fn load<K, T>(
@@ -328,37 +370,26 @@ where
         } else {
             out.set(Loaded::default());
         }
-        let (moved, mut waiting) = mpsc::unbounded();
-        Effect::new(move |_| {
-            changes.track();
-            let _ = moved.unbounded_send(());
-        });
         let session = session.clone();
-        until_cleanup(Box::pin(async move {
-            let mut again = Duration::MAX;
-            loop {
-                let due = select(waiting.next(), session.host.sleep(again)).await;
-                if matches!(due, Either::Left((None, _))) {
-                    return;
-                }
-                while waiting.try_recv().is_ok() {}
-                match read(session.host.clone(), key.clone()).await {
+        whenever(changes, CALM, move || {
+            let (session, answer) = (session.clone(), read(session.host.clone(), key.clone()));
+            Box::pin(async move {
+                match answer.await {
                     Ok(data) => {
-                        again = Duration::MAX;
                         out.set(Loaded { data: Some(data), problem: None, busy: false });
+                        Again::OnChange
                     }
                     Err(problem) => {
-                        again = AFTER_FAILURE;
                         session.notice(&problem);
                         out.update(|loaded| {
                             loaded.problem = Some(problem);
                             loaded.busy = false;
                         });
+                        Again::Soon
                     }
                 }
-                session.host.sleep(CALM).await;
-            }
-        }));
+            })
+        });
     });
     out
 }

@@ -5,8 +5,8 @@ use retinker::host::api::ApiProblem;
 use retinker_console::words;
 
 use super::icon::icon;
-use super::reactive::part;
-use crate::live::session;
+use super::reactive::{part, text};
+use crate::live::{Loaded, session};
 
 /// One problem. `kept` says what the page still shows beneath it; the button does what `remedy` says.
 pub(crate) fn problem_banner(
@@ -35,6 +35,19 @@ pub(crate) fn problem_banner(
         </section>
     }
     .into_any()
+}
+
+/// The problem of what a page reads.
+pub(crate) fn own_problem<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>) -> Signal<Vec<ApiProblem>> {
+    Signal::derive(move || read.with(|r| r.problem.clone().into_iter().collect()))
+}
+
+/// That old data stays on the page while a new reading fails.
+pub(crate) fn kept<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>) -> Signal<String> {
+    text(move || match read.with(|r| r.data.is_some() && r.problem.is_some()) {
+        true => "What is shown below is what was read before.".to_owned(),
+        false => String::new(),
+    })
 }
 
 /// Every problem that there is now: of the host, of the service, and then the page's own. `kept` says what the page

@@ -7,9 +7,6 @@ mod values;
 use std::time::Duration;
 
 use crate::prelude::*;
-use futures_channel::mpsc;
-use futures_util::StreamExt;
-use futures_util::future::{Either, select};
 use retinker::host::api::ApiProblem;
 use retinker_console::curves::series::{Metric, Series};
 
@@ -19,12 +16,10 @@ use self::controls::{readout, tools};
 use self::values::values;
 use super::reactive::{Part, flag, text, when, word};
 use crate::data::Host;
-use crate::live::{session, until_cleanup};
+use crate::live::{Again, session, whenever};
 
 /// Curves are read again no sooner than this, however often their runs change.
 const CALM: Duration = Duration::from_secs(2);
-/// What could not be read is tried again after this long.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// The curves of some runs, as far as they are read.
 #[derive(Clone, Copy)]
@@ -63,32 +58,19 @@ pub(crate) fn follow(wanted: Memo<Wanted>, changes: RwSignal<u64>) -> Curves {
             curves.all.set(Vec::new());
             return;
         }
-        let (moved, mut waiting) = mpsc::unbounded();
-        Effect::new(move |_| {
-            changes.track();
-            let _ = moved.unbounded_send(());
-        });
         let session = session.clone();
-        until_cleanup(Box::pin(async move {
-            let mut again = Duration::MAX;
-            loop {
-                let due = select(waiting.next(), session.host.sleep(again)).await;
-                if matches!(due, Either::Left((None, _))) {
-                    return;
-                }
-                while waiting.try_recv().is_ok() {}
+        whenever(changes, CALM, move || {
+            let (session, wanted) = (session.clone(), wanted.clone());
+            Box::pin(async move {
                 let outcome = read(&session.host, &wanted, curves).await;
-                again = if outcome.is_ok() { Duration::MAX } else { AFTER_FAILURE };
+                let again = if outcome.is_ok() { Again::OnChange } else { Again::Soon };
                 if let Err(problem) = &outcome {
                     session.notice(problem);
                 }
                 curves.problem.set(outcome.err());
-                if curves.offered.get_untracked() == Some(false) {
-                    return;
-                }
-                session.host.sleep(CALM).await;
-            }
-        }));
+                if curves.offered.get_untracked() == Some(false) { Again::Never } else { again }
+            })
+        });
     });
     curves
 }

@@ -1,7 +1,7 @@
 //! What was done about lost runs: by people, by this console, and by every monitor on the same journal.
 
 use crate::prelude::*;
-use retinker::host::api::{Activity, ApiProblem, MonitorState};
+use retinker::host::api::{Activity, MonitorState};
 use retinker::recovery::incidents::Incident;
 use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
@@ -9,10 +9,10 @@ use retinker_console::address::run_address;
 use retinker_console::{activity, format};
 
 use crate::browser;
-use crate::components::banner::problems;
+use crate::components::banner::{kept, own_problem, problems};
 use crate::components::heads::heads;
 use crate::components::icon::icon;
-use crate::components::reactive::{flag, maybe, part, text, when};
+use crate::components::reactive::{flag, maybe, part, when};
 use crate::components::time::{clock, when_it_was};
 use crate::live::{Loaded, load, session, until_cleanup};
 
@@ -28,12 +28,6 @@ pub(crate) fn activity_page() -> AnyView {
         Box::pin(async move { host.activity().await })
     });
     Effect::new(|_| browser::set_title("Activity"));
-    let own =
-        Signal::derive(move || read.with(|r| r.problem.clone().into_iter().collect::<Vec<ApiProblem>>()));
-    let kept = text(move || match read.with(|r| r.data.is_some() && r.problem.is_some()) {
-        true => "What is shown below is what was read before.".to_owned(),
-        false => String::new(),
-    });
     view! {
         <header class="page-head">
             <h1 id="page-title" tabindex="-1">
@@ -41,7 +35,7 @@ pub(crate) fn activity_page() -> AnyView {
             </h1>
             {when(move || read.with(|r| r.data.is_some()), move || export(read))}
         </header>
-        {problems(own, kept)}
+        {problems(own_problem(read), kept(read))}
         {monitor(read)}
         {when(move || read.with(|r| r.data.is_some()), move || incidents(read))}
         {when(move || read.with(|r| r.data.is_some()), move || restores(read))}

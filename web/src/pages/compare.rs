@@ -10,7 +10,7 @@ use retinker_console::compare::{MOST, address, differences, read};
 use retinker_console::format;
 
 use crate::browser;
-use crate::components::banner::problems;
+use crate::components::banner::{kept, problems};
 use crate::components::curves::{Look, Wanted, follow, panel, swatch};
 use crate::components::icon::icon;
 use crate::components::reactive::{maybe, nothing, part, text};
@@ -55,10 +55,7 @@ pub(crate) fn compare_page() -> AnyView {
         });
         read.into_iter().chain(curves.problem.get()).collect::<Vec<_>>()
     });
-    let kept = text(move || match runs.with(|r| r.data.is_some() && r.problem.is_some()) {
-        true => "What is shown below is what was read before.".to_owned(),
-        false => String::new(),
-    });
+    let kept = kept(runs);
     let names = Signal::derive(move || {
         runs.with(|r| r.data.as_ref().map(|runs| names_of(runs, &ids.get())).unwrap_or_default())
             .into_iter()

@@ -12,12 +12,14 @@ use retinker_console::sessions::{self, MOST, REASONS, STATUSES, STEP, Shown};
 use retinker_console::{format, words};
 
 use crate::browser;
-use crate::components::banner::problems;
+use crate::components::banner::{kept, own_problem, problems};
 use crate::components::copy::copy_button;
 use crate::components::dialog::dialog;
 use crate::components::heads::heads;
 use crate::components::icon::icon;
+use crate::components::placeholder::placeholder;
 use crate::components::reactive::{flag, maybe, nothing, part, text, when};
+use crate::components::search::{Field, field, typing};
 use crate::components::time::when_it_was;
 use crate::live::{Loaded, load, often, session, until_cleanup};
 
@@ -105,40 +107,15 @@ pub(crate) fn sessions_page() -> AnyView {
     .into_any()
 }
 
-fn own_problem<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>) -> Signal<Vec<ApiProblem>> {
-    Signal::derive(move || read.with(|r| r.problem.clone().into_iter().collect()))
-}
-
-fn kept<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>) -> Signal<String> {
-    text(move || match read.with(|r| r.data.is_some() && r.problem.is_some()) {
-        true => "What is shown below is what was read before.".to_owned(),
-        false => String::new(),
-    })
-}
-
 /// Before the first answer: a placeholder while it is awaited, and nothing that could be taken for an empty list when it
 /// failed.
 fn waiting<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>, told: &'static str) -> AnyView {
-    when(
-        move || read.with(|r| r.data.is_none() && r.problem.is_none()),
-        move || {
-            view! {
-                <div class="placeholder" role="status">
-                    <span class="said">{told}</span>
-                    <i></i>
-                    <i></i>
-                    <i></i>
-                </div>
-            }
-            .into_any()
-        },
-    )
-    .into_any()
+    when(move || read.with(|r| r.data.is_none() && r.problem.is_none()), move || placeholder(told, 3))
+        .into_any()
 }
 
 /// Text, status and project.
 fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
-    let host = session().host;
     let navigate = use_navigate();
     let go = move |next: Shown, replace: bool| {
         navigate(
@@ -146,25 +123,9 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
             NavigateOptions { replace, scroll: false, ..NavigateOptions::default() },
         );
     };
-    let typed = RwSignal::new(shown.with_untracked(|shown| shown.q.clone()));
-    // Back, forward and links change the address; the field follows, unless it says the same already.
-    Effect::new(move |_| {
-        let q = shown.with(|shown| shown.q.clone());
-        if typed.with_untracked(|typed| typed.trim() != q) {
-            typed.set(q);
-        }
-    });
-    let typing = go.clone();
-    Effect::new(move |_| {
-        let text = typed.get();
-        if shown.with_untracked(|shown| shown.q == text.trim()) {
-            return;
-        }
-        let (host, go) = (host.clone(), typing.clone());
-        until_cleanup(Box::pin(async move {
-            host.sleep(TYPING).await;
-            go(Shown { q: text.trim().to_owned(), ..shown.get_untracked() }, true);
-        }));
+    let asked = go.clone();
+    let typed = typing(Memo::new(move |_| shown.with(|shown| shown.q.clone())), TYPING, move |q| {
+        asked(Shown { q, ..shown.get_untracked() }, true);
     });
     let by_status = {
         let go = go.clone();
@@ -205,20 +166,17 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
     });
     view! {
         <form class="tools" role="search" on:submit=|event| event.prevent_default()>
-            <label class="field grow">
-                <span class="said">"Look for sessions by words of their name, by id, or by a label: meta.team=x"</span>
-                {icon("search")}
-                <input
-                    type="search"
-                    data-testid="sessions-search"
-                    placeholder="Find: words of a name, an id, meta.team=x"
-                    autocomplete="off"
-                    spellcheck="false"
-                    maxlength="200"
-                    prop:value=typed.signal()
-                    on:input=move |event| typed.set(event_target_value(&event))
-                />
-            </label>
+            {field(
+                Field {
+                    testid: "sessions-search",
+                    said: "Look for sessions by words of their name, by id, or by a label: meta.team=x",
+                    placeholder: "Find: words of a name, an id, meta.team=x",
+                    most: "200",
+                    list: None,
+                },
+                typed,
+                nothing(),
+            )}
             <label class="field">
                 <span class="field-name">"Status"</span>
                 <select data-testid="sessions-status" on:change=by_status>

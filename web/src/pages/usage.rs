@@ -10,6 +10,7 @@ use retinker_console::sessions::{Shown, money};
 use crate::browser;
 use crate::components::banner::problems;
 use crate::components::heads::heads;
+use crate::components::placeholder::placeholder;
 use crate::components::reactive::{maybe, part, text, when};
 use crate::components::time::exact;
 use crate::live::{Loaded, load};
@@ -53,16 +54,7 @@ pub(crate) fn usage_page() -> AnyView {
         {problems(own, text(String::new))}
         {when(
             move || usage.with(|u| u.data.is_none() && u.problem.is_none()),
-            || {
-                view! {
-                    <div class="placeholder" role="status">
-                        <span class="said">"Reading the usage…"</span>
-                        <i></i>
-                        <i></i>
-                    </div>
-                }
-                    .into_any()
-            },
+            || placeholder("Reading the usage…", 2),
         )}
         {maybe(move || data.get().map(|data| storage(&data)))}
         {when(

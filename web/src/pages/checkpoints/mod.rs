@@ -21,10 +21,11 @@ use retinker_console::format;
 use crate::browser;
 use crate::components::banner::{problem_banner, problems};
 use crate::components::dialog::dialog;
-use crate::components::icon::icon;
+use crate::components::placeholder::placeholder;
 use crate::components::reactive::{maybe, nothing, part, text, when, word};
+use crate::components::search::{Field, field, typing};
 use crate::components::time::clock;
-use crate::live::{Loaded, Session, load, session, until_cleanup};
+use crate::live::{Loaded, Session, load, session};
 
 /// Typing asks for a new list this long after the last letter.
 const TYPING: Duration = Duration::from_millis(200);
@@ -195,7 +196,7 @@ pub(crate) fn checkpoints_page() -> AnyView {
         {downloads::progress(desk)}
         {kinds(desk)}
         {search(shown_view)}
-        {when(move || window.with(|w| w.data.is_none() && w.problem.is_none()), waiting)}
+        {when(move || window.with(|w| w.data.is_none() && w.problem.is_none()), || placeholder("Reading the checkpoints…", 4))}
         {when(move || window.with(|w| w.data.is_some()), move || table::table(desk))}
         {actions::bar(desk)}
         {pager(desk)}
@@ -227,19 +228,6 @@ fn sheet(desk: Desk) -> AnyView {
         Some(Sheet::Retention) => deleting::retention(desk),
         None => nothing(),
     })
-    .into_any()
-}
-
-fn waiting() -> AnyView {
-    view! {
-        <div class="placeholder" role="status">
-            <span class="said">"Reading the checkpoints…"</span>
-            <i></i>
-            <i></i>
-            <i></i>
-            <i></i>
-        </div>
-    }
     .into_any()
 }
 
@@ -284,47 +272,25 @@ fn kinds(desk: Desk) -> AnyView {
 }
 
 fn search(shown: Memo<View>) -> AnyView {
-    let session = session();
     let navigate = use_navigate();
-    let typed = RwSignal::new(shown.with_untracked(|shown| shown.q.clone()));
-    Effect::new(move |_| {
-        let q = shown.with(|shown| shown.q.clone());
-        if typed.with_untracked(|typed| typed.trim() != q) {
-            typed.set(q);
-        }
-    });
-    Effect::new(move |_| {
-        let text = typed.get();
-        if shown.with_untracked(|shown| shown.q == text.trim()) {
-            return;
-        }
-        let (session, go) = (session.clone(), navigate.clone());
-        until_cleanup(Box::pin(async move {
-            session.host.sleep(TYPING).await;
-            let q = text.trim().to_owned();
-            let address = shown.with_untracked(|view| View { q, page: 0, ..view.clone() }.to_address());
-            go(&address, NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() });
-        }));
+    let typed = typing(Memo::new(move |_| shown.with(|shown| shown.q.clone())), TYPING, move |q| {
+        let address = shown.with_untracked(|view| View { q, page: 0, ..view.clone() }.to_address());
+        navigate(&address, NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() });
     });
     view! {
         <form class="tools" role="search" on:submit=|event| event.prevent_default()>
-            <label class="field grow">
-                <span class="said">
-                    "Filter by words, or by fields: run:ID, name:0040, age>7d, size>1GB, expires<2d, expires:never, \
-                     public:yes, needed:yes, meta.team=x"
-                </span>
-                {icon("search")}
-                <input
-                    type="search"
-                    data-testid="checkpoints-search"
-                    placeholder="Filter: words, run:ID, age>7d, size>1GB, expires<2d, public:yes"
-                    autocomplete="off"
-                    spellcheck="false"
-                    maxlength="300"
-                    prop:value=typed.signal()
-                    on:input=move |event| typed.set(event_target_value(&event))
-                />
-            </label>
+            {field(
+                Field {
+                    testid: "checkpoints-search",
+                    said: "Filter by words, or by fields: run:ID, name:0040, age>7d, size>1GB, expires<2d, \
+                           expires:never, public:yes, needed:yes, meta.team=x",
+                    placeholder: "Filter: words, run:ID, age>7d, size>1GB, expires<2d, public:yes",
+                    most: "300",
+                    list: None,
+                },
+                typed,
+                nothing(),
+            )}
         </form>
     }
     .into_any()

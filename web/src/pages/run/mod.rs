@@ -26,11 +26,12 @@ use self::side::{facts, labels, session_panel};
 use self::story::story;
 use self::verdict::state;
 use crate::browser;
-use crate::components::banner::problems;
+use crate::components::banner::{kept, problems};
 use crate::components::copy::copy_button;
 use crate::components::curves::{Curves, Look, Wanted, follow, panel};
 use crate::components::icon::icon;
-use crate::components::reactive::{part, text, when};
+use crate::components::placeholder::placeholder;
+use crate::components::reactive::{part, when};
 use crate::live::{Loaded, load, session, slowly};
 
 type Detail = RwSignal<Loaded<RunDetail>>;
@@ -80,13 +81,7 @@ pub(crate) fn run_page() -> AnyView {
             all.into_iter().flatten().collect::<Vec<ApiProblem>>()
         })
     });
-    let kept = text(move || {
-        if detail.with(|d| d.problem.is_some() && d.data.is_some()) {
-            "What is shown below is what was read before.".to_owned()
-        } else {
-            String::new()
-        }
-    });
+    let kept = kept(detail);
     let page = part(move || {
         if missing.get() {
             return no_such_run(id);
@@ -136,22 +131,7 @@ fn no_such_run(id: Memo<String>) -> AnyView {
 }
 
 fn waiting(detail: Detail) -> AnyView {
-    when(
-        move || detail.with(|d| d.problem.is_none()),
-        || {
-            view! {
-                <div class="placeholder" role="status">
-                    <span class="said">"Reading the run…"</span>
-                    <i></i>
-                    <i></i>
-                    <i></i>
-                    <i></i>
-                </div>
-            }
-            .into_any()
-        },
-    )
-    .into_any()
+    when(move || detail.with(|d| d.problem.is_none()), || placeholder("Reading the run…", 4)).into_any()
 }
 
 fn columns(id: Memo<String>, name: Memo<String>, detail: Detail, known: Known, curves: Curves) -> AnyView {

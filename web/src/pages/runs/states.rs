@@ -5,30 +5,14 @@ use retinker_console::address::View;
 use retinker_console::format;
 
 use super::list::List;
+use crate::components::placeholder::placeholder;
 use crate::components::reactive::{flag, maybe, nothing, part, text, when};
 use crate::live::session;
 
 /// Before the first answer: a placeholder while it is awaited, and nothing that could be taken for an empty list
 /// when it failed.
 pub(super) fn waiting(list: List) -> AnyView {
-    when(
-        move || list.problem.with(Option::is_none),
-        || {
-            view! {
-                <div class="placeholder" role="status">
-                    <span class="said">"Reading the runs…"</span>
-                    <i></i>
-                    <i></i>
-                    <i></i>
-                    <i></i>
-                    <i></i>
-                    <i></i>
-                </div>
-            }
-            .into_any()
-        },
-    )
-    .into_any()
+    when(move || list.problem.with(Option::is_none), || placeholder("Reading the runs…", 6)).into_any()
 }
 
 /// What the demonstration does while it trains.

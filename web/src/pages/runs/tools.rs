@@ -14,32 +14,15 @@ use crate::browser;
 use crate::components::icon::icon;
 use crate::components::menu::menu;
 use crate::components::reactive::{flag, part, text};
-use crate::live::{session, until_cleanup};
+use crate::components::search::{Field, field, typing};
 
 /// Typing asks for a new list this long after the last letter: what is typed at once is one wish.
 const TYPING: Duration = Duration::from_millis(15);
 
 /// Filter, views, order and columns.
 pub(super) fn tools(list: List) -> AnyView {
-    let session = session();
-    let typed = RwSignal::new(list.shown.with_untracked(|shown| shown.q.clone()));
-    // Back, forward and links change the address; the field follows, unless it says the same already.
-    Effect::new(move |_| {
-        let q = list.shown.with(|shown| shown.q.clone());
-        if typed.with_untracked(|typed| typed.trim() != q) {
-            typed.set(q);
-        }
-    });
-    Effect::new(move |_| {
-        let text = typed.get();
-        if list.shown.with_untracked(|shown| shown.q == text.trim()) {
-            return;
-        }
-        let session = session.clone();
-        until_cleanup(Box::pin(async move {
-            session.host.sleep(TYPING).await;
-            list.replace(&list.shown.with_untracked(|shown| shown.with_text(&text)));
-        }));
+    let typed = typing(Memo::new(move |_| list.shown.with(|shown| shown.q.clone())), TYPING, move |q| {
+        list.replace(&list.shown.with_untracked(|shown| shown.with_text(&q)));
     });
     let order = move |event| {
         let sort = read_sort(&event_target_value(&event)).unwrap_or_default();
@@ -60,29 +43,24 @@ pub(super) fn tools(list: List) -> AnyView {
         view! { <option value=sort.as_str() prop:selected=chosen>{label}</option> }.into_any()
     })
     .collect();
+    let offered = view! {
+        <datalist id="runs-completions" data-testid="runs-completions">
+            {part(move || completions(&typed.get()))}
+        </datalist>
+    };
     view! {
         <form class="tools" role="search" on:submit=|event| event.prevent_default()>
-            <label class="field grow">
-                <span class="said">
-                    "Filter by words, or by fields: health:poisoned, model:llama, rank>=16, age<2d, meta.team=x"
-                </span>
-                {icon("search")}
-                <input
-                    type="search"
-                    id="runs-search"
-                    data-testid="runs-search"
-                    placeholder="Filter: words, health:poisoned, rank>=16, age<2d, meta.team=x"
-                    list="runs-completions"
-                    autocomplete="off"
-                    spellcheck="false"
-                    maxlength="200"
-                    prop:value=typed.signal()
-                    on:input=move |event| typed.set(event_target_value(&event))
-                />
-                <datalist id="runs-completions" data-testid="runs-completions">
-                    {part(move || completions(&typed.get()))}
-                </datalist>
-            </label>
+            {field(
+                Field {
+                    testid: "runs-search",
+                    said: "Filter by words, or by fields: health:poisoned, model:llama, rank>=16, age<2d, meta.team=x",
+                    placeholder: "Filter: words, health:poisoned, rank>=16, age<2d, meta.team=x",
+                    most: "200",
+                    list: Some("runs-completions"),
+                },
+                typed,
+                offered.into_any(),
+            )}
             <label class="field">
                 <span class="field-name">"Order"</span>
                 <select data-testid="runs-sort" on:change=order>
