@@ -84,6 +84,7 @@ test("samples are those of the service, with each token's score, and a seed give
   assert.equal(first.body.prompt.map((token) => token.text).join(""), PROMPT);
 
   await page.locator('[data-testid="try-result"] .sampled').last().locator("summary").click();
+  await byTestId(page, "token-logprob").first().waitFor();
   const shown = await byTestId(page, "token-logprob").allInnerTexts();
   assert.deepEqual(
     shown.map((score) => Number(score.replace("−", "-"))),
