@@ -156,6 +156,56 @@ pub fn without_connection(address: &str) -> String {
     if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
 }
 
+/// The pages of the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// All runs, or how to have the first.
+    Home,
+    /// One run.
+    Run,
+    /// How to have a first run.
+    Welcome,
+    /// Checkpoints of all runs.
+    Checkpoints,
+    /// What was done.
+    Activity,
+    /// Several runs side by side.
+    Compare,
+    /// All sessions.
+    Sessions,
+    /// One session.
+    Session,
+    /// Sampling by hand.
+    Trial,
+    /// What is kept and what it costs.
+    Usage,
+    /// No such page.
+    None,
+}
+
+/// The page at a path, and what it is of: the id of a run or a session, else nothing.
+pub fn page(path: &str) -> (Page, String) {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    // In a path, a plus is a plus.
+    let (name, of) = (parts.next(), parts.next().map(|part| decode(&part.replace('+', "%2B"))));
+    let is_longer = parts.next().is_some();
+    let page = match (name, of.is_some()) {
+        _ if is_longer => Page::None,
+        (None, _) => Page::Home,
+        (Some("runs"), true) => Page::Run,
+        (Some("sessions"), true) => Page::Session,
+        (Some("welcome"), false) => Page::Welcome,
+        (Some("checkpoints"), false) => Page::Checkpoints,
+        (Some("activity"), false) => Page::Activity,
+        (Some("compare"), false) => Page::Compare,
+        (Some("sessions"), false) => Page::Sessions,
+        (Some("try"), false) => Page::Trial,
+        (Some("usage"), false) => Page::Usage,
+        _ => Page::None,
+    };
+    (page, of.unwrap_or_default())
+}
+
 /// The address of a run's page.
 pub fn run_address(run_id: &str) -> String {
     at(&format!("/runs/{}", encode(run_id)))
@@ -286,6 +336,22 @@ mod tests {
         assert_eq!(connection_in("?on=&on=lab"), Some("lab".to_owned()));
         assert_eq!((connection_in(""), connection_in("?only=x&on=")), (None, None));
         assert_eq!(at("/activity"), "/activity", "the first needs no name");
+    }
+
+    #[test]
+    fn pages_are_found_by_their_path() {
+        assert_eq!(page("/"), (Page::Home, String::new()));
+        assert_eq!(page("/usage/"), (Page::Usage, String::new()));
+        for id in ["run-1", "a:train:0", "a/b +%"] {
+            let address = run_address(id);
+            let path = address.split('?').next().unwrap_or_default();
+            assert_eq!(page(path), (Page::Run, id.to_owned()));
+        }
+        assert_eq!(page("/sessions").0, Page::Sessions);
+        assert_eq!(page("/sessions/s+1"), (Page::Session, "s+1".to_owned()));
+        for unknown in ["/runs", "/runs/a/b", "/nowhere", "/usage/x"] {
+            assert_eq!(page(unknown).0, Page::None, "{unknown}");
+        }
     }
 
     #[test]

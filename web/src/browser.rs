@@ -46,6 +46,30 @@ pub(crate) fn download(name: &str, text: &str) {
     let _ = save();
 }
 
+/// The path and the query of the page's address, the query without its `?`.
+pub(crate) fn place() -> (String, String) {
+    let location = window().location();
+    let query = location.search().unwrap_or_default();
+    (location.pathname().unwrap_or_default(), query.trim_start_matches('?').to_owned())
+}
+
+/// Puts another address into the address bar; with `replace`, or where it is there already, in the place of this one.
+pub(crate) fn go(to: &str, replace: bool) {
+    let Ok(history) = window().history() else { return };
+    let before = place();
+    let is_same = to == before.0 || to == format!("{}?{}", before.0, before.1);
+    let _ = if replace || is_same {
+        history.replace_state_with_url(&JsValue::NULL, "", Some(to))
+    } else {
+        history.push_state_with_url(&JsValue::NULL, "", Some(to))
+    };
+}
+
+/// Shows the top of the page.
+pub(crate) fn scroll_to_top() {
+    window().scroll_to_with_x_and_y(0.0, 0.0);
+}
+
 /// The query string of the page's address.
 pub(crate) fn query() -> String {
     window().location().search().unwrap_or_default()

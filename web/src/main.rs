@@ -1,6 +1,4 @@
 //! The web console. It runs in a browser only; its pure parts are the library beside it.
-// `#[component]` writes a `pub` that nobody asked for.
-#![allow(unreachable_pub)]
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
@@ -15,11 +13,15 @@ mod live;
 #[cfg(target_arch = "wasm32")]
 mod pages;
 #[cfg(target_arch = "wasm32")]
+mod place;
+#[cfg(target_arch = "wasm32")]
 mod prelude;
 #[cfg(target_arch = "wasm32")]
 mod shell;
 #[cfg(target_arch = "wasm32")]
 mod turns;
+#[cfg(target_arch = "wasm32")]
+mod view;
 
 #[cfg(target_arch = "wasm32")]
 fn main() {

@@ -1,11 +1,8 @@
 //! What stands around every page: the header, the routes, and what is said when nothing works.
 
 use crate::prelude::*;
-use leptos_router::components::{FlatRoutes, Route, Router};
-use leptos_router::hooks::use_location;
-use leptos_router::path;
 use retinker::host::api::ApiProblem;
-use retinker_console::address::{at, connection_in, connection_shown, show_connection};
+use retinker_console::address::{Page, at, connection_in, connection_shown, show_connection};
 use retinker_console::pace::Pace;
 
 use crate::browser;
@@ -27,6 +24,8 @@ use crate::pages::sessions::{session_page, sessions_page};
 use crate::pages::trial::trial_page;
 use crate::pages::usage::usage_page;
 use crate::pages::welcome::{home, welcome_page};
+use crate::place::{self, Place};
+use crate::view;
 
 /// Puts the console on the page.
 pub(crate) fn start() {
@@ -39,14 +38,12 @@ pub(crate) fn start() {
     }
     // The printed address, opened in a tab that shows the console already, changes the fragment only.
     let _ = window_event_listener(leptos::ev::hashchange, |_| browser::take_new_token());
-    leptos::mount::mount_to_body(move || view! { <App token /> });
+    view::mount_to_body(|| app(token.as_deref()));
     browser::remove_skeleton();
 }
 
-#[component]
-fn App(token: Option<String>) -> impl IntoView {
-    let token_or_none = token.as_deref().unwrap_or_default();
-    let session = Session::new(Host::new(&browser::origin(), token_or_none, connection_shown()));
+fn app(token: Option<&str>) -> AnyView {
+    let session = Session::new(Host::new(&browser::origin(), token.unwrap_or_default(), connection_shown()));
     if token.is_some() {
         session.start();
     } else {
@@ -58,46 +55,43 @@ fn App(token: Option<String>) -> impl IntoView {
     }
     let refused = session.refused;
     provide_context(session);
+    let place = place::follow();
     keys::listen();
+    focus_on_new_page(place);
     view! {
-        <Router>
-            {header()}
-            <main id="main" tabindex="-1">
-                <FocusOnNewPage />
-                {part(move || match refused.get() {
-                    Some(problem) => locked(problem),
-                    None => {
-                        view! {
-                            <FlatRoutes fallback=not_found>
-                                <Route path=path!("/") view=home />
-                                <Route path=path!("/runs/:id") view=run_page />
-                                <Route path=path!("/welcome") view=welcome_page />
-                                <Route path=path!("/checkpoints") view=checkpoints_page />
-                                <Route path=path!("/activity") view=activity_page />
-                                <Route path=path!("/compare") view=compare_page />
-                                <Route path=path!("/sessions") view=sessions_page />
-                                <Route path=path!("/sessions/:id") view=session_page />
-                                <Route path=path!("/try") view=trial_page />
-                                <Route path=path!("/usage") view=usage_page />
-                            </FlatRoutes>
-                        }
-                            .into_any()
-                    }
-                })}
-            </main>
-            {bulk_dialog()}
-            {palette_dialog()}
-            {keys_dialog()}
-        </Router>
+        {header()}
+        <main id="main" tabindex="-1">
+            {part(move || match refused.get() {
+                Some(problem) => locked(problem),
+                None => draw_page(place.page.get()),
+            })}
+        </main>
+        {bulk_dialog()}
+        {palette_dialog()}
+        {keys_dialog()}
+    }
+}
+
+fn draw_page(page: Page) -> AnyView {
+    match page {
+        Page::Home => home(),
+        Page::Run => run_page(),
+        Page::Welcome => welcome_page(),
+        Page::Checkpoints => checkpoints_page(),
+        Page::Activity => activity_page(),
+        Page::Compare => compare_page(),
+        Page::Sessions => sessions_page(),
+        Page::Session => session_page(),
+        Page::Trial => trial_page(),
+        Page::Usage => usage_page(),
+        Page::None => not_found(),
     }
 }
 
 /// On a new page the keyboard and the screen reader begin at its heading, not where the old page's link was.
-#[component]
-fn FocusOnNewPage() -> impl IntoView {
-    let path = use_location().pathname;
+fn focus_on_new_page(place: Place) {
     Effect::new(move |before: Option<String>| {
-        let now = path.get();
+        let now = place.path.get();
         if before.is_some_and(|before| before != now) {
             request_animation_frame(|| browser::focus("page-title"));
         }
@@ -140,7 +134,7 @@ pub(crate) const PAGES: [(&str, &str); 6] = [
 
 /// The way to each page.
 fn places() -> AnyView {
-    let path = use_location().pathname;
+    let path = place::place().path;
     let links: Vec<_> = PAGES
         .into_iter()
         .map(|(address, name)| {

@@ -20,7 +20,7 @@ pub(crate) fn problem_banner(
         .into_iter()
         .filter(|line| !line.is_empty())
         .map(|line| view! { <p>{line}</p> })
-        .collect_view();
+        .collect::<Vec<_>>();
     view! {
         <section class="banner" role="alert" data-testid="banner-problem" data-code=problem.code>
             {icon("problem")}

@@ -14,7 +14,7 @@ use self::chart::chart;
 pub(crate) use self::controls::swatch;
 use self::controls::{readout, tools};
 use self::values::values;
-use super::reactive::{Part, flag, text, when, word};
+use super::reactive::{flag, text, when, word};
 use crate::data::Host;
 use crate::live::{Again, session, whenever};
 
@@ -148,7 +148,7 @@ impl Look {
 
 /// Loss, learning rate and gradient norm, with what changes how they are seen. `more` stands beside the heading. A service
 /// without curves has no panel for them.
-pub(crate) fn panel(curves: Curves, look: Look, more: Part) -> AnyView {
+pub(crate) fn panel(curves: Curves, look: Look, more: AnyView) -> AnyView {
     let some = Memo::new(move |_| look.shown.with(|all| all.iter().any(|series| !series.steps.is_empty())));
     let instead = text(move || {
         let said = match (curves.whole.get() || some.get(), curves.problem.with(Option::is_some)) {

@@ -1,7 +1,6 @@
 //! A modal dialog: the browser's own, which keeps the focus inside, gives it back, and closes on Escape.
 
 use crate::prelude::*;
-use leptos::html;
 
 use super::icon::icon;
 use super::reactive::when;
@@ -13,7 +12,7 @@ pub(crate) fn dialog(
     testid: &'static str,
     content: impl Fn() -> AnyView + Send + 'static,
 ) -> AnyView {
-    let node = NodeRef::<html::Dialog>::new();
+    let node = NodeRef::<web_sys::HtmlDialogElement>::new();
     Effect::new(move |_| {
         let Some(dialog) = node.get() else { return };
         if open.get() && !dialog.open() {

@@ -140,6 +140,6 @@ fn attachment_ids(attachment: Attachment) -> AnyView {
                 </dd>
             }
         })
-        .collect_view();
+        .collect::<Vec<_>>();
     view! { <dl class="facts">{rows}</dl> }.into_any()
 }

@@ -2,7 +2,6 @@
 
 use crate::prelude::*;
 use leptos::ev::KeyboardEvent;
-use leptos::html;
 use wasm_bindgen::JsCast;
 
 use super::icon::icon;
@@ -26,7 +25,7 @@ pub(crate) fn menu_of(
     content: impl Fn() -> AnyView + Send + 'static,
 ) -> AnyView {
     let open = RwSignal::new(false);
-    let node = NodeRef::<html::Details>::new();
+    let node = NodeRef::<web_sys::HtmlDetailsElement>::new();
     let close = move || {
         if let Some(details) = node.get_untracked() {
             details.set_open(false);

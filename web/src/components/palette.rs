@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::prelude::*;
 use leptos::ev::KeyboardEvent;
 use leptos::reactive::spawn_local;
-use leptos_router::hooks::use_navigate;
 use retinker::host::api::RunsQuery;
 use retinker_console::address;
 use retinker_console::address::run_address;
@@ -17,6 +16,7 @@ use super::reactive::{part, text, word};
 use crate::browser;
 use crate::live::{session, until_cleanup};
 use crate::shell::PAGES;
+use crate::place::place;
 
 /// Runs that are offered.
 const RUNS: u64 = 6;
@@ -60,11 +60,11 @@ fn palette(open: RwSignal<bool>) -> AnyView {
         all.extend(runs.get());
         all
     });
-    let navigate = use_navigate();
+    let place = place();
     let run = move |command: &Command| {
         open.set(false);
         match &command.act {
-            Act::Go(address) => navigate(&address::at(address), Default::default()),
+            Act::Go(address) => place.go(&address::at(address), false),
             Act::CopyAddress => spawn_local(async {
                 let _ = browser::copy(&browser::address()).await;
             }),

@@ -1,26 +1,22 @@
-//! What changes on the page, in few types. Leptos compiles its machinery anew for every type of closure and of view;
-//! with the closures boxed and the views erased here, a browser has less to load.
+//! What changes on the page.
 
 use crate::prelude::*;
 
-/// A part of the page that changes.
-pub(crate) type Part = Box<dyn FnMut() -> AnyView + Send>;
-
 /// Draws again whenever what it read changed.
-pub(crate) fn part(draw: impl Fn() -> AnyView + Send + 'static) -> Part {
-    Box::new(draw)
+pub(crate) fn part(draw: impl Fn() -> AnyView + 'static) -> AnyView {
+    AnyView::Changing(Box::new(draw))
 }
 
 /// Draws what there is, again whenever it changed.
-pub(crate) fn maybe(draw: impl Fn() -> Option<AnyView> + Send + 'static) -> Part {
+pub(crate) fn maybe(draw: impl Fn() -> Option<AnyView> + 'static) -> AnyView {
     part(move || draw().unwrap_or_else(nothing))
 }
 
 /// Draws while something holds; not again while it goes on to hold.
 pub(crate) fn when(
     holds: impl Fn() -> bool + Send + Sync + 'static,
-    draw: impl Fn() -> AnyView + Send + 'static,
-) -> Part {
+    draw: impl Fn() -> AnyView + 'static,
+) -> AnyView {
     let holds = Memo::new(move |_| holds());
     part(move || if holds.get() { draw() } else { nothing() })
 }

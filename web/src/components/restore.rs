@@ -346,7 +346,7 @@ fn rejected_list(rejected: Vec<RejectedReason>) -> Option<AnyView> {
                 </li>
             }
         })
-        .collect_view();
+        .collect::<Vec<_>>();
     Some(
         view! {
             <details class="rejected" open>

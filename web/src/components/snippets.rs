@@ -66,7 +66,7 @@ pub(crate) fn snippet_tabs(snippets: &[Snippet]) -> AnyView {
                 </button>
             }
         })
-        .collect_view();
+        .collect::<Vec<_>>();
     let panels = snippets
         .iter()
         .enumerate()
@@ -89,7 +89,7 @@ pub(crate) fn snippet_tabs(snippets: &[Snippet]) -> AnyView {
                 </div>
             }
         })
-        .collect_view();
+        .collect::<Vec<_>>();
     view! {
         <div class="snippets">
             <div role="tablist" aria-label="Language" class="tabs" on:keydown=keys>

@@ -199,10 +199,7 @@ fn restores(read: Read) -> AnyView {
                                     <tr role="row">{heads(&HEADS)}</tr>
                                 </thead>
                                 <tbody role="rowgroup">
-                                    <For
-                                        each=ids
-                                        key=|id| id.clone()
-                                        children=move |id| {
+                                    {each(ids, move |id: String| {
                                             let record = Memo::new(move |_| {
                                                 read.with(|r| {
                                                     let all = r.data.iter().flat_map(|data| &data.restores);
@@ -210,8 +207,7 @@ fn restores(read: Read) -> AnyView {
                                                 })
                                             });
                                             maybe(move || record.get().map(|record| line(&record)))
-                                        }
-                                    />
+                                        })}
                                 </tbody>
                             </table>
                         </div>

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::prelude::*;
-use leptos_router::hooks::use_location;
 use retinker::host::api::{ApiProblem, RunDetail};
 use retinker_console::address::{at, run_address};
 use retinker_console::compare::{MOST, address, differences, read};
@@ -16,6 +15,7 @@ use crate::components::icon::icon;
 use crate::components::reactive::{maybe, nothing, part, text};
 use crate::components::status::health_badge;
 use crate::live::{Loaded, load, session, slowly};
+use crate::place::place;
 
 type Runs = RwSignal<Loaded<Vec<Result<RunDetail, ApiProblem>>>>;
 
@@ -25,7 +25,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// The page `/compare?run=A&run=B`.
 pub(crate) fn compare_page() -> AnyView {
     let session = session();
-    let query = use_location().search;
+    let query = place().query;
     let asked = Memo::new(move |_| read(&query.get()));
     let ids = Memo::new(move |_| asked.get().0);
     Effect::new(|_| browser::set_title("Compare runs"));

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use crate::prelude::*;
-use leptos_router::NavigateOptions;
-use leptos_router::hooks::{use_location, use_navigate, use_params_map};
 use retinker::host::api::ApiProblem;
 use retinker::host::sessions::{Projects, SamplerRow, SessionDetail, SessionRow, SessionRun, SessionWindow};
 use retinker_console::address::{at, run_address, session_address, try_address};
@@ -22,6 +20,7 @@ use crate::components::reactive::{flag, maybe, nothing, part, text, when};
 use crate::components::search::{Field, field, typing};
 use crate::components::time::when_it_was;
 use crate::live::{Loaded, load, often, session, until_cleanup};
+use crate::place::place;
 
 /// Typing asks for a new list this long after the last letter.
 const TYPING: Duration = Duration::from_millis(250);
@@ -33,8 +32,8 @@ type Detail = RwSignal<Loaded<SessionDetail>>;
 
 /// The page `/sessions`.
 pub(crate) fn sessions_page() -> AnyView {
-    let location = use_location();
-    let shown = Memo::new(move |_| Shown::read(&location.search.read()));
+    let place = place();
+    let shown = Memo::new(move |_| place.query.with(|query| Shown::read(query)));
     let limit = RwSignal::new(STEP);
     Effect::new(move |_| {
         shown.track();
@@ -116,21 +115,13 @@ fn waiting<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>, told: &'static s
 
 /// Text, status and project.
 fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
-    let navigate = use_navigate();
-    let go = move |next: Shown, replace: bool| {
-        navigate(
-            &next.to_address(),
-            NavigateOptions { replace, scroll: false, ..NavigateOptions::default() },
-        );
-    };
-    let asked = go.clone();
+    let place = place();
+    let go = move |next: Shown, replace: bool| place.go(&next.to_address(), replace);
     let typed = typing(Memo::new(move |_| shown.with(|shown| shown.q.clone())), TYPING, move |q| {
-        asked(Shown { q, ..shown.get_untracked() }, true);
+        go(Shown { q, ..shown.get_untracked() }, true);
     });
-    let by_status = {
-        let go = go.clone();
-        move |event| go(Shown { status: event_target_value(&event), ..shown.get_untracked() }, false)
-    };
+    let by_status =
+        move |event| go(Shown { status: event_target_value(&event), ..shown.get_untracked() }, false);
     let by_project =
         move |event| go(Shown { project: event_target_value(&event), ..shown.get_untracked() }, false);
     let statuses: Vec<_> = STATUSES
@@ -217,10 +208,7 @@ fn table(shown: Memo<Shown>, window: Window) -> AnyView {
                     <tr role="row">{heads(&HEADS)}</tr>
                 </thead>
                 <tbody role="rowgroup">
-                    <For
-                        each=ids
-                        key=|id| id.clone()
-                        children=move |id| {
+                    {each(ids, move |id: String| {
                             let row = Memo::new(move |_| {
                                 window
                                     .with(|w| {
@@ -228,8 +216,7 @@ fn table(shown: Memo<Shown>, window: Window) -> AnyView {
                                     })
                             });
                             line(row)
-                        }
-                    />
+                        })}
                 </tbody>
             </table>
             {when(
@@ -390,8 +377,7 @@ enum Act {
 
 /// The page `/sessions/:id`.
 pub(crate) fn session_page() -> AnyView {
-    let params = use_params_map();
-    let id = Memo::new(move |_| params.read().get("id").unwrap_or_default());
+    let id = place().of;
     let detail: Detail =
         load(id, often(), false, |host, id: String| Box::pin(async move { host.session(&id).await }));
     let missing = Memo::new(move |_| {

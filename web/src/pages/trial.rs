@@ -1,8 +1,6 @@
 //! Models tried: samples that go on from a prompt, of one model or of two side by side, token by token.
 
 use crate::prelude::*;
-use leptos_router::NavigateOptions;
-use leptos_router::hooks::{use_location, use_navigate};
 use retinker::host::api::ApiProblem;
 use retinker::host::samples::{
     MAX_SAMPLES, MAX_TOKENS, Sample, SampleRequest, SampleSources, SampleToken, Samples,
@@ -17,6 +15,7 @@ use crate::components::copy::copy_button;
 use crate::components::heads::heads;
 use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::live::{Loaded, load, session, until_cleanup};
+use crate::place::place;
 
 /// What became of one model's samples.
 #[derive(Clone)]
@@ -75,8 +74,8 @@ impl Side {
 
 /// The page `/try`.
 pub(crate) fn trial_page() -> AnyView {
-    let location = use_location();
-    let address = Memo::new(move |_| tried(&location.search.read()));
+    let place = place();
+    let address = Memo::new(move |_| place.query.with(|query| tried(query)));
     let (path, with) = address.get_untracked();
     let (one, other) = (Side::new(path), Side::new(with));
     one.follow();
@@ -220,14 +219,11 @@ pub(crate) fn trial_page() -> AnyView {
 }
 
 fn source_field(name: &'static str, testid: &'static str, side: Side, one: Side, other: Side) -> AnyView {
-    let navigate = use_navigate();
+    let place = place();
     // The address holds what is tried, and never the prompt, which may be private.
     let put = move |_| {
         let (path, with) = (one.source.get_untracked(), other.source.get_untracked());
-        navigate(
-            &trial_address(path.trim(), with.trim()),
-            NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() },
-        );
+        place.go(&trial_address(path.trim(), with.trim()), true);
     };
     view! {
         <label class="field stacked">
@@ -420,7 +416,7 @@ fn token_text(
         }),
         None => String::new(),
     });
-    let node = NodeRef::<leptos::html::Div>::new();
+    let node = NodeRef::<web_sys::HtmlElement>::new();
     // The one that is told of is marked. By hand, since thousands of tokens that each watch for it would be slow.
     Effect::new(move |before: Option<Option<usize>>| {
         let now = at.get();

@@ -1,8 +1,6 @@
 //! How to begin: what there is to see as long as there are no runs.
 
 use crate::prelude::*;
-use leptos_router::NavigateOptions;
-use leptos_router::hooks::use_navigate;
 use retinker::host::api::{ApiProblem, GettingStarted};
 use retinker_console::address::at;
 use retinker_console::connections::is_first;
@@ -15,6 +13,7 @@ use crate::components::reactive::{flag, maybe, part, when};
 use crate::components::snippets::snippet_tabs;
 use crate::live::{Loaded, load, session, until_cleanup};
 use crate::pages::runs::runs_page;
+use crate::place::place;
 
 /// The page `/`: the list of runs, or how to get one.
 pub(crate) fn home() -> AnyView {
@@ -34,14 +33,14 @@ pub(crate) fn home() -> AnyView {
 /// The page `/welcome`. Whoever waits here for a first run is led to it.
 pub(crate) fn welcome_page() -> AnyView {
     let status = session().status;
-    let navigate = use_navigate();
+    let place = place();
     let has_runs = Memo::new(move |_| {
         status.with(|s| s.data.as_ref().filter(|s| s.as_of.is_some()).map(|s| s.runs > 0))
     });
     Effect::new(move |before: Option<Option<bool>>| {
         let now = has_runs.get();
         if before == Some(Some(false)) && now == Some(true) {
-            navigate(&at("/"), NavigateOptions { replace: true, ..NavigateOptions::default() });
+            place.go(&at("/"), true);
         }
         now
     });

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use crate::prelude::*;
 use leptos::reactive::spawn_local;
-use leptos_router::NavigateOptions;
-use leptos_router::hooks::{use_location, use_navigate};
 use retinker::host::api::ApiProblem;
 use retinker::host::checkpoints::{
     CheckpointActions, CheckpointItem, CheckpointWindow, DeletePreview, DownloadState,
@@ -26,6 +24,7 @@ use crate::components::reactive::{maybe, nothing, part, text, when, word};
 use crate::components::search::{Field, field, typing};
 use crate::components::time::clock;
 use crate::live::{Loaded, Session, load, session};
+use crate::place::place;
 
 /// Typing asks for a new list this long after the last letter.
 const TYPING: Duration = Duration::from_millis(200);
@@ -131,8 +130,8 @@ impl Desk {
 /// The page `/checkpoints`.
 pub(crate) fn checkpoints_page() -> AnyView {
     let session = session();
-    let location = use_location();
-    let shown_view = Memo::new(move |_| View::read(&location.search.read()));
+    let place = place();
+    let shown_view = Memo::new(move |_| place.query.with(|query| View::read(query)));
     let window = load(shown_view, session.any_change, true, |host, view: View| {
         Box::pin(async move { host.checkpoints(&view.to_query()).await })
     });
@@ -272,10 +271,10 @@ fn kinds(desk: Desk) -> AnyView {
 }
 
 fn search(shown: Memo<View>) -> AnyView {
-    let navigate = use_navigate();
+    let place = place();
     let typed = typing(Memo::new(move |_| shown.with(|shown| shown.q.clone())), TYPING, move |q| {
         let address = shown.with_untracked(|view| View { q, page: 0, ..view.clone() }.to_address());
-        navigate(&address, NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() });
+        place.go(&address, true);
     });
     view! {
         <form class="tools" role="search" on:submit=|event| event.prevent_default()>

@@ -72,10 +72,7 @@ pub(super) fn table(desk: Desk) -> AnyView {
                     </tr>
                 </thead>
                 <tbody role="rowgroup">
-                    <For
-                        each=move || rows(desk)
-                        key=|path| path.clone()
-                        children=move |path| {
+                    {each(move || rows(desk), move |path: String| {
                             let item = Memo::new(move |_| {
                                 desk.window
                                     .with(|w| {
@@ -84,8 +81,7 @@ pub(super) fn table(desk: Desk) -> AnyView {
                                     })
                             });
                             maybe(move || item.get().map(|item| line(desk, item)))
-                        }
-                    />
+                        })}
                 </tbody>
             </table>
             {when(empty, move || none(desk))}

@@ -10,7 +10,6 @@ mod verdict;
 use std::time::Duration;
 
 use crate::prelude::*;
-use leptos_router::hooks::use_params_map;
 use retinker::host::api::{ApiProblem, RunDetail};
 use retinker::host::run::RunEvidence;
 use retinker::recovery::restore::RestoreRecord;
@@ -33,6 +32,7 @@ use crate::components::icon::icon;
 use crate::components::placeholder::placeholder;
 use crate::components::reactive::{part, when};
 use crate::live::{Loaded, load, session, slowly};
+use crate::place::place;
 
 type Detail = RwSignal<Loaded<RunDetail>>;
 type Known = RwSignal<Loaded<RunEvidence>>;
@@ -49,8 +49,7 @@ fn slice<T: PartialEq + Send + Sync + 'static>(detail: Detail, read: fn(&RunDeta
 /// The page `/runs/:id`.
 pub(crate) fn run_page() -> AnyView {
     let session = session();
-    let params = use_params_map();
-    let id = Memo::new(move |_| params.read().get("id").unwrap_or_default());
+    let id = place().of;
     let shown = session.run_shown;
     Effect::new(move |_| shown.set(id.get()));
     let detail: Detail =

@@ -3,7 +3,6 @@
 
 use crate::prelude::*;
 use leptos::ev::{KeyboardEvent, PointerEvent};
-use leptos::html;
 use retinker_console::address::run_address;
 use retinker_console::columns::Column;
 use retinker_console::held::Held;
@@ -18,7 +17,7 @@ use crate::components::icon::icon;
 use crate::components::reactive::{flag, maybe, part, text, when, word};
 use crate::live::session;
 
-type Node = NodeRef<html::Div>;
+type Node = NodeRef<web_sys::HtmlElement>;
 
 /// A cell's id on the page.
 pub(super) fn cell_id(row: u64, column: usize) -> String {
@@ -30,7 +29,7 @@ pub(super) fn grid(list: List) -> AnyView {
     let node: Node = NodeRef::new();
     keep_place(list, node);
     let drawn = Memo::new(move |_| list.frame().drawn());
-    let each = move || {
+    let rows_drawn = move || {
         let (from, to) = drawn.get();
         from..to
     };
@@ -85,8 +84,8 @@ pub(super) fn grid(list: List) -> AnyView {
                 aria-multiselectable="true"
                 aria-busy=word(move || Some(if busy.get() { "true" } else { "false" }))
                 aria-activedescendant=active
-                style=("--columns", text(move || list.columns.with(|columns| columns.template())))
-                style=("--width", text(move || list.columns.with(|columns| format!("{}px", columns.total()))))
+                style:--columns=text(move || list.columns.with(|columns| columns.template()))
+                style:--width=text(move || list.columns.with(|columns| format!("{}px", columns.total())))
                 on:scroll=scrolled
                 on:keydown=move |event| keys(list, node, &event)
                 on:focus=move |_| focused.set(true)
@@ -108,7 +107,7 @@ pub(super) fn grid(list: List) -> AnyView {
                     on:pointerenter=move |_| pointer.set(true)
                     on:pointerleave=move |_| pointer.set(false)
                 >
-                    <For each=each key=|at| *at children=move |at| line(list, at) />
+                    {each(rows_drawn, move |at| line(list, at))}
                 </div>
             </div>
             {when(empty, move || no_rows(list))}

@@ -11,8 +11,6 @@ mod tools;
 mod triage;
 
 use crate::prelude::*;
-use leptos_router::NavigateOptions;
-use leptos_router::hooks::{use_location, use_navigate};
 use retinker::host::api::ApiProblem;
 use retinker::recovery::health::Health;
 use retinker_console::address::View;
@@ -22,18 +20,18 @@ use crate::browser;
 use crate::components::banner::problems;
 use crate::components::reactive::{text, when};
 use crate::components::time::clock;
+use crate::place::place;
 use list::List;
 
 /// The page `/`.
 pub(crate) fn runs_page() -> AnyView {
-    let location = use_location();
-    let shown = Memo::new(move |_| View::read(&location.search.read()));
+    let place = place();
+    let shown = Memo::new(move |_| place.query.with(|query| View::read(query)));
     let list = List::new(shown);
     reading::follow(list);
-    let navigate = use_navigate();
     Effect::new(move |_| {
         if let Some((address, replace)) = list.goto.get() {
-            navigate(&address, NavigateOptions { replace, scroll: false, ..NavigateOptions::default() });
+            place.go(&address, replace);
         }
     });
     Effect::new(move |_| {
