@@ -3,6 +3,7 @@
 use retinker::host::api::PlannedRun;
 
 use crate::format::{count, counted};
+use crate::order::sorted_by;
 use crate::words;
 
 /// How one of them stands.
@@ -88,8 +89,7 @@ pub fn refusals(planned: &[PlannedRun]) -> Vec<(String, Vec<String>)> {
             None => reasons.push((reason, vec![run.name.clone()])),
         }
     }
-    reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
-    reasons
+    sorted_by(reasons, |(_, names)| -(names.len() as i64))
 }
 
 /// What would happen, in a sentence.

@@ -1,6 +1,6 @@
 //! The list of all checkpoints: what its address holds, which are selected, and how it is worded.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use retinker::host::checkpoints::{
     CheckpointActions, CheckpointDo, CheckpointItem, CheckpointOutcome, CheckpointSort, CheckpointWindow,
@@ -10,6 +10,7 @@ use retinker::wire::run::CheckpointType;
 
 use crate::address::{at, decode, encode};
 use crate::format::{bytes, count, counted};
+use crate::order::sorted;
 
 /// Rows on one page of the list.
 pub const PAGE: u64 = 100;
@@ -141,7 +142,7 @@ pub fn shown(view: &View, window: &CheckpointWindow) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The paths.
-    pub paths: BTreeSet<String>,
+    pub paths: HashSet<String>,
     /// Where a range begins: the last that was picked by itself.
     anchor: Option<String>,
 }
@@ -163,6 +164,11 @@ impl Selection {
             }
         }
         self.anchor = Some(path.to_owned());
+    }
+
+    /// The paths, by name.
+    pub fn in_order(&self) -> Vec<String> {
+        sorted(self.paths.iter().cloned().collect(), String::cmp)
     }
 }
 
@@ -363,7 +369,7 @@ mod tests {
         let order: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
         let mut selection = Selection::default();
         let is = |selection: &Selection, paths: &str| {
-            assert_eq!(selection.paths.iter().map(String::as_str).collect::<String>(), paths);
+            assert_eq!(selection.in_order().concat(), paths);
         };
         selection.pick(&order, "c", true, true);
         is(&selection, "c");

@@ -1,10 +1,9 @@
 //! Several runs side by side: which, and in what they differ.
 
-use std::collections::BTreeSet;
-
 use retinker::host::api::RunDetail;
 
 use crate::address::{at, decode, encode};
+use crate::order::sorted;
 use crate::words;
 
 /// Most runs that are compared at once: more lines cannot be told apart.
@@ -34,7 +33,9 @@ pub fn address<'a>(runs: impl IntoIterator<Item = &'a str>) -> String {
 /// the same in all.
 pub fn differences(runs: &[&RunDetail]) -> (Vec<(String, Vec<String>)>, usize) {
     let facts: Vec<_> = runs.iter().map(|run| facts_of(run)).collect();
-    let labels: BTreeSet<&String> = runs.iter().flat_map(|run| run.own_metadata.keys()).collect();
+    let labels = runs.iter().flat_map(|run| run.own_metadata.keys()).collect();
+    let mut labels: Vec<&String> = sorted(labels, |a, b| a.cmp(b));
+    labels.dedup();
     let fixed = FIELDS.iter().enumerate().map(|(index, field)| {
         let values = facts.iter().map(|facts| facts.get(index).cloned().unwrap_or_default()).collect();
         ((*field).to_owned(), values)

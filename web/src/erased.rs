@@ -13,6 +13,29 @@ use leptos::prelude::{
     RwSignal as LeptosSignal, Set, Signal, Track, Write,
 };
 
+/// A closure behind a pointer. Like `dyn Fn() -> T`, whose table has three entries for a call, of which two are never used:
+/// with a thousand closures that is something to load.
+pub(crate) trait Reads<T> {
+    fn read(&self) -> T;
+}
+
+impl<T, F: Fn() -> T> Reads<T> for F {
+    fn read(&self) -> T {
+        self()
+    }
+}
+
+/// The same for `dyn FnMut()`.
+trait Acts {
+    fn act(&mut self);
+}
+
+impl<F: FnMut()> Acts for F {
+    fn act(&mut self) {
+        self();
+    }
+}
+
 /// What a signal or memo may hold.
 pub(crate) trait Anything: Send + Sync + 'static {}
 impl<T: Send + Sync + 'static> Anything for T {}
@@ -113,8 +136,8 @@ impl<T: Clone + Anything> From<RwSignal<T>> for Signal<T> {
     }
 }
 
-fn memo(compute: Box<dyn Fn() -> Value + Send + Sync>) -> LeptosMemo<Value> {
-    LeptosMemo::new(move |_| compute())
+fn memo(compute: Box<dyn Reads<Value> + Send + Sync>) -> LeptosMemo<Value> {
+    LeptosMemo::new(move |_| compute.read())
 }
 
 struct Content(Box<dyn Any + Send + Sync>);
@@ -225,6 +248,6 @@ impl Effect {
     }
 }
 
-fn effect(mut act: Box<dyn FnMut()>) {
-    LeptosEffect::new(move |_: Option<()>| act());
+fn effect(mut act: Box<dyn Acts>) {
+    LeptosEffect::new(move |_: Option<()>| act.act());
 }

@@ -1,6 +1,6 @@
 //! The rows that the page holds of a list that is far longer, and how an answer of the host changes them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use retinker::host::api::{ApiProblem, HealthCounts, RunRow, RunWindow, RunsQuery};
 use retinker::wire::time::Time;
@@ -39,8 +39,8 @@ pub struct HeldRow {
 pub struct Held {
     /// What these are rows of.
     view: View,
-    /// By their place in the list.
-    rows: BTreeMap<u64, RunRow>,
+    /// With their places in the list, in the order of these.
+    rows: Vec<(u64, RunRow)>,
     marks: HashMap<String, u32>,
     whole: Option<Whole>,
     /// The window last read: from, how many, its revision and its order.
@@ -88,40 +88,39 @@ impl Held {
             window;
         let whole = Whole { matching, total, counts, as_of, problem };
         let same_list = self.view.is_same_list(view);
-        let known: HashMap<&str, &RunRow> = match same_list {
-            true => self.rows.values().map(|row| (row.run.training_run_id.as_str(), row)).collect(),
-            false => HashMap::new(),
+        // Lists of a few screenfuls: looked through, not indexed.
+        let known = |id: &str| {
+            let row = self.rows.iter().map(|(_, row)| row).find(|row| row.run.training_run_id == id);
+            row.filter(|_| same_list)
         };
+        let new = |id: &str| rows.iter().find(|row| row.run.training_run_id == id);
         let marked: Vec<String> = rows
             .iter()
             .filter(|_| same_list && because != Because::Looked && self.whole.is_some())
-            .filter(|row| known.get(row.run.training_run_id.as_str()).is_none_or(|before| *before != *row))
+            .filter(|row| known(&row.run.training_run_id).is_none_or(|before| before != *row))
             .map(|row| row.run.training_run_id.clone())
             .collect();
-        let new: HashMap<&str, &RunRow> =
-            rows.iter().map(|row| (row.run.training_run_id.as_str(), row)).collect();
         // The window as it is now; in the order that is known where none is told.
         let now: Option<Vec<RunRow>> = if !partial {
             Some(rows.clone())
         } else if let Some(ids) = &ids {
-            let row = |id: &String| {
-                new.get(id.as_str()).or_else(|| known.get(id.as_str())).map(|row| (*row).clone())
-            };
-            ids.iter().map(row).collect()
+            ids.iter().map(|id| new(id).or_else(|| known(id)).cloned()).collect()
         } else {
             Some(Vec::new())
         };
         let Some(now) = now else { return false };
         let in_place = partial && ids.is_none();
         let moved = !in_place && {
-            let before =
-                self.rows.range(from..from.saturating_add(many)).map(|(_, row)| &row.run.training_run_id);
-            same_list && !before.eq(now.iter().map(|row| &row.run.training_run_id))
+            let before = self.between(from, from.saturating_add(many)).iter();
+            same_list
+                && !before
+                    .map(|(_, row)| &row.run.training_run_id)
+                    .eq(now.iter().map(|row| &row.run.training_run_id))
         };
         if in_place || (moved && because == (Because::Changed { pointed: true })) {
-            for row in self.rows.values_mut() {
-                if let Some(new) = new.get(row.run.training_run_id.as_str()) {
-                    *row = (*new).clone();
+            for (_, row) in &mut self.rows {
+                if let Some(new) = new(&row.run.training_run_id) {
+                    *row = new.clone();
                 }
             }
             self.withheld |= moved;
@@ -130,13 +129,14 @@ impl Held {
                 self.rows.clear();
                 self.marks.clear();
             }
-            self.rows.retain(|at, _| {
+            self.rows.retain(|(at, _)| {
                 *at < from && *at >= from.saturating_sub(AROUND)
                     || *at >= from.saturating_add(many)
                         && *at < from.saturating_add(many).saturating_add(AROUND)
             });
-            self.rows.extend((from..).zip(now));
-            self.rows.retain(|at, _| *at < whole.matching);
+            let at = self.place(from);
+            self.rows.splice(at..at, (from..).zip(now));
+            self.rows.retain(|(at, _)| *at < whole.matching);
             self.withheld = false;
         }
         if !self.withheld {
@@ -165,7 +165,7 @@ impl Held {
 
     /// The row at this place.
     pub fn row(&self, at: u64) -> Option<HeldRow> {
-        self.rows.get(&at).map(|row| HeldRow {
+        self.between(at, at.saturating_add(1)).first().map(|(_, row)| HeldRow {
             mark: self.marks.get(&row.run.training_run_id).copied().unwrap_or_default(),
             row: row.clone(),
         })
@@ -173,15 +173,25 @@ impl Held {
 
     /// The id of the run at this place.
     pub fn id(&self, at: u64) -> Option<&str> {
-        self.rows.get(&at).map(|row| row.run.training_run_id.as_str())
+        self.between(at, at.saturating_add(1)).first().map(|(_, row)| row.run.training_run_id.as_str())
     }
 
     /// The ids from one place to another, both with it; `None` when not all of them are held.
     pub fn ids(&self, from: u64, to: u64) -> Option<Vec<String>> {
         let (from, to) = (from.min(to), from.max(to));
-        let ids: Vec<String> =
-            self.rows.range(from..=to).map(|(_, row)| row.run.training_run_id.clone()).collect();
+        let held = self.between(from, to.saturating_add(1)).iter();
+        let ids: Vec<String> = held.map(|(_, row)| row.run.training_run_id.clone()).collect();
         (ids.len() as u64 == to - from + 1).then_some(ids)
+    }
+
+    /// Where the row at this place is held, or would be.
+    fn place(&self, at: u64) -> usize {
+        self.rows.partition_point(|(place, _)| *place < at)
+    }
+
+    /// The rows from one place to before another.
+    fn between(&self, from: u64, to: u64) -> &[(u64, RunRow)] {
+        self.rows.get(self.place(from)..self.place(to)).unwrap_or_default()
     }
 
     /// Whether the list's order is another one than is shown.

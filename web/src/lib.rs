@@ -11,6 +11,7 @@ pub mod curves;
 pub mod format;
 pub mod held;
 pub mod lineage;
+pub mod order;
 pub mod pace;
 pub mod palette;
 pub mod progress;

@@ -71,7 +71,7 @@ pub(crate) struct Session {
     /// What is being done about many runs.
     pub(crate) bulk: Bulk,
     /// How far lists were scrolled, by address: for the way back.
-    pub(crate) places: StoredValue<HashMap<String, i32>>,
+    pub(crate) places: StoredValue<HashMap<String, u32>>,
     /// How often changes are taken in.
     pub(crate) pace: RwSignal<Pace>,
     /// Something has changed that was not taken in yet.

@@ -1,5 +1,7 @@
 //! What can be done from anywhere by its name.
 
+use crate::order::sorted_by;
+
 /// Something to do or a place to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
@@ -53,11 +55,11 @@ pub fn commands(pages: &[(&'static str, &'static str)]) -> Vec<Command> {
 
 /// Those that all the words are found in, best first: a name that begins so before one that only holds it.
 pub fn find(commands: Vec<Command>, text: &str) -> Vec<Command> {
-    let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
-    let mut found: Vec<(usize, Command)> = commands
+    let words: Vec<String> = text.split_whitespace().map(folded).collect();
+    let found: Vec<(i64, Command)> = commands
         .into_iter()
         .filter_map(|command| {
-            let (name, detail) = (command.name.to_lowercase(), command.detail.to_lowercase());
+            let (name, detail) = (folded(&command.name), folded(&command.detail));
             let rank = |word: &String| match () {
                 () if name.starts_with(word.as_str()) => Some(0),
                 () if name.split_whitespace().any(|part| part.starts_with(word.as_str())) => Some(1),
@@ -65,12 +67,19 @@ pub fn find(commands: Vec<Command>, text: &str) -> Vec<Command> {
                 () if detail.contains(word.as_str()) => Some(3),
                 () => None,
             };
-            let ranks: Option<Vec<usize>> = words.iter().map(rank).collect();
+            let ranks: Option<Vec<i64>> = words.iter().map(rank).collect();
             Some((ranks?.into_iter().sum(), command))
         })
         .collect();
-    found.sort_by_key(|(rank, _)| *rank);
-    found.into_iter().map(|(_, command)| command).collect()
+    sorted_by(found, |(rank, _)| *rank).into_iter().map(|(_, command)| command).collect()
+}
+
+/// In small letters, by the browser where there is one: a table of all letters is not worth loading.
+fn folded(text: &str) -> String {
+    #[cfg(target_arch = "wasm32")]
+    return js_sys::JsString::from(text).to_lower_case().into();
+    #[cfg(not(target_arch = "wasm32"))]
+    text.to_lowercase()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(crate) fn follow() -> Place {
     };
     provide_context(place);
     // For as long as the console lives.
-    let _ = window_event_listener(leptos::ev::popstate, move |_| address.set(browser::place()));
+    let _ = window_event_listener_untyped("popstate", move |_| address.set(browser::place()));
     let _ = window_event_listener(leptos::ev::click, move |event| {
         if let Some(to) = within(&event) {
             event.prevent_default();

@@ -37,7 +37,7 @@ pub(crate) fn start() {
         show_connection(&name);
     }
     // The printed address, opened in a tab that shows the console already, changes the fragment only.
-    let _ = window_event_listener(leptos::ev::hashchange, |_| browser::take_new_token());
+    let _ = window_event_listener_untyped("hashchange", |_| browser::take_new_token());
     view::mount_to_body(|| app(token.as_deref()));
     browser::remove_skeleton();
 }

@@ -6,6 +6,7 @@ use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::wire::run::CheckpointType;
 
 use crate::format;
+use crate::order::sorted_by;
 
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +90,8 @@ const PAUSE_MS: i64 = 30_000;
 
 /// Stretches in which the run took steps: from, to, and how many.
 pub fn bursts(times: &[i64]) -> Vec<(i64, i64, u64)> {
-    let mut gaps: Vec<i64> = times.windows(2).filter_map(|pair| Some(pair.last()? - pair.first()?)).collect();
-    gaps.sort_unstable();
+    let gaps = times.windows(2).filter_map(|pair| Some(pair.last()? - pair.first()?)).collect();
+    let gaps = sorted_by(gaps, |gap| *gap);
     let usual = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
     let pause = PAUSE_MS.max(usual.saturating_mul(10));
     let mut bursts: Vec<(i64, i64, u64)> = Vec::new();
@@ -133,8 +134,7 @@ pub fn moments(detail: &RunDetail, evidence: Option<&RunEvidence>, times: &[i64]
         let text = "The program that has taken it over asked for something.".to_owned();
         moments.push(Moment::at(Kind::Taken, taken.as_millis(), text));
     }
-    moments.sort_by_key(|moment| moment.from);
-    moments
+    sorted_by(moments, |moment| moment.from)
 }
 
 /// What the evidence tells with its time. That the run was asked for something says nothing where its steps are known.
@@ -196,8 +196,8 @@ fn restored(record: &RestoreRecord, text: String, run_id: Option<String>) -> Mom
 /// Where each moment begins and ends in a picture from 0 to 1. Not to scale: a gap takes room by the square root of its
 /// length, so that what happened within seconds can be told apart beside pauses of days.
 pub fn places(moments: &[Moment]) -> Vec<(f64, f64)> {
-    let mut instants: Vec<i64> = moments.iter().flat_map(|moment| [moment.from, moment.to]).collect();
-    instants.sort_unstable();
+    let instants = moments.iter().flat_map(|moment| [moment.from, moment.to]).collect();
+    let mut instants = sorted_by(instants, |at| *at);
     instants.dedup();
     let mut place = 0.0;
     let mut before = None;

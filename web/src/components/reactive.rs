@@ -1,5 +1,6 @@
 //! What changes on the page.
 
+use crate::erased::Reads;
 use crate::prelude::*;
 
 /// Draws again whenever what it read changed.
@@ -43,6 +44,6 @@ pub(crate) fn flag(read: impl Fn() -> bool + Send + Sync + 'static) -> Signal<bo
     boxed(Box::new(read))
 }
 
-fn boxed<T: Send + Sync + 'static>(read: Box<dyn Fn() -> T + Send + Sync>) -> Signal<T> {
-    Signal::derive(read)
+fn boxed<T: Send + Sync + 'static>(read: Box<dyn Reads<T> + Send + Sync>) -> Signal<T> {
+    Signal::derive(move || read.read())
 }

@@ -11,6 +11,7 @@ use super::each::DrawnEach;
 use super::hole::{Filled, Template};
 use super::value::Value;
 use super::AnyView;
+use crate::erased::Reads;
 
 /// A view on the page. Whoever drops it must have removed it, or what it stands in.
 pub(super) enum Drawn {
@@ -252,11 +253,11 @@ impl Markup {
 }
 
 impl Changing {
-    fn begin(draw: Box<dyn Fn() -> AnyView>, place: Place, inner: Drawn) -> Self {
+    fn begin(draw: Box<dyn Reads<AnyView>>, place: Place, inner: Drawn) -> Self {
         let inner = Rc::new(RefCell::new(inner));
         let (drawn, end) = (Rc::clone(&inner), place.clone());
         let effect = RenderEffect::new(move |_| {
-            let view = draw();
+            let view = draw.read();
             let before = drawn.replace(Drawn::Nothing);
             let now = before.update(view, &end.end, true);
             drawn.replace(now);
@@ -288,10 +289,10 @@ fn text_node(text: &str, next: &Node) -> Text {
     node
 }
 
-fn words(node: &Text, read: Box<dyn Fn() -> Cow<'static, str>>) -> RenderEffect<()> {
+fn words(node: &Text, read: Box<dyn Reads<Cow<'static, str>>>) -> RenderEffect<()> {
     let node = node.clone();
     RenderEffect::new(move |before: Option<()>| {
-        let text = read();
+        let text = read.read();
         if before.is_none() || node.data() != text {
             node.set_data(&text);
         }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use leptos::prelude::{Owner, RenderEffect, document};
@@ -34,20 +33,21 @@ pub(crate) enum Hole {
 }
 
 thread_local! {
-    /// What browsers have made of the templates, by the address of their text. Never more than there are `view!`s.
-    static PARSED: RefCell<BTreeMap<usize, DocumentFragment>> = const { RefCell::new(BTreeMap::new()) };
+    /// What the browser has made of the templates. Never more than there are `view!`s.
+    static PARSED: RefCell<Vec<(&'static Template, DocumentFragment)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Template {
     /// The markup, not yet on the page, and the node of each hole.
     pub(super) fn copy(&'static self) -> Result<(DocumentFragment, Vec<Node>), JsValue> {
-        let key = std::ptr::from_ref(self).addr();
-        let kept = PARSED.with_borrow(|parsed| parsed.get(&key).cloned());
+        let kept = PARSED.with_borrow(|parsed| {
+            parsed.iter().find(|(of, _)| std::ptr::eq(*of, self)).map(|(_, parsed)| parsed.clone())
+        });
         let kept = match kept {
             Some(kept) => kept,
             None => {
                 let parsed = self.parse()?;
-                PARSED.with_borrow_mut(|all| all.insert(key, parsed.clone()));
+                PARSED.with_borrow_mut(|all| all.push((self, parsed.clone())));
                 parsed
             }
         };
@@ -152,7 +152,7 @@ fn give(hole: &'static Hole, node: &Node, last: Rc<RefCell<Option<Given>>>, valu
         }
         Value::Changing(read) => {
             let (node, last) = (node.clone(), Rc::clone(&last));
-            Some(RenderEffect::new(move |_| put(hole, &node, &last, read())))
+            Some(RenderEffect::new(move |_| put(hole, &node, &last, read.read())))
         }
         Value::Node(signal) => {
             signal.set(node.dyn_ref::<Element>().cloned().map(send_wrapper::SendWrapper::new));
@@ -202,7 +202,7 @@ fn listen(hole: &Hole, node: &Node, handler: Handler) -> Content {
     let closure = Closure::<dyn Fn(Event)>::new(move |event| {
         let handler = now.borrow().clone();
         if let Some(handler) = handler {
-            handler(event);
+            handler.handle(event);
         }
     });
     if let Hole::On(event) = hole {
@@ -214,8 +214,8 @@ fn listen(hole: &Hole, node: &Node, handler: Handler) -> Content {
 /// What is done at an event belongs to the part of the page that it was written for.
 fn owned(handler: Handler) -> Handler {
     let owner = Owner::current();
-    Rc::new(move |event| match &owner {
-        Some(owner) => owner.with(|| handler(event)),
-        None => handler(event),
+    Rc::new(move |event: Event| match &owner {
+        Some(owner) => owner.with(|| handler.handle(event)),
+        None => handler.handle(event),
     })
 }

@@ -21,16 +21,18 @@ use each::Each;
 use leptos::prelude::{Get, Signal};
 use value::Written;
 
+use crate::erased::Reads;
+
 /// Something to be drawn.
 pub(crate) enum AnyView {
     Nothing,
     Text(Cow<'static, str>),
     /// A text that changes.
-    Words(Box<dyn Fn() -> Cow<'static, str>>),
+    Words(Box<dyn Reads<Cow<'static, str>>>),
     Markup(&'static Template, Box<[Value]>),
     Several(Vec<AnyView>),
     /// A part that is drawn again whenever what it read has changed.
-    Changing(Box<dyn Fn() -> AnyView>),
+    Changing(Box<dyn Reads<AnyView>>),
     Each(Each),
 }
 
@@ -99,4 +101,4 @@ macro_rules! texts {
     )*};
 }
 
-texts!(String, &'static str, u16, u32, u64, usize, i32, i64, f64);
+texts!(String, &'static str, u32, u64, usize);

@@ -10,7 +10,7 @@ use send_wrapper::SendWrapper;
 use wasm_bindgen::JsCast;
 
 use super::{AnyView, IntoAny};
-use crate::erased::RwSignal;
+use crate::erased::{Reads, RwSignal};
 
 /// What an attribute, a class, a style or a property is given.
 #[derive(Clone, PartialEq)]
@@ -21,13 +21,24 @@ pub(crate) enum Given {
 }
 
 /// What is done at an event.
-pub(crate) type Handler = Rc<dyn Fn(web_sys::Event)>;
+pub(crate) type Handler = Rc<dyn Handles>;
+
+/// A closure that is given an event. For why it is no `dyn Fn`, see [`Reads`].
+pub(crate) trait Handles {
+    fn handle(&self, event: web_sys::Event);
+}
+
+impl<F: Fn(web_sys::Event)> Handles for F {
+    fn handle(&self, event: web_sys::Event) {
+        self(event);
+    }
+}
 
 /// What goes into a hole.
 pub(crate) enum Value {
     Given(Given),
     /// Given anew whenever what it read has changed.
-    Changing(Box<dyn Fn() -> Given>),
+    Changing(Box<dyn Reads<Given>>),
     Handler(Handler),
     Child(AnyView),
     Node(RwSignal<Option<SendWrapper<web_sys::Element>>>),
@@ -43,7 +54,7 @@ impl Value {
         E: EventDescriptor,
         E::EventType: JsCast,
     {
-        Self::Handler(Rc::new(move |event| act(event.unchecked_into())))
+        Self::Handler(Rc::new(move |event: web_sys::Event| act(event.unchecked_into())))
     }
 
     pub(crate) fn node<T>(node: NodeRef<T>) -> Self {
@@ -112,7 +123,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(u16, u32, u64, usize, i32, i64, f64);
+numbers!(u32, u64, usize);
 
 impl From<bool> for Given {
     fn from(flag: bool) -> Self {

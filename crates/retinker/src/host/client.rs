@@ -22,6 +22,7 @@ use super::api::{
 };
 use super::encode::{percent, segment};
 use super::sse::Parser;
+use super::tree;
 use crate::client::Secret;
 use crate::recovery::plan::{PlanRequest, RestorePlan};
 use crate::recovery::policy::Gate;
@@ -93,7 +94,7 @@ impl HostError {
     }
 
     fn of_answer(status: u16, body: &[u8]) -> Self {
-        if let Ok(problem) = serde_json::from_slice::<ApiProblem>(body) {
+        if let Ok(problem) = tree::read::<ApiProblem>(body) {
             return Self { problem, status: Some(status) };
         }
         Self::new(
@@ -116,11 +117,7 @@ impl HostError {
         Self::new(
             Some(status),
             "not_a_host",
-            format!(
-                "The host's answer cannot be understood (line {}, column {}).",
-                error.line(),
-                error.column()
-            ),
+            format!("The host's answer cannot be understood: {error}."),
             "Are console and host of the same version? Reload the page; else open the address that `retinker up` \
              prints.",
         )
@@ -368,7 +365,7 @@ impl<T: DeserializeOwned> Future for Call<'_, T> {
 }
 
 fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
-    serde_json::from_slice(&body).map_err(|error| HostError::unreadable(status, &error))
+    tree::read(&body).map_err(|error| HostError::unreadable(status, &error))
 }
 
 async fn whole(mut response: Response) -> Result<Vec<u8>, HostError> {
@@ -400,7 +397,7 @@ impl Events {
     async fn next(&mut self) -> Option<Result<HostEvent, HostError>> {
         loop {
             if let Some(data) = self.ready.pop_front() {
-                match serde_json::from_slice(&data) {
+                match tree::read(&data) {
                     Ok(event) => return Some(Ok(event)),
                     // A kind of event that a newer host sends: not for us.
                     Err(_) if serde_json::from_slice::<serde_json::Value>(&data).is_ok() => continue,

@@ -147,7 +147,7 @@ pub fn text_of(row: &RunRow) -> String {
 pub fn completions(text: &str) -> Vec<(String, &'static str)> {
     let words = split(text);
     let last = match words.last() {
-        Some(last) if !text.ends_with(char::is_whitespace) => last.text.to_lowercase(),
+        Some(last) if !text.ends_with(char::is_whitespace) => last.text.to_ascii_lowercase(),
         _ => return Vec::new(),
     };
     let (sign, last) = last.strip_prefix('-').map_or(("", last.as_str()), |rest| ("-", rest));

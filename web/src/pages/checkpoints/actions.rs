@@ -180,7 +180,7 @@ pub(super) fn bar(desk: Desk) -> AnyView {
         }
     });
     let matching = Memo::new(move |_| desk.window.with(|w| w.data.as_ref().map_or(0, |data| data.matching)));
-    let paths = move || desk.selection.with_untracked(|s| s.paths.iter().cloned().collect::<Vec<_>>());
+    let paths = move || desk.selection.with_untracked(|s| s.in_order());
     let act = move |action: CheckpointDo| {
         Box::new(move || desk.run(Job::requests(action, &paths(), None, false))) as Act
     };

@@ -123,7 +123,7 @@ fn keep_place(list: List, node: Node) {
             list.size.set(Size::of(f64::from(frame.client_height())));
         }
     };
-    let resized = window_event_listener(leptos::ev::resize, move |_| measure());
+    let resized = window_event_listener_untyped("resize", move |_| measure());
     on_cleanup(move || resized.remove());
     let places = session().places;
     let address = Memo::new(move |_| list.shown.with(|shown| shown.to_address()));
@@ -138,7 +138,7 @@ fn keep_place(list: List, node: Node) {
             list.active.set((0, 2));
         } else if there && before.is_none_or(|(_, was)| !was) {
             let place = places.with_value(|places| places.get(&address).copied());
-            request_animation_frame(move || frame.set_scroll_top(place.unwrap_or_default()));
+            request_animation_frame(move || frame.set_scroll_top(place.unwrap_or_default().cast_signed()));
         }
         (address, there)
     });
@@ -146,7 +146,7 @@ fn keep_place(list: List, node: Node) {
         let at = (address.try_get_untracked(), list.top.try_get_untracked());
         if let (Some(address), Some(top)) = at {
             places.update_value(|places| {
-                let _ = places.insert(address, top as i32);
+                let _ = places.insert(address, top as u32);
             });
         }
     });
