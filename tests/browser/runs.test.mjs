@@ -202,16 +202,16 @@ test("what changed is read and marked, and nothing moves under the pointer", asy
   await byTestId(page, "runs-sort").selectOption("activity");
   await page.waitForURL(/sort=activity/);
   const answers = [];
-  page.on("response", async (response) => {
-    // A browser keeps no body of what the page has let go of meanwhile.
-    const body = response.url().includes("/retinker/v1/runs?") && (await response.body().catch(() => null));
-    if (body) answers.push(body);
+  await page.route("**/retinker/v1/runs?*", async (route) => {
+    const response = await route.fetch();
+    answers.push(await response.body());
+    await route.fulfill({ response });
   });
   const first = await rowAt(page, 0).getAttribute("data-run-id");
   // The newest run stays the newest: one row, where it was.
   await service.touch(1);
   await page.locator('[data-testid="run-row"][data-marked]').first().waitFor();
-  const last = JSON.parse(await until("the answer that told of it", () => answers.at(-1)?.toString()));
+  const last = JSON.parse(answers.at(-1).toString());
   assert.ok(last.partial && last.rows.length <= 2, `a refresh told ${last.rows.length} rows`);
   assert.ok(answers.at(-1).length < 4_000, `${answers.at(-1).length} bytes`);
   assert.equal(await rowAt(page, 0).getAttribute("data-run-id"), first);

@@ -63,7 +63,8 @@ fn rust_flags() -> Result<String> {
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
     // Where a toolchain has its sources, it names the standard library's files by where they are.
-    let toolchain = output(command("rustc").args(["--print", "sysroot"])).context("rustc does not say where it is")?;
+    let toolchain =
+        output(command("rustc").args(["--print", "sysroot"])).context("rustc does not say where it is")?;
     Ok(format!(
         "--remap-path-prefix={}=crates --remap-path-prefix={}=rust --remap-path-prefix={}=retinker",
         home.join("registry/src").display(),

@@ -16,7 +16,7 @@ const STAGES: [Stage; 12] = [
     ("docs", "Documentation builds without warnings", checks::docs),
     ("native", "Native tests", native),
     ("wasm-node", "The core's tests under wasm, in Node", wasm_node),
-    ("wasm-browser", "The core's tests under wasm, in Chromium", wasm_browser),
+    ("wasm-browser", "The core's and the console's tests under wasm, in Chromium", wasm_browser),
     ("console", "The console, within its size budget", console::check),
     ("sdk", "The official Python SDK drives the embedded service", official_sdk),
     ("schema", "Requests made up from the service's own description", schema::test),
@@ -68,17 +68,27 @@ fn wasm_node() -> Result<()> {
 
 fn wasm_browser() -> Result<()> {
     let driver = browser::chromedriver()?;
-    wasm_tests(&[
+    let environment = [
         ("WASM_BINDGEN_USE_BROWSER", "1".into()),
         ("CHROMEDRIVER", driver.into()),
         ("WASM_BINDGEN_TEST_TIMEOUT", "120".into()),
-    ])
+    ];
+    wasm_tests(&environment)?;
+    // The console's own parts: how views are drawn, and what pages are made of.
+    run(cargo()
+        .args(["test", "--package", "retinker-console", "--bins", "--target", "wasm32-unknown-unknown"])
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", test_runner()?)
+        .envs(environment.iter().map(|(name, value)| (name, value))))
+}
+
+fn test_runner() -> Result<std::path::PathBuf> {
+    Ok(tools::wasm_bindgen()?.join("wasm-bindgen-test-runner"))
 }
 
 /// Runs the core's wasm tests against a real server of good and bad answers.
 fn wasm_tests(environment: &[(&str, std::ffi::OsString)]) -> Result<()> {
     tools::wasm_target()?;
-    let runner = tools::wasm_bindgen()?.join("wasm-bindgen-test-runner");
+    let runner = test_runner()?;
     run(cargo().args([
         "build",
         "--package",

@@ -53,7 +53,9 @@ export function runRow(page, runId, health) {
 export async function openRun(page, runId, health) {
   await page.goto(new URL("/", page.url()).href);
   const row = runRow(page, runId, health);
-  await row.waitFor();
+  await row.waitFor().catch(async (error) => {
+    throw new Error(`${runId} never was ${health}. The page says: ${await page.locator("body").innerText()}`, { cause: error });
+  });
   await row.locator("a").first().click();
   await page.waitForURL(/\/runs\//);
 }

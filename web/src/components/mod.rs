@@ -20,4 +20,6 @@ pub(crate) mod restore;
 pub(crate) mod search;
 pub(crate) mod snippets;
 pub(crate) mod status;
+#[cfg(test)]
+mod tests;
 pub(crate) mod time;

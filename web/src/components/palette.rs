@@ -15,8 +15,8 @@ use super::dialog::dialog;
 use super::reactive::{part, text, word};
 use crate::browser;
 use crate::live::{session, until_cleanup};
-use crate::shell::PAGES;
 use crate::place::place;
+use crate::shell::PAGES;
 
 /// Runs that are offered.
 const RUNS: u64 = 6;

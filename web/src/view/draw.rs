@@ -7,10 +7,10 @@ use std::rc::Rc;
 use leptos::prelude::{RenderEffect, document};
 use web_sys::{Node, Text};
 
+use super::AnyView;
 use super::each::DrawnEach;
 use super::hole::{Filled, Template};
 use super::value::Value;
-use super::AnyView;
 use crate::erased::Reads;
 
 /// A view on the page. Whoever drops it must have removed it, or what it stands in.
@@ -69,7 +69,9 @@ impl Drawn {
     /// Draws before a node.
     pub(super) fn before(view: AnyView, next: &Node) -> Self {
         match view {
-            AnyView::Changing(draw) => Self::Changing(Changing::begin(draw, Place::before(next), Self::Nothing)),
+            AnyView::Changing(draw) => {
+                Self::Changing(Changing::begin(draw, Place::before(next), Self::Nothing))
+            }
             AnyView::Each(each) => Self::Each(DrawnEach::begin(each, Place::before(next))),
             AnyView::Nothing => Self::Nothing,
             AnyView::Text(text) => Self::Text(text_node(&text, next), text),
@@ -88,7 +90,9 @@ impl Drawn {
     /// Draws in a hole of markup: nothing else stands before its comment.
     pub(super) fn in_hole(view: AnyView, hole: &Node) -> Self {
         match view {
-            AnyView::Changing(draw) => Self::Changing(Changing::begin(draw, Place::hole(hole), Self::Nothing)),
+            AnyView::Changing(draw) => {
+                Self::Changing(Changing::begin(draw, Place::hole(hole), Self::Nothing))
+            }
             AnyView::Each(each) => Self::Each(DrawnEach::begin(each, Place::hole(hole))),
             other => Self::before(other, hole),
         }

@@ -7,6 +7,8 @@ mod draw;
 mod each;
 mod hole;
 mod page;
+#[cfg(test)]
+pub(crate) mod tests;
 mod value;
 
 use std::borrow::Cow;

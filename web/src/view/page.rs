@@ -1,7 +1,7 @@
 //! The page itself.
 
-use leptos::prelude::{Owner, document};
 use any_spawner::Executor;
+use leptos::prelude::{Owner, document};
 
 use super::AnyView;
 use super::draw::Drawn;

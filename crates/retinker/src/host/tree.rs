@@ -7,8 +7,8 @@
 use serde::Deserializer;
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-    VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde_json::map::Iter as Members;
 use serde_json::{Error, Value};
@@ -135,11 +135,19 @@ impl<'de> Deserializer<'de> for Node<'_> {
         }
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.deserialize_unit(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -271,7 +279,11 @@ impl<'de> VariantAccess<'de> for Content<'_> {
         self.node(&"a variant with several values")?.list(visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.node(&"a variant with members")?.object(visitor)
     }
 }
@@ -333,10 +345,27 @@ mod tests {
         same::<Tagged>(r#"{"type":"two"}"#).unwrap();
         same::<Vec<i64>>("[1,-2,9223372036854775807]").unwrap();
         same::<Option<f64>>("3").unwrap();
-        for wrong in ["[]", "{", "{\"name\":1}", "null", "3", "\"x\"", &whole.replace("7}", "700}"), &whole.replace("\"q\"", "\"qq\"")] {
+        for wrong in [
+            "[]",
+            "{",
+            "{\"name\":1}",
+            "null",
+            "3",
+            "\"x\"",
+            &whole.replace("7}", "700}"),
+            &whole.replace("\"q\"", "\"qq\""),
+        ] {
             same::<Whole>(wrong).unwrap_err();
         }
-        for wrong in ["\"of\"", "{\"plain\":1}", "{\"of\":1,\"pair\":2}", "7", "{\"pair\":{}}", "{\"named\":[1]}x", "\"none\""] {
+        for wrong in [
+            "\"of\"",
+            "{\"plain\":1}",
+            "{\"of\":1,\"pair\":2}",
+            "7",
+            "{\"pair\":{}}",
+            "{\"named\":[1]}x",
+            "\"none\"",
+        ] {
             same::<Kind>(wrong).unwrap_err();
         }
     }

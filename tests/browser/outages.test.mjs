@@ -1,9 +1,8 @@
-// Not one of the tests yet: it takes a quarter of an hour. Run by hand, with the environment of the browser tests:
-// node --test outages.mjs
-//
 // A service that misbehaves in every way, seen from every page: what is said is true, what was read before stays, "could not be
 // read" is never shown as "there is nothing", and all is well again by itself when the service is.
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
@@ -34,7 +33,11 @@ const READS = PAGES.filter((page) => page.reads);
 async function behindProxy(t, made, fault) {
   const proxy = await Misbehaving.start(t, made.retinker.serviceUrl);
   if (fault) await proxy.misbehave(fault);
-  const args = ["console", "--base-url", proxy.url, "--port", "0", "--data-dir", await temporaryDir(t)];
+  const dir = await temporaryDir(t);
+  // Looks at the service every second, where it would every thirty: only the waiting is shorter.
+  const policy = join(dir, "policy.json");
+  await writeFile(policy, JSON.stringify({ poll_interval_ms: 1000 }));
+  const args = ["console", "--base-url", proxy.url, "--port", "0", "--data-dir", dir, "--policy", policy];
   return { proxy, retinker: await Retinker.start(t, args) };
 }
 
