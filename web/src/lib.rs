@@ -10,6 +10,7 @@ pub mod connections;
 pub mod curves;
 pub mod format;
 pub mod held;
+pub mod kept;
 pub mod lineage;
 pub mod order;
 pub mod pace;

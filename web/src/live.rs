@@ -1,13 +1,15 @@
 //! What the page knows and how it stays true: one event stream, one clock, and loaders that read again when
 //! something changed.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::prelude::*;
 use futures_channel::mpsc;
-use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Either, LocalBoxFuture, abortable, select};
+use futures_util::{FutureExt, StreamExt};
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
 use retinker::recovery::restore::RestoreRecord;
@@ -323,7 +325,16 @@ pub(crate) enum Again {
 pub(crate) fn whenever(
     changes: RwSignal<u64>,
     calm: Duration,
-    mut act: impl FnMut() -> LocalBoxFuture<'static, Again> + 'static,
+    act: impl FnMut() -> LocalBoxFuture<'static, Again> + 'static,
+) {
+    whenever_boxed(changes, calm, Box::new(act));
+}
+
+/// What `whenever` does for every closure, compiled once.
+fn whenever_boxed(
+    changes: RwSignal<u64>,
+    calm: Duration,
+    mut act: Box<dyn FnMut() -> LocalBoxFuture<'static, Again>>,
 ) {
     let host = session().host;
     let (moved, mut waiting) = mpsc::unbounded();
@@ -361,6 +372,21 @@ where
     K: Clone + PartialEq + Send + Sync + 'static,
     T: Clone + Send + Sync + 'static,
 {
+    load_with(key, changes, keep, |_, now| now, read)
+}
+
+/// The same; `merge` is given what was read before of the same key, and what is read now.
+pub(crate) fn load_with<K, T>(
+    key: Memo<K>,
+    changes: RwSignal<u64>,
+    keep: bool,
+    merge: fn(&T, T) -> T,
+    read: fn(Host, K) -> LocalBoxFuture<'static, Result<T, ApiProblem>>,
+) -> RwSignal<Loaded<T>>
+where
+    K: Clone + PartialEq + Send + Sync + 'static,
+    T: Clone + Send + Sync + 'static,
+{
     let session = session();
     let out = RwSignal::new(Loaded::default());
     Effect::new(move |_| {
@@ -371,27 +397,49 @@ where
             out.set(Loaded::default());
         }
         let session = session.clone();
+        // What is on the page may be of another key until the first answer.
+        let of_key = Rc::new(Cell::new(false));
         whenever(changes, CALM, move || {
-            let (session, answer) = (session.clone(), read(session.host.clone(), key.clone()));
-            Box::pin(async move {
-                match answer.await {
-                    Ok(data) => {
-                        out.set(Loaded { data: Some(data), problem: None, busy: false });
-                        Again::OnChange
-                    }
-                    Err(problem) => {
-                        session.notice(&problem);
-                        out.update(|loaded| {
-                            loaded.problem = Some(problem);
-                            loaded.busy = false;
-                        });
-                        Again::Soon
-                    }
+            let of_key = Rc::clone(&of_key);
+            let answer = read(session.host.clone(), key.clone()).map(move |answer| match answer {
+                Ok(data) => {
+                    let was_of_key = of_key.replace(true);
+                    let before = out.with_untracked(|loaded| loaded.data.clone()).filter(|_| was_of_key);
+                    let data = match before {
+                        Some(before) => merge(&before, data),
+                        None => data,
+                    };
+                    out.set(Loaded { data: Some(data), problem: None, busy: false });
+                    None
                 }
-            })
+                Err(problem) => {
+                    out.update(|loaded| {
+                        loaded.problem = Some(problem.clone());
+                        loaded.busy = false;
+                    });
+                    Some(problem)
+                }
+            });
+            noticed(session.clone(), Box::pin(answer))
         });
     });
     out
+}
+
+/// Tells the page of a problem, and has what failed done again.
+fn noticed(
+    session: Session,
+    answer: LocalBoxFuture<'static, Option<ApiProblem>>,
+) -> LocalBoxFuture<'static, Again> {
+    Box::pin(async move {
+        match answer.await {
+            Some(problem) => {
+                session.notice(&problem);
+                Again::Soon
+            }
+            None => Again::OnChange,
+        }
+    })
 }
 
 /// Moves when `changes` does: at once, and then no sooner than after this pause. For what takes many questions to read.

@@ -22,8 +22,12 @@ const PAGE: u64 = 100;
 /// How long a list is good, at least.
 const FRESH: Duration = Duration::from_secs(4);
 
-/// A list that takes long to read is good for so many times as long: reading it again and again would be a burden.
+/// A list that takes long to read is good for so many times as long, up to [`LONG`]: reading it again and again would be a
+/// burden. One that could not be read is asked for again as soon as any other, however long the failure took.
 const REST: u32 = 20;
+
+/// How long a list is good, at most.
+const LONG: Duration = Duration::from_secs(60);
 
 /// How long a caller waits for a new list where there is an old one.
 const SHORT: Duration = Duration::from_secs(2);
@@ -51,7 +55,11 @@ pub(crate) struct Kept {
 
 impl Kept {
     fn is_fresh(&self) -> bool {
-        self.tried.is_some_and(|(at, took)| at.elapsed() < FRESH.max(took.saturating_mul(REST)))
+        self.tried.is_some_and(|(at, took)| {
+            let good =
+                if self.problem.is_some() { FRESH } else { FRESH.max(took.saturating_mul(REST).min(LONG)) };
+            at.elapsed() < good
+        })
     }
 
     /// The checkpoint of this path.

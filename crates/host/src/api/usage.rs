@@ -67,14 +67,16 @@ async fn usage(
             usage.storage_offered = true;
         }
         // Sessions that can be searched tell it too, but not what it costs.
-        Err(asked) if is_not_offered(&asked) => {
-            if let Ok((sessions, more)) = host.ask(all_sessions(&host.api)).await {
+        Err(asked) if is_not_offered(&asked) => match host.ask(all_sessions(&host.api)).await {
+            Ok((sessions, more)) => {
                 usage.storage = counted(sessions).into_iter().map(of_project).collect();
                 usage.storage.sort_by_key(|row| std::cmp::Reverse(row.bytes));
                 (usage.storage_offered, usage.storage_from_sessions, usage.storage_is_part) =
                     (true, true, more);
             }
-        }
+            Err(asked) if is_not_offered(&asked) => {}
+            Err(asked) => usage.storage_problem = Some(asked.problem()),
+        },
         Err(asked) => usage.storage_problem = Some(asked.problem()),
     }
     match billing {

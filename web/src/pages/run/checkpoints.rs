@@ -10,7 +10,7 @@ use super::{Detail, slice};
 use crate::components::copy::copy_button;
 use crate::components::heads::heads;
 use crate::components::icon::icon;
-use crate::components::reactive::{flag, part, text};
+use crate::components::reactive::{flag, part, text, when};
 use crate::components::time::{countdown, when_it_was};
 
 pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
@@ -21,7 +21,7 @@ pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
         flag(move || detail.with(|d| d.data.as_ref().is_some_and(|d| d.checkpoints_problem.is_some())));
     let count = text(move || {
         let count = rows.with(|rows| rows.as_ref().map_or(0, Vec::len));
-        if unread.get() { String::new() } else { format::count(count as u64) }
+        if count == 0 && unread.get() { String::new() } else { format::count(count as u64) }
     });
     let table = move || {
         let lines: Vec<_> = rows.get().into_iter().flatten().map(checkpoint_line).collect();
@@ -61,6 +61,10 @@ pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
                 <h2>"Checkpoints " <span class="quiet">{count}</span></h2>
                 <a href=text(move || checkpoints_address(&id.get()))>"Manage them"</a>
             </div>
+            {when(
+                move || unread.get() && rows.with(|rows| rows.as_ref().is_some_and(|rows| !rows.is_empty())),
+                || view! { <p class="quiet">"These were read before. They could not be read again."</p> },
+            )}
             {body}
         </section>
     }
