@@ -1,32 +1,101 @@
 //! What was read before stays on the page where it could not be read again.
 
-use retinker::host::api::RunDetail;
+use retinker::host::api::{Activity, ApiProblem, Connections, GettingStarted, RunDetail};
+use retinker::host::checkpoints::CheckpointWindow;
 use retinker::host::run::RunEvidence;
+use retinker::host::samples::SampleSources;
+use retinker::host::sessions::{Projects, SessionDetail, SessionWindow};
+use retinker::host::usage::Usage;
+use retinker::recovery::incidents::Incident;
 
-/// A run as it is now, with the checkpoints that were read before where they could not be read.
-pub fn detail(before: &RunDetail, now: RunDetail) -> RunDetail {
-    if now.checkpoints_problem.is_some() && now.checkpoints.is_empty() {
-        RunDetail { checkpoints: before.checkpoints.clone(), ..now }
-    } else {
-        now
+use crate::order::sorted_by;
+
+/// What a page reads of the host.
+pub trait Answer: Sized {
+    /// Some of it could not be read: it is asked for again soon, though nothing has changed.
+    fn is_part(&self) -> bool {
+        false
+    }
+
+    /// With what was read before, where that could not be read again.
+    fn after(self, _before: &Self) -> Self {
+        self
     }
 }
 
-/// What is known of a run now, and what was known before of what could not be read.
-pub fn evidence(before: &RunEvidence, now: RunEvidence) -> RunEvidence {
-    if now.problem.is_none() {
-        return now;
+impl Answer for RunDetail {
+    fn is_part(&self) -> bool {
+        self.checkpoints_problem.is_some()
     }
-    let is_told = |kind: &str| now.entries.iter().any(|entry| entry.kind == kind);
-    let mut entries: Vec<_> = before.entries.iter().filter(|entry| !is_told(&entry.kind)).cloned().collect();
-    entries.extend(now.entries.iter().cloned());
-    RunEvidence {
-        entries: crate::order::sorted_by(entries, |entry| entry.at.map_or(i64::MAX, |at| at.as_millis())),
-        created_at: now.created_at.or(before.created_at),
-        session: now.session.or_else(|| before.session.clone()),
-        problem: now.problem,
+
+    fn after(mut self, before: &Self) -> Self {
+        if self.is_part() && self.checkpoints.is_empty() {
+            self.checkpoints.clone_from(&before.checkpoints);
+        }
+        self
     }
 }
+
+impl Answer for RunEvidence {
+    fn is_part(&self) -> bool {
+        self.problem.is_some()
+    }
+
+    fn after(mut self, before: &Self) -> Self {
+        if self.is_part() {
+            let is_told = |kind: &str| self.entries.iter().any(|entry| entry.kind == kind);
+            let mut entries: Vec<_> =
+                before.entries.iter().filter(|entry| !is_told(&entry.kind)).cloned().collect();
+            entries.append(&mut self.entries);
+            self.entries = sorted_by(entries, |entry| entry.at.map_or(i64::MAX, |at| at.as_millis()));
+            self.created_at = self.created_at.or(before.created_at);
+            self.session = self.session.or_else(|| before.session.clone());
+        }
+        self
+    }
+}
+
+impl Answer for Usage {
+    fn is_part(&self) -> bool {
+        self.storage_problem.is_some() || self.billing_problem.is_some()
+    }
+
+    fn after(mut self, before: &Self) -> Self {
+        if self.storage_problem.is_some() && self.storage.is_empty() {
+            self.storage.clone_from(&before.storage);
+            self.storage_offered = before.storage_offered;
+            self.storage_from_sessions = before.storage_from_sessions;
+            self.storage_is_part = before.storage_is_part;
+        }
+        if self.billing_problem.is_some() && self.used.is_empty() {
+            self.used.clone_from(&before.used);
+            self.cost_data_through = before.cost_data_through;
+            self.billing_offered = before.billing_offered;
+        }
+        self
+    }
+}
+
+impl Answer for CheckpointWindow {
+    fn is_part(&self) -> bool {
+        self.problem.is_some()
+    }
+}
+
+impl Answer for Vec<Result<RunDetail, ApiProblem>> {
+    fn is_part(&self) -> bool {
+        self.iter().any(|run| run.as_ref().map_or(true, Answer::is_part))
+    }
+}
+
+impl Answer for Activity {}
+impl Answer for Connections {}
+impl Answer for GettingStarted {}
+impl Answer for Projects {}
+impl Answer for SampleSources {}
+impl Answer for SessionDetail {}
+impl Answer for SessionWindow {}
+impl Answer for Vec<Incident> {}
 
 #[cfg(test)]
 mod tests {
@@ -61,12 +130,12 @@ mod tests {
             problem: problem(),
             ..RunEvidence::default()
         };
-        let both = evidence(&before, now.clone());
+        let both = now.clone().after(&before);
         let kinds: Vec<_> = both.entries.iter().map(|entry| entry.text.as_str()).collect();
         assert_eq!(kinds, ["made Some(1)", "asked Some(6)", "lost Some(7)", "session None"]);
         assert_eq!((both.created_at, both.problem.is_some()), (before.created_at, true));
         let whole = RunEvidence { problem: None, ..now };
-        assert_eq!(evidence(&before, whole.clone()), whole);
+        assert_eq!(whole.clone().after(&before), whole);
     }
 
     #[test]
@@ -88,12 +157,12 @@ mod tests {
         }}]);
         let before = read(one.clone(), serde_json::Value::Null);
         let unread = read(serde_json::json!([]), serde_json::json!({"code": "c", "message": "", "hint": ""}));
-        let kept = detail(&before, unread.clone());
+        let kept = unread.clone().after(&before);
         assert_eq!(
             (&kept.checkpoints, &kept.checkpoints_problem),
             (&before.checkpoints, &unread.checkpoints_problem)
         );
         let none = read(serde_json::json!([]), serde_json::Value::Null);
-        assert_eq!(detail(&before, none.clone()), none, "all of them were deleted");
+        assert_eq!(none.clone().after(&before), none, "all of them were deleted");
     }
 }

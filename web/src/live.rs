@@ -13,6 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
 use retinker::recovery::restore::RestoreRecord;
+use retinker_console::kept::Answer;
 use retinker_console::pace::Pace;
 use retinker_console::{progress, words};
 
@@ -370,22 +371,7 @@ pub(crate) fn load<K, T>(
 ) -> RwSignal<Loaded<T>>
 where
     K: Clone + PartialEq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
-{
-    load_with(key, changes, keep, |_, now| now, read)
-}
-
-/// The same; `merge` is given what was read before of the same key, and what is read now.
-pub(crate) fn load_with<K, T>(
-    key: Memo<K>,
-    changes: RwSignal<u64>,
-    keep: bool,
-    merge: fn(&T, T) -> T,
-    read: fn(Host, K) -> LocalBoxFuture<'static, Result<T, ApiProblem>>,
-) -> RwSignal<Loaded<T>>
-where
-    K: Clone + PartialEq + Send + Sync + 'static,
-    T: Clone + Send + Sync + 'static,
+    T: Answer + Clone + Send + Sync + 'static,
 {
     let session = session();
     let out = RwSignal::new(Loaded::default());
@@ -406,18 +392,19 @@ where
                     let was_of_key = of_key.replace(true);
                     let before = out.with_untracked(|loaded| loaded.data.clone()).filter(|_| was_of_key);
                     let data = match before {
-                        Some(before) => merge(&before, data),
+                        Some(before) => data.after(&before),
                         None => data,
                     };
+                    let again = if data.is_part() { Again::Soon } else { Again::OnChange };
                     out.set(Loaded { data: Some(data), problem: None, busy: false });
-                    None
+                    Ok(again)
                 }
                 Err(problem) => {
                     out.update(|loaded| {
                         loaded.problem = Some(problem.clone());
                         loaded.busy = false;
                     });
-                    Some(problem)
+                    Err(problem)
                 }
             });
             noticed(session.clone(), Box::pin(answer))
@@ -429,16 +416,13 @@ where
 /// Tells the page of a problem, and has what failed done again.
 fn noticed(
     session: Session,
-    answer: LocalBoxFuture<'static, Option<ApiProblem>>,
+    answer: LocalBoxFuture<'static, Result<Again, ApiProblem>>,
 ) -> LocalBoxFuture<'static, Again> {
     Box::pin(async move {
-        match answer.await {
-            Some(problem) => {
-                session.notice(&problem);
-                Again::Soon
-            }
-            None => Again::OnChange,
-        }
+        answer.await.unwrap_or_else(|problem| {
+            session.notice(&problem);
+            Again::Soon
+        })
     })
 }
 

@@ -16,7 +16,7 @@ use retinker::recovery::restore::RestoreRecord;
 use retinker_console::address::at;
 use retinker_console::curves::series::Series;
 use retinker_console::lineage::ancestors;
-use retinker_console::{compare, format, kept as stays, progress};
+use retinker_console::{compare, format, progress};
 
 use self::checkpoints::checkpoints;
 use self::handover::{from_checkpoint, hand_over};
@@ -31,7 +31,7 @@ use crate::components::curves::{Curves, Look, Wanted, follow, panel};
 use crate::components::icon::icon;
 use crate::components::placeholder::placeholder;
 use crate::components::reactive::{part, when};
-use crate::live::{Loaded, load_with, session, slowly};
+use crate::live::{Loaded, load, session, slowly};
 use crate::place::place;
 
 type Detail = RwSignal<Loaded<RunDetail>>;
@@ -52,13 +52,11 @@ pub(crate) fn run_page() -> AnyView {
     let id = place().of;
     let shown = session.run_shown;
     Effect::new(move |_| shown.set(id.get()));
-    let detail: Detail = load_with(id, session.run_change, false, stays::detail, |host, id: String| {
-        Box::pin(async move { host.run(&id).await })
+    let detail: Detail =
+        load(id, session.run_change, false, |host, id: String| Box::pin(async move { host.run(&id).await }));
+    let known: Known = load(id, slowly(session.run_change, KNOWN_EVERY), false, |host, id: String| {
+        Box::pin(async move { host.run_evidence(&id).await })
     });
-    let known: Known =
-        load_with(id, slowly(session.run_change, KNOWN_EVERY), false, stays::evidence, |host, id: String| {
-            Box::pin(async move { host.run_evidence(&id).await })
-        });
     let curves = follow(curves_of(id, detail), session.run_change);
     let there = Memo::new(move |_| detail.with(|d| d.data.is_some()));
     let missing = Memo::new(move |_| {
