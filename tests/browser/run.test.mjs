@@ -57,7 +57,7 @@ test("a run's curves, story and family over three generations", async (t) => {
   await sound.finish();
   const first = create("<b>first</b> \u202Erun", "4", "--steps", "2000", "--save-every", "4");
   await first.steps(10);
-  first.pause();
+  await first.pause();
   const ids = [first.attachment.model_id];
   const soundId = sound.attachment.model_id;
 
@@ -153,7 +153,7 @@ test("a run's curves, story and family over three generations", async (t) => {
     );
     const reached = first.losses.length + 2;
     await first.steps(reached);
-    first.pause();
+    await first.pause();
     await until("the last step", async () => {
       const points = await pointsOf(retinker, ids[0]);
       return (await readout.innerText()).includes(`step ${points.at(-1).step} `);
@@ -188,7 +188,7 @@ test("a run's curves, story and family over three generations", async (t) => {
         "--attach", session, model, `${next}`, "--steps", "2000", "--save-every", "3",
       );
       await training.steps(5);
-      training.pause();
+      await training.pause();
     }
     const family = byTestId(page, "lineage").locator("li");
     assert.equal(await family.count(), 3);

@@ -144,6 +144,8 @@ impl Session {
             until_cleanup(Box::pin(async move { stream.follow().await }));
             let status = session.clone();
             until_cleanup(Box::pin(async move {
+                // One call is under way at a time: what the page is for is asked first.
+                status.host.sleep(Duration::ZERO).await;
                 loop {
                     status.read_status().await;
                     status.host.sleep(STATUS_EVERY).await;

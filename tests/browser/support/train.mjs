@@ -12,6 +12,7 @@ export class Training {
   constructor(t, serviceUrl, args) {
     this.losses = [];
     this.watchers = [];
+    this.saveEvery = args.includes("--save-every") ? Number(args[args.indexOf("--save-every") + 1]) : 0;
     const all = ["--base-url", serviceUrl, "--text", TEXT, ...args];
     this.child = spawn(required("RETINKER_TRAIN"), all, {
       env: { ...process.env, TINKER_API_KEY: "tml-test" },
@@ -51,9 +52,16 @@ export class Training {
     return this.losses;
   }
 
-  /** Holds the program where it is. */
-  pause() {
-    this.child.kill("SIGSTOP");
+  /** Holds the program soon, where a step has been taken that is not saved: what dies then is poisoned. */
+  async pause() {
+    for (;;) {
+      this.child.kill("SIGSTOP");
+      // What it has said is on its way.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      if (!this.saveEvery || this.losses.length % this.saveEvery !== 0) return;
+      this.child.kill("SIGCONT");
+      await this.steps(this.losses.length + 1);
+    }
   }
 
   stop() {

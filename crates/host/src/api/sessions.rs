@@ -215,7 +215,7 @@ async fn one(State(host): Host, Path(session_id): Path<String>) -> Result<Json<S
 
 async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Problem> {
     let told =
-        host.ask(host.api.get_session(session_id)).await.map_err(|asked| missing(asked, session_id))?;
+        host.ask(host.api.get_session(session_id)).await.map_err(|asked| missing(host, asked, session_id))?;
     let request =
         SessionSearchRequest { session_id: Some(session_id.to_owned()), ..SessionSearchRequest::default() };
     let (found, searchable) = match host.ask(search(&host.api, request, 1, 1)).await {
@@ -258,9 +258,13 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
     })
 }
 
-fn missing(asked: Asked, session_id: &str) -> Problem {
+fn missing(host: &Shared, asked: Asked, session_id: &str) -> Problem {
     match asked {
-        Asked::Service(error) if error.is_not_found() => Problem::session_not_found(session_id),
+        // A service that says "not found" to everything says nothing of this session.
+        Asked::Service(error) if error.is_not_found() => match host.index().problem() {
+            Some(problem) => Problem { status: StatusCode::BAD_GATEWAY, problem: problem.clone() },
+            None => Problem::session_not_found(session_id),
+        },
         Asked::Service(error) if error.is_unsupported() => Problem::not_offered(
             "This service tells nothing of single sessions.",
             "Its runs are in the list of runs.",
@@ -289,7 +293,7 @@ async fn finish(
             "This service has no way to finish a session.",
             "A session ends by itself when its client goes silent.",
         ),
-        asked => missing(asked, &session_id),
+        asked => missing(&host, asked, &session_id),
     })?;
     // Its runs are in another state now.
     host.refresh.notify_one();

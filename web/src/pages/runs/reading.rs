@@ -13,6 +13,17 @@ use super::list::List;
 use crate::browser;
 use crate::live::{AFTER_FAILURE, CALM, Session, session, until_cleanup};
 
+/// Why the list may have to be read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wake {
+    /// Somebody looks at a part of it that may not be there.
+    Moved,
+    /// Somebody asks for it.
+    Asked,
+    /// Something has changed.
+    Changed,
+}
+
 /// Keeps the list's rows as the host has them.
 pub(super) fn follow(list: List) {
     let session = session();
@@ -23,34 +34,42 @@ pub(super) fn follow(list: List) {
         let view = view.get();
         list.busy.set(true);
         let (wake, waiting) = mpsc::unbounded();
-        let (changed, released) = (wake.clone(), wake.clone());
+        let (changed, released, asked_for) = (wake.clone(), wake.clone(), wake.clone());
         Effect::new(move |_| {
             asked.track();
-            list.release.track();
-            let _ = wake.unbounded_send(true);
+            let _ = wake.unbounded_send(Wake::Moved);
+        });
+        Effect::new(move |before: Option<u64>| {
+            let now = list.release.get();
+            if before.is_some_and(|before| before != now) {
+                let _ = asked_for.unbounded_send(Wake::Asked);
+            }
+            now
         });
         Effect::new(move |_| {
             session.any_change.track();
-            let _ = changed.unbounded_send(false);
+            let _ = changed.unbounded_send(Wake::Changed);
         });
         Effect::new(move |_| {
             if unpointed.get() {
-                let _ = released.unbounded_send(true);
+                let _ = released.unbounded_send(Wake::Asked);
             }
         });
         until_cleanup(Box::pin(read(session.clone(), list, view, asked, waiting)));
     });
 }
 
-/// Reads whenever it is woken: at once for who looks elsewhere (`true`), calmly for what has changed.
+/// Reads whenever it is woken: at once for who looks elsewhere or asks, calmly for what has changed.
 async fn read(
     session: Session,
     list: List,
     view: View,
     asked: Memo<(u64, u64)>,
-    mut waiting: mpsc::UnboundedReceiver<bool>,
+    mut waiting: mpsc::UnboundedReceiver<Wake>,
 ) {
     let (mut due, mut last, mut again) = (false, 0, Duration::MAX);
+    // The part that was read last.
+    let mut held = None;
     loop {
         let rest = match due {
             true => CALM.saturating_sub(Duration::from_millis(browser::now().abs_diff(last))),
@@ -60,9 +79,14 @@ async fn read(
         match select(waiting.next(), session.host.sleep(rest)).await {
             Either::Left((None, _)) => return,
             Either::Left((Some(first), _)) => {
-                looked = first;
+                let mut wakes = vec![first];
                 while let Ok(more) = waiting.try_recv() {
-                    looked |= more;
+                    wakes.push(more);
+                }
+                let elsewhere = held != Some(asked.get_untracked());
+                looked = wakes.contains(&Wake::Asked) || (wakes.contains(&Wake::Moved) && elsewhere);
+                if !looked && !wakes.contains(&Wake::Changed) {
+                    continue;
                 }
                 if !looked && browser::now().abs_diff(last) < CALM.as_millis() as u64 {
                     due = true;
@@ -84,7 +108,7 @@ async fn read(
                     let mut enough = true;
                     list.held.update(|held| enough = held.take(&view, range, because, window));
                     list.problem.set(None);
-                    again = Duration::MAX;
+                    (again, held) = (Duration::MAX, Some(range));
                     if !enough {
                         because = Because::Looked;
                         continue;
