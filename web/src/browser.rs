@@ -70,11 +70,6 @@ pub(crate) fn scroll_to_top() {
     window().scroll_to_with_x_and_y(0.0, 0.0);
 }
 
-/// The query string of the page's address.
-pub(crate) fn query() -> String {
-    window().location().search().unwrap_or_default()
-}
-
 /// Has the browser save what is at an address as a file, as a click on a link does.
 pub(crate) fn save_from(address: &str) {
     let save = || -> Result<(), JsValue> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::prelude::*;
 use futures_channel::mpsc;
+use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Either, LocalBoxFuture, abortable, select};
-use futures_util::{FutureExt, StreamExt};
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
 use retinker::recovery::restore::RestoreRecord;
@@ -328,16 +328,7 @@ pub(crate) enum Again {
 pub(crate) fn whenever(
     changes: RwSignal<u64>,
     calm: Duration,
-    act: impl FnMut() -> LocalBoxFuture<'static, Again> + 'static,
-) {
-    whenever_boxed(changes, calm, Box::new(act));
-}
-
-/// What `whenever` does for every closure, compiled once.
-fn whenever_boxed(
-    changes: RwSignal<u64>,
-    calm: Duration,
-    mut act: Box<dyn FnMut() -> LocalBoxFuture<'static, Again>>,
+    mut act: impl FnMut() -> LocalBoxFuture<'static, Again> + 'static,
 ) {
     let host = session().host;
     let (moved, mut waiting) = mpsc::unbounded();
@@ -388,44 +379,33 @@ where
         // What is on the page may be of another key until the first answer.
         let of_key = Rc::new(Cell::new(false));
         whenever(changes, CALM, move || {
-            let of_key = Rc::clone(&of_key);
-            let answer = read(session.host.clone(), key.clone()).map(move |answer| match answer {
-                Ok(data) => {
-                    let was_of_key = of_key.replace(true);
-                    let before = out.with_untracked(|loaded| loaded.data.clone()).filter(|_| was_of_key);
-                    let data = match before {
-                        Some(before) => data.after(&before),
-                        None => data,
-                    };
-                    let again = if data.is_part() { Again::Soon } else { Again::OnChange };
-                    out.set(Loaded { data: Some(data), problem: None, busy: false });
-                    Ok(again)
+            let (session, of_key) = (session.clone(), Rc::clone(&of_key));
+            let answer = read(session.host.clone(), key.clone());
+            Box::pin(async move {
+                match answer.await {
+                    Ok(data) => {
+                        let was_of_key = of_key.replace(true);
+                        let data = out.with_untracked(|loaded| match &loaded.data {
+                            Some(before) if was_of_key => data.after(before),
+                            _ => data,
+                        });
+                        let again = if data.is_part() { Again::Soon } else { Again::OnChange };
+                        out.set(Loaded { data: Some(data), problem: None, busy: false });
+                        again
+                    }
+                    Err(problem) => {
+                        session.notice(&problem);
+                        out.update(|loaded| {
+                            loaded.problem = Some(problem);
+                            loaded.busy = false;
+                        });
+                        Again::Soon
+                    }
                 }
-                Err(problem) => {
-                    out.update(|loaded| {
-                        loaded.problem = Some(problem.clone());
-                        loaded.busy = false;
-                    });
-                    Err(problem)
-                }
-            });
-            noticed(session.clone(), Box::pin(answer))
+            })
         });
     });
     out
-}
-
-/// Tells the page of a problem, and has what failed done again.
-fn noticed(
-    session: Session,
-    answer: LocalBoxFuture<'static, Result<Again, ApiProblem>>,
-) -> LocalBoxFuture<'static, Again> {
-    Box::pin(async move {
-        answer.await.unwrap_or_else(|problem| {
-            session.notice(&problem);
-            Again::Soon
-        })
-    })
 }
 
 /// Moves when `changes` does: at once, and then no sooner than after this pause. For what takes many questions to read.

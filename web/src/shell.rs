@@ -33,7 +33,7 @@ pub(crate) fn start() {
         browser::show_fatal(&info.to_string());
     }));
     let token = browser::take_token();
-    if let Some(name) = connection_in(&browser::query()) {
+    if let Some(name) = connection_in(&browser::place().1) {
         show_connection(&name);
     }
     // The printed address, opened in a tab that shows the console already, changes the fragment only.
@@ -119,7 +119,6 @@ fn header() -> AnyView {
             {theme_button()}
         </header>
     }
-    .into_any()
 }
 
 /// The pages that the header leads to.
@@ -139,7 +138,7 @@ fn places() -> AnyView {
         .into_iter()
         .map(|(address, name)| {
             let here = word(move || path.with(|path| path == address).then_some("page"));
-            view! { <a href=at(address) aria-current=here>{name}</a> }.into_any()
+            view! { <a href=at(address) aria-current=here>{name}</a> }
         })
         .collect();
     view! {
@@ -147,7 +146,6 @@ fn places() -> AnyView {
             {links}
         </nav>
     }
-    .into_any()
 }
 
 /// Opens the palette; most people come to it by its keys.
@@ -166,7 +164,6 @@ fn palette_button() -> AnyView {
             {icon("search")}
         </button>
     }
-    .into_any()
 }
 
 /// How often changes are taken in.
@@ -177,7 +174,7 @@ fn pace_choice() -> AnyView {
         .into_iter()
         .map(|choice| {
             let chosen = flag(move || pace.get() == choice);
-            view! { <option value=choice.key() prop:selected=chosen>{choice.word()}</option> }.into_any()
+            view! { <option value=choice.key() prop:selected=chosen>{choice.word()}</option> }
         })
         .collect();
     let setter = session.clone();
@@ -195,7 +192,6 @@ fn pace_choice() -> AnyView {
                     "Refresh"
                 </button>
             }
-            .into_any()
         })
     });
     view! {
@@ -204,7 +200,6 @@ fn pace_choice() -> AnyView {
             {options}
         </select>
     }
-    .into_any()
 }
 
 /// How true the page is: as of when, and whether changes come by themselves.
@@ -213,15 +208,12 @@ fn freshness() -> AnyView {
     let (status, link, refused) = (session.status, session.link, session.refused);
     let as_of = maybe(move || {
         let time = status.with(|s| s.data.as_ref().and_then(|status| status.as_of))?;
-        Some(
-            view! {
-                <span class="as-of" title=exact(time)>
-                    "as of "
-                    <time datetime=time.to_string()>{clock(time)}</time>
-                </span>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <span class="as-of" title=exact(time)>
+                "as of "
+                <time datetime=time.to_string()>{clock(time)}</time>
+            </span>
+        })
     });
     let state = Signal::derive(move || {
         let stale = status.with(|s| {
@@ -247,7 +239,6 @@ fn freshness() -> AnyView {
             </span>
         </span>
     }
-    .into_any()
 }
 
 /// Light, dark, or as the system has it, in turn.
@@ -279,5 +270,4 @@ fn theme_button() -> AnyView {
             {part(move || icon(drawing()))}
         </button>
     }
-    .into_any()
 }

@@ -68,7 +68,7 @@ fn rust_flags() -> Result<String> {
     Ok(format!(
         "--remap-path-prefix={}=crates --remap-path-prefix={}=rust --remap-path-prefix={}=retinker",
         home.join("registry/src").display(),
-        toolchain.trim(),
+        toolchain,
         root().display()
     ))
 }

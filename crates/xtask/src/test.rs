@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{self, cargo, run, step, target_dir};
+use crate::shell::{self, cargo, root, run, step, target_dir};
 use crate::{browser, checks, console, postgres, python, schema, sdk, tools, up};
 
 /// A stage's name, what it is, and how it runs.
@@ -72,6 +72,7 @@ fn wasm_browser() -> Result<()> {
         ("WASM_BINDGEN_USE_BROWSER", "1".into()),
         ("CHROMEDRIVER", driver.into()),
         ("WASM_BINDGEN_TEST_TIMEOUT", "120".into()),
+        ("WASM_BINDGEN_TEST_WEBDRIVER_JSON", root().join("crates/retinker/webdriver.json").into()),
     ];
     wasm_tests(&environment)?;
     // The console's own parts: how views are drawn, and what pages are made of.

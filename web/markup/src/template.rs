@@ -87,7 +87,7 @@ pub(crate) fn expand(markup: TokenStream) -> Result<TokenStream> {
     Ok(quote! {{
         static TEMPLATE: crate::view::Template =
             crate::view::Template { html: #html, is_svg: #is_svg, holes: &[#(#holes),*] };
-        crate::view::AnyView::markup(&TEMPLATE, ::std::boxed::Box::new([#(#values),*]))
+        crate::view::AnyView::Markup(&TEMPLATE, ::std::boxed::Box::new([#(#values),*]))
     }})
 }
 
@@ -120,8 +120,7 @@ impl Template {
                     [syn::Stmt::Expr(value, None)] => quote!(#value),
                     _ => quote!(#block),
                 };
-                // Read as an empty comment (HTML, 13.2.5.43), and shorter than a proper one.
-                self.html.push_str("<!>");
+                self.html.push_str("<!---->");
                 let at = self.next(node.span())?;
                 self.holes.push(quote!((#at, crate::view::Hole::Child)));
                 self.values.push(quote_spanned!(value.span()=> crate::view::Value::child(#value)));
@@ -202,11 +201,8 @@ impl Template {
     fn static_attribute(&mut self, name: &str, value: &str) {
         self.html.push(' ');
         self.html.push_str(name);
-        let is_plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:#".contains(&byte));
-        match value {
-            "" => {}
-            plain if is_plain => self.html.extend(["=", plain]),
-            value => self.html.extend(["=\"", &escaped(value), "\""]),
+        if !value.is_empty() {
+            self.html.extend(["=\"", &escaped(value), "\""]);
         }
     }
 
@@ -256,7 +252,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             html,
-            "<p class=a hidden>1 &lt; 2 &amp; &quot;x&quot;<!></p><input type=text><svg><use></use></svg>"
+            "<p class=\"a\" hidden>1 &lt; 2 &amp; &quot;x&quot;<!----></p><input type=\"text\"><svg><use></use></svg>"
         );
         let places: Vec<_> = holes.iter().map(|hole| hole.replace("crate::view::Hole::", "")).collect();
         assert_eq!(

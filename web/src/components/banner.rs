@@ -34,7 +34,6 @@ pub(crate) fn problem_banner(
             </button>
         </section>
     }
-    .into_any()
 }
 
 /// The problem of what a page reads.
@@ -75,5 +74,4 @@ pub(crate) fn problems(own: Signal<Vec<ApiProblem>>, kept: Signal<String>) -> An
             .collect();
         banners.into_any()
     })
-    .into_any()
 }

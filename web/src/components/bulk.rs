@@ -165,7 +165,7 @@ pub(crate) fn bulk_dialog() -> AnyView {
     let title = text(move || format!("Restore {}", counted(bulk.asked.with(Vec::len) as u64, "run", "runs")));
     let begun = Memo::new(move |_| bulk.items.with(|items| !items.is_empty()));
     dialog(bulk.open, title, "bulk-dialog", move || {
-        part(move || if begun.get() { running(bulk) } else { plans_shown(bulk) }).into_any()
+        part(move || if begun.get() { running(bulk) } else { plans_shown(bulk) })
     })
 }
 
@@ -180,10 +180,8 @@ pub(crate) fn bulk_chip() -> AnyView {
                     {done}
                 </button>
             }
-            .into_any()
         })
     })
-    .into_any()
 }
 
 /// What would happen, before anything does.
@@ -221,8 +219,7 @@ fn plans_shown(bulk: Bulk) -> AnyView {
     });
     let more = maybe(move || {
         let more = can.get()?.saturating_sub(NAMED as u64);
-        (more > 0)
-            .then(|| view! { <p class="quiet">{format!("and {} more", format::count(more))}</p> }.into_any())
+        (more > 0).then(|| view! { <p class="quiet">{format!("and {} more", format::count(more))}</p> })
     });
     let refused = part(move || {
         let lines: Vec<_> =
@@ -267,7 +264,6 @@ fn plans_shown(bulk: Bulk) -> AnyView {
             </footer>
         </div>
     }
-    .into_any()
 }
 
 fn plan_line(name: &str, plan: &RestorePlan) -> AnyView {
@@ -283,20 +279,18 @@ fn plan_line(name: &str, plan: &RestorePlan) -> AnyView {
             <span class="quiet block">{plan.lost.summary.clone()}</span>
         </li>
     }
-    .into_any()
 }
 
 fn refusal((reason, names): (String, Vec<String>)) -> AnyView {
     let heading = format!("{}: {reason}", counted(names.len() as u64, "run", "runs"));
     let names: Vec<_> =
-        names.into_iter().take(NAMED).map(|name| view! { <li><bdi>{name}</bdi></li> }.into_any()).collect();
+        names.into_iter().take(NAMED).map(|name| view! { <li><bdi>{name}</bdi></li> }).collect();
     view! {
         <details class="rejected" data-testid="bulk-refused">
             <summary>{heading}</summary>
             <ul>{names}</ul>
         </details>
     }
-    .into_any()
 }
 
 /// How the restores go on.
@@ -328,7 +322,6 @@ fn running(bulk: Bulk) -> AnyView {
                     </button>
                 </div>
             }
-            .into_any()
         },
     );
     view! {
@@ -343,7 +336,6 @@ fn running(bulk: Bulk) -> AnyView {
             {stop}
         </div>
     }
-    .into_any()
 }
 
 fn item_line(bulk: Bulk, at: usize) -> AnyView {
@@ -352,25 +344,21 @@ fn item_line(bulk: Bulk, at: usize) -> AnyView {
         let Item { plan, name, stand } = item.get()?;
         let detail = match &stand {
             Stand::Restored(id) if !id.is_empty() => {
-                view! { <a class="mono" href=run_address(id)>{format::short_id(id)}</a> }.into_any()
+                view! { <a class="mono" href=run_address(id)>{format::short_id(id)}</a> }
             }
-            Stand::Failed(why) => view! { <span class="quiet block">{why.clone()}</span> }.into_any(),
+            Stand::Failed(why) => view! { <span class="quiet block">{why.clone()}</span> },
             _ => ().into_any(),
         };
-        Some(
-            view! {
-                <li data-testid="bulk-item" data-run-id=plan.run_id data-stand=stand.as_str()>
-                    <strong>
-                        <bdi>{name}</bdi>
-                    </strong>
-                    " "
-                    <span>{stand.word()}</span>
-                    " "
-                    {detail}
-                </li>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <li data-testid="bulk-item" data-run-id=plan.run_id data-stand=stand.as_str()>
+                <strong>
+                    <bdi>{name}</bdi>
+                </strong>
+                " "
+                <span>{stand.word()}</span>
+                " "
+                {detail}
+            </li>
+        })
     })
-    .into_any()
 }

@@ -37,7 +37,6 @@ pub(crate) fn connection_menu() -> AnyView {
                 </p>
             </div>
         }
-        .into_any()
     };
     view! {
         <span class="service" class:down=down hidden=unread data-testid="service" title=what>
@@ -45,7 +44,6 @@ pub(crate) fn connection_menu() -> AnyView {
             {copy_button(base_url, "the service's address")}
         </span>
     }
-    .into_any()
 }
 
 /// All connections, as the host knows them now.
@@ -58,15 +56,14 @@ pub(crate) fn connection_list() -> AnyView {
     let list = maybe(move || {
         let all = known.get()?.connections;
         let rows: Vec<_> = all.iter().zip(0..).map(|(one, at)| line(one, at == 0)).collect();
-        Some(view! { <ul class="connection-list">{rows}</ul> }.into_any())
+        Some(view! { <ul class="connection-list">{rows}</ul> })
     });
     view! {
         {list}
         {maybe(move || {
-            problem.get().map(|problem| view! { <p role="alert">{problem.message}</p> }.into_any())
+            problem.get().map(|problem| view! { <p role="alert">{problem.message}</p> })
         })}
     }
-    .into_any()
 }
 
 /// A link to one. It loads the page anew, so that nothing of the other is left on it.
@@ -92,5 +89,4 @@ fn line(connection: &ConnectionInfo, is_first: bool) -> AnyView {
             </a>
         </li>
     }
-    .into_any()
 }

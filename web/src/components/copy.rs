@@ -51,5 +51,4 @@ pub(crate) fn copy_button(text: impl Into<Signal<String>>, what: &str) -> AnyVie
             <span class="said" role="status">{said}</span>
         </button>
     }
-    .into_any()
 }

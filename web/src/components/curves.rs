@@ -172,7 +172,6 @@ pub(crate) fn panel(curves: Curves, look: Look, more: AnyView) -> AnyView {
             {body}
         </section>
     }
-    .into_any()
 }
 
 fn charts(look: Look) -> AnyView {
@@ -186,5 +185,4 @@ fn charts(look: Look) -> AnyView {
         </div>
         {values(look)}
     }
-    .into_any()
 }

@@ -32,5 +32,4 @@ pub(crate) fn dialog(
             {when(move || open.get(), content)}
         </dialog>
     }
-    .into_any()
 }

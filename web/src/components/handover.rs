@@ -75,15 +75,12 @@ pub(crate) fn hand_over_panel(
     });
     let trouble = maybe(move || {
         let problem = problem.get()?;
-        Some(
-            view! {
-                <section class="note" role="alert" data-testid="banner-problem" data-code=problem.code.clone()>
-                    <strong>{words::problem_heading(&problem)}</strong>
-                    <p>{problem.message} " " {problem.hint}</p>
-                </section>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <section class="note" role="alert" data-testid="banner-problem" data-code=problem.code.clone()>
+                <strong>{words::problem_heading(&problem)}</strong>
+                <p>{problem.message} " " {problem.hint}</p>
+            </section>
+        })
     });
     let offer = when(
         move || !was_handed_over && handed.with(Option::is_none),
@@ -105,7 +102,6 @@ pub(crate) fn hand_over_panel(
                     </span>
                 </div>
             }
-            .into_any()
         },
     );
     view! {
@@ -118,7 +114,6 @@ pub(crate) fn hand_over_panel(
             {offer}
         </section>
     }
-    .into_any()
 }
 
 fn attachment_ids(attachment: Attachment) -> AnyView {
@@ -141,5 +136,5 @@ fn attachment_ids(attachment: Attachment) -> AnyView {
             }
         })
         .collect::<Vec<_>>();
-    view! { <dl class="facts">{rows}</dl> }.into_any()
+    view! { <dl class="facts">{rows}</dl> }
 }

@@ -13,7 +13,6 @@ pub(crate) fn heads(columns: &[(&'static str, &'static str)]) -> Vec<AnyView> {
                     {*name}
                 </th>
             }
-            .into_any()
         })
         .collect()
 }

@@ -9,5 +9,4 @@ pub(crate) fn icon(name: &str) -> AnyView {
             <use href=format!("#i-{name}")></use>
         </svg>
     }
-    .into_any()
 }

@@ -87,14 +87,12 @@ pub(crate) fn keys_dialog() -> AnyView {
                             </dt>
                             <dd>{*does}</dd>
                         }
-                        .into_any()
                     })
                     .collect();
                 view! {
                     <h3>{*place}</h3>
                     <dl class="keys">{lines}</dl>
                 }
-                .into_any()
             })
             .collect();
         view! {
@@ -106,6 +104,5 @@ pub(crate) fn keys_dialog() -> AnyView {
                 </label>
             </div>
         }
-        .into_any()
     })
 }

@@ -71,5 +71,4 @@ pub(crate) fn menu_of(
             <div class="menu-panel" on:click=follow>{when(move || open.get(), content)}</div>
         </details>
     }
-    .into_any()
 }

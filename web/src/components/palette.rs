@@ -109,7 +109,6 @@ fn palette(open: RwSignal<bool>) -> AnyView {
                         <span class="quiet">{detail}</span>
                     </li>
                 }
-                .into_any()
             })
             .collect();
         lines.into_any()
@@ -144,5 +143,4 @@ fn palette(open: RwSignal<bool>) -> AnyView {
             <p class="quiet" role="status">{count}</p>
         </div>
     }
-    .into_any()
 }

@@ -61,7 +61,6 @@ pub(crate) fn checkpoint_picker(
             </p>
         </fieldset>
     }
-    .into_any()
 }
 
 fn option_line(
@@ -92,5 +91,4 @@ fn option_line(
             {newest.then(|| view! { <span class="chip">"newest"</span> })}
         </label>
     }
-    .into_any()
 }

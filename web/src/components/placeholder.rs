@@ -4,12 +4,11 @@ use crate::prelude::*;
 
 /// So many grey lines; `said` tells who cannot see them what is awaited.
 pub(crate) fn placeholder(said: &'static str, lines: usize) -> AnyView {
-    let lines: Vec<_> = (0..lines).map(|_| view! { <i></i> }.into_any()).collect();
+    let lines: Vec<_> = (0..lines).map(|_| view! { <i></i> }).collect();
     view! {
         <div class="placeholder" role="status">
             <span class="said">{said}</span>
             {lines}
         </div>
     }
-    .into_any()
 }

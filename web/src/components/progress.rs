@@ -26,19 +26,15 @@ pub(crate) fn restore_progress(restore: Signal<Option<RestoreRecord>>) -> AnyVie
         RestoreState::Adopted | RestoreState::HandedOver => {
             let new =
                 restore.with(|restore| restore.as_ref().and_then(|restore| restore.new_run_id.clone()))?;
-            Some(
-                view! {
-                    <a class="button primary" href=run_address(&new) data-testid="restored-link" data-run-id=new>
-                        "Open the restored run"
-                    </a>
-                }
-                .into_any(),
-            )
+            Some(view! {
+                <a class="button primary" href=run_address(&new) data-testid="restored-link" data-run-id=new>
+                    "Open the restored run"
+                </a>
+            })
         }
-        RestoreState::Failed => Some(
-            view! { <p class="quiet">"Nothing was changed in the old run. A new plan can be made."</p> }
-                .into_any(),
-        ),
+        RestoreState::Failed => {
+            Some(view! { <p class="quiet">"Nothing was changed in the old run. A new plan can be made."</p> })
+        }
         _ => None,
     });
     let told = word(move || {
@@ -57,7 +53,6 @@ pub(crate) fn restore_progress(restore: Signal<Option<RestoreRecord>>) -> AnyVie
             <div class="actions">{ending}</div>
         </div>
     }
-    .into_any()
 }
 
 fn step_line(step: Step) -> AnyView {
@@ -79,7 +74,6 @@ fn step_line(step: Step) -> AnyView {
             {time}
         </li>
     }
-    .into_any()
 }
 
 fn state_name(state: RestoreState) -> &'static str {

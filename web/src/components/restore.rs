@@ -70,7 +70,6 @@ pub(crate) fn restore_dialog(
                 open,
             ),
         })
-        .into_any()
     })
 }
 
@@ -97,33 +96,24 @@ fn running(id: String, already: bool, followed: Followed) -> AnyView {
             </p>
         }
     });
-    let after = maybe(move || {
-        match state.get()? {
-        RestoreState::Failed => Some(
-            view! {
-                <div class="actions">
-                    <button type="button" class="button primary" on:click=move |_| followed.set(None)>
-                        "Make a new plan"
-                    </button>
-                </div>
-            }
-            .into_any(),
-        ),
+    let after = maybe(move || match state.get()? {
+        RestoreState::Failed => Some(view! {
+            <div class="actions">
+                <button type="button" class="button primary" on:click=move |_| followed.set(None)>
+                    "Make a new plan"
+                </button>
+            </div>
+        }),
         state if state.is_settled() => None,
-        _ => Some(
-            view! {
-                <p class="quiet">"The host does the work: closing this window or this tab does not stop it."</p>
-            }
-            .into_any(),
-        ),
-    }
+        _ => Some(view! {
+            <p class="quiet">"The host does the work: closing this window or this tab does not stop it."</p>
+        }),
     });
     view! {
         {note}
         {restore_progress(restore)}
         {after}
     }
-    .into_any()
 }
 
 fn plan(
@@ -236,7 +226,6 @@ fn plan(
                             "Looking at the run and its checkpoints…"
                         </p>
                     }
-                        .into_any()
                 },
             )}
             {maybe(move || shown.get().map(|plan| plan_shown(plan, name)))}
@@ -265,7 +254,6 @@ fn plan(
             </footer>
         </div>
     }
-    .into_any()
 }
 
 /// The plan, in sentences.
@@ -308,7 +296,6 @@ fn plan_shown(plan: RestorePlan, name: Memo<String>) -> AnyView {
             {rejected_list(rejected)}
         </div>
     }
-    .into_any()
 }
 
 fn check_line(check: Check) -> AnyView {
@@ -327,7 +314,6 @@ fn check_line(check: Check) -> AnyView {
             </div>
         </li>
     }
-    .into_any()
 }
 
 fn rejected_list(rejected: Vec<RejectedReason>) -> Option<AnyView> {
@@ -347,15 +333,12 @@ fn rejected_list(rejected: Vec<RejectedReason>) -> Option<AnyView> {
             }
         })
         .collect::<Vec<_>>();
-    Some(
-        view! {
-            <details class="rejected" open>
-                <summary>{heading}</summary>
-                <ul>{rows}</ul>
-            </details>
-        }
-        .into_any(),
-    )
+    Some(view! {
+        <details class="rejected" open>
+            <summary>{heading}</summary>
+            <ul>{rows}</ul>
+        </details>
+    })
 }
 
 /// Why there is no plan.
@@ -390,5 +373,4 @@ fn no_plan(answer: &NoPlan, followed: Followed) -> AnyView {
             {show}
         </section>
     }
-    .into_any()
 }

@@ -69,5 +69,4 @@ pub(crate) fn field(field: Field, typed: RwSignal<String>, more: AnyView) -> Any
             {more}
         </label>
     }
-    .into_any()
 }

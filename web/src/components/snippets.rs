@@ -98,5 +98,4 @@ pub(crate) fn snippet_tabs(snippets: &[Snippet]) -> AnyView {
             {panels}
         </div>
     }
-    .into_any()
 }

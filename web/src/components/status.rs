@@ -14,5 +14,4 @@ pub(crate) fn health_badge(health: Health) -> AnyView {
             <span>{words::health(health)}</span>
         </span>
     }
-    .into_any()
 }

@@ -20,7 +20,7 @@ const SOON_MS: i64 = 24 * 3600 * 1000;
 pub(crate) fn expiry(time: Option<Time>) -> AnyView {
     match time {
         Some(time) => relative(time, format::until, SOON_MS),
-        None => view! { <span class="quiet">"never"</span> }.into_any(),
+        None => view! { <span class="quiet">"never"</span> },
     }
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn expiry(time: Option<Time>) -> AnyView {
 pub(crate) fn countdown(time: Option<Time>) -> AnyView {
     match time {
         Some(time) => relative(time, format::countdown, SOON_MS),
-        None => view! { <span class="quiet">"never"</span> }.into_any(),
+        None => view! { <span class="quiet">"never"</span> },
     }
 }
 
@@ -39,7 +39,6 @@ fn relative(time: Time, word: fn(i64, i64) -> String, soon_ms: i64) -> AnyView {
     let text = Memo::new(move |_| word(now.get(), then));
     let soon = flag(move || then.saturating_sub(now.get()) < soon_ms);
     view! { <time class:soon=soon datetime=time.to_string() title=exact(time)>{text.signal()}</time> }
-        .into_any()
 }
 
 /// A point in time to the second, as the viewer's clock has it.

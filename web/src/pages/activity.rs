@@ -40,7 +40,6 @@ pub(crate) fn activity_page() -> AnyView {
         {when(move || read.with(|r| r.data.is_some()), move || incidents(read))}
         {when(move || read.with(|r| r.data.is_some()), move || restores(read))}
     }
-    .into_any()
 }
 
 /// All of it, as the host tells it.
@@ -60,13 +59,12 @@ fn export(read: Read) -> AnyView {
             "Save as JSON"
         </button>
     }
-    .into_any()
 }
 
 /// Whether restores begin by themselves, and the switch for it.
 fn monitor(read: Read) -> AnyView {
     let state = Memo::new(move |_| read.with(|r| r.data.as_ref().map(|data| data.monitor.clone())));
-    maybe(move || state.get().map(|state| monitor_panel(&state, read))).into_any()
+    maybe(move || state.get().map(|state| monitor_panel(&state, read)))
 }
 
 fn monitor_panel(state: &MonitorState, read: Read) -> AnyView {
@@ -104,7 +102,6 @@ fn monitor_panel(state: &MonitorState, read: Read) -> AnyView {
             </button>
         </section>
     }
-    .into_any()
 }
 
 fn incidents(read: Read) -> AnyView {
@@ -114,10 +111,10 @@ fn incidents(read: Read) -> AnyView {
     let list = part(move || {
         let found = found.get();
         if found.is_empty() {
-            return view! { <p class="empty" data-testid="no-incidents">"No run has been seen to lose its state."</p> }.into_any();
+            return view! { <p class="empty" data-testid="no-incidents">"No run has been seen to lose its state."</p> };
         }
         let items: Vec<_> = found.iter().map(incident).collect();
-        view! { <ul class="incidents">{items}</ul> }.into_any()
+        view! { <ul class="incidents">{items}</ul> }
     });
     view! {
         <section class="block" aria-labelledby="incidents-title">
@@ -125,7 +122,6 @@ fn incidents(read: Read) -> AnyView {
             {list}
         </section>
     }
-    .into_any()
 }
 
 fn incident(incident: &Incident) -> AnyView {
@@ -166,7 +162,6 @@ fn incident(incident: &Incident) -> AnyView {
             </details>
         </li>
     }
-    .into_any()
 }
 
 fn restores(read: Read) -> AnyView {
@@ -187,7 +182,7 @@ fn restores(read: Read) -> AnyView {
         <section class="block" aria-labelledby="restores-title">
             <h2 id="restores-title">"Restores"</h2>
             {when(none, || {
-                view! { <p class="empty" data-testid="no-restores">"Nothing has been restored yet."</p> }.into_any()
+                view! { <p class="empty" data-testid="no-restores">"Nothing has been restored yet."</p> }
             })}
             {when(
                 move || !none(),
@@ -212,12 +207,10 @@ fn restores(read: Read) -> AnyView {
                             </table>
                         </div>
                     }
-                        .into_any()
                 },
             )}
         </section>
     }
-    .into_any()
 }
 
 fn line(record: &RestoreRecord) -> AnyView {
@@ -227,7 +220,6 @@ fn line(record: &RestoreRecord) -> AnyView {
                 {format::short_id(id)}
             </a>
         }
-        .into_any()
     };
     let new_run = record.new_run_id.as_deref().map(link);
     let failed = record.state == RestoreState::Failed;
@@ -253,5 +245,4 @@ fn line(record: &RestoreRecord) -> AnyView {
             </td>
         </tr>
     }
-    .into_any()
 }

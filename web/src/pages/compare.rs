@@ -79,7 +79,6 @@ pub(crate) fn compare_page() -> AnyView {
             {panel(curves, look, part(nothing))}
             {table(runs)}
         }
-        .into_any()
     });
     view! {
         <nav class="trail" aria-label="Way back">
@@ -96,7 +95,6 @@ pub(crate) fn compare_page() -> AnyView {
         {problems(own, kept)}
         <div class="compare">{body}</div>
     }
-    .into_any()
 }
 
 /// The runs that are there: id, and name for people. Two of one name are told apart by their ids, which stand apart from
@@ -126,7 +124,6 @@ fn nobody() -> AnyView {
             </p>
         </section>
     }
-    .into_any()
 }
 
 /// Which line is which run, with a way to it and a way to leave it out.
@@ -151,7 +148,6 @@ fn legend(runs: Runs, ids: Memo<Vec<String>>) -> AnyView {
                         </a>
                     </li>
                 }
-                .into_any()
             });
             items.collect::<Vec<_>>().into_any()
         })
@@ -161,7 +157,6 @@ fn legend(runs: Runs, ids: Memo<Vec<String>>) -> AnyView {
             {items}
         </ul>
     }
-    .into_any()
 }
 
 /// The fields in which the runs differ.
@@ -189,7 +184,6 @@ fn table(runs: Runs) -> AnyView {
                             {swatch(index)} <bdi class="break">{run.row.name.clone()}</bdi>
                         </th>
                     }
-                    .into_any()
                 })
                 .collect();
             let same = match (lines.len(), same) {
@@ -198,26 +192,23 @@ fn table(runs: Runs) -> AnyView {
                     format!("{} the same in all.", format::counted(same as u64, "field is", "fields are"))
                 }
             };
-            Some(
-                view! {
-                    <section class="panel">
-                        <h2>"In what they differ"</h2>
-                        <div class="table-frame wide" role="region" aria-label="Differences" tabindex="0">
-                            <table class="differences" data-testid="compare-differences">
-                                <thead>
-                                    <tr>
-                                        <th scope="col">"Field"</th>
-                                        {heads}
-                                    </tr>
-                                </thead>
-                                <tbody>{lines}</tbody>
-                            </table>
-                        </div>
-                        <p class="quiet">{same}</p>
-                    </section>
-                }
-                .into_any(),
-            )
+            Some(view! {
+                <section class="panel">
+                    <h2>"In what they differ"</h2>
+                    <div class="table-frame wide" role="region" aria-label="Differences" tabindex="0">
+                        <table class="differences" data-testid="compare-differences">
+                            <thead>
+                                <tr>
+                                    <th scope="col">"Field"</th>
+                                    {heads}
+                                </tr>
+                            </thead>
+                            <tbody>{lines}</tbody>
+                        </table>
+                    </div>
+                    <p class="quiet">{same}</p>
+                </section>
+            })
         })
     });
     body.into_any()
@@ -228,7 +219,7 @@ fn difference(field: &str, values: Vec<String>) -> AnyView {
         .into_iter()
         .map(|value| {
             let value = if value.is_empty() { "–".to_owned() } else { value };
-            view! { <td class="break"><bdi>{value}</bdi></td> }.into_any()
+            view! { <td class="break"><bdi>{value}</bdi></td> }
         })
         .collect();
     view! {
@@ -239,5 +230,4 @@ fn difference(field: &str, values: Vec<String>) -> AnyView {
             {cells}
         </tr>
     }
-    .into_any()
 }

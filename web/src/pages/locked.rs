@@ -25,7 +25,6 @@ pub(crate) fn locked(problem: ApiProblem) -> AnyView {
             </p>
         </section>
     }
-    .into_any()
 }
 
 fn no_connection(problem: ApiProblem) -> AnyView {
@@ -38,7 +37,6 @@ fn no_connection(problem: ApiProblem) -> AnyView {
             {connection_list()}
         </section>
     }
-    .into_any()
 }
 
 /// There is no page at this address.
@@ -51,5 +49,4 @@ pub(crate) fn not_found() -> AnyView {
             <p><a class="button primary" href=at("/")>"All runs"</a></p>
         </section>
     }
-    .into_any()
 }

@@ -75,7 +75,6 @@ pub(crate) fn sessions_page() -> AnyView {
                     "This service offers no search of sessions, and does not tell how they stand: the newest are listed."
                 </p>
             }
-                .into_any()
         })}
         {waiting(window, "Reading the sessions…")}
         {when(move || window.with(|w| w.data.is_some()), move || table(shown, window))}
@@ -86,8 +85,7 @@ pub(crate) fn sessions_page() -> AnyView {
             }
             if limit.get() >= MOST {
                 return Some(
-                    view! { <p class="pager quiet">"The list ends here: look for what you want by words, status or project."</p> }
-                        .into_any(),
+                    view! { <p class="pager quiet">"The list ends here: look for what you want by words, status or project."</p> },
                 );
             }
             let grow = move |_| limit.update(|limit| *limit = limit.saturating_mul(2).min(MOST));
@@ -98,19 +96,16 @@ pub(crate) fn sessions_page() -> AnyView {
                             "Show more"
                         </button>
                     </p>
-                }
-                    .into_any(),
+                },
             )
         })}
     }
-    .into_any()
 }
 
 /// Before the first answer: a placeholder while it is awaited, and nothing that could be taken for an empty list when it
 /// failed.
 fn waiting<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>, told: &'static str) -> AnyView {
     when(move || read.with(|r| r.data.is_none() && r.problem.is_none()), move || placeholder(told, 3))
-        .into_any()
 }
 
 /// Text, status and project.
@@ -128,7 +123,7 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
         .into_iter()
         .map(|(value, name)| {
             let chosen = flag(move || shown.with(|shown| shown.status == value));
-            view! { <option value=value prop:selected=chosen>{name}</option> }.into_any()
+            view! { <option value=value prop:selected=chosen>{name}</option> }
         })
         .collect();
     let offered = part(move || {
@@ -150,7 +145,7 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
             .into_iter()
             .map(|(id, name)| {
                 let chosen = id == named;
-                view! { <option value=id prop:selected=chosen>{name}</option> }.into_any()
+                view! { <option value=id prop:selected=chosen>{name}</option> }
             })
             .collect();
         options.into_any()
@@ -182,7 +177,6 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
             </label>
         </form>
     }
-    .into_any()
 }
 
 fn table(shown: Memo<Shown>, window: Window) -> AnyView {
@@ -231,12 +225,10 @@ fn table(shown: Memo<Shown>, window: Window) -> AnyView {
                             {(!whole).then(|| view! { <a href=at("/sessions")>"Show all sessions"</a> })}
                         </p>
                     }
-                        .into_any()
                 },
             )}
         </div>
     }
-    .into_any()
 }
 
 fn line(row: Memo<Option<SessionRow>>) -> AnyView {
@@ -244,7 +236,7 @@ fn line(row: Memo<Option<SessionRow>>) -> AnyView {
     let steady = Memo::new(move |_| row.get().map(|row| SessionRow { last_request: None, ..row }));
     let last = part(move || match row.with(|row| row.as_ref().and_then(|row| row.last_request)) {
         Some(time) => when_it_was(time),
-        None => view! { <span class="quiet">"–"</span> }.into_any(),
+        None => view! { <span class="quiet">"–"</span> },
     });
     let id =
         text(move || steady.with(|row| row.as_ref().map(|row| row.session_id.clone()).unwrap_or_default()));
@@ -269,7 +261,6 @@ fn line(row: Memo<Option<SessionRow>>) -> AnyView {
                             {copy_button(Signal::stored(id), "the session's id")}
                         </span>
                     }
-                        .into_any()
                 })}
             </th>
             <td role="cell" class="c-state">
@@ -283,7 +274,6 @@ fn line(row: Memo<Option<SessionRow>>) -> AnyView {
                         {project}
                         {owner.map(|owner| view! { <span class="quiet block cut-off" title=owner.clone()>{owner.clone()}</span> })}
                     }
-                        .into_any()
                 })}
             </td>
             <td role="cell" class="c-made" data-label="created">
@@ -300,11 +290,10 @@ fn line(row: Memo<Option<SessionRow>>) -> AnyView {
             </td>
         </tr>
     }
-    .into_any()
 }
 
 fn dash() -> AnyView {
-    view! { <span class="quiet">"–"</span> }.into_any()
+    view! { <span class="quiet">"–"</span> }
 }
 
 fn kept_of(row: &SessionRow) -> String {
@@ -328,14 +317,13 @@ fn state_of(row: &SessionRow) -> AnyView {
         </span>
         <span class="quiet block state-told">{detail}</span>
     }
-    .into_any()
 }
 
 fn project_link(project: Option<String>) -> AnyView {
     match project {
         Some(project) => {
             let address = Shown { project: project.clone(), ..Shown::default() }.to_address();
-            view! { <a class="cut-off" href=address title=project.clone()>{project.clone()}</a> }.into_any()
+            view! { <a class="cut-off" href=address title=project.clone()>{project.clone()}</a> }
         }
         None => dash(),
     }
@@ -352,12 +340,11 @@ fn run_chip(run: &SessionRun) -> AnyView {
             <span>{name}</span>
         </a>
     }
-    .into_any()
 }
 
 fn runs_of(runs: &[SessionRun], count: u64) -> AnyView {
     if count == 0 {
-        return view! { <span class="quiet">"none"</span> }.into_any();
+        return view! { <span class="quiet">"none"</span> };
     }
     let chips: Vec<_> = runs.iter().take(NAMED).map(run_chip).collect();
     let more = count.saturating_sub(chips.len() as u64);
@@ -365,7 +352,6 @@ fn runs_of(runs: &[SessionRun], count: u64) -> AnyView {
         {chips}
         {(more > 0).then(|| view! { <span class="quiet">{format!("+{}", format::count(more))}</span> })}
     }
-    .into_any()
 }
 
 /// What a person wants to do with a session.
@@ -404,8 +390,7 @@ pub(crate) fn session_page() -> AnyView {
                         ". It may belong to another account or another service."
                     </p>
                 </section>
-            }
-            .into_any();
+            };
         }
         view! {
             <header class="page-head run-head">
@@ -421,7 +406,6 @@ pub(crate) fn session_page() -> AnyView {
             {waiting(detail, "Reading the session…")}
             {when(move || there.get(), move || inside(id, detail))}
         }
-        .into_any()
     });
     view! {
         <nav class="trail" aria-label="Way back">
@@ -429,7 +413,6 @@ pub(crate) fn session_page() -> AnyView {
         </nav>
         {page}
     }
-    .into_any()
 }
 
 fn inside(id: Memo<String>, detail: Detail) -> AnyView {
@@ -466,7 +449,7 @@ fn inside(id: Memo<String>, detail: Detail) -> AnyView {
                 </button>
             }
         });
-        view! { <div class="actions">{finish} {assign}</div> }.into_any()
+        view! { <div class="actions">{finish} {assign}</div> }
     });
     view! {
         <div class="columns">
@@ -498,16 +481,15 @@ fn inside(id: Memo<String>, detail: Detail) -> AnyView {
             },
         )}
     }
-    .into_any()
 }
 
 fn runs_panel(runs: Vec<SessionRun>) -> AnyView {
     let count = format::count(runs.len() as u64);
     let body = if runs.is_empty() {
-        view! { <p class="quiet">"No run was made in this session."</p> }.into_any()
+        view! { <p class="quiet">"No run was made in this session."</p> }
     } else {
-        let chips: Vec<_> = runs.iter().map(|run| view! { <li>{run_chip(run)}</li> }.into_any()).collect();
-        view! { <ul class="chips" data-testid="session-runs">{chips}</ul> }.into_any()
+        let chips: Vec<_> = runs.iter().map(|run| view! { <li>{run_chip(run)}</li> }).collect();
+        view! { <ul class="chips" data-testid="session-runs">{chips}</ul> }
     };
     view! {
         <section class="panel">
@@ -515,16 +497,15 @@ fn runs_panel(runs: Vec<SessionRun>) -> AnyView {
             {body}
         </section>
     }
-    .into_any()
 }
 
 fn samplers_panel(rows: Vec<SamplerRow>, count: u64) -> AnyView {
     let hidden = count.saturating_sub(rows.len() as u64);
     let body = if rows.is_empty() {
-        view! { <p class="quiet">"No sampler was made in this session."</p> }.into_any()
+        view! { <p class="quiet">"No sampler was made in this session."</p> }
     } else {
         let items: Vec<_> = rows.into_iter().map(sampler).collect();
-        view! { <ul class="session-samplers" data-testid="session-samplers">{items}</ul> }.into_any()
+        view! { <ul class="session-samplers" data-testid="session-samplers">{items}</ul> }
     };
     view! {
         <section class="panel">
@@ -533,7 +514,6 @@ fn samplers_panel(rows: Vec<SamplerRow>, count: u64) -> AnyView {
             {(hidden > 0).then(|| view! { <p class="quiet">{format!("The newest are shown; {} are not.", format::count(hidden))}</p> })}
         </section>
     }
-    .into_any()
 }
 
 fn sampler(row: SamplerRow) -> AnyView {
@@ -543,11 +523,9 @@ fn sampler(row: SamplerRow) -> AnyView {
             <span class="mono break">{source.clone()}</span>
             " "
             <a href=try_address(&source)>"Try it"</a>
-        }
-        .into_any(),
+        },
         (None, problem) => {
             view! { <span class="quiet">{problem.map_or_else(String::new, |problem| problem.message)}</span> }
-                .into_any()
         }
     };
     let id = row.sampler_id;
@@ -562,7 +540,6 @@ fn sampler(row: SamplerRow) -> AnyView {
             <span class="sampler-from">{from}</span>
         </li>
     }
-    .into_any()
 }
 
 fn fact(name: String, value: AnyView) -> AnyView {
@@ -570,7 +547,6 @@ fn fact(name: String, value: AnyView) -> AnyView {
         <dt class="break">{name}</dt>
         <dd class="break">{value}</dd>
     }
-    .into_any()
 }
 
 fn facts(row: &SessionRow) -> AnyView {
@@ -593,16 +569,15 @@ fn facts(row: &SessionRow) -> AnyView {
             </dl>
         </section>
     }
-    .into_any()
 }
 
 fn labels(row: &SessionRow) -> AnyView {
     let body = if row.labels.is_empty() {
-        view! { <p class="quiet">"None were given when the session was made."</p> }.into_any()
+        view! { <p class="quiet">"None were given when the session was made."</p> }
     } else {
         let rows: Vec<_> =
             row.labels.iter().map(|(key, value)| fact(key.clone(), value.clone().into_any())).collect();
-        view! { <dl class="facts" data-testid="session-labels">{rows}</dl> }.into_any()
+        view! { <dl class="facts" data-testid="session-labels">{rows}</dl> }
     };
     view! {
         <section class="panel">
@@ -610,7 +585,6 @@ fn labels(row: &SessionRow) -> AnyView {
             {body}
         </section>
     }
-    .into_any()
 }
 
 /// A form in the dialog: what it asks, and the button that does it. What was refused is told, and the form stays.
@@ -656,15 +630,12 @@ fn acting(
     };
     let trouble = maybe(move || {
         let problem = problem.get()?;
-        Some(
-            view! {
-                <section class="note" role="alert" data-testid="dialog-problem" data-code=problem.code.clone()>
-                    <strong>{words::problem_heading(&problem)}</strong>
-                    <p>{problem.message} " " {problem.hint}</p>
-                </section>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <section class="note" role="alert" data-testid="dialog-problem" data-code=problem.code.clone()>
+                <strong>{words::problem_heading(&problem)}</strong>
+                <p>{problem.message} " " {problem.hint}</p>
+            </section>
+        })
     });
     view! {
         <form class="plan" on:submit=send>
@@ -685,16 +656,13 @@ fn acting(
             </div>
         </form>
     }
-    .into_any()
 }
 
 fn finish_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyView {
     let told = detail.with_untracked(|d| d.data.as_ref().map(sessions::consequence)).unwrap_or_default();
     let reason = RwSignal::new("interrupted".to_owned());
-    let options: Vec<_> = REASONS
-        .into_iter()
-        .map(|(value, name)| view! { <option value=value>{name}</option> }.into_any())
-        .collect();
+    let options: Vec<_> =
+        REASONS.into_iter().map(|(value, name)| view! { <option value=value>{name}</option> }).collect();
     let fields = view! {
         <p data-testid="finish-consequence">{told}</p>
         <label class="field stacked">
@@ -716,10 +684,8 @@ fn assign_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyVie
     let known = part(move || {
         projects.with(|p| {
             let ids = p.data.iter().flat_map(|data| &data.projects).map(|row| row.project_id.clone());
-            let options: Vec<_> = ids
-                .filter(|id| !id.is_empty())
-                .map(|id| view! { <option value=id></option> }.into_any())
-                .collect();
+            let options: Vec<_> =
+                ids.filter(|id| !id.is_empty()).map(|id| view! { <option value=id></option> }).collect();
             if options.is_empty() { nothing() } else { options.into_any() }
         })
     });

@@ -205,7 +205,6 @@ pub(crate) fn trial_page() -> AnyView {
                                 "Stop"
                             </button>
                         }
-                            .into_any()
                     },
                 )}
                 <span class="quiet">"Ctrl+Enter samples as well."</span>
@@ -215,7 +214,6 @@ pub(crate) fn trial_page() -> AnyView {
             {result(one, "try-result")} {result(other, "try-result-with")}
         </div>
     }
-    .into_any()
 }
 
 fn source_field(name: &'static str, testid: &'static str, side: Side, one: Side, other: Side) -> AnyView {
@@ -243,7 +241,6 @@ fn source_field(name: &'static str, testid: &'static str, side: Side, one: Side,
             />
         </label>
     }
-    .into_any()
 }
 
 fn offered(sources: RwSignal<Loaded<SampleSources>>) -> AnyView {
@@ -254,12 +251,12 @@ fn offered(sources: RwSignal<Loaded<SampleSources>>) -> AnyView {
             let of_models = data.base_models.iter().map(|name| (name.clone(), "base model".to_owned()));
             let options: Vec<_> = of_models
                 .chain(of_checkpoints)
-                .map(|(value, label)| view! { <option value=value>{label}</option> }.into_any())
+                .map(|(value, label)| view! { <option value=value>{label}</option> })
                 .collect();
             options.into_any()
         })
     });
-    view! { <datalist id="try-sources" data-testid="try-sources">{options}</datalist> }.into_any()
+    view! { <datalist id="try-sources" data-testid="try-sources">{options}</datalist> }
 }
 
 fn number(
@@ -284,7 +281,6 @@ fn number(
             />
         </label>
     }
-    .into_any()
 }
 
 fn tick(name: &'static str, testid: &'static str, form: RwSignal<Form>, set: fn(&mut Form, bool)) -> AnyView {
@@ -298,34 +294,26 @@ fn tick(name: &'static str, testid: &'static str, form: RwSignal<Form>, set: fn(
             <span>{name}</span>
         </label>
     }
-    .into_any()
 }
 
 /// What became of one side.
 fn result(side: Side, testid: &'static str) -> AnyView {
     maybe(move || match side.state.get() {
         State::None => None,
-        State::Running => Some(
-            view! {
-                <section class="panel" data-testid=testid data-state="running">
-                    <p role="status">"Sampling…"</p>
-                </section>
-            }
-            .into_any(),
-        ),
-        State::Failed(problem) => Some(
-            view! {
-                <section class="panel" role="alert" data-testid=testid data-state="failed" data-code=problem.code.clone()>
-                    <strong>{words::problem_heading(&problem)}</strong>
-                    <p class="break">{problem.message}</p>
-                    <p class="quiet">{problem.hint}</p>
-                </section>
-            }
-            .into_any(),
-        ),
+        State::Running => Some(view! {
+            <section class="panel" data-testid=testid data-state="running">
+                <p role="status">"Sampling…"</p>
+            </section>
+        }),
+        State::Failed(problem) => Some(view! {
+            <section class="panel" role="alert" data-testid=testid data-state="failed" data-code=problem.code.clone()>
+                <strong>{words::problem_heading(&problem)}</strong>
+                <p class="break">{problem.message}</p>
+                <p class="quiet">{problem.hint}</p>
+            </section>
+        }),
         State::Done(samples) => Some(done(samples, testid)),
     })
-    .into_any()
 }
 
 fn done(samples: Samples, testid: &'static str) -> AnyView {
@@ -359,7 +347,7 @@ fn done(samples: Samples, testid: &'static str) -> AnyView {
         .collect();
     let legend: Vec<_> = SHADES
         .into_iter()
-        .map(|(step, name)| view! { <span class=format!("token p{step}")>{name}</span> }.into_any())
+        .map(|(step, name)| view! { <span class=format!("token p{step}")>{name}</span> })
         .collect();
     view! {
         <section class="panel" data-testid=testid data-state="done">
@@ -380,7 +368,6 @@ fn done(samples: Samples, testid: &'static str) -> AnyView {
             <p class="quiet legend">"How probable: " {legend}</p>
         </section>
     }
-    .into_any()
 }
 
 /// A text made of tokens. The keyboard goes through them by arrow keys, the mouse by being over them; the line beneath tells
@@ -404,7 +391,6 @@ fn token_text(
                     .unwrap_or("token")
             });
             view! { <span class=class data-at=at.to_string()>{tokens::visible(token, has_text)}</span> }
-                .into_any()
         })
         .collect();
     let whole = tokens::whole_text(&tokens);
@@ -485,7 +471,6 @@ fn token_text(
             </details>
         </div>
     }
-    .into_any()
 }
 
 fn token_table(tokens: &[SampleToken], has_text: bool) -> AnyView {
@@ -522,7 +507,6 @@ fn token_table(tokens: &[SampleToken], has_text: bool) -> AnyView {
                     </td>
                 </tr>
             }
-            .into_any()
         })
         .collect();
     view! {
@@ -533,5 +517,4 @@ fn token_table(tokens: &[SampleToken], has_text: bool) -> AnyView {
             <tbody role="rowgroup">{rows}</tbody>
         </table>
     }
-    .into_any()
 }

@@ -40,7 +40,7 @@ pub(crate) fn usage_page() -> AnyView {
         usage.with(|u| {
             let user = u.data.as_ref()?.user.clone()?;
             let organization = u.data.as_ref()?.organization.clone().unwrap_or_default();
-            Some(view! { <p class="shown cut-off" title=organization>{user}</p> }.into_any())
+            Some(view! { <p class="shown cut-off" title=organization>{user}</p> })
         })
     });
     let data = Memo::new(move |_| usage.with(|u| u.data.clone()));
@@ -69,11 +69,9 @@ pub(crate) fn usage_page() -> AnyView {
                         "This service offers no billing: what runs and samples cost is not told."
                     </p>
                 }
-                    .into_any()
             },
         )}
     }
-    .into_any()
 }
 
 fn cell(label: &'static str, value: String) -> AnyView {
@@ -82,7 +80,6 @@ fn cell(label: &'static str, value: String) -> AnyView {
             {value}
         </td>
     }
-    .into_any()
 }
 
 fn cost(micros: Option<u64>) -> String {
@@ -105,7 +102,6 @@ fn table(
             </table>
         </div>
     }
-    .into_any()
 }
 
 fn storage(data: &Usage) -> AnyView {
@@ -117,7 +113,7 @@ fn storage(data: &Usage) -> AnyView {
             (true, _) => "No checkpoint is stored.",
             (false, _) => "This service does not tell what is stored.",
         };
-        view! { <p class="quiet" data-testid="no-storage">{told}</p> }.into_any()
+        view! { <p class="quiet" data-testid="no-storage">{told}</p> }
     } else {
         let rows = data.storage.iter().map(stored).collect();
         table("Storage now", "storage-table", &HEADS, rows)
@@ -139,16 +135,15 @@ fn storage(data: &Usage) -> AnyView {
             <p class="quiet">{note}</p>
         </section>
     }
-    .into_any()
 }
 
 fn stored(row: &StorageRow) -> AnyView {
     let project = match row.project_id.clone() {
         Some(project) => {
             let address = Shown { project: project.clone(), ..Shown::default() }.to_address();
-            view! { <a class="break" href=address>{project}</a> }.into_any()
+            view! { <a class="break" href=address>{project}</a> }
         }
-        None => view! { <span class="quiet">"of no project"</span> }.into_any(),
+        None => view! { <span class="quiet">"of no project"</span> },
     };
     view! {
         <tr role="row" data-testid="storage-row">
@@ -160,7 +155,6 @@ fn stored(row: &StorageRow) -> AnyView {
             {cell("a month", cost(row.monthly_micros))}
         </tr>
     }
-    .into_any()
 }
 
 fn billing(query: RwSignal<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView {
@@ -171,25 +165,22 @@ fn billing(query: RwSignal<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView
         ("number", "Sampled tokens"),
         ("number", "Estimated cost"),
     ];
-    let ways: Vec<_> = BY
-        .into_iter()
-        .map(|(value, name)| view! { <option value=value>{name}</option> }.into_any())
-        .collect();
+    let ways: Vec<_> =
+        BY.into_iter().map(|(value, name)| view! { <option value=value>{name}</option> }).collect();
     let spans: Vec<_> = [("7", "7 days"), ("1", "1 day"), ("14", "14 days")]
         .into_iter()
-        .map(|(value, name)| view! { <option value=value>{name}</option> }.into_any())
+        .map(|(value, name)| view! { <option value=value>{name}</option> })
         .collect();
     let body = maybe(move || {
         let data = data.get()?;
         let by = query.with_untracked(|(by, _)| by.clone());
         if data.billing_problem.is_some() {
             return Some(
-                view! { <p class="quiet">"It could not be read. This does not mean that nothing was used."</p> }
-                    .into_any(),
+                view! { <p class="quiet">"It could not be read. This does not mean that nothing was used."</p> },
             );
         }
         if data.used.is_empty() {
-            return Some(view! { <p class="quiet">"Nothing was used in this time."</p> }.into_any());
+            return Some(view! { <p class="quiet">"Nothing was used in this time."</p> });
         }
         let rows = data.used.iter().map(|row| used(row, &by)).collect();
         Some(table("Used", "used-table", &HEADS, rows))
@@ -230,16 +221,15 @@ fn billing(query: RwSignal<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView
             <p class="quiet">{through}</p>
         </section>
     }
-    .into_any()
 }
 
 fn used(row: &UsedRow, by: &str) -> AnyView {
     let what = match row.what.as_str() {
-        "" => view! { <span class="quiet">"not told"</span> }.into_any(),
+        "" => view! { <span class="quiet">"not told"</span> },
         what if by == "session" => {
-            view! { <a class="mono break" href=session_address(what)>{format::short_id(what)}</a> }.into_any()
+            view! { <a class="mono break" href=session_address(what)>{format::short_id(what)}</a> }
         }
-        what => view! { <span class="break">{what.to_owned()}</span> }.into_any(),
+        what => view! { <span class="break">{what.to_owned()}</span> },
     };
     view! {
         <tr role="row" data-testid="used-row">
@@ -250,5 +240,4 @@ fn used(row: &UsedRow, by: &str) -> AnyView {
             {cell("sampled", format::count(row.sampled_tokens))} {cell("cost", cost(row.cost_micros))}
         </tr>
     }
-    .into_any()
 }

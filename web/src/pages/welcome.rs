@@ -27,7 +27,7 @@ pub(crate) fn home() -> AnyView {
         }
         now
     });
-    part(move || if first.get() { beginning() } else { runs_page() }).into_any()
+    part(move || if first.get() { beginning() } else { runs_page() })
 }
 
 /// The page `/welcome`. Whoever waits here for a first run is led to it.
@@ -82,7 +82,6 @@ fn beginning() -> AnyView {
             {another_service()}
         </div>
     }
-    .into_any()
 }
 
 /// What the service says, while it says anything; the banners tell the rest.
@@ -107,12 +106,9 @@ fn service_state() -> AnyView {
     let line = maybe(move || {
         let (told, has_runs) = told.get()?;
         let list = has_runs.then(|| view! { <a href=at("/")>"Show them"</a> });
-        Some(
-            view! { <p class="lead" role="status" data-testid="welcome-state">{told} " " {list}</p> }
-                .into_any(),
-        )
+        Some(view! { <p class="lead" role="status" data-testid="welcome-state">{told} " " {list}</p> })
     });
-    view! { {line} }.into_any()
+    view! { {line} }
 }
 
 fn first_run(start: Start) -> AnyView {
@@ -126,7 +122,6 @@ fn first_run(start: Start) -> AnyView {
             {maybe(move || snippets.get().map(|all| snippet_tabs(&all)))}
         </section>
     }
-    .into_any()
 }
 
 fn demonstration(start: Start) -> AnyView {
@@ -160,7 +155,6 @@ fn demonstration(start: Start) -> AnyView {
             </p>
         </section>
     }
-    .into_any()
 }
 
 /// The service cannot be read: there is one to be had on this machine.
@@ -172,7 +166,6 @@ fn no_service() -> AnyView {
             {command("retinker up", "own-service-command")}
         </section>
     }
-    .into_any()
 }
 
 fn another_service() -> AnyView {
@@ -188,7 +181,6 @@ fn another_service() -> AnyView {
             {connection_list()}
         </section>
     }
-    .into_any()
 }
 
 fn command(line: &'static str, testid: &'static str) -> AnyView {
@@ -198,5 +190,4 @@ fn command(line: &'static str, testid: &'static str) -> AnyView {
             {copy_button(Signal::stored(line.to_owned()), "the command")}
         </div>
     }
-    .into_any()
 }

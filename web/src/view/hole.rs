@@ -91,7 +91,7 @@ pub(super) struct Filled {
 }
 
 enum Content {
-    Given { last: Rc<RefCell<Option<Given>>>, _effect: Option<RenderEffect<()>> },
+    Given { last: Rc<RefCell<Option<Given>>>, effect: Option<RenderEffect<()>> },
     Handler(Rc<RefCell<Option<Handler>>>, Closure<dyn Fn(Event)>),
     Child(Drawn),
     Node,
@@ -100,11 +100,7 @@ enum Content {
 impl Filled {
     /// Fills a hole.
     pub(super) fn new(hole: &'static Hole, node: Node, value: Value) -> Self {
-        let content = match value {
-            Value::Handler(handler) => listen(hole, &node, handler),
-            Value::Child(view) => Content::Child(Drawn::in_hole(view, &node)),
-            other => give(hole, &node, Rc::default(), other),
-        };
+        let content = fill(hole, &node, Rc::default(), value);
         Self { node, content }
     }
 
@@ -117,11 +113,11 @@ impl Filled {
                 Content::Handler(act, closure)
             }
             (Content::Child(drawn), Value::Child(view)) => Content::Child(drawn.update(view, &node, true)),
-            (Content::Given { last, _effect }, value) => {
-                drop(_effect);
-                give(hole, &node, last, value)
+            (Content::Given { last, effect }, value) => {
+                drop(effect);
+                fill(hole, &node, last, value)
             }
-            (_, value) => give(hole, &node, Rc::default(), value),
+            (_, value) => fill(hole, &node, Rc::default(), value),
         };
         Self { node, content }
     }
@@ -144,23 +140,25 @@ impl Filled {
     }
 }
 
-fn give(hole: &'static Hole, node: &Node, last: Rc<RefCell<Option<Given>>>, value: Value) -> Content {
-    let effect = match value {
+/// `last` is what was written there before.
+fn fill(hole: &'static Hole, node: &Node, last: Rc<RefCell<Option<Given>>>, value: Value) -> Content {
+    match value {
         Value::Given(given) => {
             put(hole, node, &last, given);
-            None
+            Content::Given { last, effect: None }
         }
         Value::Changing(read) => {
-            let (node, last) = (node.clone(), Rc::clone(&last));
-            Some(RenderEffect::new(move |_| put(hole, &node, &last, read.read())))
+            let (node, seen) = (node.clone(), Rc::clone(&last));
+            let effect = RenderEffect::new(move |_| put(hole, &node, &seen, read.read()));
+            Content::Given { last, effect: Some(effect) }
         }
+        Value::Handler(handler) => listen(hole, node, handler),
+        Value::Child(view) => Content::Child(Drawn::in_hole(view, node)),
         Value::Node(signal) => {
             signal.set(node.dyn_ref::<Element>().cloned().map(send_wrapper::SendWrapper::new));
-            return Content::Node;
+            Content::Node
         }
-        Value::Handler(_) | Value::Child(_) => None,
-    };
-    Content::Given { last, _effect: effect }
+    }
 }
 
 /// Writes what is given into the page, unless it is there already.

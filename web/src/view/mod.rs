@@ -31,18 +31,12 @@ pub(crate) enum AnyView {
     Text(Cow<'static, str>),
     /// A text that changes.
     Words(Box<dyn Reads<Cow<'static, str>>>),
+    /// What `view!` makes: the values in the order of the template's holes.
     Markup(&'static Template, Box<[Value]>),
     Several(Vec<AnyView>),
     /// A part that is drawn again whenever what it read has changed.
     Changing(Box<dyn Reads<AnyView>>),
     Each(Each),
-}
-
-impl AnyView {
-    /// What `view!` makes: the values in the order of the template's holes.
-    pub(crate) fn markup(template: &'static Template, values: Box<[Value]>) -> Self {
-        Self::Markup(template, values)
-    }
 }
 
 /// What can stand between tags.

@@ -49,7 +49,7 @@ pub(super) fn chart(look: Look, metric: Signal<Metric>, tall: bool) -> AnyView {
     };
     let picture = part(move || match drawing.get() {
         Some(drawing) => picture(&drawing, look, height),
-        None => view! { <p class="quiet">"There are no numbers to draw here."</p> }.into_any(),
+        None => view! { <p class="quiet">"There are no numbers to draw here."</p> },
     });
     let step_at = move |event: &PointerEvent| {
         let place = f64::from(event.client_x()) - browser::left_of(id)?;
@@ -105,7 +105,6 @@ pub(super) fn chart(look: Look, metric: Signal<Metric>, tall: bool) -> AnyView {
             </div>
         </figure>
     }
-    .into_any()
 }
 
 /// What the picture shows, for those who do not see it.
@@ -197,7 +196,6 @@ fn picture(drawing: &Drawing, look: Look, height: f64) -> AnyView {
                     {tick.label.clone()}
                 </text>
             }
-            .into_any()
         })
         .collect::<Vec<_>>();
     let across = drawing
@@ -211,7 +209,6 @@ fn picture(drawing: &Drawing, look: Look, height: f64) -> AnyView {
                     {tick.label.clone()}
                 </text>
             }
-            .into_any()
         })
         .collect::<Vec<_>>();
     let marks = drawing
@@ -225,7 +222,6 @@ fn picture(drawing: &Drawing, look: Look, height: f64) -> AnyView {
                     <title>{format!("Restored as {run_id}")}</title>
                 </g>
             }
-            .into_any()
         })
         .collect::<Vec<_>>();
     let lines = drawing
@@ -239,7 +235,6 @@ fn picture(drawing: &Drawing, look: Look, height: f64) -> AnyView {
                 <path class=raw_class data-line=index.to_string() stroke-dasharray=dashes d=raw.clone()></path>
                 <path class="line" data-line=index.to_string() stroke-dasharray=dashes d=smoothed.clone()></path>
             }
-            .into_any()
         })
         .collect::<Vec<_>>();
     let inner = (x.to - LEFT, y.from - ABOVE);
@@ -262,7 +257,6 @@ fn picture(drawing: &Drawing, look: Look, height: f64) -> AnyView {
             {crosshair(drawing, look)}
         </svg>
     }
-    .into_any()
 }
 
 /// The step that is looked at.
@@ -275,12 +269,8 @@ fn crosshair(drawing: &Drawing, look: Look) -> AnyView {
         }
         let place = (x.place(step).round() as i64).to_string();
         let ends = ((ABOVE as i64).to_string(), (y.from as i64).to_string());
-        Some(
-            view! { <line class="crosshair" x1=place.clone() x2=place y1=ends.0 y2=ends.1></line> }
-                .into_any(),
-        )
+        Some(view! { <line class="crosshair" x1=place.clone() x2=place y1=ends.0 y2=ends.1></line> })
     })
-    .into_any()
 }
 
 /// The part that is being marked.
@@ -290,12 +280,8 @@ fn marked(drawing: &Drawing, look: Look) -> AnyView {
         let (from, to) = look.marked.get()?;
         let (left, right) = (x.place(from.min(to)).max(x.from), x.place(from.max(to)).min(x.to));
         let size = |length: f64| (length.round().max(0.0) as i64).to_string();
-        Some(
-            view! {
-                <rect class="marked" x=size(left) y=size(ABOVE) width=size(right - left) height=size(y.from - ABOVE)></rect>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <rect class="marked" x=size(left) y=size(ABOVE) width=size(right - left) height=size(y.from - ABOVE)></rect>
+        })
     })
-    .into_any()
 }

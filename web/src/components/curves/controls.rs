@@ -21,7 +21,7 @@ pub(super) fn tools(look: Look) -> AnyView {
     };
     let losses = [Metric::LossPerToken, Metric::Loss]
         .into_iter()
-        .map(|metric| view! { <option value=metric.key()>{metric.name()}</option> }.into_any())
+        .map(|metric| view! { <option value=metric.key()>{metric.name()}</option> })
         .collect::<Vec<_>>();
     let choose = move |event| {
         let key = event_target_value(&event);
@@ -70,12 +70,10 @@ pub(super) fn tools(look: Look) -> AnyView {
                             "Show all steps"
                         </button>
                     }
-                        .into_any()
                 },
             )}
         </div>
     }
-    .into_any()
 }
 
 /// The numbers at the step that is looked at, or at the last one.
@@ -112,7 +110,6 @@ pub(super) fn readout(look: Look) -> AnyView {
             <ul class="readout">{body}</ul>
         </div>
     }
-    .into_any()
 }
 
 /// Where the step stands in a run; of no step: its last.
@@ -156,7 +153,6 @@ fn line(
             <span>{told}</span>
         </li>
     }
-    .into_any()
 }
 
 /// A piece of a run's line, as in the charts.
@@ -167,5 +163,4 @@ pub(crate) fn swatch(index: usize) -> AnyView {
             <path class="line" data-line=index.to_string() stroke-dasharray=dashes d="M1 5H33"></path>
         </svg>
     }
-    .into_any()
 }

@@ -15,7 +15,7 @@ const ROWS: usize = 100;
 
 pub(super) fn values(look: Look) -> AnyView {
     let open = RwSignal::new(false);
-    let body = when(move || open.get(), move || maybe(move || Some(tables(look))).into_any());
+    let body = when(move || open.get(), move || maybe(move || Some(tables(look))));
     view! {
         <details
             class="values"
@@ -26,7 +26,6 @@ pub(super) fn values(look: Look) -> AnyView {
             {body}
         </details>
     }
-    .into_any()
 }
 
 fn tables(look: Look) -> AnyView {
@@ -72,7 +71,6 @@ fn table(name: String, series: &Series, part: Option<(f64, f64)>) -> AnyView {
             </table>
         </div>
     }
-    .into_any()
 }
 
 /// A step: its numbers to five digits, and all digits on hover.
@@ -86,7 +84,6 @@ fn row(series: &Series, at: usize) -> AnyView {
                     {number(value)}
                 </td>
             }
-            .into_any()
         })
         .collect::<Vec<_>>();
     let step = series.steps.get(at).copied().unwrap_or_default();
@@ -98,5 +95,4 @@ fn row(series: &Series, at: usize) -> AnyView {
             {cells}
         </tr>
     }
-    .into_any()
 }

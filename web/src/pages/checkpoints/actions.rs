@@ -26,7 +26,6 @@ pub(super) fn button(
             {name.into()}
         </button>
     }
-    .into_any()
 }
 
 fn plain(testid: &'static str, name: &'static str, act: Act) -> AnyView {
@@ -42,7 +41,6 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
             <dt class="break">{name}</dt>
             <dd class="break">{value}</dd>
         }
-        .into_any()
     };
     let whole = view! {
         <span class="mono">{path.clone()}</span>
@@ -92,7 +90,6 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
             {plain("delete", "Delete…", Box::new(move || deleting::open(desk, gone.clone())))}
         </div>
     }
-    .into_any()
 }
 
 /// How long these shall live.
@@ -108,7 +105,6 @@ pub(super) fn life(desk: Desk, paths: Vec<String>) -> AnyView {
                     {name}
                 </option>
             }
-            .into_any()
         };
         DAYS.map(option).into_iter().collect::<Vec<_>>()
     };
@@ -125,7 +121,6 @@ pub(super) fn life(desk: Desk, paths: Vec<String>) -> AnyView {
                 <span>{name}</span>
             </label>
         }
-        .into_any()
     };
     let name = format!("Change {}", format::counted(paths.len() as u64, "checkpoint", "checkpoints"));
     let confirm = move || {
@@ -154,13 +149,11 @@ pub(super) fn life(desk: Desk, paths: Vec<String>) -> AnyView {
                         </select>
                     </label>
                 }
-                    .into_any()
             },
         )}
         <p class="quiet">"What never expires is not made to by more time. All of this can be undone afterwards."</p>
         <div class="actions">{button("button primary", "confirm-life", name, Box::new(confirm))}</div>
     }
-    .into_any()
 }
 
 /// What can be done with those that are selected. At the foot of the window, so that no row moves when it comes.
@@ -211,10 +204,8 @@ pub(super) fn bar(desk: Desk) -> AnyView {
                     </div>
                 </section>
             }
-            .into_any()
         },
     )
-    .into_any()
 }
 
 fn select_matching(desk: Desk) {
@@ -238,7 +229,6 @@ pub(super) fn progress(desk: Desk) -> AnyView {
         let (done, total) =
             desk.job.with(|job| job.as_ref().map_or((0, 1), |job| (job.outcomes.len(), job.total)));
         view! { <progress max=total.to_string() value=done.to_string() aria-label=told></progress> }
-            .into_any()
     };
     let stop = move || {
         desk.job.update(|job| {
@@ -259,7 +249,6 @@ pub(super) fn progress(desk: Desk) -> AnyView {
                             {one.message.clone()}
                         </li>
                     }
-                    .into_any()
                 })
                 .collect()
         });
@@ -271,7 +260,6 @@ pub(super) fn progress(desk: Desk) -> AnyView {
                 {failed}
             </ul>
         }
-        .into_any()
     };
     let undo = move || {
         if let Some(requests) = desk.job.with_untracked(|job| job.as_ref().and_then(Job::undo)) {
@@ -288,19 +276,14 @@ pub(super) fn progress(desk: Desk) -> AnyView {
                 {can_undo().then(|| plain("undo", "Undo", Box::new(undo)))}
                 {plain("job-close", "Close", Box::new(move || desk.job.set(None)))}
             }
-            .into_any()
         };
-        let body = if running { crate::components::reactive::part(bar).into_any() } else { failures() };
-        Some(
-            view! {
-                <section class="note job" data-testid="job" data-running=running.to_string()>
-                    <strong role="status">{told}</strong>
-                    <div class="actions">{ways}</div>
-                    {body}
-                </section>
-            }
-            .into_any(),
-        )
+        let body = if running { crate::components::reactive::part(bar) } else { failures() };
+        Some(view! {
+            <section class="note job" data-testid="job" data-running=running.to_string()>
+                <strong role="status">{told}</strong>
+                <div class="actions">{ways}</div>
+                {body}
+            </section>
+        })
     })
-    .into_any()
 }

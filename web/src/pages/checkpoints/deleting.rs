@@ -43,7 +43,7 @@ pub(super) fn preview(desk: Desk, force: bool) -> AnyView {
     let forced = RwSignal::new(false);
     part(move || {
         if loaded.with(|l| l.busy) {
-            return view! { <p role="status">"Looking at what that would do…"</p> }.into_any();
+            return view! { <p role="status">"Looking at what that would do…"</p> };
         }
         if let Some(problem) = loaded.with(|l| l.problem.clone()) {
             return view! {
@@ -52,14 +52,12 @@ pub(super) fn preview(desk: Desk, force: bool) -> AnyView {
                     " Nothing was deleted. "
                     {problem.hint}
                 </p>
-            }
-            .into_any();
+            };
         }
         let Some(data) = loaded.with(|l| l.data.clone()) else { return nothing() };
         forced.set(false);
         body(desk, data, force.then_some(forced))
     })
-    .into_any()
 }
 
 fn body(desk: Desk, data: DeletePreview, force: Option<RwSignal<bool>>) -> AnyView {
@@ -116,11 +114,9 @@ fn body(desk: Desk, data: DeletePreview, force: Option<RwSignal<bool>>) -> AnyVi
                         {button("button primary", "confirm-delete", name, Box::new(confirm))}
                     </div>
                 }
-                    .into_any()
             },
         )}
     }
-    .into_any()
 }
 
 fn needed_part(needed: &[CheckpointItem], force: Option<RwSignal<bool>>) -> AnyView {
@@ -151,7 +147,6 @@ fn needed_part(needed: &[CheckpointItem], force: Option<RwSignal<bool>>) -> AnyV
             {force}
         </section>
     }
-    .into_any()
 }
 
 fn list(testid: &'static str, items: &[CheckpointItem]) -> AnyView {
@@ -173,7 +168,6 @@ fn list(testid: &'static str, items: &[CheckpointItem]) -> AnyView {
                     {item.needed_because.clone().map(|because| view! { <span class="because">{because}</span> })}
                 </li>
             }
-            .into_any()
         })
         .collect();
     view! {
@@ -182,7 +176,6 @@ fn list(testid: &'static str, items: &[CheckpointItem]) -> AnyView {
             {more}
         </ul>
     }
-    .into_any()
 }
 
 /// What a rule would delete.
@@ -212,7 +205,6 @@ pub(super) fn retention(desk: Desk) -> AnyView {
                 />
             </label>
         }
-        .into_any()
     };
     let ask = move || {
         desk.preview.set(Loaded::default());
@@ -251,10 +243,9 @@ pub(super) fn retention(desk: Desk) -> AnyView {
                 "Show what would go"
             </button>
             {maybe(move || {
-                no_rule.get().then(|| view! { <span class="quiet">"Without a number everything is kept."</span> }.into_any())
+                no_rule.get().then(|| view! { <span class="quiet">"Without a number everything is kept."</span> })
             })}
         </div>
         {preview(desk, false)}
     }
-    .into_any()
 }

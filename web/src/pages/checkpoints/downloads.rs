@@ -51,7 +51,6 @@ pub(super) fn begin(desk: Desk, path: String) {
 /// What is being downloaded, and what was.
 pub(super) fn progress(desk: Desk) -> AnyView {
     part(move || desk.downloads.get().into_iter().map(|one| line(desk, one)).collect::<Vec<_>>().into_any())
-        .into_any()
 }
 
 fn line(desk: Desk, one: DownloadState) -> AnyView {
@@ -80,5 +79,4 @@ fn line(desk: Desk, one: DownloadState) -> AnyView {
             <div class="actions">{button("button", "download-close", "Close".to_owned(), Box::new(close))}</div>
         </section>
     }
-    .into_any()
 }

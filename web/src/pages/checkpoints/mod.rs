@@ -201,7 +201,6 @@ pub(crate) fn checkpoints_page() -> AnyView {
         {pager(desk)}
         {dialog(desk.open, text(move || title(desk)), "checkpoint-dialog", move || sheet(desk))}
     }
-    .into_any()
 }
 
 fn title(desk: Desk) -> String {
@@ -227,7 +226,6 @@ fn sheet(desk: Desk) -> AnyView {
         Some(Sheet::Retention) => deleting::retention(desk),
         None => nothing(),
     })
-    .into_any()
 }
 
 /// How many there are of each type; each count is a filter.
@@ -258,7 +256,6 @@ fn kinds(desk: Desk) -> AnyView {
                 </a>
             </li>
         }
-        .into_any()
     };
     // The last is for all of them.
     let filters: Vec<_> = (0..=KINDS.len()).map(filter).collect();
@@ -267,7 +264,6 @@ fn kinds(desk: Desk) -> AnyView {
             <ul class="triage kinds">{filters}</ul>
         </nav>
     }
-    .into_any()
 }
 
 fn search(shown: Memo<View>) -> AnyView {
@@ -292,7 +288,6 @@ fn search(shown: Memo<View>) -> AnyView {
             )}
         </form>
     }
-    .into_any()
 }
 
 /// The way through a list longer than one page.
@@ -309,22 +304,18 @@ fn pager(desk: Desk) -> AnyView {
         let step = |to: Option<u64>, name: &'static str| match to {
             Some(page) => {
                 let address = desk.shown.with(|view| View { page, ..view.clone() }.to_address());
-                view! { <a class="button" href=address>{name}</a> }.into_any()
+                view! { <a class="button" href=address>{name}</a> }
             }
-            None => view! { <span class="button off">{name}</span> }.into_any(),
+            None => view! { <span class="button off">{name}</span> },
         };
-        Some(
-            view! {
-                <nav class="pager" aria-label="Pages">
-                    {step(page.checked_sub(1), "Previous")}
-                    <span>
-                        {format!("Page {} of {}", format::count(page.saturating_add(1)), format::count(pages))}
-                    </span>
-                    {step(page.checked_add(1).filter(|next| *next < pages), "Next")}
-                </nav>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <nav class="pager" aria-label="Pages">
+                {step(page.checked_sub(1), "Previous")}
+                <span>
+                    {format!("Page {} of {}", format::count(page.saturating_add(1)), format::count(pages))}
+                </span>
+                {step(page.checked_add(1).filter(|next| *next < pages), "Next")}
+            </nav>
+        })
     })
-    .into_any()
 }

@@ -87,7 +87,6 @@ pub(super) fn table(desk: Desk) -> AnyView {
             {when(empty, move || none(desk))}
         </div>
     }
-    .into_any()
 }
 
 /// A column's head, which sorts by it.
@@ -104,7 +103,6 @@ fn head(desk: Desk, sort: CheckpointSort, class: &'static str, name: &'static st
             </a>
         </th>
     }
-    .into_any()
 }
 
 fn line(desk: Desk, item: CheckpointItem) -> AnyView {
@@ -178,7 +176,6 @@ fn line(desk: Desk, item: CheckpointItem) -> AnyView {
             </td>
         </tr>
     }
-    .into_any()
 }
 
 /// Why there are no rows.
@@ -208,5 +205,4 @@ fn none(desk: Desk) -> AnyView {
             {whole}
         </p>
     }
-    .into_any()
 }

@@ -35,7 +35,6 @@ pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
                 </table>
             </div>
         }
-        .into_any()
     };
     let none = slice(detail, |d| {
         if d.checkpoints_problem.is_some() {
@@ -53,7 +52,7 @@ pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
         if rows.with(|rows| rows.as_ref().is_some_and(|rows| !rows.is_empty())) {
             return table();
         }
-        view! { <p class="quiet">{none.get()}</p> }.into_any()
+        view! { <p class="quiet">{none.get()}</p> }
     });
     view! {
         <section class="panel">
@@ -68,7 +67,6 @@ pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
             {body}
         </section>
     }
-    .into_any()
 }
 
 fn checkpoint_line(row: CheckpointRow) -> AnyView {
@@ -121,5 +119,4 @@ fn checkpoint_line(row: CheckpointRow) -> AnyView {
             </td>
         </tr>
     }
-    .into_any()
 }

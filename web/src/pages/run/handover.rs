@@ -48,7 +48,6 @@ pub(super) fn hand_over(detail: Detail) -> AnyView {
         let made_by = made_by.get_untracked()?;
         Some(hand_over_panel(made_by, snippets.get().unwrap_or_default(), !taken, taken_text))
     })
-    .into_any()
 }
 
 /// How to go on by hand, where there is nothing to take over.
@@ -64,8 +63,6 @@ pub(super) fn from_checkpoint(detail: Detail) -> AnyView {
                     {snippet_tabs(&snippets)}
                 </section>
             }
-            .into_any()
         })
     })
-    .into_any()
 }

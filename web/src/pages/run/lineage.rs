@@ -20,21 +20,17 @@ pub(super) fn lineage(id: Memo<String>, detail: Detail) -> AnyView {
         let lanes = lanes(&entries);
         let width = lanes.iter().max().copied().unwrap_or_default() + 1;
         let items: Vec<_> = entries.iter().map(|entry| line(entry, &here)).collect();
-        Some(
-            view! {
-                <section class="panel">
-                    <h2>"Lineage"</h2>
-                    <div class="family">
-                        {graph(&entries, &lanes, width, &here)} <ol class="lineage" data-testid="lineage">
-                            {items}
-                        </ol>
-                    </div>
-                </section>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <section class="panel">
+                <h2>"Lineage"</h2>
+                <div class="family">
+                    {graph(&entries, &lanes, width, &here)} <ol class="lineage" data-testid="lineage">
+                        {items}
+                    </ol>
+                </div>
+            </section>
+        })
     })
-    .into_any()
 }
 
 /// Lanes and their knots, beside the lines of the list, which say the same in words. Lines are of one height, so the
@@ -45,17 +41,14 @@ fn graph(entries: &[LineageEntry], lanes: &[usize], width: usize, here: &str) ->
         let ((x, y), (px, py)) = (place(row)?, place(parent_of(entries, entry)?)?);
         // Down in the parent's lane, and over in the last part of the way.
         let bend = y.saturating_sub(60).max(py);
-        Some(
-            view! { <path class="edge" d=format!("M{px} {py}V{bend}C{px} {y} {x} {bend} {x} {y}")></path> }
-                .into_any(),
-        )
+        Some(view! { <path class="edge" d=format!("M{px} {py}V{bend}C{px} {y} {x} {bend} {x} {y}")></path> })
     });
     let edges: Vec<_> = edges.collect();
     let knots = entries.iter().enumerate().filter_map(|(row, entry)| {
         let (x, y) = place(row)?;
         let health = entry.health.map_or("none", retinker::recovery::health::Health::as_str);
         let class = if entry.run_id == here { "knot here" } else { "knot" };
-        Some(view! { <path class=class data-health=health d=format!("M{x} {y}h0")></path> }.into_any())
+        Some(view! { <path class=class data-health=health d=format!("M{x} {y}h0")></path> })
     });
     let knots: Vec<_> = knots.collect();
     view! {
@@ -72,7 +65,6 @@ fn graph(entries: &[LineageEntry], lanes: &[usize], width: usize, here: &str) ->
             {knots}
         </svg>
     }
-    .into_any()
 }
 
 fn line(entry: &LineageEntry, here: &str) -> AnyView {
@@ -80,7 +72,7 @@ fn line(entry: &LineageEntry, here: &str) -> AnyView {
     let short = format::short_id(&entry.run_id);
     // A restored run keeps its name: the id tells them apart.
     let shown = if is_here {
-        view! { <strong class="mono" title=entry.run_id.clone()>{short}</strong> }.into_any()
+        view! { <strong class="mono" title=entry.run_id.clone()>{short}</strong> }
     } else {
         run_name(&entry.run_id, short)
     };
@@ -89,7 +81,7 @@ fn line(entry: &LineageEntry, here: &str) -> AnyView {
     });
     let health = match entry.health {
         Some(health) => health_badge(health),
-        None => view! { <span class="quiet">"not listed any more"</span> }.into_any(),
+        None => view! { <span class="quiet">"not listed any more"</span> },
     };
     view! {
         <li aria-current=is_here.then_some("true") data-run-id=entry.run_id.clone()>
@@ -97,5 +89,4 @@ fn line(entry: &LineageEntry, here: &str) -> AnyView {
             <span class="quiet">{generation(entry.generation)} {is_here.then_some(", this one")} {from}</span>
         </li>
     }
-    .into_any()
 }

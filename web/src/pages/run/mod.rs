@@ -98,7 +98,6 @@ pub(crate) fn run_page() -> AnyView {
             {problems(own_problems, kept)}
             {part(move || if there.get() { columns(id, name, detail, known, curves) } else { waiting(detail) })}
         }
-        .into_any()
     });
     view! {
         <nav class="trail" aria-label="Way back">
@@ -106,7 +105,6 @@ pub(crate) fn run_page() -> AnyView {
         </nav>
         {page}
     }
-    .into_any()
 }
 
 fn no_such_run(id: Memo<String>) -> AnyView {
@@ -126,11 +124,10 @@ fn no_such_run(id: Memo<String>) -> AnyView {
             </p>
         </section>
     }
-    .into_any()
 }
 
 fn waiting(detail: Detail) -> AnyView {
-    when(move || detail.with(|d| d.problem.is_none()), || placeholder("Reading the run…", 4)).into_any()
+    when(move || detail.with(|d| d.problem.is_none()), || placeholder("Reading the run…", 4))
 }
 
 fn columns(id: Memo<String>, name: Memo<String>, detail: Detail, known: Known, curves: Curves) -> AnyView {
@@ -145,7 +142,6 @@ fn columns(id: Memo<String>, name: Memo<String>, detail: Detail, known: Known, c
             </div>
         </div>
     }
-    .into_any()
 }
 
 /// The run's curve, after those of the runs that it came from. What a run loses, its curve loses too: it is read anew when
@@ -188,7 +184,6 @@ fn curves_panel(id: Memo<String>, name: Memo<String>, detail: Detail, curves: Cu
                 "Compare with the run it replaces"
             </a>
         }
-        .into_any()
     });
     panel(curves, look, more)
 }

@@ -15,7 +15,6 @@ fn fact(name: String, value: AnyView) -> AnyView {
         <dt class="break">{name}</dt>
         <dd class="break">{value}</dd>
     }
-    .into_any()
 }
 
 /// A text of the service: shown from its own start to its own end, whatever direction it is written in.
@@ -24,7 +23,7 @@ fn told(text: String) -> AnyView {
         "not told".into_any()
     } else {
         let title = text.clone();
-        view! { <bdi title=title>{text}</bdi> }.into_any()
+        view! { <bdi title=title>{text}</bdi> }
     }
 }
 
@@ -32,10 +31,10 @@ fn told(text: String) -> AnyView {
 fn id(id: String, address: Option<String>, what: &'static str) -> AnyView {
     let short = format::short_id(&id);
     let shown = match address {
-        Some(address) => view! { <a class="mono" href=address title=id.clone()>{short}</a> }.into_any(),
-        None => view! { <span class="mono" title=id.clone()>{short}</span> }.into_any(),
+        Some(address) => view! { <a class="mono" href=address title=id.clone()>{short}</a> },
+        None => view! { <span class="mono" title=id.clone()>{short}</span> },
     };
-    view! { {shown} {copy_button(Signal::stored(id), what)} }.into_any()
+    view! { {shown} {copy_button(Signal::stored(id), what)} }
 }
 
 pub(super) fn facts(detail: Detail, known: Known) -> AnyView {
@@ -65,13 +64,12 @@ pub(super) fn facts(detail: Detail, known: Known) -> AnyView {
             </dl>
         </section>
     }
-    .into_any()
 }
 
 /// The session that the run was made in, as far as the service tells.
 pub(super) fn session_panel(known: Known) -> AnyView {
     let session = Memo::new(move |_| known.with(|k| k.data.as_ref().and_then(|known| known.session.clone())));
-    maybe(move || session.get().map(session_facts)).into_any()
+    maybe(move || session.get().map(session_facts))
 }
 
 fn session_facts(session: RunSession) -> AnyView {
@@ -104,7 +102,6 @@ fn session_facts(session: RunSession) -> AnyView {
             {list}
         </section>
     }
-    .into_any()
 }
 
 fn sampler(sampler: RunSampler) -> AnyView {
@@ -117,9 +114,8 @@ fn sampler(sampler: RunSampler) -> AnyView {
                     <a href=try_address(&path)>"Try it"</a>
                 </span>
             }
-            .into_any()
         }
-        None => view! { <span class="quiet">"of the base model"</span> }.into_any(),
+        None => view! { <span class="quiet">"of the base model"</span> },
     };
     view! {
         <li>
@@ -127,7 +123,6 @@ fn sampler(sampler: RunSampler) -> AnyView {
             {of}
         </li>
     }
-    .into_any()
 }
 
 pub(super) fn labels(detail: Detail) -> AnyView {
@@ -135,7 +130,7 @@ pub(super) fn labels(detail: Detail) -> AnyView {
     let body = part(move || {
         let labels = labels.get().unwrap_or_default();
         if labels.is_empty() {
-            return view! { <p class="quiet">"None were given when the run was made."</p> }.into_any();
+            return view! { <p class="quiet">"None were given when the run was made."</p> };
         }
         let rows: Vec<_> = labels
             .into_iter()
@@ -151,7 +146,6 @@ pub(super) fn labels(detail: Detail) -> AnyView {
                 {rows}
             </dl>
         }
-        .into_any()
     });
     view! {
         <section class="panel">
@@ -159,7 +153,6 @@ pub(super) fn labels(detail: Detail) -> AnyView {
             {body}
         </section>
     }
-    .into_any()
 }
 
 /// A link to another run.
@@ -169,5 +162,4 @@ pub(super) fn run_name(run_id: &str, name: String) -> AnyView {
             <bdi>{name}</bdi>
         </a>
     }
-    .into_any()
 }

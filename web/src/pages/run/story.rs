@@ -48,7 +48,6 @@ pub(super) fn story(detail: Detail, known: Known, curves: Curves) -> AnyView {
                     {count}
                 </button>
             }
-            .into_any()
         },
     );
     view! {
@@ -59,7 +58,6 @@ pub(super) fn story(detail: Detail, known: Known, curves: Curves) -> AnyView {
             {more}
         </section>
     }
-    .into_any()
 }
 
 /// The story from left to right; the list beneath says the same.
@@ -70,7 +68,7 @@ fn picture(told: &[Moment]) -> AnyView {
         .map(|(moment, (from, to))| {
             let (from, to) = (tenth(from), tenth(to));
             let length = if to > from { to - from } else { 0 };
-            view! { <path data-kind=moment.kind.key() d=format!("M{from} 20h{length}")></path> }.into_any()
+            view! { <path data-kind=moment.kind.key() d=format!("M{from} 20h{length}")></path> }
         })
         .collect::<Vec<_>>();
     view! {
@@ -86,7 +84,6 @@ fn picture(told: &[Moment]) -> AnyView {
             {marks}
         </svg>
     }
-    .into_any()
 }
 
 fn tenth(share: f64) -> i64 {
@@ -97,9 +94,9 @@ fn line(moment: &Moment) -> AnyView {
     let text = match &moment.run_id {
         Some(run_id) => {
             let address = address::run_address(run_id);
-            view! { <a href=address title=run_id.clone()>{moment.text.clone()}</a> }.into_any()
+            view! { <a href=address title=run_id.clone()>{moment.text.clone()}</a> }
         }
-        None => view! { <span class="break">{moment.text.clone()}</span> }.into_any(),
+        None => view! { <span class="break">{moment.text.clone()}</span> },
     };
     let took = (moment.to > moment.from).then(|| {
         let (from, to) = (Time::from_millis(moment.from), Time::from_millis(moment.to));
@@ -134,5 +131,4 @@ fn line(moment: &Moment) -> AnyView {
             <span class="story-when">{when_it_was(Time::from_millis(moment.to))} {took}</span>
         </li>
     }
-    .into_any()
 }

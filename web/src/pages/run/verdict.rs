@@ -70,7 +70,6 @@ pub(super) fn state(id: Memo<String>, name: Memo<String>, detail: Detail, known:
                     {reason}
                 </p>
             }
-            .into_any()
         })
     };
     let reasons = move || {
@@ -83,29 +82,23 @@ pub(super) fn state(id: Memo<String>, name: Memo<String>, detail: Detail, known:
                 </p>
             }
         });
-        Some(
-            view! {
-                {health_badge(verdict.health)}
-                <p class="reason" data-testid="verdict-reason">
-                    {words::sentence(verdict.reason)}
-                </p>
-                {category}
-            }
-            .into_any(),
-        )
+        Some(view! {
+            {health_badge(verdict.health)}
+            <p class="reason" data-testid="verdict-reason">
+                {words::sentence(verdict.reason)}
+            </p>
+            {category}
+        })
     };
     let refused = move || {
         let because = refusal
             .get()
             .filter(|because| !because.is_empty() && broken() && unsettled.with(Option::is_none))?;
-        Some(
-            view! {
-                <p class="reason" data-testid="no-restore-reason">
-                    {because}
-                </p>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <p class="reason" data-testid="no-restore-reason">
+                {because}
+            </p>
+        })
     };
     view! {
         <section
@@ -140,14 +133,12 @@ pub(super) fn state(id: Memo<String>, name: Memo<String>, detail: Detail, known:
                             </span>
                         </div>
                     }
-                        .into_any()
                 },
             )}
             {evidence(known)}
         </section>
         {restore_dialog(id, name, checkpoints, open)}
     }
-    .into_any()
 }
 
 /// What the verdict rests on, and who says so.
@@ -155,23 +146,19 @@ fn evidence(known: Known) -> AnyView {
     let entries = Memo::new(move |_| known.with(|k| k.data.as_ref().map(|known| known.entries.clone())));
     maybe(move || {
         let lines: Vec<_> = entries.get()?.into_iter().map(evidence_line).collect();
-        Some(
-            view! {
-                <div class="evidence" data-testid="evidence">
-                    <h2>"What is known"</h2>
-                    <ul>{lines}</ul>
-                </div>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <div class="evidence" data-testid="evidence">
+                <h2>"What is known"</h2>
+                <ul>{lines}</ul>
+            </div>
+        })
     })
-    .into_any()
 }
 
 fn evidence_line(entry: Evidence) -> AnyView {
     let time = match entry.at {
         Some(at) => when_it_was(at),
-        None => view! { <span class="quiet">"when is not told"</span> }.into_any(),
+        None => view! { <span class="quiet">"when is not told"</span> },
     };
     view! {
         <li data-kind=entry.kind>
@@ -179,7 +166,6 @@ fn evidence_line(entry: Evidence) -> AnyView {
             <span class="quiet">{words::evidence_by(&entry.by)} ", " {time}</span>
         </li>
     }
-    .into_any()
 }
 
 fn run_link(drawing: &str, word: &'static str, testid: &'static str, run_id: String) -> AnyView {
@@ -192,5 +178,4 @@ fn run_link(drawing: &str, word: &'static str, testid: &'static str, run_id: Str
             </a>
         </p>
     }
-    .into_any()
 }

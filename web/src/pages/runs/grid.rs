@@ -67,7 +67,6 @@ pub(super) fn grid(list: List) -> AnyView {
                             </button>
                         </div>
                     }
-                    .into_any()
                 })
             })}
             <div
@@ -113,7 +112,6 @@ pub(super) fn grid(list: List) -> AnyView {
             {when(empty, move || no_rows(list))}
         </div>
     }
-    .into_any()
 }
 
 /// Follows the frame's size; begins at the top of another list, and where it was on the way back.
@@ -184,9 +182,8 @@ fn head(list: List, at: usize, column: Column) -> AnyView {
                     })}
                 </button>
             }
-            .into_any()
         }
-        None => view! { <span class="sort">{column.heading()}</span> }.into_any(),
+        None => view! { <span class="sort">{column.heading()}</span> },
     };
     view! {
         <div
@@ -200,7 +197,6 @@ fn head(list: List, at: usize, column: Column) -> AnyView {
             {edge(list, column)}
         </div>
     }
-    .into_any()
 }
 
 /// The edge of a column, which can be dragged; the menu of columns does the same by keyboard.
@@ -239,7 +235,6 @@ fn edge(list: List, column: Column) -> AnyView {
             on:pointerup=up
         ></span>
     }
-    .into_any()
 }
 
 /// What the keyboard does while it is on the grid itself, and not on a button in it.

@@ -36,23 +36,19 @@ pub(super) fn banner(list: List) -> AnyView {
         let session = session.clone();
         let ids = incident.run_ids.clone();
         let plan = move |_| ask_for_plans(&session, ids.clone());
-        Some(
-            view! {
-                <section class="note incident-note" aria-label="Incident" data-testid="incident-banner">
-                    {icon("poisoned")}
-                    <div>
-                        <strong>{activity::incident_heading(&incident)}</strong>
-                        " "
-                        {when_it_was(incident.first)}
-                        <p class="quiet">{activity::incident_detail(&incident)}</p>
-                    </div>
-                    <button type="button" class="button primary" data-testid="plan-all" on:click=plan>
-                        {format!("Plan all {}\u{2026}", incident.count())}
-                    </button>
-                </section>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <section class="note incident-note" aria-label="Incident" data-testid="incident-banner">
+                {icon("poisoned")}
+                <div>
+                    <strong>{activity::incident_heading(&incident)}</strong>
+                    " "
+                    {when_it_was(incident.first)}
+                    <p class="quiet">{activity::incident_detail(&incident)}</p>
+                </div>
+                <button type="button" class="button primary" data-testid="plan-all" on:click=plan>
+                    {format!("Plan all {}\u{2026}", incident.count())}
+                </button>
+            </section>
+        })
     })
-    .into_any()
 }

@@ -62,7 +62,6 @@ pub(super) fn line(list: List, at: u64) -> AnyView {
                         {cell(column, row, id)}
                     </div>
                 }
-                .into_any()
             })
             .collect();
         cells.into_any()
@@ -102,7 +101,6 @@ pub(super) fn line(list: List, at: u64) -> AnyView {
             {cells}
         </div>
     }
-    .into_any()
 }
 
 fn read(row: Row, read: fn(&RunRow) -> String) -> String {
@@ -116,7 +114,6 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
             let health = Memo::new(move |_| row.with(|row| row.as_ref().map(|row| row.verdict.health)));
             let reason = Memo::new(move |_| read(row, |row| row.verdict.reason.clone()));
             view! { <span title=reason.signal()>{maybe(move || health.get().map(health_badge))}</span> }
-                .into_any()
         }
         Column::Name => {
             let name = Memo::new(move |_| read(row, |row| row.name.clone()));
@@ -132,7 +129,6 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
                     {copy_button(id, "the run's id")}
                 </span>
             }
-            .into_any()
         }
         Column::Model => words(row, |row| row.run.base_model.clone()),
         Column::Owner => words(row, |row| row.run.model_owner.clone()),
@@ -146,27 +142,24 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
                     row.run.lora_rank.map_or_else(|| "\u{2013}".to_owned(), |rank| rank.to_string())
                 })
             });
-            view! { <span data-label="rank">{rank}</span> }.into_any()
+            view! { <span data-label="rank">{rank}</span> }
         }
         Column::Activity => {
             let at = Memo::new(move |_| row.with(|row| row.as_ref().map(|row| row.run.last_request_time)));
-            view! { <span data-label="active">{maybe(move || at.get().map(when_it_was))}</span> }.into_any()
+            view! { <span data-label="active">{maybe(move || at.get().map(when_it_was))}</span> }
         }
         Column::Checkpoint => {
             let saved = Memo::new(move |_| checkpoint());
             let saved = maybe(move || match saved.get() {
-                Some(checkpoint) => Some(
-                    view! {
-                        <span class="mono" title=checkpoint.tinker_path>
-                            {format::checkpoint_name(&checkpoint.checkpoint_id).to_owned()}
-                        </span>
-                        <span class="quiet">{when_it_was(checkpoint.time)}</span>
-                    }
-                    .into_any(),
-                ),
+                Some(checkpoint) => Some(view! {
+                    <span class="mono" title=checkpoint.tinker_path>
+                        {format::checkpoint_name(&checkpoint.checkpoint_id).to_owned()}
+                    </span>
+                    <span class="quiet">{when_it_was(checkpoint.time)}</span>
+                }),
                 None => row.with(Option::is_some).then(|| quiet("none")),
             });
-            view! { <span data-label="checkpoint">{saved}</span> }.into_any()
+            view! { <span data-label="checkpoint">{saved}</span> }
         }
         Column::Expires => {
             let expires = Memo::new(move |_| checkpoint().map(|checkpoint| checkpoint.expires_at));
@@ -174,7 +167,7 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
                 Some(at) => Some(expiry(at)),
                 None => row.with(Option::is_some).then(|| quiet("\u{2013}")),
             });
-            view! { <span data-label="expires">{expires}</span> }.into_any()
+            view! { <span data-label="expires">{expires}</span> }
         }
         Column::Lineage => {
             // A memo, since the links must not be drawn anew when only the activity moved.
@@ -187,18 +180,18 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
             });
             let chips =
                 maybe(move || lineage.get().map(|(to, from, under_way)| lineage_chips(to, from, under_way)));
-            view! { <span>{chips}</span> }.into_any()
+            view! { <span>{chips}</span> }
         }
     }
 }
 
 fn words(row: Row, of: fn(&RunRow) -> String) -> AnyView {
     let words = Memo::new(move |_| read(row, of));
-    view! { <bdi title=words.signal()>{words.signal()}</bdi> }.into_any()
+    view! { <bdi title=words.signal()>{words.signal()}</bdi> }
 }
 
 fn quiet(text: &'static str) -> AnyView {
-    view! { <span class="quiet">{text}</span> }.into_any()
+    view! { <span class="quiet">{text}</span> }
 }
 
 fn lineage_chips(to: Option<String>, from: Option<String>, under_way: bool) -> AnyView {
@@ -223,5 +216,4 @@ fn lineage_chips(to: Option<String>, from: Option<String>, under_way: bool) -> A
         {to.map(|to| chip(to, "forward", "as", "row-restored-to"))}
         {from.map(|from| chip(from, "back", "from", "row-restored-from"))}
     }
-    .into_any()
 }

@@ -84,5 +84,4 @@ pub(crate) fn runs_page() -> AnyView {
             {selected::selected(list)}
         </div>
     }
-    .into_any()
 }

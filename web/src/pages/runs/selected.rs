@@ -81,7 +81,6 @@ pub(super) fn selected(list: List) -> AnyView {
                         {format!("Select all {} matching", format::count(matching))}
                     </button>
                 }
-                .into_any()
             })
         })
     };
@@ -92,7 +91,6 @@ pub(super) fn selected(list: List) -> AnyView {
                     .selection
                     .with(|selection| compare::address(selection.ids().iter().map(String::as_str)));
                 view! { <a class="button" href=address data-testid="compare-selected">"Compare"</a> }
-                    .into_any()
             })
         })
     };
@@ -123,8 +121,7 @@ pub(super) fn selected(list: List) -> AnyView {
                     </button>
                 </section>
             }
-            .into_any()
         })
     });
-    view! { {bar} }.into_any()
+    view! { {bar} }
 }

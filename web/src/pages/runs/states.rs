@@ -12,7 +12,7 @@ use crate::live::session;
 /// Before the first answer: a placeholder while it is awaited, and nothing that could be taken for an empty list
 /// when it failed.
 pub(super) fn waiting(list: List) -> AnyView {
-    when(move || list.problem.with(Option::is_none), || placeholder("Reading the runs…", 6)).into_any()
+    when(move || list.problem.with(Option::is_none), || placeholder("Reading the runs…", 6))
 }
 
 /// What the demonstration does while it trains.
@@ -28,24 +28,20 @@ pub(super) fn demo_note() -> AnyView {
             format::count(demo.steps_done.into()),
             format::count(demo.steps_total.into())
         );
-        Some(
-            view! {
-                <section class="note demo" data-testid="demo-progress">
-                    <div>
-                        <strong>{told.clone()}</strong>
-                        <span class="quiet">{demo.message}</span>
-                    </div>
-                    <progress
-                        max=demo.steps_total.max(1).to_string()
-                        value=demo.steps_done.to_string()
-                        aria-label=told
-                    ></progress>
-                </section>
-            }
-            .into_any(),
-        )
+        Some(view! {
+            <section class="note demo" data-testid="demo-progress">
+                <div>
+                    <strong>{told.clone()}</strong>
+                    <span class="quiet">{demo.message}</span>
+                </div>
+                <progress
+                    max=demo.steps_total.max(1).to_string()
+                    value=demo.steps_done.to_string()
+                    aria-label=told
+                ></progress>
+            </section>
+        })
     })
-    .into_any()
 }
 
 /// Why the table has no rows. It says "no runs" only when the service has been read and has none.
@@ -74,7 +70,6 @@ pub(super) fn no_rows(list: List) -> AnyView {
                 {link.map(|(address, name)| view! { <a href=address>{name}</a> })}
             </p>
         }
-        .into_any()
     };
     part(move || match what.get() {
         None => nothing(),
@@ -98,13 +93,11 @@ pub(super) fn no_rows(list: List) -> AnyView {
                     <code>"TINKER_BASE_URL=" {base_url} " python train.py"</code>
                 </pre>
             </div>
-        }
-        .into_any(),
+        },
         Some(_) if !list.shown.with(View::is_whole) => {
             let whole = list.shown.with(|shown| shown.with_health(None).with_text("").to_address());
             say("runs-no-match", "No run matches.", Some((whole, "Show all runs")))
         }
         Some(_) => nothing(),
     })
-    .into_any()
 }

@@ -40,7 +40,7 @@ pub(super) fn tools(list: List) -> AnyView {
     .into_iter()
     .map(|(sort, label)| {
         let chosen = flag(move || list.shown.with(|shown| shown.sort == sort));
-        view! { <option value=sort.as_str() prop:selected=chosen>{label}</option> }.into_any()
+        view! { <option value=sort.as_str() prop:selected=chosen>{label}</option> }
     })
     .collect();
     let offered = view! {
@@ -71,7 +71,6 @@ pub(super) fn tools(list: List) -> AnyView {
             {menu("Columns", "columns-menu", move || columns(list))}
         </form>
     }
-    .into_any()
 }
 
 /// The whole text with its last word completed in each way: a browser offers those that begin as the field does.
@@ -81,7 +80,7 @@ fn completions(typed: &str) -> AnyView {
     let offered: Vec<_> = query::completions(typed)
         .into_iter()
         .map(|(word, meaning)| {
-            view! { <option value=format!("{before}{word}")>{meaning}</option> }.into_any()
+            view! { <option value=format!("{before}{word}")>{meaning}</option> }
         })
         .collect();
     offered.into_any()
@@ -106,7 +105,7 @@ fn saved_views(list: List) -> AnyView {
     let offered: Vec<_> = views::OFFERED
         .into_iter()
         .map(|(name, address)| {
-            view! { <li><a href=at(address) data-testid="view-link">{name}</a></li> }.into_any()
+            view! { <li><a href=at(address) data-testid="view-link">{name}</a></li> }
         })
         .collect();
     let mine = part(move || {
@@ -125,7 +124,6 @@ fn saved_views(list: List) -> AnyView {
                         </button>
                     </li>
                 }
-                .into_any()
             })
             .collect();
         lines.into_any()
@@ -148,7 +146,6 @@ fn saved_views(list: List) -> AnyView {
             </button>
         </div>
     }
-    .into_any()
 }
 
 /// Which columns, and how wide; beside dragging their edges.
@@ -182,7 +179,6 @@ fn columns(list: List) -> AnyView {
                         {sign}
                     </button>
                 }
-                .into_any()
             };
             view! {
                 <li class="column-line">
@@ -202,7 +198,6 @@ fn columns(list: List) -> AnyView {
                     </span>
                 </li>
             }
-            .into_any()
         })
         .collect();
     view! {
@@ -213,5 +208,4 @@ fn columns(list: List) -> AnyView {
             </button>
         </div>
     }
-    .into_any()
 }

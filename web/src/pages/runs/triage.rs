@@ -17,7 +17,6 @@ pub(super) fn triage(list: List) -> AnyView {
             <ul class="triage">{filters}</ul>
         </nav>
     }
-    .into_any()
 }
 
 fn filter(health: Option<Health>, list: List) -> AnyView {
@@ -50,5 +49,4 @@ fn filter(health: Option<Health>, list: List) -> AnyView {
             </a>
         </li>
     }
-    .into_any()
 }
