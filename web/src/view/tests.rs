@@ -330,3 +330,17 @@ async fn an_element_is_known_once_it_is_drawn() {
     settled().await;
     assert_eq!(told.get_untracked().as_deref(), Some("here"));
 }
+
+#[wasm_bindgen_test]
+async fn an_element_of_a_part_that_is_gone_is_none() {
+    let mut known = None;
+    let mut stage = Stage::new(|| {
+        let node = NodeRef::<HtmlInputElement>::new();
+        known = Some(node);
+        view! { <input node_ref=node /> }
+    });
+    let node = known.unwrap();
+    assert!(node.get_untracked().is_some());
+    stage.remove();
+    assert!(node.get_untracked().is_none(), "a frame that was asked for before comes after it");
+}

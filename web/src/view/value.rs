@@ -85,8 +85,9 @@ impl<T: JsCast> NodeRef<T> {
         self.node.get().map(|node| node.take().unchecked_into())
     }
 
+    /// `None` before it is drawn, and once the part of the page that it belongs to is gone: frames and timers may come later.
     pub(crate) fn get_untracked(&self) -> Option<T> {
-        self.node.get_untracked().map(|node| node.take().unchecked_into())
+        self.node.try_get_untracked().flatten().map(|node| node.take().unchecked_into())
     }
 }
 
