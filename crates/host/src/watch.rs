@@ -72,10 +72,10 @@ pub(crate) async fn read(shared: &Arc<Shared>) -> bool {
                 false => shared.index_mut().update(runs, now),
             };
             let mut changed: HashSet<String> = changed.into_iter().collect();
-            let asked = !open.is_empty() && shared.monitor.ask(open.clone()).await;
-            if judge(shared).await || asked {
-                changed.extend(shared.index_mut().rebuild(shared.runtime.now()));
+            if !open.is_empty() && shared.monitor.ask(open.clone()).await {
+                changed.extend(shared.index_mut().set_sessions(&open, shared.runtime.now()));
             }
+            changed.extend(judge(shared).await);
             shared.tell_changed(changed.into_iter().collect());
             measure(shared, requests);
             // Only what was asked about can have turned out to be stalled.
@@ -177,11 +177,11 @@ pub(crate) async fn care(shared: Arc<Shared>) {
     }
 }
 
-/// Reads the checkpoints of corrupted runs of which the list does not tell enough; answers whether any was learnt.
-async fn judge(shared: &Shared) -> bool {
+/// Reads the checkpoints of corrupted runs of which the list does not tell enough; answers which runs look different by that.
+async fn judge(shared: &Shared) -> Vec<String> {
     let (at_once, in_all) = LISTS;
     let unjudged = shared.index().unjudged(shared.runtime.now());
-    let lists: Vec<_> = stream::iter(unjudged.into_iter().take(in_all))
+    let answers: Vec<_> = stream::iter(unjudged.into_iter().take(in_all))
         .map(|(run, origin)| async move {
             let answer = shared.ask(candidates(&shared.api, &run, origin.as_deref())).await;
             (run, answer)
@@ -189,22 +189,18 @@ async fn judge(shared: &Shared) -> bool {
         .buffer_unordered(at_once)
         .collect()
         .await;
-    let mut learnt = false;
-    for (run, answer) in lists {
-        let run_id = run.training_run_id;
+    let mut lists = Vec::new();
+    for (run, answer) in answers {
         match answer {
-            Ok(checkpoints) => {
-                shared.index_mut().set_checkpoints(run_id, run.last_request_time, checkpoints);
-                learnt = true;
-            }
+            Ok(checkpoints) => lists.push((run, checkpoints)),
             Err(asked) => tracing::warn!(
-                run = %run_id,
+                run = %run.training_run_id,
                 "the checkpoints of a corrupted run could not be read: {}",
                 asked.problem().message
             ),
         }
     }
-    learnt
+    shared.index_mut().set_checkpoints(lists, shared.runtime.now())
 }
 
 /// Asks which base models are offered; answers whether that is settled for a while.

@@ -128,7 +128,9 @@ async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDe
     let known = checkpoints_problem.is_none().then_some(checkpoints.as_slice());
     let (row, lineage) = {
         let index = host.index();
-        (index.row_for(&run, known, now), index.family(&run_id))
+        let row = index.row_for(&run, known, now);
+        let family = index.family(&row);
+        (row, family)
     };
     Ok(Json(RunDetail {
         no_restore_because: no_restore_because(&row.verdict, &row),

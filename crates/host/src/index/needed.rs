@@ -18,15 +18,12 @@ impl Index {
         fresh: &[TrainingRun],
         now: Time,
     ) -> BTreeMap<String, String> {
-        let lineage = self.lineage();
         // One that is taken for unrecoverable may have a checkpoint that its verdict does not know of.
         let is_lost = |health: Health| matches!(health, Health::Poisoned | Health::Unrecoverable);
         let listed = self.rows.iter().map(|entry| &entry.row).filter(|row| is_lost(row.verdict.health));
-        let judged = |run: &&TrainingRun| {
-            is_lost(self.row_of(run, self.checkpoints_of(run), &lineage, now).verdict.health)
-        };
+        let judged = |run: &&TrainingRun| is_lost(self.row_for(run, None, now).verdict.health);
         let poisoned = listed.map(|row| &row.run).chain(fresh.iter().filter(judged));
-        let poisoned: Vec<_> = poisoned.map(|run| (run, name_of(run), lineage.origin_of(run))).collect();
+        let poisoned: Vec<_> = poisoned.map(|run| (run, name_of(run), self.lineage.origin_of(run))).collect();
         let needs = Needs {
             poisoned: poisoned
                 .iter()

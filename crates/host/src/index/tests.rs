@@ -1,4 +1,5 @@
-use retinker::recovery::plan::LABEL_CHECKPOINT;
+use retinker::host::api::{MAX_IDS, RunIds, RunWindow, RunsQuery};
+use retinker::recovery::plan::{LABEL_CHECKPOINT, LABEL_RESTORE_ID, LABEL_RESTORED_FROM};
 use retinker::wire::session::SessionStatus;
 
 use super::*;
@@ -121,7 +122,7 @@ fn lineage_from_labels_when_the_journal_does_not_know() {
     assert_eq!(row("b").verdict.health, Health::Recovered);
     assert_eq!(row("b").restored_to.as_deref(), Some("n"));
     assert_eq!(row("n").restored_from.as_deref(), Some("b"));
-    let family = |id| index.family(id).into_iter().map(|e| (e.run_id, e.restore_id)).collect::<Vec<_>>();
+    let family = |id| index.family(row(id)).into_iter().map(|e| (e.run_id, e.restore_id)).collect::<Vec<_>>();
     let chain = vec![("b".to_owned(), None), ("n".to_owned(), Some("elsewhere".to_owned()))];
     assert_eq!(family("n"), chain);
     assert_eq!(family("b"), chain);
@@ -136,7 +137,8 @@ fn a_family_branches_and_ends_even_where_labels_go_in_a_circle() {
         run(id, &labels, None, 2)
     };
     let index = index(vec![run("a", &[], Some(true), 1), from("d", "b"), from("c", "a"), from("b", "a")]);
-    let family = index.family("d");
+    let of = |index: &Index, id: &str| index.family(index.row(id).unwrap());
+    let family = of(&index, "d");
     let told: Vec<_> =
         family.iter().map(|e| (e.run_id.as_str(), e.generation, e.parent.as_deref())).collect();
     assert_eq!(told, [("a", 0, None), ("b", 1, Some("a")), ("d", 2, Some("b")), ("c", 1, Some("a"))]);
@@ -145,12 +147,13 @@ fn a_family_branches_and_ends_even_where_labels_go_in_a_circle() {
         (None, Some("tinker://p"))
     );
     assert_eq!(family[0].health, Some(Health::Recovered));
-    assert_eq!(index.family("c"), family);
-    let unlisted = index.family("nobody");
-    assert_eq!((unlisted.len(), unlisted[0].health), (1, None));
+    assert_eq!(of(&index, "c"), family);
+    // What was read by itself is told though no list has had it.
+    let unlisted = Index::default().family(&index.row_for(&run("e", &[], Some(true), 1), None, now()));
+    assert_eq!((unlisted.len(), unlisted[0].health), (1, Some(Health::Poisoned)));
 
     let circle = self::index(vec![from("x", "y"), from("y", "x")]);
-    assert_eq!(circle.family("x").len(), 2);
+    assert_eq!(of(&circle, "x").len(), 2);
 }
 
 #[test]
@@ -162,17 +165,15 @@ fn a_corrupted_run_that_the_list_tells_too_little_of_is_asked_about_once() {
     assert_eq!(index.unjudged(now()), [(bare.clone(), Some("tinker://o/weights/a".to_owned()))]);
     let poisoned = |index: &Index| ask(index, RunsQuery::default()).counts.poisoned;
     assert_eq!(poisoned(&index), 2, "what was not read is not lost");
-    index.set_checkpoints("x".into(), Time::from_millis(5), vec![]);
-    assert_eq!(index.rebuild(now()), ["x"]);
+    assert_eq!(index.set_checkpoints(vec![(bare.clone(), vec![])], now()), ["x"]);
     assert_eq!(ask(&index, RunsQuery::default()).counts.unrecoverable, 1);
     assert!(index.unjudged(now()).is_empty());
     // It has been asked for something since: what was read then says nothing of now.
     bare.last_request_time = Time::from_millis(7);
-    assert_eq!(index.replace(vec![bare, run("y", &[], Some(true), 6)], now()), ["x"]);
+    assert_eq!(index.replace(vec![bare.clone(), run("y", &[], Some(true), 6)], now()), ["x"]);
     assert_eq!((poisoned(&index), index.unjudged(now()).len()), (2, 1));
     let listed = run("x", &[], None, 5).last_checkpoint.unwrap();
-    index.set_checkpoints("x".into(), Time::from_millis(7), vec![listed]);
-    assert_eq!(index.rebuild(now()), ["x"]);
+    assert_eq!(index.set_checkpoints(vec![(bare, vec![listed])], now()), ["x"]);
     assert_eq!(poisoned(&index), 2);
     assert!(index.unjudged(now()).is_empty());
 }
@@ -184,7 +185,7 @@ fn a_run_whose_session_is_over_is_stalled_until_it_is_trained_again() {
     let runs = vec![run("a:train:0", &[], None, 10), run("b:train:0", &[], None, 10)];
     index.replace(runs.clone(), now());
     sessions.learn(&runs[0], SessionStatus::cancelled("silent"), now());
-    assert_eq!(index.rebuild(now()), ["a:train:0"]);
+    assert_eq!(index.set_sessions(&runs, now()), ["a:train:0"]);
     let window = ask(&index, RunsQuery { health: Some(Health::Stalled), ..RunsQuery::default() });
     assert_eq!((ids(&window), window.counts.stalled), (vec!["a:train:0"], 1));
     let mut again = runs[0].clone();
@@ -359,4 +360,120 @@ fn ids_are_those_of_the_filter() {
     let many = (0..MAX_IDS + 5).map(|n| run(&format!("r{n}"), &[], None, 1)).collect::<Vec<_>>();
     let found = self::index(many).ids(&RunsQuery::default(), now()).unwrap();
     assert_eq!((found.ids.len(), found.matching), (MAX_IDS, MAX_IDS as u64 + 5));
+}
+
+/// Whatever happens in whatever order, an index that is mended shows what one shows that is made of all anew.
+#[test]
+fn a_mended_index_equals_one_made_anew() {
+    let hour = |n: u64| Time::from_millis(n as i64 * 3_600_000);
+    for seed in 1..=40u64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut roll = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let sessions = Arc::new(Sessions::new());
+        let mut index = Index::new(Arc::clone(&sessions), hour(0));
+        let mut listed: BTreeMap<String, TrainingRun> = BTreeMap::new();
+        let (mut journal, mut lists) = (Journal::default(), HashMap::new());
+        let mut records: BTreeMap<String, RestoreRecord> = BTreeMap::new();
+        for step in 0..60 {
+            let now = hour(100 + step);
+            let id = format!("s{}:train:{}", roll(3), roll(4));
+            match roll(7) {
+                0 | 1 => {
+                    let labels = [
+                        (LABEL_RESTORED_FROM, format!("s{}:train:{}", roll(3), roll(4))),
+                        (LABEL_RESTORE_ID, format!("r{}", roll(6))),
+                    ];
+                    let known = listed.get(&id).map(|run| run.user_metadata.clone());
+                    let mut new = run(&id, &[], [None, Some(true)][roll(2) as usize], 0);
+                    new.last_request_time = hour(90 + step - roll(3));
+                    // Labels stay what they were when the run was made.
+                    new.user_metadata = known.unwrap_or_else(|| {
+                        (roll(3) == 0).then(|| labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+                    });
+                    match roll(3) {
+                        0 => new.last_checkpoint = None,
+                        1 => new.last_checkpoint.as_mut().unwrap().expires_at = Some(hour(100 + roll(120))),
+                        _ => {}
+                    }
+                    listed.insert(id, new.clone());
+                    index.update(vec![new], now);
+                }
+                2 => {
+                    if roll(2) == 0 {
+                        listed.remove(&id);
+                        lists.remove(&id);
+                    }
+                    index.replace(listed.values().cloned().collect(), now);
+                }
+                3 => {
+                    let restore_id = format!("r{}", roll(6));
+                    let mut record = retinker::recovery::journal::conformance::record(&restore_id, &id);
+                    if let Some(known) = records.get(&restore_id) {
+                        record = known.clone();
+                    }
+                    let states = [
+                        RestoreState::Planned,
+                        RestoreState::Loading,
+                        RestoreState::Adopted,
+                        RestoreState::Failed,
+                    ];
+                    record.state = states[roll(4) as usize];
+                    record.new_run_id = (roll(2) == 0).then(|| format!("s{}:train:{}", roll(3), roll(4)));
+                    records.insert(restore_id, record.clone());
+                    index.set_restore(record, now);
+                }
+                4 => {
+                    let finding = serde_json::json!({"run_id": id, "since": now, "reason": "x",
+                        "category": "server", "recoverable": true, "random": 1});
+                    let report = serde_json::json!({"run_id": id, "symptom": "not_loaded", "at": now});
+                    let (mut findings, mut reports) =
+                        (BTreeMap::clone(&journal.findings), BTreeMap::clone(&journal.reports));
+                    match roll(3) {
+                        0 => drop(findings.insert(id, serde_json::from_value(finding).unwrap())),
+                        1 => drop(reports.insert(id, serde_json::from_value(report).unwrap())),
+                        _ => drop((findings.remove(&id), reports.remove(&id))),
+                    }
+                    journal = Journal {
+                        findings: Arc::new(findings),
+                        reports: Arc::new(reports),
+                        records: Arc::new(records.values().cloned().collect()),
+                        ..Journal::default()
+                    };
+                    index.set_journal(journal.clone(), now);
+                }
+                5 => {
+                    if let Some(run) = listed.get(&id).cloned() {
+                        let list: Vec<_> = run.last_checkpoint.clone().into_iter().collect();
+                        lists.insert(id, (run.clone(), list.clone()));
+                        index.set_checkpoints(vec![(run, list)], now);
+                    }
+                }
+                _ => {
+                    if let Some(run) = listed.get(&id) {
+                        sessions.learn(run, SessionStatus::cancelled("silent"), now);
+                        index.set_sessions(std::slice::from_ref(run), now);
+                    }
+                }
+            }
+            // A reading of nothing, so that both have come to the same time.
+            index.update(Vec::new(), now);
+            let mut anew = Index::new(Arc::clone(&sessions), hour(0));
+            let whole = Journal { records: Arc::new(records.values().cloned().collect()), ..journal.clone() };
+            anew.set_journal(whole, now);
+            anew.replace(listed.values().cloned().collect(), now);
+            anew.set_checkpoints(lists.values().cloned().collect(), now);
+            for sort in RunSort::ALL {
+                let shown = |index: &Index| {
+                    let window = index.window(&RunsQuery { sort, ..RunsQuery::default() }, now).unwrap();
+                    (window.rows, window.counts, window.total)
+                };
+                assert_eq!(shown(&index), shown(&anew), "seed {seed}, step {step}, {sort:?}");
+            }
+        }
+    }
 }

@@ -126,6 +126,18 @@ pub fn newest_usable<'a>(
         .max_by(|a, b| (a.time, &a.checkpoint_id).cmp(&(b.time, &b.checkpoint_id)))
 }
 
+/// When [`assess`] can next come to another verdict for no other reason than that time goes by: one of these checkpoints
+/// comes near its end, or to it. `None` = never.
+pub fn changes_at<'a>(checkpoints: impl IntoIterator<Item = &'a Checkpoint>, now: Time) -> Option<Time> {
+    let ends = checkpoints.into_iter().filter_map(|checkpoint| checkpoint.expires_at);
+    let turns = ends.flat_map(|end| {
+        // The rules ask whether there is less left than this.
+        [EXPIRES_SOON_MS, EXPIRY_MARGIN_MS, 0]
+            .map(|left| Time::from_millis(end.as_millis().saturating_sub(left).saturating_add(1)))
+    });
+    turns.filter(|at| *at > now).min()
+}
+
 /// The session that a run was made in, where its id tells: `<session>:train:<number>`.
 pub fn session_of_run(run_id: &str) -> Option<&str> {
     run_id.rsplit_once(":train:").map(|(session, _)| session)
@@ -355,6 +367,31 @@ mod tests {
             last.expires_at = Some(at(NOW + left));
             run.last_checkpoint = Some(last);
             assert_eq!(assess(&run, Known::default(), at(NOW)).health, health, "{left}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_stands_until_it_is_due() {
+        let mut run = run("r");
+        let (mut last, mut listed) = (checkpoint("r", "a", NOW - 5_000), checkpoint("r", "b", NOW - 9_000));
+        last.expires_at = Some(at(NOW + EXPIRES_SOON_MS + 7));
+        listed.expires_at = Some(at(NOW + 3 * EXPIRES_SOON_MS));
+        run.last_checkpoint = Some(last);
+        let listed = [listed];
+        for corrupted in [false, true] {
+            run.corrupted = Some(corrupted);
+            let known = Known { checkpoints: Some(&listed), ..Known::default() };
+            let (mut now, mut verdicts) = (at(NOW), vec![assess(&run, known, at(NOW))]);
+            while let Some(due) = changes_at(listed.iter().chain(&run.last_checkpoint), now) {
+                let before = assess(&run, known, now);
+                let until = at(due.as_millis() - 1);
+                assert_eq!(assess(&run, known, until), before, "{now} to {until}");
+                verdicts.push(assess(&run, known, due));
+                now = due;
+            }
+            verdicts.dedup();
+            assert!(verdicts.len() > 2, "{verdicts:?}");
+            assert_eq!(assess(&run, known, at(i64::MAX / 2)), assess(&run, known, now));
         }
     }
 
