@@ -444,6 +444,34 @@ async fn what_another_program_carries_out_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_another_program_carries_out_is_cancelled() {
+    let place = Place::new().await;
+    let run = place.lost().await;
+    let none = place.refused(&["restore", &run, "--cancel"]).await;
+    assert!(none.contains(&format!("no restore of run {run} is under way")), "{none}");
+    place.service.faults().pause(Pause::default()).unwrap();
+    let driver = place.start(&["restore", &run, "--detach"], true);
+    eventually("the load waits", async || {
+        place.restores().await.iter().any(|record| record.state == RestoreState::Loading)
+    })
+    .await;
+    let said = place.well(&["restore", &run, "--cancel"]).await;
+    assert!(said.out.contains(&format!("Run {run} can be restored by hand")), "{said:#?}");
+    let (mut driver, mut spoken) = driver;
+    until(&mut spoken, "the restore was cancelled").await;
+    assert!(!driver.wait().await.unwrap().success());
+    place.service.faults().resume();
+    // No monitor begins it again, and a person can.
+    place.well(&["watch", "--once", "--auto-restore"]).await;
+    assert_eq!(place.restored().await.state, RestoreState::Cancelled);
+    place.well(&["restore", &run, "--detach"]).await;
+    assert_eq!(place.restores().await[0].state, RestoreState::Adopted);
+    let late = place.refused(&["restore", &run, "--cancel"]).await;
+    assert!(late.contains("cannot be cancelled any more: it is adopted"), "{late}");
+    place.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restored_run_is_attached_to_once_and_trains_on() {
     let place = Place::new().await;
     let undisturbed = place.trained().await;

@@ -81,6 +81,7 @@ pub fn outcome(record: &RestoreRecord) -> String {
             let state = if record.state == RestoreState::Adopted { "Adopted." } else { "Handed over." };
             record.verdicts().fold(state.to_owned(), |text, verdict| format!("{text} {verdict}"))
         }
+        RestoreState::Cancelled => "Cancelled before it was done.".to_owned(),
         state => format!("{}…", words::restore_state(state)),
     }
 }

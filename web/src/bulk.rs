@@ -19,6 +19,8 @@ pub enum Stand {
     Restored(String),
     /// Why not.
     Failed(String),
+    /// Somebody has stopped it.
+    Cancelled,
     /// Somebody stopped before its turn came.
     NotBegun,
 }
@@ -26,7 +28,7 @@ pub enum Stand {
 impl Stand {
     /// Whether nothing more will happen.
     pub fn is_over(&self) -> bool {
-        matches!(self, Self::Restored(_) | Self::Failed(_) | Self::NotBegun)
+        matches!(self, Self::Restored(_) | Self::Failed(_) | Self::Cancelled | Self::NotBegun)
     }
 
     /// Its name in the page's attributes.
@@ -37,6 +39,7 @@ impl Stand {
             Self::UnderWay(_) => "under_way",
             Self::Restored(_) => "restored",
             Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
             Self::NotBegun => "not_begun",
         }
     }
@@ -49,6 +52,7 @@ impl Stand {
             Self::UnderWay(_) => "Under way",
             Self::Restored(_) => "Restored",
             Self::Failed(_) => "Failed",
+            Self::Cancelled => "Cancelled",
             Self::NotBegun => "Not begun",
         }
     }
@@ -56,18 +60,19 @@ impl Stand {
 
 /// How far it all is: `Restored 5 of 12, 1 failed`.
 pub fn progress<'a>(stands: impl Iterator<Item = &'a Stand>) -> String {
-    let (mut all, mut restored, mut failed, mut left) = (0, 0, 0, 0);
+    let (mut all, mut restored, mut failed, mut cancelled, mut left) = (0, 0, 0, 0, 0);
     for stand in stands {
         all += 1;
         match stand {
             Stand::Restored(_) => restored += 1,
             Stand::Failed(_) => failed += 1,
+            Stand::Cancelled => cancelled += 1,
             Stand::NotBegun => left += 1,
             Stand::Waits | Stand::Begins | Stand::UnderWay(_) => {}
         }
     }
     let mut told = format!("Restored {} of {}", count(restored), count(all));
-    for (many, word) in [(failed, "failed"), (left, "not begun")] {
+    for (many, word) in [(failed, "failed"), (cancelled, "cancelled"), (left, "not begun")] {
         if many > 0 {
             told.push_str(&format!(", {} {word}", count(many)));
         }

@@ -116,6 +116,10 @@ impl Host {
         told(self.client.restore(restore_id))
     }
 
+    pub(crate) fn cancel<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
+        told(self.client.cancel_restore(restore_id))
+    }
+
     pub(crate) fn hand_over<'a>(&'a self, restore_id: &'a str) -> Call<'a, HandOver> {
         told(self.client.hand_over(restore_id))
     }

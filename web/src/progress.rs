@@ -14,6 +14,8 @@ pub enum Stage {
     Ahead,
     /// It went wrong here.
     Failed,
+    /// Somebody has stopped it here.
+    Cancelled,
 }
 
 impl Stage {
@@ -24,6 +26,7 @@ impl Stage {
             Self::Active => "under way",
             Self::Ahead => "to come",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -49,15 +52,14 @@ const WAY: [RestoreState; 5] = [
     RestoreState::Adopted,
 ];
 
-/// The steps of a restore in their order, with what has happened so far. A restore that failed ends with the step
-/// that failed; the steps after it are left out, since nothing will take them.
+/// The steps of a restore in their order, with what has happened so far. One that failed or was cancelled
+/// ends with that; the steps after it are left out, since nothing will take them.
 pub fn steps(record: &RestoreRecord) -> Vec<Step> {
     let reached = match record.state {
         RestoreState::HandedOver => Some(WAY.len()),
-        RestoreState::Failed => None,
+        RestoreState::Failed | RestoreState::Cancelled => None,
         state => WAY.iter().position(|step| *step == state),
     };
-    let failed = record.state == RestoreState::Failed;
     let mut steps = Vec::with_capacity(WAY.len() + 1);
     for (index, state) in WAY.into_iter().enumerate() {
         let last = record.events.iter().rev().find(|event| event.state == state);
@@ -76,11 +78,12 @@ pub fn steps(record: &RestoreRecord) -> Vec<Step> {
             message: last.map(|event| event.message.clone()).unwrap_or_default(),
         });
     }
-    if failed {
-        let last = record.events.iter().rev().find(|event| event.state == RestoreState::Failed);
+    if reached.is_none() {
+        let last = record.events.iter().rev().find(|event| event.state == record.state);
+        let failed = record.state == RestoreState::Failed;
         steps.push(Step {
-            state: RestoreState::Failed,
-            stage: Stage::Failed,
+            state: record.state,
+            stage: if failed { Stage::Failed } else { Stage::Cancelled },
             at: last.map(|event| event.at),
             message: record
                 .error
@@ -150,6 +153,9 @@ mod tests {
         assert_eq!(steps(&failed)[2].message, "failed!");
         failed.error = Some("the file is damaged".into());
         assert_eq!(steps(&failed)[2].message, "the file is damaged");
+        let cancelled = record("cancelled", &["planned", "cancelled"]);
+        assert_eq!(stages(&cancelled), [Stage::Done, Stage::Cancelled]);
+        assert_eq!(steps(&cancelled)[1].message, "cancelled!");
     }
 
     #[test]

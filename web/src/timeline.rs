@@ -125,6 +125,7 @@ pub fn moments(detail: &RunDetail, evidence: Option<&RunEvidence>, times: &[i64]
     if let Some(restore) = &detail.restore {
         let text = match (&restore.new_run_id, restore.state) {
             (_, RestoreState::Failed) => "A restore of it failed.".to_owned(),
+            (_, RestoreState::Cancelled) => "A restore of it was cancelled.".to_owned(),
             (Some(new), state) if state.is_done() => format!("Restored as {}.", format::short_id(new)),
             _ => "A restore of it is under way.".to_owned(),
         };
@@ -180,7 +181,7 @@ fn saved(detail: &RunDetail, now: i64, moments: &mut Vec<Moment>) {
 }
 
 fn restored(record: &RestoreRecord, text: String, run_id: Option<String>) -> Moment {
-    let kind = if record.state == RestoreState::Failed { Kind::Failed } else { Kind::Restored };
+    let kind = if record.state.holds_the_run() { Kind::Restored } else { Kind::Failed };
     let steps: Vec<_> =
         record.events.iter().map(|event| (event.at.as_millis(), event.message.clone())).collect();
     Moment {

@@ -83,6 +83,7 @@ pub fn restore_state(state: RestoreState) -> &'static str {
         RestoreState::Adopted => "Put the new run in the old one's place",
         RestoreState::HandedOver => "Hand the new run over",
         RestoreState::Failed => "Failed",
+        RestoreState::Cancelled => "Cancelled",
     }
 }
 

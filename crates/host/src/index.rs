@@ -3,7 +3,7 @@
 //! A list that cannot be read again stays as it was, with the time of its last good reading and the problem: it
 //! never becomes an empty one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use retinker::host::api::{ApiProblem, RunRow, RunSort};
@@ -93,7 +93,7 @@ impl Index {
     fn taken(&mut self, runs: Vec<TrainingRun>, now: Time) -> Vec<String> {
         self.as_of = Some(now);
         self.problem = None;
-        self.settle(runs, HashSet::new(), now)
+        self.settle(runs, BTreeSet::new(), now)
     }
 
     /// Lets go of the runs that are not among these; answers which they were.
@@ -120,7 +120,7 @@ impl Index {
     /// Takes a restore as it is now; answers which runs look different.
     pub(crate) fn set_restore(&mut self, record: RestoreRecord, now: Time) -> Vec<String> {
         self.restores.insert(record.id.clone(), record);
-        self.settle(Vec::new(), HashSet::new(), now)
+        self.settle(Vec::new(), BTreeSet::new(), now)
     }
 
     /// Takes the whole journal; answers which restores are not as they were known, and which runs look different.
@@ -166,7 +166,7 @@ impl Index {
         lists: Vec<(TrainingRun, Vec<Checkpoint>)>,
         now: Time,
     ) -> Vec<String> {
-        let mut stale = HashSet::new();
+        let mut stale = BTreeSet::new();
         for (run, list) in lists {
             stale.insert(run.training_run_id.clone());
             self.checkpoints.insert(run.training_run_id, (run.last_request_time, list));
@@ -182,7 +182,7 @@ impl Index {
 
     /// Takes these runs, and judges them and the stale ones anew, with those whose place among restored runs is another now
     /// and those that are due; answers which look different.
-    fn settle(&mut self, mut runs: Vec<TrainingRun>, mut stale: HashSet<String>, now: Time) -> Vec<String> {
+    fn settle(&mut self, mut runs: Vec<TrainingRun>, mut stale: BTreeSet<String>, now: Time) -> Vec<String> {
         runs.retain(|run| self.run(&run.training_run_id) != Some(run));
         let labelled = runs.iter().filter_map(|run| Some((run.training_run_id.clone(), Labels::of(run)?)));
         self.labels.extend(labelled);
@@ -343,7 +343,7 @@ impl Index {
 }
 
 /// The keys that two maps do not have the same of.
-fn differing<T: PartialEq>(a: &BTreeMap<String, T>, b: &BTreeMap<String, T>) -> HashSet<String> {
+fn differing<T: PartialEq>(a: &BTreeMap<String, T>, b: &BTreeMap<String, T>) -> BTreeSet<String> {
     let keys = a.keys().chain(b.keys());
     keys.filter(|key| a.get(*key) != b.get(*key)).cloned().collect()
 }

@@ -210,6 +210,12 @@ impl From<RestoreError> for Problem {
             RestoreError::DrivenElsewhere(_) => {
                 Self::new(StatusCode::CONFLICT, "restore_busy", message, "Wait for it, then try again.")
             }
+            RestoreError::NothingToCancel { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "nothing_to_cancel",
+                message,
+                "Look at it again to see what it came to.",
+            ),
             RestoreError::NothingToHandOver { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "nothing_to_hand_over",

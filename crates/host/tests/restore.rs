@@ -160,6 +160,36 @@ async fn a_restore_that_a_stop_cut_off_is_gone_on_with() {
 }
 
 #[tokio::test]
+async fn a_restore_under_way_is_cancelled_and_the_run_can_be_restored_again() {
+    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
+    let running = start(&service, dir.path()).await;
+    let host = client(&running);
+    service.state().hold_loads = true;
+    let plan = plan_of(&host).await;
+    let started = host.start_restore(&plan).await.unwrap();
+    let id = started.restore.id.as_str();
+    until("the load", async || (service.state().loads == 1).then_some(())).await;
+    let cancelled = host.cancel_restore(id).await.unwrap();
+    assert_eq!((cancelled.state, cancelled.new_run_id.as_deref()), (RestoreState::Cancelled, None));
+    assert_eq!(host.restore(id).await.unwrap(), cancelled);
+    assert_eq!(host.cancel_restore(id).await.unwrap(), cancelled, "a second time");
+    let detail = host.run("old").await.unwrap();
+    assert_eq!((detail.row.verdict.health, &detail.no_restore_because), (Health::Poisoned, &None));
+
+    service.state().hold_loads = false;
+    let again = host.start_restore(&plan_of(&host).await).await.unwrap();
+    assert!(!again.already && again.restore.id != id);
+    until("adoption", async || {
+        (host.restore(&again.restore.id).await.unwrap().state == RestoreState::Adopted).then_some(())
+    })
+    .await;
+    let late = host.cancel_restore(&again.restore.id).await.unwrap_err();
+    assert_eq!((late.status, late.problem.code.as_str()), (Some(409), "nothing_to_cancel"));
+    assert_eq!(host.cancel_restore("none").await.unwrap_err().status, Some(404));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_run_whose_checkpoints_cannot_be_read_is_not_called_lost() {
     let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
     service.state().unlisted = vec!["old".into()];

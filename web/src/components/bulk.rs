@@ -15,6 +15,7 @@ use retinker_console::words;
 
 use super::banner::problem_banner;
 use super::dialog::dialog;
+use super::progress::cancel_button;
 use super::reactive::{flag, maybe, part, text, when, word};
 use super::restore::ask_until_settled;
 use crate::live::{Session, session};
@@ -147,6 +148,7 @@ async fn restore(session: Session, at: usize, plan: RestorePlan) {
                 Some(record) if record.state == RestoreState::Failed => {
                     Stand::Failed(record.error.unwrap_or_else(|| "It is not told why.".to_owned()))
                 }
+                Some(record) if record.state == RestoreState::Cancelled => Stand::Cancelled,
                 record => Stand::Restored(record.and_then(|record| record.new_run_id).unwrap_or_default()),
             };
             bulk.set(at, end);
@@ -346,6 +348,7 @@ fn item_line(bulk: Bulk, at: usize) -> AnyView {
             Stand::Restored(id) if !id.is_empty() => {
                 view! { <a class="mono" href=run_address(id)>{format::short_id(id)}</a> }
             }
+            Stand::UnderWay(id) => cancel_button(id.clone(), Some(name.clone())),
             Stand::Failed(why) => view! { <span class="quiet block">{why.clone()}</span> },
             _ => ().into_any(),
         };

@@ -1,14 +1,18 @@
 //! How far a restore is.
 
 use crate::prelude::*;
+use leptos::reactive::spawn_local;
+use retinker::host::api::ApiProblem;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker_console::address::run_address;
 use retinker_console::progress::{Stage, Step, steps};
 use retinker_console::words;
 
+use super::banner::problem_banner;
 use super::icon::icon;
 use super::reactive::{maybe, part, word};
 use super::time::clock;
+use crate::live::session;
 
 /// A restore's steps, and how it ended.
 pub(crate) fn restore_progress(restore: Signal<Option<RestoreRecord>>) -> AnyView {
@@ -32,20 +36,21 @@ pub(crate) fn restore_progress(restore: Signal<Option<RestoreRecord>>) -> AnyVie
                 </a>
             })
         }
-        RestoreState::Failed => {
+        RestoreState::Failed | RestoreState::Cancelled => {
             Some(view! { <p class="quiet">"Nothing was changed in the old run. A new plan can be made."</p> })
         }
-        _ => None,
+        _ => Some(cancel_button(restore.with(|restore| Some(restore.as_ref()?.id.clone()))?, None)),
     });
     let told = word(move || {
         Some(match state.get()? {
             RestoreState::Adopted | RestoreState::HandedOver => "The run is restored.",
             RestoreState::Failed => "The restore failed.",
+            RestoreState::Cancelled => "The restore was cancelled.",
             _ => "The restore is under way.",
         })
     });
     view! {
-        <div class="progress" data-testid="restore-progress" data-state=word(move || state.get().map(state_name))>
+        <div class="progress" data-testid="restore-progress" data-state=word(move || state.get().map(RestoreState::as_str))>
             <p role="status" class="progress-told">
                 {told}
             </p>
@@ -61,6 +66,7 @@ fn step_line(step: Step) -> AnyView {
         Stage::Active => ("step active", "recovered"),
         Stage::Ahead => ("step ahead", "dot"),
         Stage::Failed => ("step failed", "cross"),
+        Stage::Cancelled => ("step ahead", "cross"),
     };
     let time = step.at.map(|at| view! { <time datetime=at.to_string()>{clock(at)}</time> });
     view! {
@@ -76,14 +82,40 @@ fn step_line(step: Step) -> AnyView {
     }
 }
 
-fn state_name(state: RestoreState) -> &'static str {
-    match state {
-        RestoreState::Planned => "planned",
-        RestoreState::OpeningSession => "opening_session",
-        RestoreState::Loading => "loading",
-        RestoreState::Checking => "checking",
-        RestoreState::Adopted => "adopted",
-        RestoreState::HandedOver => "handed_over",
-        RestoreState::Failed => "failed",
+/// Stops a restore that is under way; of many, the one of the run of that name.
+pub(crate) fn cancel_button(id: String, of: Option<String>) -> AnyView {
+    let session = session();
+    let busy = RwSignal::new(false);
+    let problem = RwSignal::new(None::<ApiProblem>);
+    let cancel = move || {
+        busy.set(true);
+        problem.set(None);
+        let (session, id) = (session.clone(), id.clone());
+        spawn_local(async move {
+            match session.host.cancel(&id).await {
+                Ok(cancelled) => session.remember(cancelled),
+                Err(refused) => {
+                    session.notice(&refused);
+                    let _ = problem.try_set(Some(refused));
+                }
+            }
+            let _ = busy.try_set(false);
+        });
+    };
+    let again = cancel.clone();
+    let refused =
+        maybe(move || Some(problem_banner(problem.get()?, String::new(), "Try again", again.clone())));
+    view! {
+        <button
+            type="button"
+            class="button"
+            data-testid="cancel-restore"
+            aria-label=of.map(|name| format!("Cancel the restore of {name}"))
+            disabled=busy.signal()
+            on:click=move |_| cancel()
+        >
+            {word(move || Some(if busy.get() { "Cancelling\u{2026}" } else { "Cancel the restore" }))}
+        </button>
+        {refused}
     }
 }

@@ -97,7 +97,7 @@ fn running(id: String, already: bool, followed: Followed) -> AnyView {
         }
     });
     let after = maybe(move || match state.get()? {
-        RestoreState::Failed => Some(view! {
+        RestoreState::Failed | RestoreState::Cancelled => Some(view! {
             <div class="actions">
                 <button type="button" class="button primary" on:click=move |_| followed.set(None)>
                     "Make a new plan"

@@ -23,7 +23,8 @@ Examples:
   retinker restore RUN                            from the newest checkpoint that can be used
   retinker restore RUN --checkpoint tinker://…    from this one
   retinker restore RUN --best loss:min            from the one with the lowest label 'loss'
-  retinker restore RUN --seen not-loaded          although the service does not call it corrupted";
+  retinker restore RUN --seen not-loaded          although the service does not call it corrupted
+  retinker restore RUN --cancel                   stop the restore that is under way";
 
 /// How often it is looked whether somebody has taken the restored run over.
 const LOOK: Duration = Duration::from_secs(2);
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     /// What its training program has seen, where the service does not call the run corrupted.
     #[arg(long, value_name = "SYMPTOM", value_parser = symptom)]
     seen: Option<Symptom>,
+    /// Stop the restore of this run that is under way, whoever carries it out. The run is left alone by every monitor then.
+    #[arg(long, conflicts_with_all = ["dry_run", "without_optimizer", "check_optimizer", "checkpoint", "best", "step_back", "seen", "detach"])]
+    cancel: bool,
     /// End once the new run is there. Somebody else has to keep its session alive then: a console or 'retinker watch' on the
     /// same journal, or the program that takes it over.
     #[arg(long)]
@@ -129,6 +133,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             }
         })
         .await?;
+    if args.cancel {
+        return cancel(&keeper, &args).await;
+    }
     if !args.dry_run
         && let Some(held) = holder(&keeper, &args.run).await?
     {
@@ -163,6 +170,22 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         }
         Begun::Existing(record) => go_on(&keeper, record, &args).await,
     }
+}
+
+/// Stops the restore of this run that is under way.
+async fn cancel(keeper: &Keeper, args: &Args) -> Result<()> {
+    let Some(held) = holder(keeper, &args.run).await? else {
+        bail!("no restore of run {} is under way, as this journal knows", args.run);
+    };
+    let record = keeper.drives.executor().cancel(&held.id).await?;
+    match args.json {
+        true => say(serde_json::to_string(&record)?),
+        false => say(format_args!(
+            "Restore {} is cancelled. Run {} can be restored by hand; no monitor does so by itself.",
+            record.id, args.run
+        )),
+    }
+    Ok(())
 }
 
 /// The restore that holds this run: cut off, under way or done, by whomever.
@@ -238,6 +261,7 @@ async fn ended(keeper: &Keeper, record: RestoreRecord, args: &Args) -> Result<()
             tell_successor(&record, json);
             Ok(())
         }
+        RestoreState::Cancelled => bail!("the restore was cancelled; ask for it again to restore the run"),
         _ => bail!("the restore failed. {}", record.error.as_deref().unwrap_or("It does not say why.")),
     }
 }

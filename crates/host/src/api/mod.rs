@@ -72,6 +72,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/plan-batches", post(plan_batch))
         .route("/restores", get(list_restores).post(start_restore))
         .route("/restores/{id}", get(restore))
+        .route("/restores/{id}/cancel", post(cancel))
         .route("/restores/{id}/hand-over", post(hand_over))
         .route("/incidents", get(list_incidents))
         .route("/activity", get(activity))
@@ -291,6 +292,12 @@ async fn list_restores(State(host): Host) -> Result<Json<Restores>, Problem> {
 
 async fn restore(State(host): Host, Path(id): Path<String>) -> Result<Json<RestoreRecord>, Problem> {
     host.store.get(&id).await?.map(Json).ok_or_else(|| Problem::restore_not_found(&id))
+}
+
+async fn cancel(State(host): Host, Path(id): Path<String>) -> Result<Json<RestoreRecord>, Problem> {
+    // A task of its own: a wish that is journaled is carried out, although the caller may have gone meanwhile.
+    let asked = tokio::spawn(async move { host.drives.executor().cancel(&id).await });
+    Ok(Json(asked.await.map_err(|_| Problem::internal("The restore could not be cancelled."))??))
 }
 
 async fn hand_over(State(host): Host, Path(id): Path<String>) -> Result<Json<HandOver>, Problem> {

@@ -1,6 +1,6 @@
 //! Which run was restored from which, by the journal and, where it does not know, by the runs' own labels.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use retinker::host::api::{LineageEntry, RunRow};
 use retinker::recovery::health::Succession;
@@ -83,7 +83,7 @@ impl Lineage {
     }
 
     /// The runs whose place is another one there.
-    pub(super) fn differing(&self, other: &Self) -> HashSet<String> {
+    pub(super) fn differing(&self, other: &Self) -> BTreeSet<String> {
         let ids = self.0.keys().chain(other.0.keys());
         ids.filter(|id| self.0.get(*id) != other.0.get(*id)).cloned().collect()
     }

@@ -15,6 +15,7 @@
 //! | `POST /retinker/v1/restores` | [`StartRestore`] | [`StartedRestore`] |
 //! | `GET /retinker/v1/restores` | | [`Restores`] |
 //! | `GET /retinker/v1/restores/{id}` | | [`RestoreRecord`] |
+//! | `POST /retinker/v1/restores/{id}/cancel` | | [`RestoreRecord`], cancelled |
 //! | `POST /retinker/v1/restores/{id}/hand-over` | | [`HandOver`] |
 //! | `GET /retinker/v1/incidents?open=` | [`IncidentsQuery`] | [`Incidents`] |
 //! | `GET /retinker/v1/activity` | | [`Activity`] |

@@ -220,6 +220,11 @@ impl HostClient {
         Call::of(self.get(&format!("/restores/{}", segment(restore_id))))
     }
 
+    /// Stops a restore that is not done yet, whoever carries it out.
+    pub fn cancel_restore(&self, restore_id: &str) -> Call<'_, RestoreRecord> {
+        Call::of(self.post(&format!("/restores/{}/cancel", segment(restore_id)), &serde_json::Map::new()))
+    }
+
     /// Takes a restored run over: the host keeps its session alive for a while longer, then no more.
     pub fn hand_over(&self, restore_id: &str) -> Call<'_, HandOver> {
         Call::of(self.post(&format!("/restores/{}/hand-over", segment(restore_id)), &serde_json::Map::new()))

@@ -28,13 +28,15 @@ pub enum EventKind {
     Completed,
     /// The restore failed.
     Failed,
+    /// A person has cancelled the restore.
+    Cancelled,
     /// The run is not restored any more: its budget is spent, it makes no progress, or there is nothing to restore it from.
     Exhausted,
 }
 
 impl EventKind {
     /// Every kind, in the order in which they come.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Detected,
         Self::Protected,
         Self::Planned,
@@ -44,6 +46,7 @@ impl EventKind {
         Self::Verified,
         Self::Completed,
         Self::Failed,
+        Self::Cancelled,
         Self::Exhausted,
     ];
 
@@ -59,6 +62,7 @@ impl EventKind {
             Self::Verified => "verified",
             Self::Completed => "completed",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
             Self::Exhausted => "exhausted",
         }
     }
@@ -154,6 +158,7 @@ pub(super) fn of_step(service: &str, record: &RestoreRecord, step: usize) -> Vec
         RestoreState::Checking if first => vec![told(EventKind::ClientCreated, message)],
         RestoreState::Adopted => verified.into_iter().chain([told(EventKind::Completed, message)]).collect(),
         RestoreState::Failed => verified.into_iter().chain([told(EventKind::Failed, message)]).collect(),
+        RestoreState::Cancelled => vec![told(EventKind::Cancelled, message)],
         _ => Vec::new(),
     }
 }

@@ -81,6 +81,14 @@ pub enum RestoreError {
     /// Another program drives the restore now.
     #[error("restore {0} is being carried out elsewhere")]
     DrivenElsewhere(String),
+    /// Only what is not done yet can be cancelled.
+    #[error("restore {id} cannot be cancelled any more: it is {state}")]
+    NothingToCancel {
+        /// The restore.
+        id: String,
+        /// How far it is.
+        state: &'static str,
+    },
     /// Only an adopted run can be handed over.
     #[error("restore {id} has no run to hand over: it is {state}")]
     NothingToHandOver {
@@ -216,10 +224,13 @@ impl Executor {
     async fn run_leased(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {
         let lease = self.lease(restore_id).await?;
         let (renewal, work) = (Box::pin(self.keep(&lease)), Box::pin(self.drive(&lease)));
-        let outcome = match select(work, renewal).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right((error, _)) => return Err(error.into()),
+        let end = select(renewal, Box::pin(self.unwanted(restore_id)));
+        let outcome = match select(work, end).await {
+            Either::Left((outcome, _)) => Some(outcome),
+            Either::Right((Either::Left((error, _)), _)) => return Err(error.into()),
+            Either::Right((Either::Right(_), _)) => None,
         };
+        let Some(outcome) = outcome else { return self.let_go(&lease).await };
         // A lease that cannot be given back ends by itself.
         let _ = self.store.release(&lease).await;
         outcome
@@ -682,15 +693,27 @@ impl Executor {
         reason: String,
     ) -> Result<(), RestoreError> {
         record.error = Some(reason.clone());
+        self.end(lease, record, RestoreState::Failed, reason, FinishReason::Errored).await
+    }
+
+    /// Ends a restore without a new run.
+    async fn end(
+        &self,
+        lease: &Lease,
+        record: &mut RestoreRecord,
+        state: RestoreState,
+        message: String,
+        finish: FinishReason,
+    ) -> Result<(), RestoreError> {
         record.attachment = None;
         record.new_run_id = None;
-        self.write(lease, record, RestoreState::Failed, reason).await?;
+        self.write(lease, record, state, message).await?;
         self.finish_surplus(record).await;
         // What the session holds is not adopted by anybody: let the service have its memory back.
         if let Some(session_id) = &record.session_id {
-            let detail = Some(format!("restore {} failed", record.id));
-            if let Err(error) = self.api.finish_session(session_id, FinishReason::Errored, detail).await {
-                tracing::debug!(session = %session_id, %error, "the session of a failed restore is left to end by itself");
+            let detail = Some(format!("restore {} {}", record.id, state.as_str()));
+            if let Err(error) = self.api.finish_session(session_id, finish, detail).await {
+                tracing::debug!(session = %session_id, %error, "the session of an ended restore is left to end by itself");
             }
         }
         Ok(())
@@ -783,6 +806,7 @@ fn load_failure(record: &RestoreRecord, error: &Error) -> String {
     format!("Checkpoint {} could not be loaded. {error}", record.plan.checkpoint.tinker_path)
 }
 
+mod cancel;
 mod pauses;
 pub(super) use pauses::patience;
 #[cfg(test)]

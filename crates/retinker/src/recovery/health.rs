@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_verdict_stands_until_it_is_due() {
-        let mut run = run("r");
+        let mut run = run("r", None);
         let (mut last, mut listed) = (checkpoint("r", "a", NOW - 5_000), checkpoint("r", "b", NOW - 9_000));
         last.expires_at = Some(at(NOW + EXPIRES_SOON_MS + 7));
         listed.expires_at = Some(at(NOW + 3 * EXPIRES_SOON_MS));

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use self::machine::Machine;
 use super::plan::SCHEMA_VERSION;
-use super::restore::{RestoreRecord, RestoreState};
+use super::restore::RestoreRecord;
 use crate::runtime::Runtime;
 
 /// Why the journal could not do what was asked.
@@ -271,7 +271,7 @@ impl Store for MemoryStore {
     fn by_new_run(&self, run_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
         let mut found = self.select(|record| record.new_run_id.as_deref() == Some(run_id));
         // A run is made by one restore; should two name it, the one that adopted it counts.
-        found.sort_by_key(|record| record.state == RestoreState::Failed);
+        found.sort_by_key(|record| !record.state.holds_the_run());
         ready(Ok(found.into_iter().next()))
     }
 

@@ -35,7 +35,10 @@ pub fn needs_heartbeat(record: &RestoreRecord, now: Time) -> Option<&str> {
     match record.state {
         RestoreState::Loading | RestoreState::Checking | RestoreState::Adopted => Some(session),
         RestoreState::HandedOver => heartbeats_until(record).filter(|until| now < *until).map(|_| session),
-        RestoreState::Planned | RestoreState::OpeningSession | RestoreState::Failed => None,
+        RestoreState::Planned
+        | RestoreState::OpeningSession
+        | RestoreState::Failed
+        | RestoreState::Cancelled => None,
     }
 }
 

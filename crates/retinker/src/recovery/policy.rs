@@ -227,6 +227,8 @@ pub enum Refusal {
     Draining,
     /// Its owner does not want it.
     OptedOut,
+    /// A person has cancelled the last restore of it.
+    Cancelled,
     /// The lineage's attempts are spent.
     AttemptsSpent {
         /// Restores made.
@@ -258,6 +260,7 @@ impl fmt::Display for Refusal {
             Self::Paused => "Automatic restores are paused; resume them, or restore it by hand.",
             Self::Draining => "No more restores are begun here: the program is about to end.",
             Self::OptedOut => "Its owner wants no automatic restores of it; it can be restored by hand.",
+            Self::Cancelled => "Its restore was cancelled; it can be restored by hand.",
             Self::AttemptsSpent { spent, allowed } => {
                 return write!(
                     f,
@@ -319,6 +322,10 @@ fn forbidden(policy: &Policy, situation: &Situation<'_>) -> Option<Refusal> {
     }
     if situation.opted_out || label(situation.run, LABEL_OPT_OUT).is_some_and(|value| value != "false") {
         return Some(Refusal::OptedOut);
+    }
+    let last = restores_of(situation, &situation.run.training_run_id).max_by_key(|record| record.created_at);
+    if last.is_some_and(|record| record.state == RestoreState::Cancelled) {
+        return Some(Refusal::Cancelled);
     }
     if !policy.allows_any() {
         return Some(Refusal::Off);
@@ -419,7 +426,8 @@ fn lasted(policy: &Policy, maker: &RestoreRecord, saved: Saved) -> bool {
 
 /// When a restore came to its end; for one that has not, when it last went on.
 fn ended(record: &RestoreRecord) -> Time {
-    let is_end = |state| matches!(state, RestoreState::Adopted | RestoreState::Failed);
+    let is_end =
+        |state| matches!(state, RestoreState::Adopted | RestoreState::Failed | RestoreState::Cancelled);
     record.events.iter().rfind(|event| is_end(event.state)).map_or(record.updated_at, |event| event.at)
 }
 

@@ -29,11 +29,13 @@ pub enum RestoreState {
     HandedOver,
     /// It failed; `error` says why, and the run can be planned for again.
     Failed,
+    /// A person has cancelled it before it was done; the run can be planned for again, by a person.
+    Cancelled,
 }
 
 impl RestoreState {
     /// Every state, in the order in which they come.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Planned,
         Self::OpeningSession,
         Self::Loading,
@@ -41,6 +43,7 @@ impl RestoreState {
         Self::Adopted,
         Self::HandedOver,
         Self::Failed,
+        Self::Cancelled,
     ];
 
     /// The state's name on the wire.
@@ -53,12 +56,13 @@ impl RestoreState {
             Self::Adopted => "adopted",
             Self::HandedOver => "handed_over",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 
     /// Whether nothing more will happen by itself.
     pub fn is_settled(self) -> bool {
-        matches!(self, Self::Adopted | Self::HandedOver | Self::Failed)
+        matches!(self, Self::Adopted | Self::HandedOver | Self::Failed | Self::Cancelled)
     }
 
     /// Whether a new run has taken the old one's place.
@@ -68,7 +72,7 @@ impl RestoreState {
 
     /// Whether the old run has a live successor or one on its way.
     pub fn holds_the_run(self) -> bool {
-        self != Self::Failed
+        !matches!(self, Self::Failed | Self::Cancelled)
     }
 }
 

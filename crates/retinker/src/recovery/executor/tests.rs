@@ -336,6 +336,83 @@ fn a_hand_over_does_not_disturb_the_restore_under_way() {
     assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
 }
 
+/// A restore that loads for so long, and somebody who cancels it from another program so long after it has begun.
+fn cancelled_after(
+    load: Duration,
+    after: Duration,
+) -> (World, Result<RestoreRecord, RestoreError>, Result<RestoreRecord, RestoreError>) {
+    let world = World::new(Service { slow_load: load, ..Service::default() });
+    let (driver, other) = (world.executor(), world.executor());
+    let (driven, cancelled) = world.runtime.block_on(async {
+        let Begun::New(record) = driver.begin(samples::plan("old")).await.unwrap() else { panic!() };
+        let cancel = async {
+            world.sleep(after).await;
+            other.cancel(&record.id).await
+        };
+        join(driver.run(&record.id), cancel).await
+    });
+    (world, driven, cancelled)
+}
+
+#[test]
+fn a_restore_under_way_is_cancelled_whoever_carries_it_out() {
+    let (world, driven, cancelled) = cancelled_after(Duration::from_secs(60), Duration::from_secs(3));
+    let record = cancelled.unwrap();
+    assert_eq!((record.state, &record.new_run_id, &record.error), (RestoreState::Cancelled, &None, &None));
+    assert_eq!(driven.unwrap(), record, "the driver tells the same");
+    assert_eq!(world.service().finished, ["s0"], "nobody keeps its session");
+    world.runtime.block_on(async {
+        let executor = world.executor();
+        assert_eq!(executor.cancel(&record.id).await.unwrap(), record, "a second time");
+        assert_eq!(executor.run(&record.id).await.unwrap(), record, "it is not gone on with");
+        assert!(executor.unfinished().await.unwrap().is_empty());
+        world.service().slow_load = Duration::ZERO;
+        let again = begin_and_run(&executor).await.unwrap();
+        assert_eq!(again.state, RestoreState::Adopted, "it holds the run no longer: {:?}", again.error);
+        assert_ne!(again.id, record.id);
+    });
+}
+
+#[test]
+fn whenever_it_is_cancelled_both_sides_are_told_the_same() {
+    let mut ends = std::collections::BTreeMap::new();
+    for after in (0..60).map(|n| Duration::from_millis(n * 100)) {
+        let (world, driven, cancelled) = cancelled_after(Duration::from_secs(4), after);
+        let driven = driven.unwrap();
+        match (driven.state, cancelled) {
+            (RestoreState::Cancelled, Ok(told)) => {
+                assert_eq!(told, driven, "{after:?}");
+                let service = world.service();
+                let kept = service.sessions.iter().filter(|id| !service.finished.contains(id));
+                assert_eq!(kept.count(), 0, "{after:?}");
+            }
+            (RestoreState::Adopted, Err(RestoreError::NothingToCancel { state: "adopted", .. })) => {
+                assert!(world.service().finished.is_empty(), "{after:?}");
+            }
+            (state, told) => panic!("{after:?}: {state:?} and {told:?}"),
+        }
+        *ends.entry(driven.state.as_str()).or_insert(0) += 1;
+    }
+    assert!(ends["cancelled"] > 5 && ends["adopted"] > 5, "{ends:?}");
+}
+
+#[test]
+fn what_nobody_carries_out_is_cancelled_at_once() {
+    let world = World::new(Service::default());
+    let executor = world.executor();
+    world.runtime.block_on(async {
+        let Begun::New(record) = executor.begin(samples::plan("old")).await.unwrap() else { panic!() };
+        // Its driver has crashed: until its lease is over, it might be alive.
+        world.store.acquire_lease(&record.id, "crashed", LEASE_TTL).await.unwrap().unwrap();
+        let begun_at = world.now();
+        assert_eq!(executor.cancel(&record.id).await.unwrap().state, RestoreState::Cancelled);
+        assert!(world.now() >= begun_at.later(LEASE_TTL));
+        assert!(world.service().sessions.is_empty(), "nothing was asked for");
+        let unknown = executor.cancel("none").await;
+        assert!(matches!(unknown, Err(RestoreError::Journal(StoreError::NotFound(_)))), "{unknown:?}");
+    });
+}
+
 #[test]
 fn hand_overs_at_once_are_one() {
     let (world, record) = restored(Service::default());

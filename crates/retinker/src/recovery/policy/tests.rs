@@ -99,6 +99,11 @@ impl World {
     }
 }
 
+/// A restore that a person has cancelled at once.
+fn cancelled(old: &str, begun: i64) -> RestoreRecord {
+    RestoreRecord { state: RestoreState::Cancelled, ..failed(old, begun) }
+}
+
 /// A restore that failed at once.
 fn failed(old: &str, begun: i64) -> RestoreRecord {
     let mut record = samples::record(&format!("{old}-{begun}"), old);
@@ -214,7 +219,7 @@ fn a_poisoned_run_without_history_is_restored_now() {
 #[test]
 fn each_refusal_has_its_reason() {
     type Change = fn(&mut World, &mut Policy);
-    let cases: [(Change, Refusal); 14] = [
+    let cases: [(Change, Refusal); 15] = [
         (|w, _| w.verdict.health = Health::Healthy, Refusal::NotPoisoned),
         (|w, _| w.verdict.health = Health::AtRisk, Refusal::NotPoisoned),
         (|w, _| w.verdict.health = Health::Recovered, Refusal::AlreadyRestored),
@@ -224,6 +229,7 @@ fn each_refusal_has_its_reason() {
         (|w, _| w.verdict.category = Some(FailureCategory::User), Refusal::UserFailure),
         (|w, _| w.opted_out = true, Refusal::OptedOut),
         (|w, _| *w = World::new("r").labelled(LABEL_OPT_OUT, ""), Refusal::OptedOut),
+        (|w, _| w.records.extend([cancelled("r", NOW - 1), failed("r", NOW - 2)]), Refusal::Cancelled),
         (|_, p| p.enabled = false, Refusal::Off),
         (|_, p| p.max_attempts = 0, Refusal::Off),
         (|_, p| p.max_restores_per_hour = 0, Refusal::Off),
@@ -236,6 +242,10 @@ fn each_refusal_has_its_reason() {
         assert_eq!(world.decide(&policy), Decision::No(refusal), "case {index}");
     }
     assert_eq!(World::new("r").decide(&Policy { max_no_progress: 0, ..on() }), Decision::No(Refusal::Off));
+    // A person has asked for another restore since, and that one failed.
+    let mut world = World::new("r");
+    world.records.extend([cancelled("r", NOW - 4 * HOUR), failed("r", NOW - 3 * HOUR)]);
+    assert_eq!(world.decide(&on()), Decision::Restore);
 }
 
 #[test]
