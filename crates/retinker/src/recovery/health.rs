@@ -176,9 +176,13 @@ pub fn assess(run: &TrainingRun, known: Known<'_>, now: Time) -> Verdict {
         return verdict;
     }
     at_risk(run, newest, known, now).unwrap_or_else(|| {
+        let begin = match known.session {
+            Some(SessionStatus::ClientFinished { .. }) => "Its client has finished its session",
+            _ => "Nothing wrong",
+        };
         let newest =
             newest.map_or_else(|| "unknown".to_owned(), |checkpoint| checkpoint.checkpoint_id.clone());
-        Verdict::new(Health::Healthy, format!("Nothing wrong; its newest checkpoint is {newest}."))
+        Verdict::new(Health::Healthy, format!("{begin}; its newest checkpoint is {newest}."))
     })
 }
 
@@ -186,7 +190,10 @@ pub fn assess(run: &TrainingRun, known: Known<'_>, now: Time) -> Verdict {
 fn at_risk(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>, now: Time) -> Option<Verdict> {
     let is_origin = |checkpoint: &Checkpoint| known.origin == Some(checkpoint.tinker_path.as_str());
     let some_listed = run.last_checkpoint.is_some() || known.checkpoints.is_some_and(|list| !list.is_empty());
+    // What its client has not saved then, it has let go.
+    let is_finished = matches!(known.session, Some(SessionStatus::ClientFinished { .. }));
     let reason = match (newest.filter(|checkpoint| !is_origin(checkpoint)), known.origin) {
+        (None, _) if is_finished => return None,
         (None, Some(origin)) => format!(
             "It has no checkpoint of its own yet: a failure now goes back to {origin}, which it was restored from."
         ),
@@ -195,7 +202,7 @@ fn at_risk(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>, now
                 .to_owned()
         }
         (None, None) => "It has no checkpoint: a failure now would lose all of its work.".to_owned(),
-        (Some(checkpoint), _) if unsaved_ms(run, checkpoint) > UNSAVED_MS => format!(
+        (Some(checkpoint), _) if !is_finished && unsaved_ms(run, checkpoint) > UNSAVED_MS => format!(
             "It has worked for {} hours since its newest checkpoint, {}: a failure now would lose that.",
             unsaved_ms(run, checkpoint) / 3_600_000,
             checkpoint.checkpoint_id
@@ -302,6 +309,7 @@ mod tests {
     use super::super::samples::{checkpoint, run};
     use super::*;
     use crate::client::testing::test;
+    use retinker_wire::session::{FinishReason, FinishReasonBody};
 
     fn at(ms: i64) -> Time {
         Time::from_millis(ms)
@@ -368,6 +376,24 @@ mod tests {
             run.last_checkpoint = Some(last);
             assert_eq!(assess(&run, Known::default(), at(NOW)).health, health, "{left}");
         }
+    }
+
+    #[test]
+    fn a_run_whose_client_has_finished_it_has_nothing_to_lose_but_its_checkpoints() {
+        let body = FinishReasonBody { kind: FinishReason::Success };
+        let finished = SessionStatus::ClientFinished { reason: body, detail: None };
+        let known = Known { session: Some(&finished), ..Known::default() };
+        let mut run = run("r", None);
+        run.last_checkpoint = None;
+        assert_eq!(assess(&run, Known::default(), at(NOW)).health, Health::AtRisk);
+        assert_eq!(assess(&run, known, at(NOW)).health, Health::Healthy);
+        run.last_checkpoint = Some(checkpoint("r", "a", NOW - UNSAVED_MS - 5_000));
+        assert_eq!(assess(&run, Known::default(), at(NOW)).health, Health::AtRisk);
+        let verdict = assess(&run, known, at(NOW));
+        assert_eq!(verdict.health, Health::Healthy);
+        assert!(verdict.reason.starts_with("Its client has finished its session; "), "{}", verdict.reason);
+        run.last_checkpoint.as_mut().unwrap().expires_at = Some(at(NOW + 1_000_000));
+        assert_eq!(assess(&run, known, at(NOW)).health, Health::AtRisk, "it expires");
     }
 
     #[test]
