@@ -9,7 +9,8 @@ const status = (code, headers = {}) => (_, response) => {
 /** What it does, by name, instead of passing a request on; `down` and the like are of the whole server. */
 const ANSWERS = {
   401: status(401),
-  402: status(402),
+  // Without a time the host leaves the service alone for a minute: only the waiting is shorter.
+  402: status(402, { "retry-after": "1" }),
   403: status(403),
   404: status(404),
   429: status(429, { "retry-after": "1" }),
