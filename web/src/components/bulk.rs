@@ -353,7 +353,7 @@ fn item_line(bulk: Bulk, at: usize) -> AnyView {
             _ => ().into_any(),
         };
         Some(view! {
-            <li data-testid="bulk-item" data-run-id=plan.run_id data-stand=stand.as_str()>
+            <li class="bulk-item" data-testid="bulk-item" data-run-id=plan.run_id data-stand=stand.as_str()>
                 <strong>
                     <bdi>{name}</bdi>
                 </strong>

@@ -1,0 +1,86 @@
+// A restore that should not have been begun is cancelled while it is under way; the run can be restored afterwards.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { assertAccessible } from "./support/accessible.mjs";
+import { byTestId, openBrowser, openPage, openRun, picture, runRow } from "./support/browser.mjs";
+import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Training } from "./support/train.mjs";
+
+/** A service on which runs have lost their state, and which keeps what is loaded waiting until it is told to go on. */
+async function held(t, count) {
+  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--faults", "--data-dir", await temporaryDir(t)];
+  const retinker = await Retinker.start(t, args);
+  const fault = async (path, method, body) => {
+    const answer = await fetch(`${retinker.serviceUrl}/retinker/local/v1/faults/${path}`, {
+      method,
+      headers: { "content-type": "application/json", "x-api-key": "tml-test" },
+      body: body && JSON.stringify(body),
+    });
+    assert.ok(answer.ok, `${path}: ${answer.status} ${await answer.text()}`);
+  };
+  const victims = [];
+  for (let at = 0; at < count; at++) {
+    const training = new Training(t, retinker.serviceUrl, [
+      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001",
+      "--name", `victim ${at}`, "--steps", "2", "--save-every", "2",
+    ]);
+    await training.finish();
+    victims.push(training.attachment.model_id);
+    await fault("poison", "POST", { run_id: victims[at], reason: "a machine died" });
+  }
+  await fault("pause", "POST", { queue_state: "paused_capacity" });
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  for (const victim of victims) await runRow(page, victim, "poisoned").waitFor();
+  const states = async () =>
+    (await retinker.host("restores")).body.restores.map((restore) => restore.state).sort();
+  return { retinker, victims, page, states, goOn: () => fault("pause", "DELETE") };
+}
+
+const progress = (page, state) => page.locator(`[data-testid="restore-progress"][data-state="${state}"]`).waitFor();
+
+test("a restore under way is cancelled, and the run is restored when it is asked for again", async (t) => {
+  const { victims, page, states, goOn } = await held(t, 1);
+  await openRun(page, victims[0], "poisoned");
+  await byTestId(page, "restore-button").click();
+  await byTestId(page, "confirm-restore").click();
+  await progress(page, "loading");
+  await picture(page, "cancel-offered");
+  await byTestId(page, "cancel-restore").click();
+  await progress(page, "cancelled");
+  assert.match(await page.locator(".progress-told").innerText(), /was cancelled/);
+  assert.equal(await byTestId(page, "cancel-restore").count(), 0);
+  await assertAccessible(page, "a cancelled restore");
+  await picture(page, "cancelled");
+  assert.deepEqual(await states(), ["cancelled"]);
+
+  await goOn();
+  await page.getByRole("button", { name: "Make a new plan" }).click();
+  await byTestId(page, "confirm-restore").click();
+  await progress(page, "adopted");
+  assert.deepEqual(await states(), ["adopted", "cancelled"]);
+  await page.keyboard.press("Escape");
+  await page.getByRole("link", { name: "Activity" }).click();
+  await page.locator('[data-testid="restore-row"][data-state="cancelled"]').waitFor();
+  assert.deepEqual(page.problems, []);
+});
+
+test("of many that go on at once one is cancelled, and the others are restored", async (t) => {
+  const { victims, page, states, goOn } = await held(t, 2);
+  await byTestId(page, "plan-all").click();
+  await byTestId(page, "confirm-bulk").click();
+  const item = (id, stand) => page.locator(`[data-testid="bulk-item"][data-run-id="${id}"][data-stand="${stand}"]`);
+  for (const victim of victims) await item(victim, "under_way").waitFor();
+  await picture(page, "bulk-cancel-offered");
+  await page.getByRole("button", { name: "Cancel the restore of victim 0" }).click();
+  await item(victims[0], "cancelled").waitFor();
+  await goOn();
+  await item(victims[1], "restored").waitFor();
+  assert.equal(await byTestId(page, "bulk-progress").innerText(), "Restored 1 of 2, 1 cancelled");
+  await picture(page, "bulk-cancelled");
+  assert.deepEqual(await states(), ["adopted", "cancelled"]);
+  await page.keyboard.press("Escape");
+  await runRow(page, victims[0], "poisoned").waitFor();
+  await runRow(page, victims[1], "recovered").waitFor();
+  assert.deepEqual(page.problems, []);
+});
