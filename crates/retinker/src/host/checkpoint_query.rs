@@ -52,8 +52,9 @@ impl CheckpointFilter {
     /// # Errors
     /// A word begins with a known field and an operator, and the rest makes no sense.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
-        let words = split(text).iter().map(Test::parse).collect::<Result<_, _>>()?;
-        Ok(Self { words })
+        let words =
+            split(text).iter().filter_map(|word| Test::parse(word).transpose()).collect::<Result<_, _>>();
+        Ok(Self { words: words? })
     }
 
     /// Whether a checkpoint matches.
@@ -63,13 +64,14 @@ impl CheckpointFilter {
 }
 
 impl Test {
-    fn parse(written: &Written) -> Result<(bool, Self), QueryError> {
+    fn parse(written: &Written) -> Result<Option<(bool, Self)>, QueryError> {
         let (negated, word) = written.sign();
         let test = match written.comparison(&FIELDS) {
+            Some(is) if is.is_unfinished() => return Ok(None),
             Some(is) => Self::of(&is)?,
             None => Self::Text(word.to_lowercase()),
         };
-        Ok((negated, test))
+        Ok(Some((negated, test)))
     }
 
     fn of(is: &Comparison<'_>) -> Result<Self, QueryError> {

@@ -82,6 +82,11 @@ pub(super) struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
+    /// Whether what it is compared with is still to be written.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.value.is_empty()
+    }
+
     /// The refusal of its value.
     pub(super) fn wrong(&self, takes: &'static str) -> QueryError {
         QueryError::Value { word: self.word.to_owned(), field: self.field, takes }

@@ -2,11 +2,12 @@
 //!
 //! Words are separated by blanks, and all of them must hold. A word with a known field and an operator is compared with that
 //! field; any other is looked for in the run's id, name, base model and labels, in any case. `-` before a word turns it round;
-//! quotation marks keep blanks together: `"my run"`, `meta.note:"two words"`.
+//! quotation marks keep blanks together: `"my run"`, `meta.note:"two words"`. A comparison without a value, as while it is being
+//! written, compares nothing yet.
 //!
 //! | Field | Operators | |
 //! |---|---|---|
-//! | `health` | `:` `=` | one of [`Health`]'s names, or several with commas |
+//! | `health` | `:` `=` | one of [`Health`]'s names, or how it begins, or several with commas |
 //! | `model`, `name`, `id`, `owner` | `:` holds, `=` is | in any case |
 //! | `rank` | `:` `=` `>` `>=` `<` `<=` | a number |
 //! | `age` | `>` `>=` `<` `<=` | time since the last request: `90s`, `30m`, `2h`, `3d`, `1w` |
@@ -116,8 +117,8 @@ impl Query {
     /// # Errors
     /// A word begins with a known field and an operator, and the rest makes no sense.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
-        let words = split(text).into_iter().map(|word| Word::parse(&word)).collect::<Result<_, _>>()?;
-        Ok(Self { words })
+        let words = split(text).into_iter().filter_map(|word| Word::parse(&word).transpose());
+        Ok(Self { words: words.collect::<Result<_, _>>()? })
     }
 
     /// Whether it matches every run.
@@ -170,16 +171,17 @@ pub fn completions(text: &str) -> Vec<(String, &'static str)> {
 }
 
 impl Word {
-    fn parse(written: &Written) -> Result<Self, QueryError> {
+    fn parse(written: &Written) -> Result<Option<Self>, QueryError> {
         let (negated, word) = written.sign();
         let test = match written.comparison(&Field::ALL.map(|(name, _)| name)) {
+            Some(is) if is.is_unfinished() => return Ok(None),
             Some(is) => {
                 let field = Field::ALL.iter().find(|(name, _)| *name == is.field).map(|(_, field)| *field);
                 field.map(|field| Test::of(field, &is)).transpose()?
             }
             None => None,
         };
-        Ok(Self { negated, test: test.unwrap_or_else(|| Test::Text(word.to_lowercase())) })
+        Ok(Some(Self { negated, test: test.unwrap_or_else(|| Test::Text(word.to_lowercase())) }))
     }
 }
 
@@ -200,13 +202,19 @@ impl Test {
                 let takes = "poisoned, unrecoverable, stalled, at_risk, recovered or healthy";
                 let named = |name: &str| {
                     let name = name.to_ascii_lowercase().replace('-', "_");
-                    Health::ALL.into_iter().find(|health| health.as_str() == name)
+                    Health::ALL.into_iter().filter(|health| health.as_str().starts_with(&name)).collect()
                 };
-                let healths: Option<Vec<_>> = is.value.split(',').map(named).collect();
-                Self::Health(healths.ok_or_else(|| is.wrong(takes))?)
+                // What follows the last comma may be still to be written.
+                let names = is.value.trim_end_matches(',').split(',');
+                let healths: Vec<Vec<_>> = names.map(named).collect();
+                if healths.iter().any(Vec::is_empty) {
+                    return Err(is.wrong(takes));
+                }
+                Self::Health(healths.concat())
             }
             Field::Has => {
-                let thing = THINGS.iter().find(|(name, _)| is.value.eq_ignore_ascii_case(name));
+                let begins = is.value.to_ascii_lowercase();
+                let thing = THINGS.iter().find(|(name, _)| name.starts_with(&begins));
                 Self::Has(thing.ok_or_else(|| is.wrong("checkpoint, successor, origin or restore"))?.1)
             }
         })
@@ -360,6 +368,18 @@ mod tests {
             let error = Query::parse(query).unwrap_err().to_string();
             assert!(error.contains(said), "{query}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_still_being_written_compares_nothing_yet() {
+        for written in ["rank>=", "health:", "age<", "has:", "meta.team=", "-name:", "model= expires>"] {
+            assert!(Query::parse(written).unwrap().is_empty(), "{written}");
+        }
+        let shows = |query: &str| {
+            Query::parse(query).unwrap().matches(&row(), &text_of(&row()), Time::from_millis(NOW))
+        };
+        assert!(shows("health:poi") && shows("health:healthy,poi") && shows("health:poisoned,"));
+        assert!(!shows("health:h") && !shows("-health:p"));
     }
 
     #[test]
