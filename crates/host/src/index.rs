@@ -252,9 +252,14 @@ impl Index {
             reported: self.reports.get(id),
             since: self.findings.get(id).map(|finding| finding.since),
         };
+        let mut verdict = assess(run, known, now);
+        if let (Health::Healthy | Health::AtRisk, Some(left)) = (verdict.health, self.lineage.left_behind(id))
+        {
+            verdict = Verdict { health: Health::Healthy, reason: left.reason(), category: None, since: None };
+        }
         RunRow {
             name: name_of(run),
-            verdict: assess(run, known, now),
+            verdict,
             restored_from: self.lineage.parent(id).map(|parent| parent.run_id.clone()),
             restored_to: succession.and_then(|s| s.new_run_id.clone()),
             restore_id: succession.filter(|s| s.new_run_id.is_none()).map(|s| s.restore_id.clone()),

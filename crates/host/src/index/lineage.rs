@@ -6,7 +6,7 @@ use retinker::host::api::{LineageEntry, RunRow};
 use retinker::recovery::health::Succession;
 use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM};
 use retinker::recovery::planner::origin_of;
-use retinker::recovery::restore::RestoreRecord;
+use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::wire::run::TrainingRun;
 
 use super::Index;
@@ -38,6 +38,24 @@ pub(super) struct Lineage(HashMap<String, Place>);
 struct Place {
     parent: Option<Parent>,
     successor: Option<Succession>,
+    left_behind: Option<LeftBehind>,
+}
+
+/// That a restore made the run, and then ended without it.
+#[derive(Debug, PartialEq)]
+pub(super) struct LeftBehind {
+    restore_id: String,
+    old_run: String,
+    state: RestoreState,
+}
+
+impl LeftBehind {
+    /// The same as a sentence.
+    pub(super) fn reason(&self) -> String {
+        let Self { restore_id, old_run, state } = self;
+        let how = if *state == RestoreState::Cancelled { "was cancelled" } else { "failed" };
+        format!("Nobody trains it: it was left behind by restore {restore_id} of run {old_run}, which {how}.")
+    }
 }
 
 /// What a run was restored from.
@@ -66,7 +84,14 @@ impl Lineage {
         }
         // Where the journal does not know a restore (another host's, or a lost journal), the labels do.
         for (new_run, Labels { from, restore_id }) in labels {
-            if restores.contains_key(restore_id) {
+            if let Some(record) = restores.get(restore_id) {
+                if !record.state.holds_the_run() {
+                    places.entry(new_run.clone()).or_default().left_behind = Some(LeftBehind {
+                        restore_id: restore_id.clone(),
+                        old_run: record.plan.run_id.clone(),
+                        state: record.state,
+                    });
+                }
                 continue;
             }
             places.entry(new_run.clone()).or_default().parent.get_or_insert_with(|| Parent {
@@ -90,6 +115,10 @@ impl Lineage {
 
     pub(super) fn parent(&self, run_id: &str) -> Option<&Parent> {
         self.0.get(run_id)?.parent.as_ref()
+    }
+
+    pub(super) fn left_behind(&self, run_id: &str) -> Option<&LeftBehind> {
+        self.0.get(run_id)?.left_behind.as_ref()
     }
 
     /// The restore that holds the run.

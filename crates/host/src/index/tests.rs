@@ -130,6 +130,24 @@ fn lineage_from_labels_when_the_journal_does_not_know() {
 }
 
 #[test]
+fn what_a_restore_has_left_behind_is_told_as_that() {
+    let labels = [(LABEL_RESTORED_FROM, "b"), (LABEL_RESTORE_ID, "r")];
+    let mut index = index(vec![run("b", &[], Some(true), 1), run("n", &labels, None, 2)]);
+    let mut record = retinker::recovery::journal::conformance::record("r", "b");
+    index.set_restore(record.clone(), now());
+    record.state = RestoreState::Cancelled;
+    let mut changed = index.set_restore(record, now());
+    changed.sort();
+    assert_eq!(changed, ["b", "n"]);
+    let verdict = &index.row("n").unwrap().verdict;
+    assert_eq!(
+        (verdict.health, verdict.reason.as_str()),
+        (Health::Healthy, "Nobody trains it: it was left behind by restore r of run b, which was cancelled.")
+    );
+    assert_eq!(index.row("b").unwrap().verdict.health, Health::Poisoned);
+}
+
+#[test]
 fn a_family_branches_and_ends_even_where_labels_go_in_a_circle() {
     let from = |id: &str, parent: &str| {
         let labels =
