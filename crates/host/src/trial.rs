@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use http::StatusCode;
 use retinker::client::{
     Api, Error, ErrorKind, SampleOptions, SampleRetry, SamplingClient, SamplingOptions, SamplingSource,
-    Secret, ServiceClient, SessionOptions, Tokenizer, TokenizerId, TokenizerSource,
+    ServiceClient, SessionOptions, Tokenizer, TokenizerId, TokenizerSource,
 };
 use retinker::native::{HfTokenizer, HubConfig, HubTokenizers};
 use retinker::runtime::Runtime;
-use retinker::transport::{Method, Request, Transport};
+use retinker::transport::Transport;
 use retinker::wire::UserMetadata;
 use retinker::wire::sampling::SampleResponse;
 use retinker::wire::session::FinishReason;
@@ -34,8 +33,6 @@ const LOOK: Duration = Duration::from_secs(30);
 const KEPT: usize = 32;
 /// Models of the embedded service, whose tokenizers are at its own address.
 const EMBEDDED: &str = "retinker/";
-/// The longest file of a tokenizer that the service gives.
-const MAX_FILE: usize = 64 << 20;
 /// A character of UTF-8 takes at most so many bytes, so what is no text after so many tokens never becomes one.
 const LONGEST_CHARACTER: usize = 4;
 
@@ -44,7 +41,6 @@ pub(crate) struct Trial {
     api: Api,
     transport: Arc<dyn Transport>,
     runtime: Arc<dyn Runtime>,
-    key: Option<Secret>,
     bench: Mutex<Option<Bench>>,
     /// How many there were.
     benches: AtomicU64,
@@ -86,15 +82,10 @@ pub(crate) struct Drawn {
 }
 
 impl Trial {
-    pub(crate) fn new(
-        api: Api,
-        transport: Arc<dyn Transport>,
-        runtime: Arc<dyn Runtime>,
-        key: Option<Secret>,
-    ) -> Self {
+    pub(crate) fn new(api: Api, transport: Arc<dyn Transport>, runtime: Arc<dyn Runtime>) -> Self {
         let (bench, tokenizers, hub) =
             (Mutex::default(), std::sync::Mutex::default(), std::sync::Mutex::default());
-        Self { api, transport, runtime, key, bench, benches: AtomicU64::new(0), tokenizers, hub }
+        Self { api, transport, runtime, bench, benches: AtomicU64::new(0), tokenizers, hub }
     }
 
     /// Draws samples. A session that has ended since its last use is no failure: another is made.
@@ -187,8 +178,8 @@ impl Trial {
         }
     }
 
-    /// The tokenizer of a base model, or why it cannot be had.
-    pub(crate) async fn tokenizer(&self, base_model: &str) -> Result<Arc<dyn Tokenizer>, String> {
+    /// The tokenizer of a base model.
+    pub(crate) async fn tokenizer(&self, base_model: &str) -> Result<Arc<dyn Tokenizer>, NoTokenizer> {
         let known = || self.tokenizers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tokenizer) = known().get(base_model) {
             return Ok(Arc::clone(tokenizer));
@@ -196,8 +187,8 @@ impl Trial {
         let tokenizer = if base_model.starts_with(EMBEDDED) {
             self.own_tokenizer(base_model).await?
         } else {
-            let hub = self.hub().map_err(|error| error.to_string())?;
-            hub.load(TokenizerId::of_model(base_model, None)).await.map_err(|error| error.to_string())?
+            let loaded = async { self.hub()?.load(TokenizerId::of_model(base_model, None)).await };
+            loaded.await.map_err(|error| NoTokenizer::None(error.to_string()))?
         };
         known().insert(base_model.to_owned(), Arc::clone(&tokenizer));
         Ok(tokenizer)
@@ -214,40 +205,16 @@ impl Trial {
     }
 
     /// The tokenizer of one of the embedded service's models, from the service itself, which may want its key for it.
-    async fn own_tokenizer(&self, base_model: &str) -> Result<Arc<dyn Tokenizer>, String> {
-        let tokenizer = self.own_file(base_model, "tokenizer.json").await?;
-        let config = self.own_file(base_model, "tokenizer_config.json").await?;
-        let made = HfTokenizer::from_bytes(base_model, &tokenizer, Some(&config));
-        made.map(|tokenizer| Arc::new(tokenizer) as _).map_err(|error| error.to_string())
-    }
-
-    async fn own_file(&self, base_model: &str, file: &str) -> Result<Vec<u8>, String> {
+    async fn own_tokenizer(&self, base_model: &str) -> Result<Arc<dyn Tokenizer>, NoTokenizer> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         if !base_model.chars().all(is_plain) || base_model.contains("..") {
-            return Err("its name cannot stand in an address".to_owned());
+            return Err(NoTokenizer::None("its name cannot stand in an address".to_owned()));
         }
-        let key = self.key.as_ref().map(|key| ("x-api-key".into(), key.expose().to_owned()));
-        let request = Request {
-            method: Method::Get,
-            url: format!("{}/{base_model}/resolve/main/{file}", self.api.base_url()),
-            headers: key.into_iter().collect(),
-            body: bytes::Bytes::new(),
-        };
-        let unread = |why: String| format!("the service does not give its {file}: {why}");
-        let mut response =
-            self.transport.send(request).await.map_err(|error| unread(error.message.clone()))?;
-        if response.status != 200 {
-            return Err(unread(format!("status {}", response.status)));
-        }
-        let mut content = Vec::new();
-        while let Some(piece) = response.body.next().await {
-            let piece = piece.map_err(|error| unread(error.message.clone()))?;
-            if content.len() + piece.len() > MAX_FILE {
-                return Err(unread("it is far too long".to_owned()));
-            }
-            content.extend_from_slice(&piece);
-        }
-        Ok(content)
+        let file = |name| self.api.model_file(base_model, name);
+        let (tokenizer, config) = (file("tokenizer.json").await?, file("tokenizer_config.json").await?);
+        let made = HfTokenizer::from_bytes(base_model, &tokenizer, Some(&config));
+        made.map(|tokenizer| Arc::new(tokenizer) as _)
+            .map_err(|error| NoTokenizer::Unreadable(error.to_string()))
     }
 
     /// Finishes the session.
@@ -293,6 +260,48 @@ pub(crate) fn is_path(source: &str) -> bool {
 /// Whether the session is over.
 fn is_over(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Expired { .. })
+}
+
+/// Why there is no tokenizer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoTokenizer {
+    /// None is to be had here.
+    #[error("{0}")]
+    None(String),
+    /// The service did not give its own.
+    #[error("{0}")]
+    Service(Error),
+    /// What it gave is none.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl From<Error> for NoTokenizer {
+    fn from(error: Error) -> Self {
+        match error.is_not_found() {
+            true => Self::None(error.to_string()),
+            false => Self::Service(error),
+        }
+    }
+}
+
+/// What it means to a person at the console that a prompt has no tokens.
+pub(crate) fn untokenized(error: &NoTokenizer) -> Problem {
+    match error {
+        NoTokenizer::Service(error) => problem_of(error),
+        NoTokenizer::Unreadable(what) => Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "service_unreadable",
+            format!("The service's tokenizer cannot be read: {what}"),
+            "",
+        ),
+        NoTokenizer::None(why) => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "no_tokenizer",
+            format!("The prompt cannot be turned into tokens: {why}"),
+            "Give the prompt as token numbers, or set HF_TOKEN or HF_ENDPOINT where retinker runs.",
+        ),
+    }
 }
 
 /// What a failed sample means to a person at the console.

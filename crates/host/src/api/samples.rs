@@ -21,7 +21,7 @@ use retinker::wire::training::ModelInput;
 use super::Host;
 use crate::host::{Asked, Shared};
 use crate::problem::Problem;
-use crate::trial::{Drawn, is_path, pieces, problem_of};
+use crate::trial::{Drawn, is_path, pieces, problem_of, untokenized};
 
 /// How long samples may take, with the tokenizer's download before them. A page waits for 60 s.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -113,20 +113,13 @@ async fn drawn(host: &Shared, request: &SampleRequest, options: &SampleOptions) 
         (Ok(tokenizer), true) => {
             tokenizer.encode(&request.prompt, true).map_err(|error| problem_of(&error))?
         }
-        (Err(error), true) => {
-            return Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "no_tokenizer",
-                format!("The prompt cannot be turned into tokens: {error}"),
-                "Give the prompt as token numbers, or set HF_TOKEN or HF_ENDPOINT where retinker runs.",
-            ));
-        }
+        (Err(error), true) => return Err(untokenized(error)),
     };
     let input = ModelInput::from_ints(prompt.clone());
     let Drawn { response, took } =
         host.trial.sample(source, &input, options).await.map_err(|error| problem_of(&error))?;
     let prompt: Vec<u32> = prompt.into_iter().map(i32::cast_unsigned).collect();
-    let mut no_text_because = tokenizer.as_ref().err().cloned();
+    let mut no_text_because = tokenizer.as_ref().err().map(ToString::to_string);
     let mut told = |tokens: &[u32], scores: &[f32]| {
         texts(tokenizer.as_deref().ok(), tokens, scores).unwrap_or_else(|error| {
             no_text_because = Some(error.to_string());

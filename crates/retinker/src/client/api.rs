@@ -314,7 +314,7 @@ impl Api {
         )?;
         call.timeout = HEARTBEAT_TIMEOUT;
         call.retry = false;
-        self.answer(&call).await.map(drop)
+        self.done(&call).await
     }
 
     /// Ends a session. The first finish counts; another changes nothing.
@@ -331,7 +331,7 @@ impl Api {
         let operation = format!("finish of session {session_id}");
         let path = format!("/api/v1/sessions/{}/finish", segment(&operation, session_id)?);
         let body = FinishSessionRequest { reason: FinishReasonBody { kind: reason }, detail };
-        self.answer(&Call::post(operation, path, &body)?).await.map(drop)
+        self.done(&Call::post(operation, path, &body)?).await
     }
 
     /// The runs and samplers of a session.
@@ -542,7 +542,7 @@ impl Api {
         let mut call =
             Call::post(format!("cancel_future of request {request_id}"), "/api/v1/cancel_future", &body)?;
         call.timeout = CANCEL_TIMEOUT;
-        self.answer(&call).await.map(drop)
+        self.done(&call).await
     }
 
     // -- futures ------------------------------------------------------------------------------------------------
@@ -676,9 +676,7 @@ impl Api {
     ) -> Result<(), Error> {
         let operation = format!("set_checkpoint_ttl of {checkpoint_id} of run {run_id}");
         let path = format!("{}/ttl", checkpoint(&operation, run_id, checkpoint_id)?);
-        self.answer(&Call::with_body(operation, Method::Put, path, &SetTtlRequest { ttl_seconds })?)
-            .await
-            .map(drop)
+        self.done(&Call::with_body(operation, Method::Put, path, &SetTtlRequest { ttl_seconds })?).await
     }
 
     /// One page of the checkpoints of all of the caller's runs, newest first. `limit` is 100 in the SDK.
@@ -705,7 +703,7 @@ impl Api {
         } else {
             Call::delete(operation, path)
         };
-        self.answer(&call).await.map(drop)
+        self.done(&call).await
     }
 
     /// Where the files of an external checkpoint can be had for a while. The addresses are secrets.
@@ -878,7 +876,7 @@ impl Api {
         let operation = format!("set_session_project of session {session_id}");
         let path = format!("/api/v1/sessions/{}/project", segment(&operation, session_id)?);
         let body = SetProjectRequest { project_id: project_id.to_owned() };
-        self.answer(&Call::with_body(operation, Method::Put, path, &body)?).await.map(drop)
+        self.done(&Call::with_body(operation, Method::Put, path, &body)?).await
     }
 
     /// Deletes a checkpoint, for good. `checkpoint_id` is `<segment>/<name>`.
@@ -889,7 +887,13 @@ impl Api {
     pub async fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Result<(), Error> {
         let operation = format!("delete_checkpoint of {checkpoint_id} of run {run_id}");
         let path = checkpoint(&operation, run_id, checkpoint_id)?;
-        self.answer(&Call::delete(operation, path)).await.map(drop)
+        self.done(&Call::delete(operation, path)).await
+    }
+
+    /// A file of one of the service's models, such as its tokenizer, as a hub of models gives it. Of the embedded service.
+    pub async fn model_file(&self, base_model: &str, file: &str) -> Result<bytes::Bytes, Error> {
+        let call = Call::get(format!("{file} of {base_model}"), format!("/{base_model}/resolve/main/{file}"));
+        self.answer(&call).await.map(|answer| answer.body)
     }
 
     /// Tells how the client fares; one attempt takes 5 s at most. [`Telemetry`] makes the batches.
@@ -903,6 +907,16 @@ impl Api {
     }
 
     // -- how ----------------------------------------------------------------------------------------------------
+
+    /// Sends what is answered with nothing of interest. A page, or half of an answer, is no yes: something else may stand at the
+    /// address. Empty ones are, and whatever words a server finds.
+    async fn done(&self, call: &Call) -> Result<(), Error> {
+        let answer = self.answer(call).await?;
+        match answer.body.trim_ascii_start().first() {
+            Some(b'{' | b'[' | b'<') => decode::<serde::de::IgnoredAny>(&call.operation, &answer).map(drop),
+            _ => Ok(()),
+        }
+    }
 
     async fn answer(&self, call: &Call) -> Result<Answer, Error> {
         self.caller.call(call, &self.retry).await
