@@ -40,6 +40,7 @@ use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, RestorePlan};
 use super::planner::{candidates, origin_of};
 use super::probe::{LOSS, Probe, Verification};
 use super::restore::{Attachment, RestoreEvent, RestoreRecord, RestoreState};
+use super::sentence::sentence;
 use super::sessions;
 use super::verify::{self, OptimizerState};
 use crate::client::{Api, Error, ErrorKind, LossFnConfig, SDK_VERSION};
@@ -338,7 +339,7 @@ impl Executor {
         let mut next = record.clone();
         next.state = state;
         next.updated_at = at;
-        next.events.push(RestoreEvent { at, state, message });
+        next.events.push(RestoreEvent { at, state, message: sentence(&message) });
         self.store.append(lease, next.clone()).await?;
         *record = next;
         self.tell(record);
@@ -692,7 +693,7 @@ impl Executor {
         record: &mut RestoreRecord,
         reason: String,
     ) -> Result<(), RestoreError> {
-        record.error = Some(reason.clone());
+        record.error = Some(sentence(&reason));
         self.end(lease, record, RestoreState::Failed, reason, FinishReason::Errored).await
     }
 

@@ -6,6 +6,7 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::reports::Report;
+use super::sentence::sentence;
 
 /// A checkpoint that expires sooner than this is not restored from: it could vanish while it is being loaded.
 pub const EXPIRY_MARGIN_MS: i64 = 60_000;
@@ -82,7 +83,7 @@ pub struct Verdict {
 
 impl Verdict {
     fn new(health: Health, reason: String) -> Self {
-        Self { health, reason, category: None, since: None }
+        Self { health, reason: sentence(&reason), category: None, since: None }
     }
 }
 
@@ -294,7 +295,7 @@ fn poisoned(loss: Loss, newest: Option<&Checkpoint>, known: Known<'_>) -> Verdic
         }
         (None, _) => (Health::Unrecoverable, "It has no checkpoint to restore from.".to_owned()),
     };
-    Verdict { health, reason: format!("{cause} {way_out}"), category: Some(category), since }
+    Verdict { category: Some(category), since, ..Verdict::new(health, format!("{cause} {way_out}")) }
 }
 
 /// Why the service says that the run is corrupted, to stand inside a sentence: without its full stop.

@@ -26,6 +26,7 @@ pub mod protect;
 pub mod reports;
 pub mod restore;
 pub mod retention;
+pub mod sentence;
 pub mod sessions;
 pub mod survey;
 pub mod telling;

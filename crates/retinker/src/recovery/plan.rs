@@ -6,6 +6,7 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Symptom;
+use super::sentence::sentence;
 
 /// Version of the plan, journal and redo-log schema. A newer one is refused, not guessed at.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -290,6 +291,11 @@ impl RestorePlan {
     /// The same plan with its id set to its digest.
     #[must_use]
     pub fn sealed(mut self) -> Self {
+        let checks = self.checks.iter_mut().map(|check| &mut check.detail);
+        let rejected = self.rejected.iter_mut().map(|rejected| &mut rejected.reason);
+        for text in [&mut self.why, &mut self.lost.summary].into_iter().chain(checks).chain(rejected) {
+            *text = sentence(text);
+        }
         self.id = self.digest();
         self
     }
