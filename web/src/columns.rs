@@ -45,14 +45,14 @@ impl Column {
     /// Its heading, its name in the address, its usual width in pixels, and its order.
     fn traits(self) -> (&'static str, &'static str, u32, Option<RunSort>) {
         match self {
-            Self::Health => ("Health", "health", 172, Some(RunSort::Health)),
-            Self::Name => ("Run", "name", 260, Some(RunSort::Name)),
+            Self::Health => ("Health", "health", 158, Some(RunSort::Health)),
+            Self::Name => ("Run", "name", 204, Some(RunSort::Name)),
             Self::Model => ("Base model", "model", 180, Some(RunSort::Model)),
             Self::Rank => ("Rank", "rank", 68, Some(RunSort::Rank)),
             Self::Activity => ("Last activity", "activity", 118, Some(RunSort::Activity)),
-            Self::Checkpoint => ("Last checkpoint", "checkpoint", 168, Some(RunSort::Saved)),
+            Self::Checkpoint => ("Last checkpoint", "checkpoint", 138, Some(RunSort::Saved)),
             Self::Expires => ("Expires", "expires", 92, Some(RunSort::Expires)),
-            Self::Lineage => ("Lineage", "lineage", 190, None),
+            Self::Lineage => ("Lineage", "lineage", 206, None),
             Self::Owner => ("Owner", "owner", 130, None),
             Self::Labels => ("Labels", "labels", 240, None),
         }
@@ -76,6 +76,11 @@ impl Column {
     /// Whether a column stays whatever is chosen: a list of runs without their names would be of no use.
     pub fn is_fixed(self) -> bool {
         self == Self::Name
+    }
+
+    /// Whether its values are of any length, so that more room shows more of them.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Model | Self::Checkpoint | Self::Lineage | Self::Owner | Self::Labels)
     }
 
     /// Whether its values stand at the right.
@@ -171,11 +176,12 @@ impl Columns {
         Self { shown }
     }
 
-    /// The columns for a style sheet, after one for the boxes that select. The run's name takes what is left over, unless
-    /// somebody has said how wide it is.
+    /// The columns for a style sheet, after one for the boxes that select. The run's name takes what is left over, and on
+    /// a wide screen other texts take their part, unless somebody has said how wide they are.
     pub fn template(&self) -> String {
         let width = |(column, own): &(Column, Option<u32>)| match own {
-            None if column.is_fixed() => format!(" minmax({}px, 1fr)", column.traits().2),
+            None if column.is_fixed() => format!(" minmax({}px, 2fr)", column.traits().2),
+            None if column.is_text() => format!(" minmax({}px, 1fr)", column.traits().2),
             _ => format!(" {}px", self.width(*column)),
         };
         format!("40px{}", self.shown.iter().map(width).collect::<String>())
@@ -223,8 +229,8 @@ mod tests {
         let usual = Columns::default();
         assert!(usual.with(Column::Name, false).has(Column::Name));
         let two = Columns::read("name,rank").unwrap();
-        assert_eq!(two.template(), "40px minmax(260px, 1fr) 68px");
-        assert_eq!(two.total(), 40 + 260 + 68);
+        assert_eq!(two.template(), "40px minmax(204px, 2fr) 68px");
+        assert_eq!(two.total(), 40 + 204 + 68);
         assert_eq!(two.with_width(Column::Name, 300).template(), "40px 300px 68px");
     }
 }

@@ -219,7 +219,8 @@ fn difference(field: &str, values: Vec<String>) -> AnyView {
         .into_iter()
         .map(|value| {
             let value = if value.is_empty() { "–".to_owned() } else { value };
-            view! { <td class="break"><bdi>{value}</bdi></td> }
+            let title = value.clone();
+            view! { <td class="break"><bdi title=title>{value}</bdi></td> }
         })
         .collect();
     view! {
