@@ -48,6 +48,7 @@ for (const [what, wrong] of [["a day behind", -DAY], ["a day ahead", DAY]]) {
     const { last_request_time: last } = await made.retinker.service(`training_runs/${made.poisoned}`);
     const shown = await row.locator(".c-activity time, time").first().getAttribute("datetime");
     assert.equal(new Date(shown).getTime(), Math.floor(new Date(last).getTime()), "the row tells the service's time");
+    await row.locator(".c-activity", { hasText: /just now|\d+ (s|min) ago/ }).waitFor();
     await page.goto(new URL(`/runs/${encodeURIComponent(made.poisoned)}`, page.url()).href);
     await byTestId(page, "restore-button").click();
     await byTestId(page, "plan-summary").waitFor();

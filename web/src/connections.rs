@@ -92,6 +92,7 @@ mod tests {
     #[test]
     fn the_first_page_is_for_those_who_have_nothing_to_see() {
         let status = |as_of, runs, problem, running| HostStatus {
+            now: Time::from_millis(0),
             version: String::new(),
             service: ServiceInfo {
                 name: String::new(),

@@ -63,8 +63,10 @@ pub(crate) struct Session {
     pub(crate) link: RwSignal<Link>,
     /// The host refused the token or has no such connection: nothing can be shown any more.
     pub(crate) refused: RwSignal<Option<ApiProblem>>,
-    /// Milliseconds; moves once a second while the page is seen.
+    /// Milliseconds, by the host's clock; moves once a second while the page is seen.
     pub(crate) now: RwSignal<i64>,
+    /// How far the host's clock is ahead of this browser's, in milliseconds.
+    ahead: StoredValue<i64>,
     /// Moves whenever any run may have changed.
     pub(crate) any_change: RwSignal<u64>,
     /// Moves whenever the run whose page is shown may have changed.
@@ -84,6 +86,9 @@ pub(crate) struct Session {
     restores: RwSignal<Vec<RestoreRecord>>,
 }
 
+/// Clocks that are no further apart are one.
+const SAME_CLOCK: Duration = Duration::from_secs(10);
+
 /// Where this browser keeps its pace.
 const PACE: &str = "retinker.pace";
 
@@ -95,6 +100,7 @@ impl Session {
             link: RwSignal::new(Link::Opening),
             refused: RwSignal::new(None),
             now: RwSignal::new(browser::now()),
+            ahead: StoredValue::default(),
             any_change: RwSignal::new(0),
             run_change: RwSignal::new(0),
             run_shown: RwSignal::default(),
@@ -121,12 +127,12 @@ impl Session {
                 session.link.set(Link::Paused);
                 return;
             }
-            session.now.set(browser::now());
+            session.now.set(session.clock());
             let clock = session.clone();
             until_cleanup(Box::pin(async move {
                 loop {
                     clock.host.sleep(Duration::from_secs(1)).await;
-                    clock.now.set(browser::now());
+                    clock.now.set(clock.clock());
                 }
             }));
             if let Pace::Every(seconds) = session.pace.get() {
@@ -221,7 +227,16 @@ impl Session {
 
     /// What was read of the service while it was down still tells of that: it is read again once the service is
     /// back, and the other way round.
+    /// What the host's clock says now.
+    fn clock(&self) -> i64 {
+        browser::now() + self.ahead.get_value()
+    }
+
     fn take_status(&self, status: HostStatus) {
+        let ahead = status.now.as_millis() - browser::now();
+        // What an answer takes on its way is no wrong clock.
+        self.ahead.set_value(if ahead.abs() < SAME_CLOCK.as_millis() as i64 { 0 } else { ahead });
+        self.now.set(self.clock());
         let is_down = status.service.problem.is_some();
         let was_down = self
             .status

@@ -91,8 +91,7 @@ impl Shared {
         let Parts { service, key_from, keeper, metrics, demo, downloads, stopping } = parts;
         let Keeper { api, store, drives, monitor, runtime, transport, .. } = keeper;
         let index = Index::new(Arc::clone(monitor.sessions()), runtime.now());
-        let key = service.api_key.clone();
-        let trial = Trial::new(api.clone(), Arc::clone(&transport), Arc::clone(&runtime), key);
+        let trial = Trial::new(api.clone(), Arc::clone(&transport), Arc::clone(&runtime));
         Self {
             service,
             key_from,
@@ -173,6 +172,7 @@ impl Shared {
             },
             as_of,
             runs,
+            now: self.runtime.now(),
             demo: self.demo_progress(),
         }
     }

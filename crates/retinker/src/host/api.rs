@@ -169,6 +169,8 @@ pub struct HostStatus {
     /// How many runs there are; 0 until they have been read.
     #[serde(default)]
     pub runs: u64,
+    /// The host's clock, by which all times here are told; a browser's may be wrong.
+    pub now: Time,
     /// The demonstration, where it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub demo: Option<DemoProgress>,
