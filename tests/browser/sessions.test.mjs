@@ -154,6 +154,38 @@ test("a session is assigned to a project and finished by the keyboard, and its r
   assert.deepEqual(page.problems, []);
 });
 
+test("how a session ended is chosen when it is finished, and told from then on", async (t) => {
+  const { retinker, service } = await start(t);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  for (const [reason, choice, told] of [
+    ["success", "Success: it did what it was for", /it did what it was for/],
+    ["errored", "Errored: it met an error", /its program met an error/],
+  ]) {
+    const session = await service.session({ display_name: reason });
+    await service.run(session, 0, `run of ${reason}`);
+    await page.goto(new URL(`/sessions/${session}`, retinker.consoleUrl).href);
+    await byTestId(page, "finish-session").click();
+    assert.equal(await byTestId(page, "finish-reason").inputValue(), "interrupted", "the careful one, if none is chosen");
+    await byTestId(page, "finish-reason").selectOption({ label: choice });
+    await byTestId(page, "confirm").click();
+    const state = byTestId(page, "session-state");
+    await state.getByText("Finished").waitFor();
+    assert.match(await state.innerText(), told);
+    const [ended] = await service.search({ session_id: session });
+    assert.deepEqual([ended.status.type, ended.status.reason.type], ["client_finished", reason]);
+    await page.reload();
+    await state.getByText(told).waitFor();
+    await page.goto(new URL("/sessions?status=client_finished", retinker.consoleUrl).href);
+    await row(page, session).waitFor();
+    assert.match(await row(page, session).innerText(), told);
+    await row(page, session).getByRole("link", { name: `run of ${reason}` }).click();
+    await page.locator('[data-testid="run-session"][data-status="client_finished"]').waitFor();
+    const known = byTestId(page, "evidence").getByText("finished the session");
+    assert.match(await known.innerText(), new RegExp(reason));
+  }
+  assert.deepEqual(page.problems, []);
+});
+
 test("what the host's sessions are asked wrongly is refused in a sentence", async (t) => {
   const { retinker, service } = await start(t);
   const session = await service.session();

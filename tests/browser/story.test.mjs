@@ -34,6 +34,9 @@ async function restore(page, name, { optimizer = true } = {}) {
   await byTestId(page, "restored-link").click();
   await byTestId(page, "attachment-session").waitFor();
   await picture(page, `${name}-new-run`);
+  // What it was restored from is told, as its parent's.
+  await byTestId(page, "checkpoint-origin").waitFor();
+  assert.equal((await page.getByRole("heading", { name: /^Checkpoints/ }).innerText()).trim(), "Checkpoints 0");
   const step = Number(checkpoint.match(/step-0*(\d+)/)?.[1]);
   assert.ok(step > 0 && step % SAVE_EVERY === 0, `the plan names a checkpoint: ${checkpoint}`);
   const text = async (id) => (await byTestId(page, id).innerText()).trim();

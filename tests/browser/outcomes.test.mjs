@@ -1,0 +1,137 @@
+// What became of a restore is told where one looks: that the state was compared and is the one that was saved, or why
+// there is no new run.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { assertAccessible } from "./support/accessible.mjs";
+import { byTestId, openRun, picture, runRow } from "./support/browser.mjs";
+import { faulty, pageOf, restoreOnPage } from "./support/lost.mjs";
+import { until } from "./support/retinker.mjs";
+import { Service } from "./support/service.mjs";
+
+const TEXT = [..."To be, or not to be, that is the question"].map((letter) => letter.charCodeAt(0));
+/** The batch that a probe of this text is compared by. */
+const BATCH = {
+  model_input: { chunks: [{ type: "encoded_text", tokens: TEXT.slice(0, -1) }] },
+  loss_fn_inputs: {
+    target_tokens: { data: TEXT.slice(1), dtype: "int64", shape: [TEXT.length - 1] },
+    weights: { data: TEXT.slice(1).map(() => 1), dtype: "float32", shape: [TEXT.length - 1] },
+  },
+};
+
+/** A lost run whose checkpoint carries a probe, as `save_state_with_probe` of the Rust client saves it. With steps between
+ * probe and save, another state is saved than the one that was probed. */
+async function lost(t, { stepsAfterProbe = 0 } = {}) {
+  const { retinker, fault } = await faulty(t);
+  const service = new Service(retinker.serviceUrl);
+  const session = await service.session();
+  const run = await service.run(session, 0, "probed");
+  let number = 0;
+  const ask = async (path, body) => {
+    const result = await service.call(path, { model_id: run, seq_id: ++number, ...body });
+    assert.equal(result.error, undefined, `${path}: ${JSON.stringify(result)}`);
+    return result;
+  };
+  const step = async () => {
+    await ask("forward_backward", { forward_backward_input: { data: [BATCH], loss_fn: "cross_entropy" } });
+    await ask("optim_step", { adam_params: { learning_rate: 0.01 } });
+  };
+  await step();
+  const output = await ask("forward", { forward_input: { data: [BATCH], loss_fn: "cross_entropy" } });
+  const logprobs = output.loss_fn_outputs[0].logprobs.data;
+  assert.equal(logprobs.length, TEXT.length - 1);
+  for (let taken = 0; taken < stepsAfterProbe; taken += 1) await step();
+  const probe = JSON.stringify({ version: 1, tokens: TEXT, logprobs, tolerance: 0.02 });
+  await ask("save_weights", { path: "probed", user_metadata: { "retinker.probe": probe } });
+  await fault("poison", { run_id: run, reason: "a machine died" });
+  return { retinker, fault, run, page: await pageOf(t, retinker) };
+}
+
+/** The newest restore, as the host tells it. */
+async function newest(retinker) {
+  const { restores } = (await retinker.host("restores")).body;
+  return restores.sort((a, b) => (a.created_at < b.created_at ? 1 : -1))[0];
+}
+
+/** Begins the restore on the run's page and waits until it has failed. */
+async function fails(page, run) {
+  await openRun(page, run, "poisoned");
+  await byTestId(page, "restore-button").click();
+  await byTestId(page, "confirm-restore").click();
+  await page.locator('[data-testid="restore-progress"][data-state="failed"]').waitFor();
+}
+
+test("a restored run that was compared with what was saved is said to be verified", async (t) => {
+  const { retinker, run, page } = await lost(t);
+  await openRun(page, run, "poisoned");
+  await byTestId(page, "restore-button").click();
+  await byTestId(page, "confirm-restore").click();
+  const progress = page.locator('[data-testid="restore-progress"][data-state="adopted"]');
+  await progress.waitFor();
+  const told = /Verified: it gives the log-probabilities that were recorded when it was saved/;
+  assert.match(await progress.innerText(), told);
+  await picture(page, "verified");
+  const { verification } = await newest(retinker);
+  assert.equal(verification.verdict, "verified");
+  await page.keyboard.press("Escape");
+  await page.getByRole("link", { name: "Activity" }).click();
+  const row = page.locator('[data-testid="restore-row"][data-state="adopted"]');
+  await row.waitFor();
+  assert.match(await row.innerText(), told);
+  assert.deepEqual(page.problems, []);
+});
+
+test("a restored run that is not what was probed takes nobody's place, and the page says so", async (t) => {
+  const { retinker, run, page } = await lost(t, { stepsAfterProbe: 3 });
+  await fails(page, run);
+  const record = await newest(retinker);
+  assert.equal(record.verification.verdict, "different");
+  const told = await page.locator('[data-testid="restore-progress"]').innerText();
+  assert.ok(told.includes(record.error), told);
+  await picture(page, "different");
+  await page.keyboard.press("Escape");
+  const failed = byTestId(page, "restore-failed");
+  await failed.waitFor();
+  assert.match(await failed.innerText(), /The last restore failed: [^]*log-probabilities are up to/);
+  assert.equal(await byTestId(page, "restored-to-link").count(), 0);
+  await picture(page, "different-run");
+  await page.goto(new URL("/", page.url()).href);
+  await runRow(page, run, "poisoned").waitFor();
+  assert.deepEqual(page.problems, []);
+});
+
+test("a restore that fails says why, on the run's page and among what happened, and can be asked for again", async (t) => {
+  const { retinker, fault, run, page } = await lost(t);
+  const message = "the archive is on a tape that nobody finds";
+  await fault("operations", { operation: "load_weights", message, category: "user", times: 1 });
+  await fails(page, run);
+  assert.match(await page.locator('[data-testid="restore-progress"]').innerText(), new RegExp(message));
+  await picture(page, "restore-failed-dialog");
+  assert.equal(await byTestId(page, "restore-failed").count(), 0, "said once: the dialog says it");
+  await page.keyboard.press("Escape");
+  const failed = byTestId(page, "restore-failed");
+  await failed.waitFor();
+  const { error, state } = await newest(retinker);
+  assert.equal(state, "failed");
+  assert.ok(error.includes(message), error);
+  assert.equal((await failed.innerText()).trim(), `The last restore failed: ${error}`);
+  await assertAccessible(page, "a run whose restore failed");
+  await picture(page, "restore-failed");
+  await page.reload();
+  await failed.waitFor();
+  assert.ok((await failed.innerText()).includes(message), "it is still told to who comes later");
+  await page.locator('[data-testid="timeline-entry"][data-kind="failed"]').waitFor();
+
+  await page.getByRole("link", { name: "Activity" }).click();
+  const row = page.locator('[data-testid="restore-row"][data-state="failed"]');
+  await row.waitFor();
+  assert.match(await row.innerText(), new RegExp(message));
+
+  // What went wrong went wrong once.
+  await restoreOnPage(page, run);
+  await byTestId(page, "restored-from-link").click();
+  await byTestId(page, "restored-to-link").waitFor();
+  assert.equal(await failed.count(), 0, "what failed before is over");
+  await until("the end", async () => (await newest(retinker)).state === "adopted");
+  assert.deepEqual(page.problems, []);
+});
