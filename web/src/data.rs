@@ -26,6 +26,7 @@ use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::RestoreRecord;
 use retinker::runtime::Runtime;
 use retinker::web::{WebRuntime, WebTransport};
+use retinker_console::words;
 
 use crate::turns::Turns;
 
@@ -69,7 +70,7 @@ impl Host {
     }
 
     pub(crate) fn begin_demo(&self) -> Call<'_, GettingStarted> {
-        told(self.client.begin_demo())
+        asked(self.client.begin_demo())
     }
 
     pub(crate) fn status(&self) -> Call<'_, HostStatus> {
@@ -81,11 +82,11 @@ impl Host {
     }
 
     pub(crate) fn run_ids<'a>(&'a self, query: &'a RunsQuery) -> Call<'a, RunIds> {
-        told(self.client.run_ids(query))
+        asked(self.client.run_ids(query))
     }
 
     pub(crate) fn plans<'a>(&'a self, batch: &'a PlanBatch) -> Call<'a, PlannedBatch> {
-        told(self.client.plans(batch))
+        asked(self.client.plans(batch))
     }
 
     pub(crate) fn run<'a>(&'a self, run_id: &'a str) -> Call<'a, RunDetail> {
@@ -105,11 +106,11 @@ impl Host {
     }
 
     pub(crate) fn plan<'a>(&'a self, request: &'a PlanRequest) -> Call<'a, PlanAnswer> {
-        told(self.client.plan(request))
+        asked(self.client.plan(request))
     }
 
     pub(crate) fn start<'a>(&'a self, plan: &'a RestorePlan) -> Call<'a, StartedRestore> {
-        told(self.client.start_restore(plan))
+        asked(self.client.start_restore(plan))
     }
 
     pub(crate) fn restore<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
@@ -117,11 +118,11 @@ impl Host {
     }
 
     pub(crate) fn cancel<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
-        told(self.client.cancel_restore(restore_id))
+        asked(self.client.cancel_restore(restore_id))
     }
 
     pub(crate) fn hand_over<'a>(&'a self, restore_id: &'a str) -> Call<'a, HandOver> {
-        told(self.client.hand_over(restore_id))
+        asked(self.client.hand_over(restore_id))
     }
 
     /// Everything that was done about lost runs.
@@ -131,7 +132,7 @@ impl Host {
 
     /// The same as the host writes it.
     pub(crate) fn activity_text(&self) -> Call<'_, String> {
-        told(self.client.activity_text())
+        asked(self.client.activity_text())
     }
 
     /// Runs that failed together and still wait.
@@ -140,7 +141,7 @@ impl Host {
     }
 
     pub(crate) fn set_monitor(&self, gate: Gate) -> Call<'_, MonitorState> {
-        told(self.client.set_monitor(gate))
+        asked(self.client.set_monitor(gate))
     }
 
     pub(crate) fn checkpoints<'a>(&'a self, query: &'a CheckpointsQuery) -> Call<'a, CheckpointWindow> {
@@ -148,26 +149,26 @@ impl Host {
     }
 
     pub(crate) fn checkpoint_paths<'a>(&'a self, query: &'a CheckpointsQuery) -> Call<'a, CheckpointPaths> {
-        told(self.client.checkpoint_paths(query))
+        asked(self.client.checkpoint_paths(query))
     }
 
     pub(crate) fn preview_delete(&self, paths: Vec<String>) -> Call<'_, DeletePreview> {
-        told(self.client.preview_delete(paths))
+        asked(self.client.preview_delete(paths))
     }
 
     pub(crate) fn preview_retention<'a>(&'a self, request: &'a RetentionRequest) -> Call<'a, DeletePreview> {
-        told(self.client.preview_retention(request))
+        asked(self.client.preview_retention(request))
     }
 
     pub(crate) fn act_on_checkpoints<'a>(
         &'a self,
         actions: &'a CheckpointActions,
     ) -> Call<'a, CheckpointOutcomes> {
-        told(self.client.act_on_checkpoints(actions))
+        asked(self.client.act_on_checkpoints(actions))
     }
 
     pub(crate) fn start_download<'a>(&'a self, path: &'a str) -> Call<'a, DownloadState> {
-        told(self.client.start_download(path))
+        asked(self.client.start_download(path))
     }
 
     pub(crate) fn download<'a>(&'a self, id: &'a str) -> Call<'a, DownloadState> {
@@ -187,7 +188,7 @@ impl Host {
         session_id: &'a str,
         reason: &'a str,
     ) -> Call<'a, SessionDetail> {
-        told(self.client.finish_session(session_id, reason))
+        asked(self.client.finish_session(session_id, reason))
     }
 
     pub(crate) fn assign_project<'a>(
@@ -195,7 +196,7 @@ impl Host {
         session_id: &'a str,
         project_id: &'a str,
     ) -> Call<'a, SessionDetail> {
-        told(self.client.assign_project(session_id, project_id))
+        asked(self.client.assign_project(session_id, project_id))
     }
 
     pub(crate) fn projects(&self) -> Call<'_, Projects> {
@@ -211,7 +212,7 @@ impl Host {
     }
 
     pub(crate) fn sample<'a>(&'a self, request: &'a SampleRequest) -> Call<'a, Samples> {
-        told(self.aside.sample(request))
+        asked(self.aside.sample(request))
     }
 
     /// What changes, as it happens.
@@ -232,4 +233,9 @@ impl Host {
 
 fn told<'a, T>(call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
     Box::pin(call.map_err(|error| error.problem))
+}
+
+/// The same of what a person asks for.
+fn asked<'a, T>(call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
+    Box::pin(call.map_err(|error| words::asked_once(error.problem)))
 }

@@ -87,6 +87,22 @@ pub fn restore_state(state: RestoreState) -> &'static str {
     }
 }
 
+/// The problem of what a person has asked for: unlike a reading, nobody asks for it again.
+pub fn asked_once(mut problem: ApiProblem) -> ApiProblem {
+    if matches!(
+        problem.code.as_str(),
+        "service_unreachable"
+            | "service_slow"
+            | "service_failing"
+            | "service_busy"
+            | "service_unpaid"
+            | "service_unreadable"
+    ) {
+        problem.hint = "It is not asked again by itself: see what became of it, then try again.".to_owned();
+    }
+    problem
+}
+
 /// What the choice about the optimizer's state means for the training that follows.
 pub fn optimizer_consequence(with_optimizer: bool) -> &'static str {
     if with_optimizer {

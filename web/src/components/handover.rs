@@ -2,12 +2,13 @@
 
 use crate::prelude::*;
 use leptos::reactive::spawn_local;
-use retinker::host::api::{ApiProblem, HandOver, Snippet};
-use retinker::recovery::restore::{Attachment, RestoreRecord, RestoreState};
+use retinker::host::api::{ApiProblem, Snippet};
+use retinker::recovery::ownership::heartbeats_until;
+use retinker::recovery::restore::{Attachment, RestoreRecord};
 use retinker_console::words;
 
 use super::copy::copy_button;
-use super::reactive::{maybe, text, when};
+use super::reactive::{maybe, text};
 use super::snippets::snippet_tabs;
 use super::time::clock;
 use crate::live::session;
@@ -21,10 +22,10 @@ pub(crate) fn hand_over_panel(
     taken: Signal<String>,
 ) -> AnyView {
     let session = session();
-    let handed = RwSignal::new(None::<HandOver>);
+    let now = session.now;
     let busy = RwSignal::new(false);
     let problem = RwSignal::new(None::<ApiProblem>);
-    let id = restore.id;
+    let id = restore.id.clone();
     let hand_over = move || {
         if busy.get_untracked() {
             return;
@@ -34,45 +35,34 @@ pub(crate) fn hand_over_panel(
         let (session, id) = (session.clone(), id.clone());
         spawn_local(async move {
             match session.host.hand_over(&id).await {
-                Ok(answer) => {
-                    let _ = handed.try_set(Some(answer));
-                }
+                // The run is read again: its restore tells the rest.
+                Ok(_) => session.read_again(),
                 Err(refused) => {
                     session.notice(&refused);
                     let _ = problem.try_set(Some(refused));
+                    let _ = busy.try_set(false);
                 }
             }
-            let _ = busy.try_set(false);
         });
     };
-    let was_handed_over = restore.state == RestoreState::HandedOver;
-    let owner = text(move || match handed.get() {
-        Some(answer) => format!(
+    let until = heartbeats_until(&restore);
+    let owner = text(move || match until {
+        Some(until) if now.get() < until.as_millis() => format!(
             "Handed over. retinker keeps the session alive until {}, beside whoever attaches; after that it is \
              theirs alone.",
-            clock(answer.heartbeats_until)
+            clock(until)
         ),
-        None if was_handed_over => {
-            "This run was handed over: the session belongs to the program that attached to it.".to_owned()
-        }
+        Some(until) => format!(
+            "Handed over. retinker kept the session alive until {}; since then it is theirs alone who attached.",
+            clock(until)
+        ),
         None if is_free => {
             "retinker owns this run's session and keeps it alive until a program takes it over.".to_owned()
         }
         None => "retinker keeps the session alive beside it until you hand it over.".to_owned(),
     });
-    let before = restore.attachment;
-    let ids = maybe(move || {
-        handed
-            .with(|h| h.as_ref().map(|h| h.attachment.clone()))
-            .or_else(|| before.clone())
-            .filter(|_| is_free)
-            .map(attachment_ids)
-    });
-    let code = maybe(move || {
-        let fresh = handed.with(|h| h.as_ref().map(|h| h.snippets.clone())).filter(|fresh| !fresh.is_empty());
-        let snippets = fresh.unwrap_or_else(|| snippets.clone());
-        (is_free && !snippets.is_empty()).then(|| snippet_tabs(&snippets))
-    });
+    let ids = restore.attachment.filter(|_| is_free).map(attachment_ids);
+    let code = (is_free && !snippets.is_empty()).then(|| snippet_tabs(&snippets));
     let trouble = maybe(move || {
         let problem = problem.get()?;
         Some(view! {
@@ -82,28 +72,24 @@ pub(crate) fn hand_over_panel(
             </section>
         })
     });
-    let offer = when(
-        move || !was_handed_over && handed.with(Option::is_none),
-        move || {
-            let hand_over = hand_over.clone();
-            view! {
-                <div class="actions">
-                    <button
-                        type="button"
-                        class="button"
-                        data-testid="hand-over-button"
-                        disabled=busy.signal()
-                        on:click=move |_| hand_over()
-                    >
-                        "Hand over"
-                    </button>
-                    <span class="quiet">
-                        "When your program has attached: retinker then lets go of the session after a while."
-                    </span>
-                </div>
-            }
-        },
-    );
+    let offer = until.is_none().then(|| {
+        view! {
+            <div class="actions">
+                <button
+                    type="button"
+                    class="button"
+                    data-testid="hand-over-button"
+                    disabled=busy.signal()
+                    on:click=move |_| hand_over()
+                >
+                    "Hand over"
+                </button>
+                <span class="quiet">
+                    "When your program has attached: retinker then lets go of the session after a while."
+                </span>
+            </div>
+        }
+    });
     view! {
         <section class="panel" data-testid="hand-over-panel">
             <h2>"Go on with this run"</h2>

@@ -8,7 +8,6 @@ use retinker_console::address::run_address;
 use retinker_console::progress::{Stage, Step, steps};
 use retinker_console::words;
 
-use super::banner::problem_banner;
 use super::icon::icon;
 use super::reactive::{maybe, part, word};
 use super::time::clock;
@@ -89,7 +88,6 @@ pub(crate) fn cancel_button(id: String, of: Option<String>) -> AnyView {
     let problem = RwSignal::new(None::<ApiProblem>);
     let cancel = move || {
         busy.set(true);
-        problem.set(None);
         let (session, id) = (session.clone(), id.clone());
         spawn_local(async move {
             match session.host.cancel(&id).await {
@@ -102,9 +100,10 @@ pub(crate) fn cancel_button(id: String, of: Option<String>) -> AnyView {
             let _ = busy.try_set(false);
         });
     };
-    let again = cancel.clone();
-    let refused =
-        maybe(move || Some(problem_banner(problem.get()?, String::new(), "Try again", again.clone())));
+    let refused = maybe(move || {
+        let problem = problem.get()?;
+        Some(view! { <p class="block" role="alert">{problem.message} " " {problem.hint}</p> })
+    });
     view! {
         <button
             type="button"

@@ -284,7 +284,7 @@ fn plan_shown(plan: RestorePlan, name: Memo<String>) -> AnyView {
                 <dt>"Result"</dt>
                 <dd>
                     {result}
-                    {name.signal()}
+                    <bdi title=name.signal()>{name.signal()}</bdi>
                     " "
                     <span class="mono">{format!("({})", short_id(&plan.run_id))}</span>
                     " and keeps its labels; the old run stays as it is."

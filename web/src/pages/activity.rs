@@ -12,6 +12,7 @@ use crate::browser;
 use crate::components::banner::{kept, own_problem, problems};
 use crate::components::heads::heads;
 use crate::components::icon::icon;
+use crate::components::progress::cancel_button;
 use crate::components::reactive::{flag, maybe, part, when};
 use crate::components::time::{clock, when_it_was};
 use crate::live::{Loaded, load, session, until_cleanup};
@@ -223,6 +224,8 @@ fn line(record: &RestoreRecord) -> AnyView {
     };
     let new_run = record.new_run_id.as_deref().map(link);
     let failed = record.state == RestoreState::Failed;
+    let cancel = (!record.state.is_settled())
+        .then(|| cancel_button(record.id.clone(), Some(format::short_id(&record.plan.run_id))));
     let path = &record.plan.checkpoint.tinker_path;
     view! {
         <tr role="row" data-testid="restore-row" data-restore-id=record.id.clone() data-state=record.state.as_str()>
@@ -242,6 +245,7 @@ fn line(record: &RestoreRecord) -> AnyView {
             </td>
             <td role="cell" class="c-outcome" class:failed=failed>
                 {activity::outcome(record)}
+                {cancel}
             </td>
         </tr>
     }

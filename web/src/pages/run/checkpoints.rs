@@ -2,8 +2,10 @@
 
 use crate::prelude::*;
 use retinker::host::api::CheckpointRow;
+use retinker::recovery::plan::LINEAGE_PREFIX;
+use retinker::recovery::retention::run_of;
 use retinker::wire::run::CheckpointType;
-use retinker_console::address::{checkpoints_address, try_address};
+use retinker_console::address::{checkpoints_address, run_address, try_address};
 use retinker_console::format;
 
 use super::{Detail, slice};
@@ -19,12 +21,18 @@ pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
     let rows = slice(detail, |d| d.checkpoints.clone());
     let unread =
         flag(move || detail.with(|d| d.data.as_ref().is_some_and(|d| d.checkpoints_problem.is_some())));
+    // What it was restored from is its parent's.
+    let own = Memo::new(move |_| {
+        let is_own = |row: &&CheckpointRow| id.with(|id| origin_of(row, id).is_none());
+        rows.with(|rows| rows.iter().flatten().filter(is_own).count())
+    });
     let count = text(move || {
-        let count = rows.with(|rows| rows.as_ref().map_or(0, Vec::len));
+        let count = own.get();
         if count == 0 && unread.get() { String::new() } else { format::count(count as u64) }
     });
     let table = move || {
-        let lines: Vec<_> = rows.get().into_iter().flatten().map(checkpoint_line).collect();
+        let line = |row| id.with(|id| checkpoint_line(row, id));
+        let lines: Vec<_> = rows.get().into_iter().flatten().map(line).collect();
         view! {
             <div class="table-frame">
                 <table class="checkpoints" role="table" data-testid="checkpoints-table" aria-label="Checkpoints">
@@ -49,10 +57,9 @@ pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
         .to_owned()
     });
     let body = part(move || {
-        if rows.with(|rows| rows.as_ref().is_some_and(|rows| !rows.is_empty())) {
-            return table();
-        }
-        view! { <p class="quiet">{none.get()}</p> }
+        let nothing = (own.get() == 0).then(|| view! { <p class="quiet">{none.get()}</p> });
+        let table = rows.with(|rows| rows.as_ref().is_some_and(|rows| !rows.is_empty())).then(table);
+        view! { {nothing} {table} }
     });
     view! {
         <section class="panel">
@@ -69,7 +76,19 @@ pub(super) fn checkpoints(id: Memo<String>, detail: Detail) -> AnyView {
     }
 }
 
-fn checkpoint_line(row: CheckpointRow) -> AnyView {
+/// The run that a checkpoint is of, if it is another than this one.
+fn origin_of<'a>(row: &'a CheckpointRow, run_id: &str) -> Option<&'a str> {
+    run_of(&row.checkpoint.tinker_path).filter(|of| *of != run_id)
+}
+
+fn checkpoint_line(row: CheckpointRow, run_id: &str) -> AnyView {
+    let origin = origin_of(&row, run_id).map(|of| {
+        view! {
+            <span class="quiet" data-testid="checkpoint-origin">
+                "of " <a href=run_address(of)>{format::short_id(of)}</a> ", which this run was restored from"
+            </span>
+        }
+    });
     let checkpoint = row.checkpoint;
     let kind = match &checkpoint.checkpoint_type {
         CheckpointType::Training => "",
@@ -82,14 +101,16 @@ fn checkpoint_line(row: CheckpointRow) -> AnyView {
     let path = checkpoint.tinker_path;
     let is_sampler = checkpoint.checkpoint_type == CheckpointType::Sampler;
     let tried = is_sampler.then(|| view! { <a href=try_address(&path)>"Try it"</a> });
-    let labels = checkpoint.user_metadata.unwrap_or_default();
-    let labels = (!labels.is_empty()).then(|| {
-        let labels: Vec<_> = labels
-            .into_iter()
-            .map(|(key, value)| view! { <li class="break"><bdi>{key}</bdi> "=" <bdi>{value}</bdi></li> })
-            .collect();
-        view! { <ul class="checkpoint-labels" aria-label="Labels">{labels}</ul> }
-    });
+    // What retinker keeps there, such as a probe, is numbers for programs.
+    let labels: Vec<_> = checkpoint
+        .user_metadata
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !key.starts_with(LINEAGE_PREFIX))
+        .map(|(key, value)| view! { <li class="break"><bdi>{key}</bdi> "=" <bdi>{value}</bdi></li> })
+        .collect();
+    let labels = (!labels.is_empty())
+        .then(|| view! { <ul class="checkpoint-labels" aria-label="Labels">{labels}</ul> });
     view! {
         <tr role="row" data-testid="checkpoint-row" data-path=path.clone()>
             <th role="rowheader" scope="row">
@@ -100,6 +121,8 @@ fn checkpoint_line(row: CheckpointRow) -> AnyView {
                     {copy_button(Signal::stored(path.clone()), "the checkpoint's path")}
                 </span>
                 <span class="quiet">{kind}</span>
+                " "
+                {origin}
                 {tried}
                 {labels}
             </th>

@@ -18,7 +18,7 @@ fn snippets_of(detail: Detail) -> Memo<Option<Vec<Snippet>>> {
 
 /// Whether there is something to take over: the run was made by a restore, and has not failed since.
 fn can_be_taken(detail: &RunDetail) -> bool {
-    let made = detail.restored_by.as_ref().is_some_and(|made_by| made_by.state != RestoreState::Failed);
+    let made = detail.restored_by.as_ref().is_some_and(|made_by| made_by.state.holds_the_run());
     made && detail.row.run.corrupted != Some(true)
 }
 
@@ -26,7 +26,7 @@ fn can_be_taken(detail: &RunDetail) -> bool {
 pub(super) fn hand_over(detail: Detail) -> AnyView {
     let made_by = newest(detail, |detail| detail.restored_by.as_ref());
     let snippets = snippets_of(detail);
-    // The panel keeps what the hand-over answered: it is drawn anew only when one of these changes.
+    // The panel keeps the chosen tab: it is drawn anew only when one of these changes.
     let offered = Memo::new(move |_| detail.with(|d| d.data.as_ref().is_some_and(can_be_taken)));
     let taken =
         Memo::new(move |_| detail.with(|d| d.data.as_ref().is_some_and(|d| d.taken_over_at.is_some())));
