@@ -197,9 +197,12 @@ impl Shared {
     }
 
     pub(crate) fn restore_changed(&self, record: &RestoreRecord) {
+        // What was read from the journal right after it was written is told already.
         let changed = self.index_mut().set_restore(record.clone(), self.runtime.now());
-        self.tell(HostEvent::Restore { restore: Box::new(record.clone()) });
-        self.tell_changed(changed);
+        if let Some(changed) = changed {
+            self.tell(HostEvent::Restore { restore: Box::new(record.clone()) });
+            self.tell_changed(changed);
+        }
         if record.state.is_settled() {
             self.refresh.notify_one();
         }

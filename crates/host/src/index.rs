@@ -117,10 +117,13 @@ impl Index {
         self.problem = Some(problem);
     }
 
-    /// Takes a restore as it is now; answers which runs look different.
-    pub(crate) fn set_restore(&mut self, record: RestoreRecord, now: Time) -> Vec<String> {
+    /// Takes a restore as it is now; answers which runs look different. `None`: it was known, from the journal.
+    pub(crate) fn set_restore(&mut self, record: RestoreRecord, now: Time) -> Option<Vec<String>> {
+        if self.restores.get(&record.id) == Some(&record) {
+            return None;
+        }
         self.restores.insert(record.id.clone(), record);
-        self.settle(Vec::new(), BTreeSet::new(), now)
+        Some(self.settle(Vec::new(), BTreeSet::new(), now))
     }
 
     /// Takes the whole journal; answers which restores are not as they were known, and which runs look different.

@@ -136,9 +136,10 @@ fn what_a_restore_has_left_behind_is_told_as_that() {
     let mut record = retinker::recovery::journal::conformance::record("r", "b");
     index.set_restore(record.clone(), now());
     record.state = RestoreState::Cancelled;
-    let mut changed = index.set_restore(record, now());
+    let mut changed = index.set_restore(record.clone(), now()).unwrap();
     changed.sort();
     assert_eq!(changed, ["b", "n"]);
+    assert_eq!(index.set_restore(record, now()), None, "it is told once");
     let verdict = &index.row("n").unwrap().verdict;
     assert_eq!(
         (verdict.health, verdict.reason.as_str()),
