@@ -19,6 +19,9 @@ test("pictures of the main pages", async (t) => {
     ["checkpoints", "/checkpoints", "checkpoint-item"],
     ["compare", `/compare?run=${encodeURIComponent(made.healthy)}&run=${encodeURIComponent(made.poisoned)}`, "compare-differences"],
     ["activity", "/activity", "restore-row"],
+    ["sessions", "/sessions", "session-row"],
+    ["usage", "/usage", "storage-table"],
+    ["try", "/try?path=retinker%2Fnano-llama", "try-run"],
   ];
   const browser = await openBrowser(t);
   for (const colorScheme of ["light", "dark"]) {
