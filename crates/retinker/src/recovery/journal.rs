@@ -107,7 +107,7 @@ pub enum Put {
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Binds the journal to this service, for ever. Refused when it is bound to another.
     fn bind(&self, service: &str) -> BoxFuture<'static, Result<(), StoreError>>;
-    /// Writes a new restore, unless one holds the same old run (see [`RestoreState::holds_the_run`]).
+    /// Writes a new restore, unless one holds the same old run (see [`holds_the_run`](super::restore::RestoreState::holds_the_run)).
     fn begin(&self, record: RestoreRecord) -> BoxFuture<'static, Result<Begun, StoreError>>;
     /// Takes the lease for this long, or extends it where this owner has it. `None`: somebody else has it.
     fn acquire_lease(
