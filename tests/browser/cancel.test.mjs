@@ -3,22 +3,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { assertAccessible } from "./support/accessible.mjs";
-import { byTestId, openBrowser, openPage, openRun, picture, runRow } from "./support/browser.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { byTestId, openRun, picture, runRow } from "./support/browser.mjs";
+import { faulty, pageOf } from "./support/lost.mjs";
 import { Training } from "./support/train.mjs";
 
 /** A service on which runs have lost their state, and which keeps what is loaded waiting until it is told to go on. */
 async function held(t, count) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--faults", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
-  const fault = async (path, method, body) => {
-    const answer = await fetch(`${retinker.serviceUrl}/retinker/local/v1/faults/${path}`, {
-      method,
-      headers: { "content-type": "application/json", "x-api-key": "tml-test" },
-      body: body && JSON.stringify(body),
-    });
-    assert.ok(answer.ok, `${path}: ${answer.status} ${await answer.text()}`);
-  };
+  const { retinker, fault } = await faulty(t);
   const victims = [];
   for (let at = 0; at < count; at++) {
     const training = new Training(t, retinker.serviceUrl, [
@@ -27,14 +18,14 @@ async function held(t, count) {
     ]);
     await training.finish();
     victims.push(training.attachment.model_id);
-    await fault("poison", "POST", { run_id: victims[at], reason: "a machine died" });
+    await fault("poison", { run_id: victims[at], reason: "a machine died" });
   }
-  await fault("pause", "POST", { queue_state: "paused_capacity" });
-  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  await fault("pause", { queue_state: "paused_capacity" });
+  const page = await pageOf(t, retinker);
   for (const victim of victims) await runRow(page, victim, "poisoned").waitFor();
   const states = async () =>
     (await retinker.host("restores")).body.restores.map((restore) => restore.state).sort();
-  return { retinker, victims, page, states, goOn: () => fault("pause", "DELETE") };
+  return { retinker, victims, page, states, goOn: () => fault("pause", undefined, "DELETE") };
 }
 
 const progress = (page, state) => page.locator(`[data-testid="restore-progress"][data-state="${state}"]`).waitFor();

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openConsole, openPage, openRun, picture } from "./support/browser.mjs";
+import { restoreShown } from "./support/lost.mjs";
 import { Retinker, freePort, temporaryDir, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
@@ -29,18 +30,6 @@ async function tableOf(page, runId) {
 const metrics = ({ step, loss, loss_per_token, learning_rate, grad_norm }) => ({
   step, loss_per_token, loss, learning_rate, grad_norm,
 });
-
-/** The restore on an open page of a poisoned run; gives the new run's id. */
-async function restore(page) {
-  await byTestId(page, "restore-button").click();
-  await byTestId(page, "confirm-restore").click();
-  const link = byTestId(page, "restored-link");
-  await link.waitFor();
-  const id = await link.getAttribute("data-run-id");
-  await link.click();
-  await byTestId(page, "verdict").waitFor();
-  return id;
-}
 
 const noWider = (page) =>
   page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
@@ -175,7 +164,7 @@ test("a run's curves, story and family over three generations", async (t) => {
       await page.locator('[data-testid="evidence"] [data-kind="lost"]').waitFor();
       if (generation === 1) await picture(page, "run-poisoned");
       const old = ids.at(-1);
-      ids.push(await restore(page));
+      ids.push(await restoreShown(page));
       const restored = page.locator('[data-testid="timeline-entry"][data-kind="restored"]');
       await restored.first().waitFor();
       assert.match(await restored.first().innerText(), /Restored from/);

@@ -1,11 +1,12 @@
 //! What was done about lost runs, in words.
 
 use retinker::host::api::MonitorState;
+use retinker::recovery::acts::Act;
 use retinker::recovery::incidents::Incident;
 use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 
-use crate::words;
+use crate::{format, words};
 
 /// A gate's name in the page's attributes.
 pub fn gate_name(gate: Gate) -> &'static str {
@@ -86,6 +87,47 @@ pub fn outcome(record: &RestoreRecord) -> String {
     }
 }
 
+/// What was planned for a restore, in sentences.
+pub fn plan(record: &RestoreRecord) -> String {
+    let plan = &record.plan;
+    let optimizer = if plan.optimizer { "With" } else { "Without" };
+    let checks = plan.checks.iter().map(|check| check.detail.as_str());
+    let mut text = format!("{} {} {optimizer} the optimizer's state.", plan.why, plan.lost.summary);
+    for check in checks {
+        text.push(' ');
+        text.push_str(check);
+    }
+    text
+}
+
+/// What can be unfolded of a restore.
+pub fn plan_heading(record: &RestoreRecord) -> String {
+    match &record.asked_by {
+        Some(by) => format!("Plan and steps, asked for by {by}"),
+        None => "Plan and steps".to_owned(),
+    }
+}
+
+/// The steps of a restore.
+pub fn steps(record: &RestoreRecord) -> Vec<(i64, String)> {
+    record.events.iter().map(|event| (event.at.as_millis(), event.message.clone())).collect()
+}
+
+/// On whose behalf something was done, and that it is not known to be over.
+pub fn on_behalf(act: &Act) -> String {
+    let over = if act.ended_at.is_some() { "" } else { "; how it ended is not known" };
+    format!("by {}{over}", act.by)
+}
+
+/// What can be unfolded of an act.
+pub fn subjects(act: &Act) -> Option<String> {
+    match act.count {
+        0 => None,
+        1 => Some("Which one".to_owned()),
+        count => Some(format!("Which {}", format::count(count))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use retinker::host::api::PolicySummary;
@@ -139,6 +181,36 @@ mod tests {
                 assert_eq!(monitor_heading(&state).contains("by themselves"), gate == Gate::Open && enabled);
             }
         }
+    }
+
+    #[test]
+    fn acts_in_words() {
+        let mut act = Act {
+            at: Time::from_millis(1),
+            by: "the console of ada@box".into(),
+            what: "Delete checkpoints".into(),
+            subjects: vec!["a".into()],
+            count: 1_200,
+            ended_at: None,
+            problem: None,
+        };
+        assert_eq!(on_behalf(&act), "by the console of ada@box; how it ended is not known");
+        assert_eq!(subjects(&act).as_deref(), Some("Which 1,200"));
+        (act.ended_at, act.count) = (Some(act.at), 0);
+        assert_eq!((on_behalf(&act).as_str(), subjects(&act)), ("by the console of ada@box", None));
+    }
+
+    #[test]
+    fn a_plan_in_words() {
+        let mut one = record("r", "old");
+        assert_eq!(plan_heading(&one), "Plan and steps");
+        one.asked_by = Some("the monitor".into());
+        assert_eq!(plan_heading(&one), "Plan and steps, asked for by the monitor");
+        one.plan.why = "It is the newest.".into();
+        one.plan.optimizer = false;
+        assert!(plan(&one).starts_with("It is the newest. "), "{}", plan(&one));
+        assert!(plan(&one).contains("Without the optimizer's state."), "{}", plan(&one));
+        assert_eq!(steps(&one).len(), one.events.len());
     }
 
     #[test]

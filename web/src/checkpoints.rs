@@ -253,7 +253,7 @@ impl Job {
         let action = match self.action {
             CheckpointDo::Publish => CheckpointDo::Unpublish,
             CheckpointDo::Unpublish => CheckpointDo::Publish,
-            CheckpointDo::Delete => return None,
+            CheckpointDo::Delete | CheckpointDo::Copy => return None,
             _ => CheckpointDo::PutBack,
         };
         if self.running || changed.is_empty() {
@@ -287,6 +287,7 @@ impl Job {
             CheckpointDo::Live | CheckpointDo::Extend => "given another life",
             CheckpointDo::Keep => "kept for ever",
             CheckpointDo::PutBack => "given their former life",
+            CheckpointDo::Copy => "copied",
             CheckpointDo::Delete => "deleted",
         };
         let number = |number: usize| count(number as u64);

@@ -225,13 +225,13 @@ impl Session {
         self.run_change.update(|n| *n += 1);
     }
 
-    /// What was read of the service while it was down still tells of that: it is read again once the service is
-    /// back, and the other way round.
     /// What the host's clock says now.
     fn clock(&self) -> i64 {
         browser::now() + self.ahead.get_value()
     }
 
+    /// What was read of the service while it was down still tells of that: it is read again once the service is
+    /// back, and the other way round.
     fn take_status(&self, status: HostStatus) {
         let ahead = status.now.as_millis() - browser::now();
         // What an answer takes on its way is no wrong clock.

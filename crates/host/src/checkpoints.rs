@@ -77,6 +77,14 @@ impl Checkpoints {
         change(&mut self.kept.write().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Notes that there are checkpoints which the list has not: it is read again when it is asked for.
+    pub(crate) fn outdate(&self) {
+        self.change(|kept| {
+            kept.tried = None;
+            kept.changes += 1;
+        });
+    }
+
     /// Notes what was done to checkpoints here.
     pub(crate) fn edit(&self, edit: impl FnOnce(&mut Vec<Checkpoint>)) {
         self.change(|kept| {

@@ -16,6 +16,7 @@ use tokio::sync::{OnceCell, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tower::ServiceExt;
 
+use crate::asker::asker;
 use crate::config::{Connection, StartError};
 use crate::downloads::Downloads;
 use crate::host::{Parts, Shared};
@@ -186,13 +187,15 @@ impl Opened {
             }
         };
         let (policy, sink) = (watching.policy.clone(), Arc::clone(&watching.sink));
-        let keeper = Keeper::open(service, journal.clone(), policy, sink, progress).await?;
+        let by = asker("the console");
+        let keeper = Keeper::open(&by, service, journal.clone(), policy, sink, progress).await?;
         let ownership = keeper.ownership();
         let teller = watching.told.as_ref().map(|sink| keeper.teller(Arc::clone(sink)));
         let shared = Arc::new(Shared::new(Parts {
             service: service.clone(),
             key_from: key_from.clone(),
             keeper,
+            by,
             metrics: watching.metrics.clone(),
             demo: demo.clone(),
             downloads,

@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) drives: Drives,
     pub(crate) monitor: Monitor,
+    /// On whose behalf it acts.
+    pub(crate) by: String,
     pub(crate) checkpoints: Checkpoints,
     /// Those of the whole host.
     pub(crate) downloads: Arc<Downloads>,
@@ -80,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) service: ServiceTarget,
     pub(crate) key_from: String,
     pub(crate) keeper: Keeper,
+    pub(crate) by: String,
     pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) demo: Option<Demo>,
     pub(crate) downloads: Arc<Downloads>,
@@ -88,7 +91,7 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { service, key_from, keeper, metrics, demo, downloads, stopping } = parts;
+        let Parts { service, key_from, keeper, by, metrics, demo, downloads, stopping } = parts;
         let Keeper { api, store, drives, monitor, runtime, transport, .. } = keeper;
         let index = Index::new(Arc::clone(monitor.sessions()), runtime.now());
         let trial = Trial::new(api.clone(), Arc::clone(&transport), Arc::clone(&runtime));
@@ -101,6 +104,7 @@ impl Shared {
             store,
             drives,
             monitor,
+            by,
             checkpoints: Checkpoints::default(),
             downloads,
             trial,

@@ -234,7 +234,7 @@ impl Index {
         let changes = changes_at(listed.unwrap_or_default().iter().chain(&run.last_checkpoint), now);
         // How a session ended is history one day.
         let forgotten = self.sessions.end_of(&run).map(|_| run.last_request_time.later(FORGOTTEN));
-        let row = self.row_of(&run, listed, now);
+        let row = self.row_of(run, listed, now);
         Entry {
             text: text_of(&row),
             row,
@@ -243,10 +243,10 @@ impl Index {
         }
     }
 
-    fn row_of(&self, run: &TrainingRun, checkpoints: Option<&[Checkpoint]>, now: Time) -> RunRow {
+    fn row_of(&self, run: TrainingRun, checkpoints: Option<&[Checkpoint]>, now: Time) -> RunRow {
         let id = &run.training_run_id;
         let succession = self.lineage.successor(id);
-        let (origin, session) = (self.lineage.origin_of(run), self.sessions.end_of(run));
+        let (origin, session) = (self.lineage.origin_of(&run), self.sessions.end_of(&run));
         let known = Known {
             checkpoints,
             succession,
@@ -255,24 +255,24 @@ impl Index {
             reported: self.reports.get(id),
             since: self.findings.get(id).map(|finding| finding.since),
         };
-        let mut verdict = assess(run, known, now);
+        let mut verdict = assess(&run, known, now);
         if let (Health::Healthy | Health::AtRisk, Some(left)) = (verdict.health, self.lineage.left_behind(id))
         {
             verdict = Verdict { health: Health::Healthy, reason: left.reason(), category: None, since: None };
         }
         RunRow {
-            name: name_of(run),
+            name: name_of(&run),
             verdict,
             restored_from: self.lineage.parent(id).map(|parent| parent.run_id.clone()),
             restored_to: succession.and_then(|s| s.new_run_id.clone()),
             restore_id: succession.filter(|s| s.new_run_id.is_none()).map(|s| s.restore_id.clone()),
-            run: run.clone(),
+            run,
         }
     }
 
     /// A row made of a run that was read by itself, and of what it can be restored from, if that was read with it.
     pub(crate) fn row_for(&self, run: &TrainingRun, checkpoints: Option<&[Checkpoint]>, now: Time) -> RunRow {
-        self.row_of(run, checkpoints.or_else(|| self.checkpoints_of(run)), now)
+        self.row_of(run.clone(), checkpoints.or_else(|| self.checkpoints_of(run)), now)
     }
 
     /// The runs of these sessions, by session, the newest activity first. Of all sessions where none is named.

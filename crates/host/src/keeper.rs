@@ -21,6 +21,7 @@ use retinker::runtime::Runtime;
 use retinker::transport::Transport;
 use retinker_store::Location;
 
+use crate::asker;
 use crate::config::{ServiceTarget, StartError, told};
 
 /// A service, its journal, and what acts on both. Cheap to clone.
@@ -48,12 +49,14 @@ impl fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    /// Opens the journal, binds it to the service, and puts everything together. Sends nothing. `sink` hears of what the
+    /// Opens the journal, binds it to the service, and puts everything together. Sends nothing. What people ask of it is
+    /// done on behalf of `by`, as [`asker`](crate::asker::asker) tells it. `sink` hears of what the
     /// monitor sees and of each restore that is driven here; `progress` of every write to a restore's record.
     ///
     /// # Errors
     /// See [`StartError`]: the journal cannot be used or is another service's, the address or key makes no sense.
     pub async fn open(
+        by: &str,
         service: &ServiceTarget,
         journal: Location,
         policy: Policy,
@@ -84,10 +87,12 @@ impl Keeper {
             .with_wait(WaitPolicy { patience: Duration::from_secs(180), ..WaitPolicy::default() });
         let (heard, service) = (Arc::clone(&sink), identity.clone());
         let executor =
-            Executor::new(patient, Arc::clone(&store), Arc::clone(&runtime)).on_progress(move |record| {
-                progress(record);
-                of_progress(&service, record).iter().for_each(|event| heard.tell(event));
-            });
+            Executor::new(patient, Arc::clone(&store), Arc::clone(&runtime)).on_behalf_of(by).on_progress(
+                move |record| {
+                    progress(record);
+                    of_progress(&service, record).iter().for_each(|event| heard.tell(event));
+                },
+            );
         // Who asks is told soon that the service does not answer.
         let quick = RetryPolicy { budget: Duration::from_secs(5), max_retries: 2, ..RetryPolicy::default() };
         let api = api.with_retry(quick);
@@ -100,6 +105,7 @@ impl Keeper {
             policy,
             sink,
             service: identity.clone(),
+            by: asker::monitor(),
         });
         Ok(Self { api, store, drives, monitor, runtime, identity, transport })
     }

@@ -4,7 +4,9 @@
 //! runs' sessions alive, and holds an index of all runs. Whoever reaches it spends the service's key, so it listens
 //! on loopback only and stands behind a guard (see `guard`).
 
+mod acts;
 mod api;
+mod asker;
 mod assets;
 mod checkpoints;
 mod config;
@@ -22,6 +24,7 @@ mod snippets;
 mod trial;
 mod watch;
 
+pub use asker::asker;
 pub use assets::UI_EMBEDDED;
 pub use config::{Connection, Demo, HostConfig, ServiceTarget, StartError, Watching};
 pub use keeper::Keeper;

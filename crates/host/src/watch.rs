@@ -181,6 +181,9 @@ pub(crate) async fn care(shared: Arc<Shared>) {
 async fn judge(shared: &Shared) -> Vec<String> {
     let (at_once, in_all) = LISTS;
     let unjudged = shared.index().unjudged(shared.runtime.now());
+    if unjudged.is_empty() {
+        return Vec::new();
+    }
     let answers: Vec<_> = stream::iter(unjudged.into_iter().take(in_all))
         .map(|(run, origin)| async move {
             let answer = shared.ask(candidates(&shared.api, &run, origin.as_deref())).await;

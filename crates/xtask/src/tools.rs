@@ -14,6 +14,8 @@ pub const TRUNK: &str = "0.21.14";
 pub const WASM_BINDGEN: &str = "0.2.130";
 /// From the npm package `binaryen`, which carries wasm-opt compiled to wasm: the same on every machine.
 pub const BINARYEN: &str = "132.0.0";
+/// What wasm-bindgen writes is commented and not short, and trunk's own means does not read it.
+pub const TERSER: &str = "5.51.4";
 pub const CARGO_DENY: &str = "0.20.2";
 pub const CARGO_FUZZ: &str = "0.13.2";
 
@@ -140,29 +142,42 @@ pub fn cargo_fuzz() -> Result<PathBuf> {
 
 /// wasm-opt's directory.
 pub fn wasm_opt() -> Result<PathBuf> {
+    // It tells its major version only.
     let major = BINARYEN.split('.').next().unwrap_or(BINARYEN);
-    let right = |program: &Path| {
-        output(Command::new(program).arg("--version"))
-            .is_some_and(|text| text.split_whitespace().any(|word| word == major))
+    npm_tool("binaryen", BINARYEN, "wasm-opt", major)
+}
+
+/// terser's directory.
+pub fn terser() -> Result<PathBuf> {
+    npm_tool("terser", TERSER, "terser", TERSER)
+}
+
+/// The directory of a program out of an npm package, which says that it is of the version `says`.
+fn npm_tool(package: &str, version: &str, program: &str, says: &str) -> Result<PathBuf> {
+    let right = |file: &Path| {
+        output(Command::new(file).arg("--version"))
+            .is_some_and(|text| text.split_whitespace().any(|word| word == says))
     };
-    if let Some(dir) = on_path("wasm-opt", right) {
+    if let Some(dir) = on_path(program, right) {
         return Ok(dir);
     }
-    let home = cache_dir()?.join("tools").join(format!("binaryen-{major}"));
+    let home = cache_dir()?.join("tools").join(format!("{package}-{says}"));
     let bin = home.join("node_modules/.bin");
-    if right(&bin.join("wasm-opt")) {
+    if right(&bin.join(program)) {
         return Ok(bin);
     }
     node()?;
-    step(&format!("Installing wasm-opt {major} (npm package binaryen)"), || {
+    step(&format!("Installing {program} {says} (npm package {package})"), || {
         std::fs::create_dir_all(&home).with_context(|| format!("{} cannot be created", home.display()))?;
         run(command(shell::npm())
             .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
             .arg(&home)
-            .arg(format!("binaryen@{BINARYEN}")))
-        .context("wasm-opt could not be installed from npm: check the network, or put wasm-opt on PATH")?;
-        if !right(&bin.join("wasm-opt")) {
-            bail!("the npm package binaryen@{BINARYEN} did not bring a wasm-opt of version {major}");
+            .arg(format!("{package}@{version}")))
+        .with_context(|| {
+            format!("{program} could not be installed from npm: check the network, or put {program} on PATH")
+        })?;
+        if !right(&bin.join(program)) {
+            bail!("the npm package {package}@{version} did not bring a {program} of version {says}");
         }
         Ok(bin.clone())
     })
@@ -182,6 +197,7 @@ pub fn report() -> Result<()> {
         ("trunk", trunk()?),
         ("wasm-bindgen", wasm_bindgen()?),
         ("wasm-opt", wasm_opt()?),
+        ("terser", terser()?),
         ("cargo-deny", cargo_deny()?),
     ] {
         println!("{name}: {}", dir.display());

@@ -25,6 +25,11 @@ export const pageOf = async (t, retinker, options) => openPage(await openBrowser
 /** Restores a poisoned run as the console plans it, and opens the new one; its id. */
 export async function restoreOnPage(page, runId) {
   await openRun(page, runId, "poisoned");
+  return restoreShown(page);
+}
+
+/** The same for the run whose page is shown. */
+export async function restoreShown(page) {
   await byTestId(page, "restore-button").click();
   await byTestId(page, "confirm-restore").click();
   const link = byTestId(page, "restored-link");

@@ -50,3 +50,25 @@ pub(crate) fn exact(time: Time) -> String {
 pub(crate) fn clock(time: Time) -> String {
     format::clock(time, browser::offset_minutes(time))
 }
+
+/// What happened when, folded away under a heading; with what is to be known before, if anything.
+pub(crate) fn told_at(heading: String, before: Option<String>, steps: &[(i64, String)]) -> AnyView {
+    let steps = steps.iter().map(|(at, message)| {
+        let at = Time::from_millis(*at);
+        view! {
+            <li>
+                <time datetime=at.to_string() title=exact(at)>{clock(at)}</time>
+                " "
+                <span class="break">{message.clone()}</span>
+            </li>
+        }
+    });
+    let before = before.map(|before| view! { <p class="break">{before}</p> });
+    view! {
+        <details>
+            <summary>{heading}</summary>
+            {before}
+            <ol>{steps.collect::<Vec<_>>()}</ol>
+        </details>
+    }
+}

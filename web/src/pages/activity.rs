@@ -1,7 +1,9 @@
-//! What was done about lost runs: by people, by this console, and by every monitor on the same journal.
+//! What was done, by people, by this console, and by every monitor on the same journal: about lost runs, and with checkpoints,
+//! sessions and monitors.
 
 use crate::prelude::*;
 use retinker::host::api::{Activity, MonitorState};
+use retinker::recovery::acts::Act;
 use retinker::recovery::incidents::Incident;
 use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
@@ -14,7 +16,7 @@ use crate::components::heads::heads;
 use crate::components::icon::icon;
 use crate::components::progress::cancel_button;
 use crate::components::reactive::{flag, maybe, part, when};
-use crate::components::time::{clock, when_it_was};
+use crate::components::time::{clock, told_at, when_it_was};
 use crate::live::{Loaded, load, session, until_cleanup};
 
 type Read = RwSignal<Loaded<Activity>>;
@@ -40,6 +42,7 @@ pub(crate) fn activity_page() -> AnyView {
         {monitor(read)}
         {when(move || read.with(|r| r.data.is_some()), move || incidents(read))}
         {when(move || read.with(|r| r.data.is_some()), move || restores(read))}
+        {maybe(move || acts(read))}
     }
 }
 
@@ -165,6 +168,53 @@ fn incident(incident: &Incident) -> AnyView {
     }
 }
 
+/// What was done with checkpoints, sessions and monitors.
+fn acts(read: Read) -> Option<AnyView> {
+    let (told, total) = read.with(|r| r.data.as_ref().map(|data| (data.acts.clone(), data.acts_total)))?;
+    let more = total.saturating_sub(told.len() as u64);
+    let more = (more > 0).then(|| {
+        view! { <p class="quiet">{format!("And {} older ones, in what can be saved.", format::count(more))}</p> }
+    });
+    let none = told
+        .is_empty()
+        .then(|| view! { <p class="empty" data-testid="no-acts">"Nothing else has been done yet."</p> });
+    let list: Vec<_> = told.iter().map(act).collect();
+    Some(view! {
+        <section class="block" aria-labelledby="acts-title">
+            <h2 id="acts-title">"What else was done"</h2>
+            {none}
+            <ul class="incidents">{list}</ul>
+            {more}
+        </section>
+    })
+}
+
+fn act(act: &Act) -> AnyView {
+    let which = activity::subjects(act).map(|heading| {
+        let named = act.subjects.iter().map(|id| view! { <li class="mono break">{id.clone()}</li> });
+        view! {
+            <details>
+                <summary>{heading}</summary>
+                <ul class="run-ids">{named.collect::<Vec<_>>()}</ul>
+            </details>
+        }
+    });
+    let problem = act.problem.clone().map(|problem| view! { <p class="break">{icon("problem")}{problem}</p> });
+    view! {
+        <li class="incident act" data-testid="act">
+            <p>
+                <strong class="break">{act.what.clone()}</strong>
+                " "
+                {when_it_was(act.at)}
+                " "
+                <span class="quiet">{activity::on_behalf(act)}</span>
+            </p>
+            {problem}
+            {which}
+        </li>
+    }
+}
+
 fn restores(read: Read) -> AnyView {
     const HEADS: [(&str, &str); 5] = [
         ("c-when", "Begun"),
@@ -246,6 +296,7 @@ fn line(record: &RestoreRecord) -> AnyView {
             <td role="cell" class="c-outcome" class:failed=failed>
                 {activity::outcome(record)}
                 {cancel}
+                {told_at(activity::plan_heading(record), Some(activity::plan(record)), &activity::steps(record))}
             </td>
         </tr>
     }

@@ -9,7 +9,7 @@ use retinker::host::api::ServiceKind;
 use retinker::recovery::events::EventSink;
 use retinker::recovery::policy::Policy;
 use retinker::recovery::restore::RestoreRecord;
-use retinker_host::{Keeper, Location, ServiceTarget};
+use retinker_host::{Keeper, Location, ServiceTarget, asker};
 
 use crate::{demo, paths};
 
@@ -86,7 +86,7 @@ impl Target {
         sink: Arc<dyn EventSink>,
         progress: impl Fn(&RestoreRecord) + Send + Sync + 'static,
     ) -> Result<Keeper> {
-        Ok(Keeper::open(&self.service()?, self.journal()?, policy, sink, progress).await?)
+        Ok(Keeper::open(&asker("the command line"), &self.service()?, self.journal()?, policy, sink, progress).await?)
     }
 
     /// The same for a command that begins nothing by itself.

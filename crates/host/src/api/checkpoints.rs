@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
-use retinker::client::Error;
+use retinker::client::{Error, SDK_VERSION};
 use retinker::host::api::ApiProblem;
 use retinker::host::checkpoint_query::{CheckpointFilter, QueryError, name_of};
 use retinker::host::checkpoints::{
@@ -22,9 +22,12 @@ use retinker::host::checkpoints::{
 use retinker::recovery::retention::{Kept as Weighed, goes, run_of};
 use retinker::wire::path::TinkerPath;
 use retinker::wire::run::{Checkpoint, CheckpointType, TrainingRun};
+use retinker::wire::session::{CreateSessionRequest, FinishReason};
 use retinker::wire::time::Time;
+use retinker::wire::weights::CopyWeightsRequest;
 
 use super::Host;
+use crate::acts::{noted, wholly};
 use crate::checkpoints::{Kept, current, items};
 use crate::host::{Asked, Shared};
 use crate::problem::Problem;
@@ -247,10 +250,47 @@ async fn actions(
              expiry for each."
         )));
     };
-    // A task of its own: what was begun is not left half done because the caller went away.
-    let done = tokio::spawn(async move { act(&host, &actions.paths, wanted, actions.force).await }).await;
-    let outcomes = done.map_err(|_| Problem::internal("It could not be done."))??;
+    let (what, subjects) = (in_words(&actions), actions.paths.clone());
+    let asked = Arc::clone(&host);
+    let doing = async move { act(&asked, &actions.paths, wanted, actions.force).await };
+    let outcomes = noted(&host, what, subjects, doing, |outcomes| left(outcomes)).await?;
     Ok(Json(CheckpointOutcomes { outcomes }))
+}
+
+/// What is asked for, as an order.
+fn in_words(actions: &CheckpointActions) -> String {
+    let life = span(actions.ttl_seconds.unwrap_or_default());
+    match actions.action {
+        CheckpointDo::Publish => "Publish checkpoints".to_owned(),
+        CheckpointDo::Unpublish => "Make checkpoints private".to_owned(),
+        CheckpointDo::Live => format!("Let checkpoints live for {life} from now"),
+        CheckpointDo::Extend => format!("Let checkpoints live {life} longer"),
+        CheckpointDo::Keep => "Keep checkpoints for ever".to_owned(),
+        CheckpointDo::PutBack => "Give checkpoints their former life back".to_owned(),
+        CheckpointDo::Copy => "Copy checkpoints".to_owned(),
+        CheckpointDo::Delete if actions.force => "Delete checkpoints, needed or not".to_owned(),
+        CheckpointDo::Delete => "Delete checkpoints".to_owned(),
+    }
+}
+
+fn span(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// What was not done of it.
+fn left(outcomes: &[CheckpointOutcome]) -> Option<String> {
+    let mut failed = outcomes.iter().filter(|one| !one.done);
+    let first = failed.next()?;
+    Some(match (failed.count(), outcomes.len()) {
+        (0, 1) => first.message.clone(),
+        (others, all) => format!("{} of {all} were not: {}", others + 1, first.message),
+    })
 }
 
 /// What is to become of one checkpoint.
@@ -260,6 +300,8 @@ enum Wanted {
     Live(u64),
     Extend(u64),
     Expiry(Option<Time>),
+    /// As the run of this number in the session of the copies.
+    Copied(u64),
     Deleted,
 }
 
@@ -282,6 +324,7 @@ impl Wanted {
                 Some(actions.expires_at.iter().map(|at| Self::Expiry(*at)).collect())
             }
             CheckpointDo::PutBack => None,
+            CheckpointDo::Copy => Some((0..count as u64).map(Self::Copied).collect()),
             CheckpointDo::Delete => same(Self::Deleted),
         }
     }
@@ -310,9 +353,13 @@ async fn act(
     } else {
         Default::default()
     };
+    let copies = match wanted.first() {
+        Some(Wanted::Copied(_)) => Some(session_of_copies(host, paths.len()).await?),
+        _ => None,
+    };
     let over = std::sync::atomic::AtomicBool::new(false);
     let each = paths.iter().zip(wanted).map(|(path, wanted)| {
-        let (kept, needed, over) = (&kept, &needed, &over);
+        let (kept, needed, over, copies) = (&kept, &needed, &over, copies.as_deref());
         async move {
             if let Some(because) = needed.get(path) {
                 return failed(path, "needed", because.clone());
@@ -325,7 +372,7 @@ async fn act(
                     "It was not tried, since the service did not answer.".to_owned(),
                 );
             }
-            match one(host, path, kept.get(path), wanted, now).await {
+            match one(host, path, kept.get(path), wanted, copies, now).await {
                 Ok(outcome) => outcome,
                 Err(asked) => {
                     let problem = asked.problem();
@@ -341,10 +388,34 @@ async fn act(
     // Collected first: a stream that is lazy over borrowed closures cannot be sent between threads.
     let each: Vec<_> = each.collect();
     let outcomes: Vec<CheckpointOutcome> = stream::iter(each).buffered(AT_ONCE).collect().await;
+    if let Some(session_id) = copies {
+        end_of_copies(host, &session_id).await;
+    }
     let changed: BTreeSet<&str> =
         outcomes.iter().filter(|one| one.done).filter_map(|one| run_of(&one.path)).collect();
     host.tell_changed(changed.into_iter().map(str::to_owned).collect());
     Ok(outcomes)
+}
+
+/// A session for runs that only hold copies.
+async fn session_of_copies(host: &Shared, count: usize) -> Result<String, Problem> {
+    let name = if count == 1 { "copy of a checkpoint".to_owned() } else { format!("copies of {count} checkpoints") };
+    let request = CreateSessionRequest {
+        sdk_version: SDK_VERSION.to_owned(),
+        display_name: Some(name),
+        ..CreateSessionRequest::default()
+    };
+    Ok(host.ask(host.api.create_session(&request)).await?.session_id)
+}
+
+/// The copies outlive their session. One that cannot be finished ends by itself.
+async fn end_of_copies(host: &Shared, session_id: &str) {
+    if let Err(asked) = host.ask(host.api.finish_session(session_id, FinishReason::Success, None)).await {
+        tracing::debug!(session = %session_id, "the session of copies ends by itself: {}", asked.problem().message);
+    }
+    // There are runs that no list has yet, and checkpoints of theirs.
+    host.checkpoints.outdate();
+    host.refresh.notify_one();
 }
 
 fn failed(path: &str, code: &str, message: String) -> CheckpointOutcome {
@@ -379,6 +450,7 @@ async fn one(
     path: &str,
     known: Option<&Checkpoint>,
     wanted: Wanted,
+    copies: Option<&str>,
     now: Time,
 ) -> Result<CheckpointOutcome, Asked> {
     let Ok(parsed) = path.parse::<TinkerPath>() else {
@@ -410,6 +482,17 @@ async fn one(
             }
             edit(&|one| one.public = public);
             Ok(done(true, if public { "It is public now." } else { "It is not public any more." }))
+        }
+        Wanted::Copied(number) => {
+            let request = CopyWeightsRequest {
+                source_path: path.to_owned(),
+                session_id: copies.map(str::to_owned),
+                model_seq_id: Some(number),
+                destination_project_id: None,
+                ttl_seconds: None,
+            };
+            let copy = host.ask(host.api.copy_weights(&request, None)).await?.tinker_path;
+            Ok(done(true, &format!("Copied to {copy}.")))
         }
         Wanted::Deleted => {
             let gone = match host.ask(host.api.delete_checkpoint(run_id, &id)).await {
@@ -473,7 +556,9 @@ async fn start_download(
         Err(asked) => return Err(Problem::from(asked)),
     };
     let about = host.checkpoints.kept().get(&path).and_then(|known| known.size_bytes);
-    host.downloads.prepare(host.api.clone(), path, address, about).map(Json)
+    let (asked, subjects) = (Arc::clone(&host), vec![path.clone()]);
+    let preparing = async move { asked.downloads.prepare(asked.api.clone(), path, address, about) };
+    noted(&host, "Download checkpoints".to_owned(), subjects, preparing, wholly).await.map(Json)
 }
 
 async fn download(State(host): Host, Path(id): Path<String>) -> Result<Json<DownloadState>, Problem> {

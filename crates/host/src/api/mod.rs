@@ -4,6 +4,7 @@ mod start;
 
 mod run;
 
+mod activity;
 mod checkpoints;
 mod measures;
 
@@ -24,16 +25,12 @@ use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use retinker::host::api::{
-    Activity, CheckpointRow, HandOver, HostEvent, HostStatus, Incidents, IncidentsQuery, MAX_PLANS,
-    MonitorState, PlanAnswer, PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow,
-    RunsQuery, SetMonitor, Snippet, StartRestore, StartedRestore,
+    CheckpointRow, HandOver, HostEvent, HostStatus, MAX_PLANS, PlanAnswer, PlanBatch, PlannedBatch,
+    PlannedRun, Restores, RunDetail, RunIds, RunWindow, RunsQuery, Snippet, StartRestore, StartedRestore,
 };
 use retinker::host::query::QueryError;
-use retinker::recovery::control;
 use retinker::recovery::health::{newest_usable, unusable_because};
-use retinker::recovery::incidents::WITHIN;
 use retinker::recovery::journal::Begun;
-use retinker::recovery::monitor::incidents;
 use retinker::recovery::ownership::heartbeats_until;
 use retinker::recovery::plan::{NoPlan, PlanRequest, RestorePlan};
 use retinker::recovery::planner::{candidates, gather, make_plan, origin_of};
@@ -74,10 +71,8 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/restores/{id}", get(restore))
         .route("/restores/{id}/cancel", post(cancel))
         .route("/restores/{id}/hand-over", post(hand_over))
-        .route("/incidents", get(list_incidents))
-        .route("/activity", get(activity))
-        .route("/monitor", get(monitor).post(set_monitor))
         .route("/events", get(events))
+        .merge(activity::routes())
         .merge(sessions::routes())
         .merge(samples::routes())
         .merge(usage::routes())
@@ -317,54 +312,6 @@ async fn hand_over(State(host): Host, Path(id): Path<String>) -> Result<Json<Han
         base_url: host.service.base_url.clone(),
         heartbeats_until: heartbeats_until(&record).unwrap_or(record.updated_at),
     }))
-}
-
-async fn list_incidents(
-    State(host): Host,
-    query: Result<Query<IncidentsQuery>, QueryRejection>,
-) -> Result<Json<Incidents>, Problem> {
-    let Query(IncidentsQuery { open }) = query?;
-    let service = host.service.base_url.clone();
-    let mut found = incidents(&*host.store, &service, WITHIN).await?;
-    if open {
-        let index = host.index();
-        for incident in &mut found {
-            incident.run_ids.retain(|id| index.waits(id));
-            let count = incident.count();
-            (incident.recoverable, incident.unrecoverable) = (count, 0);
-            incident.category.count = incident.category.count.min(count);
-            if let Some(reason) = &mut incident.reason {
-                reason.count = reason.count.min(count);
-            }
-        }
-        found.retain(|incident| incident.count() > 1);
-    }
-    Ok(Json(Incidents { incidents: found }))
-}
-
-async fn monitor(State(host): Host) -> Result<Json<MonitorState>, Problem> {
-    Ok(Json(MonitorState { gate: control::gate(&*host.store).await?, policy: host.monitor.policy().into() }))
-}
-
-async fn activity(State(host): Host) -> Result<Json<Activity>, Problem> {
-    let service = host.service.base_url.clone();
-    let incidents = incidents(&*host.store, &service, WITHIN).await?;
-    let restores = host.store.list().await?;
-    let Json(monitor) = monitor(State(host)).await?;
-    Ok(Json(Activity { monitor, incidents, restores }))
-}
-
-async fn set_monitor(
-    State(host): Host,
-    request: Result<Json<SetMonitor>, JsonRejection>,
-) -> Result<Json<MonitorState>, Problem> {
-    let Json(SetMonitor { gate }) = request?;
-    control::set_gate(&*host.store, gate).await?;
-    host.monitor.want_whole();
-    host.refresh.notify_one();
-    // No run has changed, but what every open page says of the monitor.
-    host.tell(HostEvent::Runs { run_ids: Vec::new() });
-    monitor(State(host)).await
 }
 
 /// First the state of the host, then every change. A reader that falls far behind is told that much has changed.

@@ -20,6 +20,7 @@ use retinker::wire::session::{
 };
 
 use super::Host;
+use crate::acts::{noted, wholly};
 use crate::host::{Asked, Shared};
 use crate::problem::Problem;
 
@@ -287,14 +288,19 @@ async fn finish(
         }
         known => known,
     };
-    let asked = host.api.finish_session(&session_id, reason, Some("from retinker's console".to_owned()));
-    host.ask(asked).await.map_err(|asked| match asked {
-        Asked::Service(error) if error.is_unsupported() => Problem::not_offered(
-            "This service has no way to finish a session.",
-            "A session ends by itself when its client goes silent.",
-        ),
-        asked => missing(&host, asked, &session_id),
-    })?;
+    let what = format!("Finish sessions: {reason}");
+    let (asked, id) = (Arc::clone(&host), session_id.clone());
+    let finishing = async move {
+        let finish = asked.api.finish_session(&id, reason, Some("from retinker's console".to_owned()));
+        asked.ask(finish).await.map_err(|error| match error {
+            Asked::Service(error) if error.is_unsupported() => Problem::not_offered(
+                "This service has no way to finish a session.",
+                "A session ends by itself when its client goes silent.",
+            ),
+            error => missing(&asked, error, &id),
+        })
+    };
+    noted(&host, what, vec![session_id.clone()], finishing, wholly).await?;
     // Its runs are in another state now.
     host.refresh.notify_one();
     detail(&host, &session_id).await.map(Json)
@@ -312,22 +318,27 @@ async fn assign(
             "Name a project: a session can be moved to another, not out of all.",
         ));
     }
-    host.ask(host.api.set_session_project(&session_id, project_id)).await.map_err(|asked| match asked {
-        Asked::Service(error) if error.is_unsupported() => {
-            Problem::not_offered("This service has no projects.", "")
-        }
-        // A project that there is not is a 404 as well: the service's own words say which it is.
-        Asked::Service(error) if matches!(error.status(), Some(400 | 403 | 404 | 422)) => {
-            let message = error.detail().filter(|detail| !detail.is_empty()).map(str::to_owned);
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "project_refused",
-                message.unwrap_or_else(|| error.to_string()),
-                "Is the project's id right, and may this account use it?",
-            )
-        }
-        asked => asked.into(),
-    })?;
+    let (asked, id, project) = (Arc::clone(&host), session_id.clone(), project_id.to_owned());
+    let assigning = async move {
+        asked.ask(asked.api.set_session_project(&id, &project)).await.map_err(|error| match error {
+            Asked::Service(error) if error.is_unsupported() => {
+                Problem::not_offered("This service has no projects.", "")
+            }
+            // A project that there is not is a 404 as well: the service's own words say which it is.
+            Asked::Service(error) if matches!(error.status(), Some(400 | 403 | 404 | 422)) => {
+                let message = error.detail().filter(|detail| !detail.is_empty()).map(str::to_owned);
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "project_refused",
+                    message.unwrap_or_else(|| error.to_string()),
+                    "Is the project's id right, and may this account use it?",
+                )
+            }
+            error => error.into(),
+        })
+    };
+    let what = format!("Move sessions to project {project_id}");
+    noted(&host, what, vec![session_id.clone()], assigning, wholly).await?;
     detail(&host, &session_id).await.map(Json)
 }
 

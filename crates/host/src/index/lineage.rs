@@ -1,6 +1,6 @@
 //! Which run was restored from which, by the journal and, where it does not know, by the runs' own labels.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use retinker::host::api::{LineageEntry, RunRow};
 use retinker::recovery::health::Succession;
@@ -9,7 +9,7 @@ use retinker::recovery::planner::origin_of;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::wire::run::TrainingRun;
 
-use super::Index;
+use super::{Index, differing};
 
 /// Most runs of a family that are told.
 const MAX_FAMILY: usize = 200;
@@ -32,7 +32,7 @@ impl Labels {
 
 /// The places of runs among restored ones, by run.
 #[derive(Debug, Default)]
-pub(super) struct Lineage(HashMap<String, Place>);
+pub(super) struct Lineage(BTreeMap<String, Place>);
 
 #[derive(Debug, Default, PartialEq)]
 struct Place {
@@ -69,7 +69,7 @@ pub(super) struct Parent {
 
 impl Lineage {
     pub(super) fn of(restores: &BTreeMap<String, RestoreRecord>, labels: &BTreeMap<String, Labels>) -> Self {
-        let mut places: HashMap<String, Place> = HashMap::new();
+        let mut places: BTreeMap<String, Place> = BTreeMap::new();
         for (record, succession) in
             restores.values().filter_map(|record| Some((record, record.succession()?)))
         {
@@ -109,8 +109,7 @@ impl Lineage {
 
     /// The runs whose place is another one there.
     pub(super) fn differing(&self, other: &Self) -> BTreeSet<String> {
-        let ids = self.0.keys().chain(other.0.keys());
-        ids.filter(|id| self.0.get(*id) != other.0.get(*id)).cloned().collect()
+        differing(&self.0, &other.0)
     }
 
     pub(super) fn parent(&self, run_id: &str) -> Option<&Parent> {

@@ -55,6 +55,8 @@ use crate::transport::{Method, Transport};
 
 /// The longest audit log of a day that is read, in bytes.
 const MAX_AUDIT_LOG: usize = 256 << 20;
+/// The longest file of a model that is read.
+const MAX_MODEL_FILE: usize = 64 << 20;
 
 /// The version that requests carry as `sdk_version`.
 pub const SDK_VERSION: &str = concat!("retinker-", env!("CARGO_PKG_VERSION"));
@@ -891,8 +893,10 @@ impl Api {
     }
 
     /// A file of one of the service's models, such as its tokenizer, as a hub of models gives it. Of the embedded service.
+    /// At most 64 MiB.
     pub async fn model_file(&self, base_model: &str, file: &str) -> Result<bytes::Bytes, Error> {
-        let call = Call::get(format!("{file} of {base_model}"), format!("/{base_model}/resolve/main/{file}"));
+        let mut call = Call::get(format!("{file} of {base_model}"), format!("/{base_model}/resolve/main/{file}"));
+        call.longest = MAX_MODEL_FILE;
         self.answer(&call).await.map(|answer| answer.body)
     }
 

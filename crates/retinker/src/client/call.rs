@@ -51,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) accept: &'static str,
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) timeout: Duration,
+    /// Most bytes of an answer that are read.
+    pub(crate) longest: usize,
     pub(crate) retry: bool,
     /// Whether the call waits when billing blocks it (402) instead of failing.
     pub(crate) waits_for_billing: bool,
@@ -69,6 +71,7 @@ impl Call {
             accept: JSON,
             headers: Vec::new(),
             timeout: DEFAULT_TIMEOUT,
+            longest: MAX_ANSWER,
             retry: true,
             waits_for_billing: false,
             yields_when_limited: false,
@@ -340,7 +343,7 @@ impl Caller {
         if let Some(key) = key {
             request.headers.push(("x-api-key".into(), key.expose().to_owned()));
         }
-        let answer = Box::pin(read_whole(self.transport.send(request)));
+        let answer = Box::pin(read_whole(self.transport.send(request), call.longest));
         let limit = self.runtime.sleep(call.timeout);
         match select(answer, limit).await {
             Either::Left((Ok(answer), _)) => Ok(answer),
@@ -370,6 +373,7 @@ impl Caller {
 
 async fn read_whole(
     response: futures_core::future::BoxFuture<'static, Result<crate::transport::Response, TransportError>>,
+    longest: usize,
 ) -> Result<Answer, TransportError> {
     let mut response = response.await?;
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
@@ -377,10 +381,10 @@ async fn read_whole(
     while let Some(piece) = response.body.next().await {
         let piece = piece?;
         length = length.saturating_add(piece.len());
-        if length > MAX_ANSWER {
+        if length > longest {
             return Err(TransportError::new(
                 TransportErrorKind::Body,
-                format!("the answer is longer than {MAX_ANSWER} bytes"),
+                format!("the answer is longer than {longest} bytes"),
             ));
         }
         // Most answers come in one piece, which is then not copied.

@@ -18,7 +18,7 @@
 //! | `POST /retinker/v1/restores/{id}/cancel` | | [`RestoreRecord`], cancelled |
 //! | `POST /retinker/v1/restores/{id}/hand-over` | | [`HandOver`] |
 //! | `GET /retinker/v1/incidents?open=` | [`IncidentsQuery`] | [`Incidents`] |
-//! | `GET /retinker/v1/activity` | | [`Activity`] |
+//! | `GET /retinker/v1/activity?whole=` | [`ActivityQuery`] | [`Activity`] |
 //! | `GET /retinker/v1/monitor` | | [`MonitorState`] |
 //! | `POST /retinker/v1/monitor` | [`SetMonitor`] | [`MonitorState`] |
 //! | `GET /retinker/v1/sessions?q=&status=&project=&limit=` | [`SessionsQuery`](super::sessions::SessionsQuery) | [`SessionWindow`](super::sessions::SessionWindow) |
@@ -39,6 +39,7 @@ use retinker_wire::run::{Checkpoint, TrainingRun};
 use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::recovery::acts::Act;
 use crate::recovery::health::{Health, Verdict};
 use crate::recovery::incidents::Incident;
 use crate::recovery::plan::{NoPlan, RestorePlan};
@@ -553,7 +554,21 @@ impl From<&Policy> for PolicySummary {
     }
 }
 
-/// Everything that was done about lost runs.
+/// How much of the activity is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivityQuery {
+    /// Every act, with everything that it was done to; else the newest [`TOLD_ACTS`], each with [`TOLD_SUBJECTS`] at most.
+    #[serde(default)]
+    pub whole: bool,
+}
+
+/// So many acts are told where not all are asked for.
+pub const TOLD_ACTS: usize = 100;
+
+/// Of so many things an act is told by name where not all are asked for.
+pub const TOLD_SUBJECTS: usize = 10;
+
+/// What people, consoles and monitors did: about lost runs, and with the service's things.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Activity {
     /// Whether restores begin by themselves.
@@ -562,6 +577,12 @@ pub struct Activity {
     pub incidents: Vec<Incident>,
     /// Newest first.
     pub restores: Vec<RestoreRecord>,
+    /// What else was done, newest first.
+    #[serde(default)]
+    pub acts: Vec<Act>,
+    /// How many acts there are.
+    #[serde(default)]
+    pub acts_total: u64,
 }
 
 /// Pauses or resumes all monitors of the journal.

@@ -207,6 +207,8 @@ pub enum CheckpointDo {
     Keep,
     /// Puts an expiry back: that of the same place in `expires_at`.
     PutBack,
+    /// Copies it into a run of its own, where it lives for ever. Its outcome's message tells the copy's path.
+    Copy,
     /// Deletes it, for good.
     Delete,
 }

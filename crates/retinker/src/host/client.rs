@@ -240,14 +240,14 @@ impl HostClient {
         Call::of(self.get("/incidents?open=true"))
     }
 
-    /// Everything that was done about lost runs.
+    /// What was done about lost runs and with the service's things, the newest acts of it.
     pub fn activity(&self) -> Call<'_, Activity> {
         Call::of(self.get("/activity"))
     }
 
-    /// The same as the JSON that the host sends, to be kept.
+    /// All of it, as the JSON that the host sends, to be kept.
     pub async fn activity_text(&self) -> Result<String, HostError> {
-        let (_, body) = self.get("/activity").await?;
+        let (_, body) = self.get("/activity?whole=true").await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 

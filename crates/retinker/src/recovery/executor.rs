@@ -108,6 +108,7 @@ pub struct Executor {
     api: Api,
     store: Arc<dyn Store>,
     runtime: Arc<dyn Runtime>,
+    by: Arc<str>,
     progress: Option<Progress>,
     pauses: Pauses,
 }
@@ -121,7 +122,15 @@ impl fmt::Debug for Executor {
 impl Executor {
     /// An executor over this service and journal.
     pub fn new(api: Api, store: Arc<dyn Store>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { api, store, runtime, progress: None, pauses: Pauses::default() }
+        Self { api, store, runtime, by: Arc::from("a program"), progress: None, pauses: Pauses::default() }
+    }
+
+    /// On whose behalf restores are begun, cancelled and handed over by this one, e.g. `the console of ada@box`; `a program`
+    /// where nobody says so. The journal tells it.
+    #[must_use]
+    pub fn on_behalf_of(mut self, by: &str) -> Self {
+        self.by = by.into();
+        self
     }
 
     /// Until when no other restore should begin: the service has paused what one of this process waits for, or was not there
@@ -151,8 +160,10 @@ impl Executor {
         self.check_again(&plan).await?;
         let now = self.runtime.now();
         let id = format!("restore-{:016x}", self.runtime.random());
-        let message = format!("Asked for: restore run {} from {}.", plan.run_id, plan.checkpoint.tinker_path);
-        let record = RestoreRecord::planned(id, plan, now, message);
+        let path = &plan.checkpoint.tinker_path;
+        let message = format!("Asked for by {}: restore run {} from {path}.", self.by, plan.run_id);
+        let mut record = RestoreRecord::planned(id, plan, now, message);
+        record.asked_by = Some(self.by.to_string());
         let begun = self.store.begin(record).await?;
         if let Begun::New(record) = &begun {
             self.tell(record);
@@ -285,39 +296,54 @@ impl Executor {
     /// Marks a restored run as taken over. A second hand-over is answered like the first. A restore that is under
     /// way is left alone.
     pub async fn hand_over(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {
-        let (mut tries, pause) = HAND_OVER_TRIES;
-        loop {
-            let record = self.read(restore_id).await?;
-            match record.state {
-                RestoreState::HandedOver => return Ok(record),
-                RestoreState::Adopted => {}
-                state => {
-                    return Err(RestoreError::NothingToHandOver { id: record.id, state: state.as_str() });
-                }
-            }
+        // Whoever has just adopted it, or hands it over at the same time, is done in a moment.
+        let handed_over = |record: &RestoreRecord| match record.state {
+            RestoreState::HandedOver => Ok(true),
+            RestoreState::Adopted => Ok(false),
+            state => Err(RestoreError::NothingToHandOver { id: record.id.clone(), state: state.as_str() }),
+        };
+        let (mut record, lease) = self.claim(restore_id, HAND_OVER_TRIES, handed_over).await?;
+        let Some(lease) = lease else { return Ok(record) };
+        let message = format!("Handed over by {}.", self.by);
+        let written = self.write(&lease, &mut record, RestoreState::HandedOver, message).await;
+        let _ = self.store.release(&lease).await;
+        written.map(|()| record)
+    }
+
+    /// Takes a restore's lease, waiting while another program has it; with no lease where it is done already.
+    async fn claim(
+        &self,
+        restore_id: &str,
+        (mut tries, pause): (u32, Duration),
+        is_done: impl Fn(&RestoreRecord) -> Result<bool, RestoreError>,
+    ) -> Result<(RestoreRecord, Option<Lease>), RestoreError> {
+        let known = self.read(restore_id).await?;
+        if is_done(&known)? {
+            return Ok((known, None));
+        }
+        let lease = loop {
             match self.lease(restore_id).await {
-                Ok(lease) => {
-                    let outcome = self.hand_over_under(&lease).await;
-                    let _ = self.store.release(&lease).await;
-                    return outcome;
-                }
-                // Whoever has just adopted it, or hands it over at the same time, is done in a moment.
+                Ok(lease) => break lease,
                 Err(RestoreError::DrivenElsewhere(_)) if tries > 0 => {
                     tries -= 1;
                     self.runtime.sleep(pause).await;
+                    let known = self.read(restore_id).await?;
+                    if is_done(&known)? {
+                        return Ok((known, None));
+                    }
                 }
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    async fn hand_over_under(&self, lease: &Lease) -> Result<RestoreRecord, RestoreError> {
-        let mut record = self.read(&lease.restore_id).await?;
+        };
         // Somebody else may have been sooner.
-        if record.state == RestoreState::Adopted {
-            self.write(lease, &mut record, RestoreState::HandedOver, "Handed over.".to_owned()).await?;
+        let known = self.read(restore_id).await.and_then(|known| Ok((is_done(&known)?, known)));
+        match known {
+            Ok((false, known)) => Ok((known, Some(lease))),
+            other => {
+                let _ = self.store.release(&lease).await;
+                other.map(|(_, known)| (known, None))
+            }
         }
-        Ok(record)
     }
 
     async fn read(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {

@@ -5,6 +5,7 @@
 //! keeps the new run's session alive until somebody takes the run over. Where nobody is there to confirm, [`policy`]
 //! says whether a run may be restored by itself; [`incidents`] tells which runs failed together.
 
+pub mod acts;
 pub mod control;
 pub mod driver;
 pub mod drives;

@@ -97,6 +97,7 @@ struct Inner {
     drives: Drives,
     sink: Arc<dyn EventSink>,
     service: String,
+    by: String,
     policy: Policy,
     survey: Survey,
     sessions: Arc<Sessions>,
@@ -156,12 +157,14 @@ pub struct Parts {
     pub sink: Arc<dyn EventSink>,
     /// What the journal is bound to.
     pub service: String,
+    /// On whose behalf it restores runs, as the journal tells it, e.g. `the monitor of ada@box`.
+    pub by: String,
 }
 
 impl Monitor {
     /// A monitor. Does nothing by itself: see [`run`](Self::run) and [`round`](Self::round).
     pub fn new(parts: Parts) -> Self {
-        let Parts { api, store, runtime, drives, policy, sink, service } = parts;
+        let Parts { api, store, runtime, drives, policy, sink, service, by } = parts;
         let inner = Inner {
             api,
             store,
@@ -169,6 +172,7 @@ impl Monitor {
             drives,
             sink,
             service,
+            by,
             policy,
             survey: Survey::new(),
             sessions: Arc::default(),
@@ -711,7 +715,7 @@ impl Inner {
 
     async fn restore(&self, plan: RestorePlan) -> Result<Outcome, Trouble> {
         let run_id = plan.run_id.clone();
-        let begun = self.drives.executor().begin(plan).await;
+        let begun = self.drives.executor().clone().on_behalf_of(&self.by).begin(plan).await;
         if !matches!(begun, Ok(Begun::New(_))) {
             // It does not count.
             self.decided_on()

@@ -110,6 +110,9 @@ pub struct RestoreRecord {
     pub plan: RestorePlan,
     /// How far it is.
     pub state: RestoreState,
+    /// On whose behalf it was begun, e.g. `the monitor of ada@box`, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
     /// Its story, oldest first.
     pub events: Vec<RestoreEvent>,
     /// The identity of the new run's session, once chosen.
@@ -156,6 +159,7 @@ impl RestoreRecord {
             id,
             plan,
             state: RestoreState::Planned,
+            asked_by: None,
             events: vec![RestoreEvent { at: now, state: RestoreState::Planned, message }],
             session_id: None,
             model_seq_id: None,

@@ -86,6 +86,7 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
             {plain("download", "Download", Box::new(move || downloads::begin(desk, file.clone())))}
             {try_it}
             {publish}
+            {plain("copy", "Copy", act(CheckpointDo::Copy))}
             {plain("life", "Change its life…", Box::new(move || desk.show(Sheet::Life(alive.clone()))))}
             {plain("delete", "Delete…", Box::new(move || deleting::open(desk, gone.clone())))}
         </div>
@@ -198,6 +199,7 @@ pub(super) fn bar(desk: Desk) -> AnyView {
                         {maybe(every)}
                         {plain("bulk-publish", "Publish", act(CheckpointDo::Publish))}
                         {plain("bulk-unpublish", "Make private", act(CheckpointDo::Unpublish))}
+                        {plain("bulk-copy", "Copy", act(CheckpointDo::Copy))}
                         {plain("bulk-life", "Change their life…", Box::new(move || desk.show(Sheet::Life(paths()))))}
                         {plain("bulk-delete", "Delete…", Box::new(move || deleting::open(desk, paths())))}
                         {plain("select-none", "Clear", Box::new(move || desk.selection.set(Default::default())))}

@@ -10,7 +10,7 @@ use super::{Detail, Known};
 use crate::components::curves::Curves;
 use crate::components::icon::icon;
 use crate::components::reactive::{maybe, part, when};
-use crate::components::time::{clock, exact, when_it_was};
+use crate::components::time::{clock, exact, told_at, when_it_was};
 use crate::live::session;
 
 /// Lines that are shown at once; the others on demand.
@@ -104,22 +104,7 @@ fn line(moment: &Moment) -> AnyView {
     });
     let steps = (!moment.steps.is_empty()).then(|| {
         let count = format::counted(moment.steps.len() as u64, "step", "steps");
-        let steps = moment.steps.iter().map(|(at, message)| {
-            let at = Time::from_millis(*at);
-            view! {
-                <li>
-                    <time datetime=at.to_string() title=exact(at)>{clock(at)}</time>
-                    " "
-                    <span class="break">{message.clone()}</span>
-                </li>
-            }
-        });
-        view! {
-            <details>
-                <summary>{count}</summary>
-                <ol>{steps.collect::<Vec<_>>()}</ol>
-            </details>
-        }
+        told_at(count, None, &moment.steps)
     });
     view! {
         <li data-kind=moment.kind.key() data-testid="timeline-entry">

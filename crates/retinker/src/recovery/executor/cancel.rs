@@ -10,7 +10,7 @@ use retinker_wire::session::FinishReason;
 use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{Executor, LEASE_TTL, RestoreError};
+use super::{Executor, RestoreError};
 use crate::recovery::journal::Lease;
 use crate::recovery::journal::shelf::Shelf;
 use crate::recovery::restore::{RestoreRecord, RestoreState};
@@ -19,13 +19,15 @@ const WISHES: Shelf<Wish> = Shelf::new("cancel");
 
 /// How often the driver looks whether the restore is still wanted.
 const LOOKS: Duration = Duration::from_secs(1);
-/// How often whoever cancels looks whether the driver has done so.
-const WAITS: Duration = Duration::from_millis(200);
+/// How often, and after which pause each, whoever cancels looks whether the driver has let go: twice as long as a lease holds.
+const TRIES: (u32, Duration) = (150, Duration::from_millis(200));
 
 /// That a restore is to be cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Wish {
     at: Time,
+    /// On whose behalf.
+    by: String,
 }
 
 impl Executor {
@@ -37,48 +39,21 @@ impl Executor {
     /// [`RestoreError::NothingToCancel`] if it is done or has failed, maybe a moment ago. [`RestoreError::DrivenElsewhere`]
     /// if the program that carries it out has not let go of it for as long as a lease holds: the wish stands.
     pub async fn cancel(&self, restore_id: &str) -> Result<RestoreRecord, RestoreError> {
+        is_cancelled(&self.read(restore_id).await?)?;
         let at = self.runtime.now();
-        self.unsettled(restore_id).await?;
-        let wished = WISHES.update(&*self.store, restore_id, |known| known.is_none().then_some(Wish { at }));
-        wished.await.map(drop)?;
-        let mut tries = (LEASE_TTL * 2).as_millis() / WAITS.as_millis();
-        loop {
-            let Some(_) = self.unsettled(restore_id).await? else { return self.read(restore_id).await };
-            match self.lease(restore_id).await {
-                Ok(lease) => {
-                    let outcome = self.cancel_under(&lease).await;
-                    let _ = self.store.release(&lease).await;
-                    return outcome;
-                }
-                Err(RestoreError::DrivenElsewhere(_)) if tries > 0 => {
-                    tries -= 1;
-                    self.runtime.sleep(WAITS).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// The restore, if it can be cancelled; `None` if it is.
-    async fn unsettled(&self, restore_id: &str) -> Result<Option<RestoreRecord>, RestoreError> {
-        let record = self.read(restore_id).await?;
-        match record.state {
-            RestoreState::Cancelled => Ok(None),
-            state if state.is_settled() => {
-                Err(RestoreError::NothingToCancel { id: record.id, state: state.as_str() })
-            }
-            _ => Ok(Some(record)),
-        }
-    }
-
-    async fn cancel_under(&self, lease: &Lease) -> Result<RestoreRecord, RestoreError> {
-        // Somebody else may have been sooner.
-        let Some(mut record) = self.unsettled(&lease.restore_id).await? else {
-            return self.read(&lease.restore_id).await;
-        };
-        let message = "Cancelled. Nothing was changed in the old run.".to_owned();
-        self.end(lease, &mut record, RestoreState::Cancelled, message, FinishReason::Interrupted).await?;
-        Ok(record)
+        let wish = Wish { at, by: self.by.to_string() };
+        let wished = WISHES
+            .update(&*self.store, restore_id, |known| known.is_none().then(|| wish.clone()))
+            .await?;
+        // Whoever was first has it cancelled, whoever carries that out.
+        let Wish { by, .. } = wished.unwrap_or_else(|known| known.unwrap_or(wish.clone()));
+        let (mut record, lease) = self.claim(restore_id, TRIES, is_cancelled).await?;
+        let Some(lease) = lease else { return Ok(record) };
+        let message = format!("Cancelled by {by}. Nothing was changed in the old run.");
+        let ended =
+            self.end(&lease, &mut record, RestoreState::Cancelled, message, FinishReason::Interrupted).await;
+        let _ = self.store.release(&lease).await;
+        ended.map(|()| record)
     }
 
     /// Is ready once somebody wishes the restore cancelled.
@@ -102,5 +77,16 @@ impl Executor {
             Err(RestoreError::NothingToCancel { .. }) => self.read(&lease.restore_id).await,
             outcome => outcome,
         }
+    }
+}
+
+/// Whether the restore is cancelled; an error where it cannot be any more.
+fn is_cancelled(record: &RestoreRecord) -> Result<bool, RestoreError> {
+    match record.state {
+        RestoreState::Cancelled => Ok(true),
+        state if state.is_settled() => {
+            Err(RestoreError::NothingToCancel { id: record.id.clone(), state: state.as_str() })
+        }
+        _ => Ok(false),
     }
 }

@@ -54,13 +54,14 @@ fn monitor(world: &World, policy: Policy, told: &Told) -> Monitor {
         policy,
         sink: Arc::new(told.clone()),
         service: "service".into(),
+        by: "the monitor".into(),
     })
 }
 
 impl Monitor {
     /// What it is made of, for another one over the same restores.
     fn parts(&self) -> Parts {
-        let Inner { api, store, drives, sink, service, runtime, policy, .. } = &*self.inner;
+        let Inner { api, store, drives, sink, service, by, runtime, policy, .. } = &*self.inner;
         Parts {
             api: api.clone(),
             store: Arc::clone(store),
@@ -69,6 +70,7 @@ impl Monitor {
             policy: policy.clone(),
             sink: Arc::clone(sink),
             service: service.clone(),
+            by: by.clone(),
         }
     }
 }

@@ -1,0 +1,39 @@
+//! Doing what the activity is to tell of.
+
+use std::sync::Arc;
+
+use retinker::recovery::acts;
+
+use crate::host::Shared;
+use crate::problem::Problem;
+
+/// Does something, with a note in the journal before and after. `left` tells what of it was not done, where it was done in part.
+/// It is a task of its own: what was begun is not left half done because the caller went away.
+pub(crate) async fn noted<T: Send + 'static>(
+    host: &Arc<Shared>,
+    what: String,
+    subjects: Vec<String>,
+    act: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    left: impl FnOnce(&T) -> Option<String> + Send + 'static,
+) -> Result<T, Problem> {
+    let host = Arc::clone(host);
+    let told = what.clone();
+    let done = tokio::spawn(async move {
+        let begun = acts::begin(&host.store, &host.runtime, &host.by, what, subjects).await?;
+        let outcome = act.await;
+        let problem = match &outcome {
+            Ok(done) => left(done),
+            Err(problem) => Some(problem.problem.message.clone()),
+        };
+        if let Err(error) = begun.end(problem).await {
+            tracing::error!(%error, "how an act ended is not in the journal");
+        }
+        outcome
+    });
+    done.await.map_err(|_| Problem::internal(&format!("The host failed at this: {told}.")))?
+}
+
+/// Everything was done.
+pub(crate) fn wholly<T>(_: &T) -> Option<String> {
+    None
+}

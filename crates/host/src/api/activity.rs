@@ -1,0 +1,121 @@
+//! The calls about what was done, and about the monitors of the journal.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use retinker::host::api::{
+    Activity, ActivityQuery, HostEvent, Incidents, IncidentsQuery, MonitorState, SetMonitor, TOLD_ACTS,
+    TOLD_SUBJECTS,
+};
+use retinker::recovery::acts::{Act, acts, folded};
+use retinker::recovery::control;
+use retinker::recovery::incidents::WITHIN;
+use retinker::recovery::journal::{Store, StoreError};
+use retinker::recovery::monitor::incidents;
+use retinker::recovery::policy::Gate;
+use retinker::recovery::protect::{Protection, protections};
+
+use super::Host;
+use crate::acts::{noted, wholly};
+use crate::host::Shared;
+use crate::problem::Problem;
+
+pub(super) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/incidents", get(list_incidents))
+        .route("/activity", get(activity))
+        .route("/monitor", get(monitor).post(set_monitor))
+}
+
+async fn list_incidents(
+    State(host): Host,
+    query: Result<Query<IncidentsQuery>, QueryRejection>,
+) -> Result<Json<Incidents>, Problem> {
+    let Query(IncidentsQuery { open }) = query?;
+    let service = host.service.base_url.clone();
+    let mut found = incidents(&*host.store, &service, WITHIN).await?;
+    if open {
+        let index = host.index();
+        for incident in &mut found {
+            incident.run_ids.retain(|id| index.waits(id));
+            let count = incident.count();
+            (incident.recoverable, incident.unrecoverable) = (count, 0);
+            incident.category.count = incident.category.count.min(count);
+            if let Some(reason) = &mut incident.reason {
+                reason.count = reason.count.min(count);
+            }
+        }
+        found.retain(|incident| incident.count() > 1);
+    }
+    Ok(Json(Incidents { incidents: found }))
+}
+
+async fn activity(
+    State(host): Host,
+    query: Result<Query<ActivityQuery>, QueryRejection>,
+) -> Result<Json<Activity>, Problem> {
+    let Query(ActivityQuery { whole }) = query?;
+    let service = host.service.base_url.clone();
+    let incidents = incidents(&*host.store, &service, WITHIN).await?;
+    let restores = host.store.list().await?;
+    let mut acts = all_acts(&*host.store).await?;
+    if !whole {
+        acts = folded(acts);
+    }
+    let acts_total = acts.len() as u64;
+    if !whole {
+        acts.truncate(TOLD_ACTS);
+        acts.iter_mut().for_each(|act| act.subjects.truncate(TOLD_SUBJECTS));
+    }
+    let Json(monitor) = monitor(State(host)).await?;
+    Ok(Json(Activity { monitor, incidents, restores, acts, acts_total }))
+}
+
+/// The acts of people and the monitors' own, newest first.
+async fn all_acts(store: &dyn Store) -> Result<Vec<Act>, StoreError> {
+    let mut all = acts(store).await?;
+    all.extend(protections(store).await?.into_iter().map(protecting));
+    all.sort_by_key(|act| std::cmp::Reverse(act.at));
+    Ok(all)
+}
+
+fn protecting(protection: Protection) -> Act {
+    let Protection { tinker_path, run_id, expires_at, at, refused, .. } = protection;
+    let taken_back = if expires_at.is_none() { "; its former life was put back since" } else { "" };
+    Act {
+        at,
+        by: "a monitor".to_owned(),
+        what: format!("Protect a checkpoint of poisoned run {run_id} from expiring{taken_back}"),
+        subjects: vec![tinker_path],
+        count: 1,
+        ended_at: Some(at),
+        problem: refused,
+    }
+}
+
+async fn monitor(State(host): Host) -> Result<Json<MonitorState>, Problem> {
+    Ok(Json(MonitorState { gate: control::gate(&*host.store).await?, policy: host.monitor.policy().into() }))
+}
+
+async fn set_monitor(
+    State(host): Host,
+    request: Result<Json<SetMonitor>, JsonRejection>,
+) -> Result<Json<MonitorState>, Problem> {
+    let Json(SetMonitor { gate }) = request?;
+    let what = match gate {
+        Gate::Open => "Resume automatic restores",
+        Gate::Paused => "Pause automatic restores",
+        Gate::Draining => "End automatic restores",
+    };
+    let asked = Arc::clone(&host);
+    let set = async move { Ok(control::set_gate(&*asked.store, gate).await?) };
+    noted(&host, what.to_owned(), Vec::new(), set, wholly).await?;
+    host.monitor.want_whole();
+    host.refresh.notify_one();
+    // No run has changed, but what every open page says of the monitor.
+    host.tell(HostEvent::Runs { run_ids: Vec::new() });
+    monitor(State(host)).await
+}
