@@ -36,6 +36,11 @@ CREATE TABLE IF NOT EXISTS corruptions (
     run INTEGER PRIMARY KEY REFERENCES runs (ordinal),
     at INTEGER NOT NULL         -- when it was found
 ) STRICT;
+CREATE TABLE IF NOT EXISTS lost_steps (
+    run INTEGER PRIMARY KEY REFERENCES runs (ordinal),
+    before INTEGER NOT NULL,    -- the optimizer's step that the run began with
+    last INTEGER NOT NULL       -- the last one that is known to have been taken
+) STRICT;
 ";
 
 /// What the passes since the last step add up to.
@@ -91,6 +96,12 @@ impl Tally {
 pub(crate) struct Stored {
     pub(crate) last: Option<Point>,
     pub(crate) corrupted_at: Option<i64>,
+    /// The last step before the run was corrupted.
+    pub(crate) lost_step: Option<u64>,
+    /// The optimizer's step that the run began with, where it has taken one.
+    pub(crate) first_step: Option<u64>,
+    /// For each request that was asked about, the last step that it or an earlier one took.
+    pub(crate) steps_at: Vec<Option<u64>>,
 }
 
 impl Run {
@@ -126,10 +137,17 @@ impl Core {
         Ok(Series { run_id: run_id.to_owned(), points, next_after })
     }
 
-    /// What is stored of a run beside its rows.
-    pub(crate) async fn stored(&self, run_id: &str) -> Result<Stored, ApiError> {
-        self.ask_stored(run_id, |c, run| {
-            Ok(Stored { last: last(c, run)?, corrupted_at: corrupted_at(c, run)? })
+    /// What is stored of a run beside its rows; how far it was at each of these requests, which rise.
+    pub(crate) async fn stored(&self, run_id: &str, seqs: Vec<u64>) -> Result<Stored, ApiError> {
+        self.ask_stored(run_id, move |c, run| {
+            let (before, lost_step) = lost_steps(c, run)?.unzip();
+            Ok(Stored {
+                last: last(c, run)?,
+                corrupted_at: corrupted_at(c, run)?,
+                lost_step,
+                first_step: before.or(began_with(c, run)?),
+                steps_at: steps_at(c, run, &seqs)?,
+            })
         })
         .await
     }
@@ -186,11 +204,45 @@ pub(crate) fn truncate(c: &Connection, run: u64, after_seq: u64) -> rusqlite::Re
     Ok(())
 }
 
-/// Notes since when a run is corrupted.
+/// Notes since when a run is corrupted, and how far it was, before what it has lost leaves its series.
 pub(crate) fn note_corrupted(c: &Connection, run: u64, at: i64) -> rusqlite::Result<()> {
     c.prepare_cached("INSERT OR IGNORE INTO corruptions (run, at) VALUES (?1, ?2)")?
         .execute(params![run, at])?;
+    c.prepare_cached(
+        "INSERT OR IGNORE INTO lost_steps (run, before, last)
+         SELECT run, MIN(step) - 1, MAX(step) FROM metrics WHERE run = ?1 GROUP BY run",
+    )?
+    .execute(params![run])?;
     Ok(())
+}
+
+/// The step that a corrupted run began with, and the last one that it took.
+fn lost_steps(c: &Connection, run: u64) -> rusqlite::Result<Option<(u64, u64)>> {
+    c.prepare_cached("SELECT before, last FROM lost_steps WHERE run = ?1")?
+        .query_row(params![run], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+/// The step that a run began with, if it has taken one.
+fn began_with(c: &Connection, run: u64) -> rusqlite::Result<Option<u64>> {
+    c.prepare_cached("SELECT MIN(step) - 1 FROM metrics WHERE run = ?1")?
+        .query_row(params![run], |row| row.get(0))
+}
+
+/// For each of these requests, which rise, the last step that it or an earlier one took.
+fn steps_at(c: &Connection, run: u64, seqs: &[u64]) -> rusqlite::Result<Vec<Option<u64>>> {
+    let mut query = c.prepare_cached("SELECT step, seq FROM metrics WHERE run = ?1 ORDER BY step")?;
+    let mut taken =
+        query.query_map(params![run], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?)))?.peekable();
+    let mut reached = None;
+    let mut found = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        while let Some(next) = taken.next_if(|next| next.as_ref().map_or(true, |(_, by)| by <= seq)) {
+            reached = Some(next?.0);
+        }
+        found.push(reached);
+    }
+    Ok(found)
 }
 
 const SELECT: &str =
@@ -256,6 +308,25 @@ mod tests {
         assert_eq!(last(&c, 1).unwrap(), Some(at_step(5)));
         assert_eq!(last(&c, 2).unwrap(), Some(at_step(1)));
         assert_eq!(last(&c, 3).unwrap(), None);
+    }
+
+    #[test]
+    fn how_far_a_run_was_is_known_when_its_series_is_cut() {
+        let c = tables();
+        append(&c, 1, &(5..=9).map(at_step).collect::<Vec<_>>()).unwrap();
+        assert_eq!(began_with(&c, 1).unwrap(), Some(4));
+        assert_eq!(
+            steps_at(&c, 1, &[3, 10, 11, 14, 99]).unwrap(),
+            [None, Some(5), Some(5), Some(7), Some(9)]
+        );
+        note_corrupted(&c, 1, 7).unwrap();
+        truncate(&c, 1, 0).unwrap();
+        // Who is told again of the corruption knows less.
+        note_corrupted(&c, 1, 8).unwrap();
+        assert_eq!(lost_steps(&c, 1).unwrap(), Some((4, 9)));
+        assert_eq!((began_with(&c, 1).unwrap(), steps_at(&c, 1, &[99]).unwrap()), (None, vec![None]));
+        note_corrupted(&c, 2, 7).unwrap();
+        assert_eq!(lost_steps(&c, 2).unwrap(), None);
     }
 
     #[test]

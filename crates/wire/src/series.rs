@@ -1,6 +1,8 @@
 //! What the embedded service tells beyond the protocol, below `/retinker/local/v1`: a run's metric series, and what
 //! happened to it. No other service has this.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::time::Time;
@@ -52,6 +54,10 @@ pub struct RunStory {
     /// Work that is in memory only.
     #[serde(default)]
     pub unsaved: Option<UnsavedWork>,
+    /// By the path of a checkpoint of the run, or of the one that it was made from, the optimizer's last step that is in it,
+    /// where that is known.
+    #[serde(default)]
+    pub saved_steps: BTreeMap<String, u64>,
 }
 
 /// That a run's state was lost.
@@ -62,6 +68,9 @@ pub struct Corruption {
     /// When it was found; not known of corruptions that older versions found.
     #[serde(default)]
     pub since: Option<Time>,
+    /// The last optimizer step that is known to have been taken; those of the last second before a kill are not.
+    #[serde(default)]
+    pub step: Option<u64>,
 }
 
 /// Work that is in memory only.

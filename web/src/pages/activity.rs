@@ -199,7 +199,8 @@ fn act(act: &Act) -> AnyView {
             </details>
         }
     });
-    let problem = act.problem.clone().map(|problem| view! { <p class="break">{icon("problem")}{problem}</p> });
+    let problem =
+        act.problem.clone().map(|problem| view! { <p class="break">{icon("problem")}{problem}</p> });
     view! {
         <li class="incident act" data-testid="act">
             <p>

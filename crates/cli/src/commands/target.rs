@@ -86,7 +86,15 @@ impl Target {
         sink: Arc<dyn EventSink>,
         progress: impl Fn(&RestoreRecord) + Send + Sync + 'static,
     ) -> Result<Keeper> {
-        Ok(Keeper::open(&asker("the command line"), &self.service()?, self.journal()?, policy, sink, progress).await?)
+        Ok(Keeper::open(
+            &asker("the command line"),
+            &self.service()?,
+            self.journal()?,
+            policy,
+            sink,
+            progress,
+        )
+        .await?)
     }
 
     /// The same for a command that begins nothing by itself.

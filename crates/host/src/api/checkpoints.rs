@@ -399,7 +399,8 @@ async fn act(
 
 /// A session for runs that only hold copies.
 async fn session_of_copies(host: &Shared, count: usize) -> Result<String, Problem> {
-    let name = if count == 1 { "copy of a checkpoint".to_owned() } else { format!("copies of {count} checkpoints") };
+    let name =
+        if count == 1 { "copy of a checkpoint".to_owned() } else { format!("copies of {count} checkpoints") };
     let request = CreateSessionRequest {
         sdk_version: SDK_VERSION.to_owned(),
         display_name: Some(name),

@@ -297,8 +297,10 @@ mod tests {
             corruption: Some(Corruption {
                 reason: "the trainer died.".into(),
                 since: Some(Time::from_millis(6000)),
+                step: None,
             }),
             unsaved: Some(UnsavedWork { since: Time::from_millis(4000), requests: 2 }),
+            saved_steps: Default::default(),
         });
         known.report = Some(Report {
             run_id: "s:train:0".into(),

@@ -1,6 +1,8 @@
 //! What the protocol has no place for, under a prefix of its own: the metric series, a run in full, the stream of changes.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,6 +17,7 @@ use serde::Serialize;
 
 use super::body::{NumberQuery, Path};
 use super::{ApiError, Shared};
+use crate::db::CheckpointRow;
 use crate::index::{Index, Run};
 use crate::metrics::{Point, Series, Stored};
 use crate::ops::unknown_run;
@@ -51,6 +54,8 @@ pub(crate) struct Whole {
     unsaved: Option<UnsavedWork>,
     trainer: Trainer,
     last_step: Option<Point>,
+    /// By a checkpoint's path, the optimizer's last step that is in it.
+    saved_steps: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize)]
@@ -77,9 +82,18 @@ struct Trainer {
 }
 
 impl Whole {
-    fn new(index: &Index, run: &Run, stored: Stored) -> Self {
+    fn new(index: &Index, run: &Run, saved: &[Arc<CheckpointRow>], stored: Stored) -> Self {
+        let mut saved_steps: BTreeMap<String, u64> = saved
+            .iter()
+            .zip(&stored.steps_at)
+            // One that was saved before any step was taken has what the run began with.
+            .filter_map(|(saved, step)| Some((saved.path().to_string(), step.or(stored.first_step)?)))
+            .collect();
+        if let (Some(origin), Some(step)) = (&run.new.origin_path, stored.first_step) {
+            saved_steps.insert(origin.clone(), step);
+        }
         let ended = index.session(&run.new.session_id).and_then(|session| session.ended.clone());
-        let waiting_requests = std::sync::Arc::strong_count(&run.permit) - 1;
+        let waiting_requests = Arc::strong_count(&run.permit) - 1;
         Self {
             run: run.to_wire(now_millis()),
             created_at: time(run.new.created_at),
@@ -89,10 +103,11 @@ impl Whole {
                 reason: ended.map(|end| end.reason),
             },
             origin_path: run.new.origin_path.clone(),
-            corruption: run
-                .corrupted
-                .clone()
-                .map(|reason| Corruption { reason, since: stored.corrupted_at.map(time) }),
+            corruption: run.corrupted.clone().map(|reason| Corruption {
+                reason,
+                since: stored.corrupted_at.map(time),
+                step: stored.lost_step,
+            }),
             unsaved: run
                 .unsaved
                 .since
@@ -110,15 +125,17 @@ impl Whole {
                 awaited_seq: run.awaited_seq,
             },
             last_step: stored.last,
+            saved_steps,
         }
     }
 }
 
 pub(crate) async fn run(State(core): Shared, Path(run_id): Path<String>) -> Result<Json<Whole>, ApiError> {
-    let stored = core.stored(&run_id).await?;
+    let saved = core.index().run(&run_id).ok_or_else(|| unknown_run(&run_id))?.checkpoints.clone();
+    let stored = core.stored(&run_id, saved.iter().map(|saved| saved.new.seq).collect()).await?;
     let index = core.index();
     let run = index.run(&run_id).ok_or_else(|| unknown_run(&run_id))?;
-    Ok(Json(Whole::new(&index, run, stored)))
+    Ok(Json(Whole::new(&index, run, &saved, stored)))
 }
 
 pub(crate) async fn changes(

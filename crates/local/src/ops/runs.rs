@@ -384,10 +384,11 @@ impl Core {
         self.changes.tell(Change::RunCorrupted { run_id: id.clone(), reason: reason.clone() });
         // What is left of the run is what it stands on; its series must not show more.
         let saved_seq = run.standing.as_ref().map_or(0, |standing| standing.new.seq);
-        run.unwritten.clear();
+        let points = run.take_points();
         run.last_point = None;
         self.db.write(move |c| {
             sql::mark_corrupted(c, &id, &reason)?;
+            metrics::append(c, ordinal, &points)?;
             metrics::note_corrupted(c, ordinal, now)?;
             metrics::truncate(c, ordinal, saved_seq)
         })

@@ -895,7 +895,8 @@ impl Api {
     /// A file of one of the service's models, such as its tokenizer, as a hub of models gives it. Of the embedded service.
     /// At most 64 MiB.
     pub async fn model_file(&self, base_model: &str, file: &str) -> Result<bytes::Bytes, Error> {
-        let mut call = Call::get(format!("{file} of {base_model}"), format!("/{base_model}/resolve/main/{file}"));
+        let mut call =
+            Call::get(format!("{file} of {base_model}"), format!("/{base_model}/resolve/main/{file}"));
         call.longest = MAX_MODEL_FILE;
         self.answer(&call).await.map(|answer| answer.body)
     }

@@ -113,7 +113,8 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&runtime)));
         manual.block_on(async {
             let first = runtime.now();
-            let cut_off = begin(&store, &runtime, "the console", "Publish checkpoints".into(), vec!["a".into()]);
+            let cut_off =
+                begin(&store, &runtime, "the console", "Publish checkpoints".into(), vec!["a".into()]);
             drop(cut_off.await.unwrap());
             runtime.sleep(Duration::from_secs(1)).await;
             let second = runtime.now();
@@ -124,10 +125,16 @@ mod tests {
             let ended = runtime.now();
             // Two of the same moment are both kept.
             for _ in 0..2 {
-                begin(&store, &runtime, "b", "Pause".into(), Vec::new()).await.unwrap().end(None).await.unwrap();
+                begin(&store, &runtime, "b", "Pause".into(), Vec::new())
+                    .await
+                    .unwrap()
+                    .end(None)
+                    .await
+                    .unwrap();
             }
             let told = acts(&*store).await.unwrap();
-            let told: Vec<_> = told.iter().map(|a| (a.at, &*a.what, a.ended_at, a.problem.as_deref())).collect();
+            let told: Vec<_> =
+                told.iter().map(|a| (a.at, &*a.what, a.ended_at, a.problem.as_deref())).collect();
             assert_eq!(
                 told,
                 [

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join;
 use retinker_wire::capabilities::ServerCapabilities;
 use retinker_wire::path::TinkerPath;
 use retinker_wire::run::{Checkpoint, CheckpointType, TrainingRun};
+use retinker_wire::series::RunStory;
 use retinker_wire::time::Time;
 use retinker_wire::weights::WeightsInfoResponse;
 
@@ -46,6 +48,8 @@ pub struct Facts {
     pub weights: BTreeMap<String, WeightsAnswer>,
     /// The restore that holds the run, if one does.
     pub succession: Option<Succession>,
+    /// What happened to the run, where the service tells that.
+    pub story: Option<RunStory>,
     /// The time.
     pub now: Time,
 }
@@ -103,13 +107,17 @@ pub async fn gather(
         capabilities: None,
         weights: excluded(request),
         succession,
+        story: None,
         now,
     };
     if refusal(&facts, request).is_some() {
         return Ok(facts);
     }
     facts.checkpoints = candidates(api, &facts.run, facts.origin.as_deref()).await?;
-    facts.capabilities = match api.capabilities().await {
+    // How much is lost is told better by the story: a plan is made without it as well.
+    let (capabilities, story) = join(api.capabilities(), api.run_story(&request.run_id)).await;
+    facts.story = story.ok();
+    facts.capabilities = match capabilities {
         Ok(capabilities) => Some(capabilities),
         Err(error) if error.is_unsupported() => None,
         Err(error) => return Err(error),
@@ -157,6 +165,7 @@ pub(super) fn preferred(
         capabilities: None,
         weights: excluded(request),
         succession: None,
+        story: None,
         now,
     };
     select(&facts, request).chosen.cloned()
@@ -248,7 +257,7 @@ pub fn make_plan(facts: &Facts, request: &PlanRequest) -> Result<RestorePlan, No
         root_run_id,
         generation,
         user_metadata,
-        lost: lost(run, checkpoint),
+        lost: lost(facts, checkpoint),
         last_save: last_save(run_id, &facts.checkpoints, facts.origin.as_deref()),
         checks: checks(facts, request, checkpoint, info),
         rejected: selection.passed_over(),
@@ -276,10 +285,19 @@ fn is_anothers(checkpoint: &Checkpoint, run_id: &str) -> bool {
     checkpoint.tinker_path.parse::<TinkerPath>().is_ok_and(|path| path.training_run_id != run_id)
 }
 
-/// Steps stay `None`: no service counts a run's optimizer steps, and a label `step` of the run was written at its
-/// creation.
-fn lost(run: &TrainingRun, checkpoint: &Checkpoint) -> LostWork {
-    let millis = run.last_request_time.as_millis().saturating_sub(checkpoint.time.as_millis()).max(0);
+/// Steps are known where the service counts a run's: a label `step` of the run was written at its creation.
+fn lost(facts: &Facts, checkpoint: &Checkpoint) -> LostWork {
+    let steps = facts.story.as_ref().and_then(|story| {
+        let (reached, saved) =
+            (story.corruption.as_ref()?.step?, story.saved_steps.get(&checkpoint.tinker_path)?);
+        Some(reached.saturating_sub(*saved))
+    });
+    let counted = match steps {
+        None | Some(0) => String::new(),
+        Some(1) => ": 1 optimizer step, as far as is known".to_owned(),
+        Some(steps) => format!(": {steps} optimizer steps, as far as is known"),
+    };
+    let millis = facts.run.last_request_time.as_millis().saturating_sub(checkpoint.time.as_millis()).max(0);
     let seconds = millis / 1000;
     let back_to = checkpoint
         .user_metadata
@@ -296,10 +314,10 @@ fn lost(run: &TrainingRun, checkpoint: &Checkpoint) -> LostWork {
         // Many steps fit into a second: a short time is not called little work.
         let before = if seconds == 0 { "less than a second".to_owned() } else { span(seconds) };
         format!(
-            "Everything after the checkpoint, which was saved {before} before the run's last request.{back_to}"
+            "Everything after the checkpoint, which was saved {before} before the run's last request{counted}.{back_to}"
         )
     };
-    LostWork { seconds, steps: None, summary }
+    LostWork { seconds, steps, summary }
 }
 
 /// A length of time for people, in its two largest units.
@@ -457,6 +475,7 @@ fn shape_check(run: &TrainingRun, info: Option<&WeightsInfoResponse>) -> Check {
 #[cfg(test)]
 mod tests {
     use retinker_wire::capabilities::SupportedModel;
+    use retinker_wire::series::Corruption;
 
     use super::super::plan::{Rejected, Strategy};
     use super::super::samples::{checkpoint, run};
@@ -473,6 +492,7 @@ mod tests {
             capabilities: None,
             weights: BTreeMap::new(),
             succession: None,
+            story: None,
             now: Time::from_millis(LAST + 60_000),
         }
     }
@@ -659,10 +679,25 @@ mod tests {
         ] {
             let mut checkpoint = checkpoint("old", "a", LAST - saved_before);
             checkpoint.user_metadata = Some([("step".to_owned(), "40".to_owned())].into());
-            let lost = lost(&run("old", Some(true)), &checkpoint);
-            assert_eq!((lost.seconds, lost.steps), (seconds, None));
-            assert!(lost.summary.contains(part), "{}", lost.summary);
-            assert!(lost.summary.ends_with("Training goes on from step 40."), "{}", lost.summary);
+            let mut facts = facts(Vec::new());
+            let told = lost(&facts, &checkpoint);
+            assert_eq!((told.seconds, told.steps), (seconds, None));
+            assert!(told.summary.contains(part), "{}", told.summary);
+            assert!(told.summary.ends_with("Training goes on from step 40."), "{}", told.summary);
+            for (reached, steps, part) in
+                [(52, 12, "12 optimizer steps"), (41, 1, "1 optimizer step,"), (40, 0, "last request.")]
+            {
+                facts.story = Some(RunStory {
+                    created_at: facts.now,
+                    origin_path: None,
+                    corruption: Some(Corruption { reason: "lost".into(), since: None, step: Some(reached) }),
+                    unsaved: None,
+                    saved_steps: [(checkpoint.tinker_path.clone(), 40)].into(),
+                });
+                let counted = lost(&facts, &checkpoint);
+                assert_eq!((counted.seconds, counted.steps), (seconds, Some(steps)));
+                assert!(saved_before <= 0 || counted.summary.contains(part), "{}", counted.summary);
+            }
         }
     }
 

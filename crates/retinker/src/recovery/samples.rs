@@ -42,6 +42,7 @@ pub(crate) fn plan(run_id: &str) -> super::plan::RestorePlan {
         capabilities: None,
         weights: Default::default(),
         succession: None,
+        story: None,
         now: Time::from_millis(1_000_000_100_000),
     };
     make_plan(&facts, &super::plan::PlanRequest::new(run_id)).unwrap()

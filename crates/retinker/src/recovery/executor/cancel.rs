@@ -42,9 +42,8 @@ impl Executor {
         is_cancelled(&self.read(restore_id).await?)?;
         let at = self.runtime.now();
         let wish = Wish { at, by: self.by.to_string() };
-        let wished = WISHES
-            .update(&*self.store, restore_id, |known| known.is_none().then(|| wish.clone()))
-            .await?;
+        let wished =
+            WISHES.update(&*self.store, restore_id, |known| known.is_none().then(|| wish.clone())).await?;
         // Whoever was first has it cancelled, whoever carries that out.
         let Wish { by, .. } = wished.unwrap_or_else(|known| known.unwrap_or(wish.clone()));
         let (mut record, lease) = self.claim(restore_id, TRIES, is_cancelled).await?;

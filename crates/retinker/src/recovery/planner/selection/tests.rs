@@ -30,6 +30,7 @@ fn five() -> Facts {
         capabilities: None,
         weights: BTreeMap::new(),
         succession: None,
+        story: None,
         now: Time::from_millis(NOW),
     }
 }
