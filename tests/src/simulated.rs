@@ -95,6 +95,7 @@ pub async fn rounds(runs: u64, every: u64, lasting: u64) -> Result<Costs> {
         policy: Policy { max_age_ms: u64::MAX, ..Policy::default() },
         sink: Arc::new(Nobody),
         service: "simulated".to_owned(),
+        by: "a monitor".to_owned(),
     });
     let id = std::process::id();
     let resident = || process::resident(id).context("the memory of this process is not known");

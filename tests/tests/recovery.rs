@@ -159,6 +159,7 @@ async fn what_only_the_driver_can_see_is_told_by_it_and_restored_by_a_monitor() 
         policy: Policy { enabled: true, ..Policy::default() },
         sink: Arc::new(Traced),
         service: "service".to_owned(),
+        by: "a monitor".to_owned(),
     });
     let client = run(&api).await;
     let mut watch = DriverWatch::new(client.model_id(), Arc::clone(&store), runtime);

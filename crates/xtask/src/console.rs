@@ -1,5 +1,7 @@
 //! Building the web console into `dist/`, where the host's build script embeds it from.
 
+mod shorten;
+
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -25,7 +27,7 @@ pub fn build() -> Result<u64> {
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", &flags)
                 // trunk reads NO_COLOR as its own flag and takes only true or false.
                 .env_remove("NO_COLOR"))?;
-            shorten(&dist)?;
+            shorten::shorten(&dist)?;
             compress(&dist)?;
             // Written last: a build that was cut off is not taken for a whole one.
             std::fs::write(stamp(&dist), "").context("dist/ cannot be written")
@@ -115,20 +117,6 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 
 fn is_compressed(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "br")
-}
-
-/// Writes what wasm-bindgen wrote in JavaScript again, as short as it can be said.
-fn shorten(dist: &Path) -> Result<()> {
-    let terser = tools::terser()?.join("terser");
-    let scripts = files(dist)?.into_iter().filter(|file| file.extension().is_some_and(|end| end == "js"));
-    for script in scripts {
-        run(command(&terser)
-            .arg(&script)
-            .args(["--module", "--ecma", "2022", "--compress", "passes=3", "--mangle", "--output"])
-            .arg(&script))
-        .with_context(|| format!("{} could not be shortened", script.display()))?;
-    }
-    Ok(())
 }
 
 /// Writes a `.br` beside every file, so that the host never compresses at run time.

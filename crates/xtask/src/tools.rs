@@ -14,7 +14,7 @@ pub const TRUNK: &str = "0.21.14";
 pub const WASM_BINDGEN: &str = "0.2.130";
 /// From the npm package `binaryen`, which carries wasm-opt compiled to wasm: the same on every machine.
 pub const BINARYEN: &str = "132.0.0";
-/// What wasm-bindgen writes is commented and not short, and trunk's own means does not read it.
+/// What wasm-bindgen writes is commented and long, and trunk's own means does not read it.
 pub const TERSER: &str = "5.51.4";
 pub const CARGO_DENY: &str = "0.20.2";
 pub const CARGO_FUZZ: &str = "0.13.2";

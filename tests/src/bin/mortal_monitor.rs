@@ -28,7 +28,9 @@ async fn main() -> Result<()> {
     let service = api.base_url().to_owned();
     let policy = Policy { enabled: true, ..Policy::default() };
     let sink = Arc::new(Traced);
-    let monitor = Monitor::new(Parts { api, store, runtime, drives: drives.clone(), policy, sink, service });
+    let by = "a mortal monitor".to_owned();
+    let monitor =
+        Monitor::new(Parts { api, store, runtime, drives: drives.clone(), policy, sink, service, by });
     monitor.round().await?;
     drives.settled().await;
     teller.tell().await?;

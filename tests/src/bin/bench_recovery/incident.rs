@@ -93,6 +93,7 @@ async fn once(count: usize, time: usize) -> Result<Incident> {
         policy,
         sink: Arc::new(Traced),
         service: service.base_url.clone(),
+        by: "a monitor".to_owned(),
     });
     let watching = async {
         monitor.run(|_| {}).await;

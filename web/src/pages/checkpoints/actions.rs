@@ -72,6 +72,7 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
     } else {
         plain("publish", "Publish", act(CheckpointDo::Publish))
     };
+    let copy = plain("copy", "Copy", act(CheckpointDo::Copy));
     let (alive, gone, file) = (paths.clone(), paths, path.clone());
     let try_it = (checkpoint.checkpoint_type == CheckpointType::Sampler).then(|| {
         view! {
@@ -86,7 +87,7 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
             {plain("download", "Download", Box::new(move || downloads::begin(desk, file.clone())))}
             {try_it}
             {publish}
-            {plain("copy", "Copy", act(CheckpointDo::Copy))}
+            {copy}
             {plain("life", "Change its life…", Box::new(move || desk.show(Sheet::Life(alive.clone()))))}
             {plain("delete", "Delete…", Box::new(move || deleting::open(desk, gone.clone())))}
         </div>
