@@ -87,19 +87,6 @@ pub fn outcome(record: &RestoreRecord) -> String {
     }
 }
 
-/// What was planned for a restore, in sentences.
-pub fn plan(record: &RestoreRecord) -> String {
-    let plan = &record.plan;
-    let optimizer = if plan.optimizer { "With" } else { "Without" };
-    let checks = plan.checks.iter().map(|check| check.detail.as_str());
-    let mut text = format!("{} {} {optimizer} the optimizer's state.", plan.why, plan.lost.summary);
-    for check in checks {
-        text.push(' ');
-        text.push_str(check);
-    }
-    text
-}
-
 /// What can be unfolded of a restore.
 pub fn plan_heading(record: &RestoreRecord) -> String {
     match &record.asked_by {
@@ -208,8 +195,9 @@ mod tests {
         assert_eq!(plan_heading(&one), "Plan and steps, asked for by the monitor");
         one.plan.why = "It is the newest.".into();
         one.plan.optimizer = false;
-        assert!(plan(&one).starts_with("It is the newest. "), "{}", plan(&one));
-        assert!(plan(&one).contains("Without the optimizer's state."), "{}", plan(&one));
+        let told = words::plan(&one.plan);
+        assert!(told.starts_with("It is the newest. "), "{told}");
+        assert!(told.contains("Without the optimizer's state."), "{told}");
         assert_eq!(steps(&one).len(), one.events.len());
     }
 

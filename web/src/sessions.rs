@@ -171,6 +171,28 @@ pub fn money(micros: u64) -> String {
     }
 }
 
+/// What usage is summed up by, and what that is called.
+pub const USAGE_BY: [(&str, &str); 4] =
+    [("model", "Base model"), ("session", "Session"), ("project", "Project"), ("day", "Day")];
+
+/// How many days back usage is told; the first is usual.
+pub const USAGE_DAYS: [u64; 3] = [7, 1, 14];
+
+/// What an address asks for of usage: what it is summed up by, and how many days back.
+pub fn usage_asked(query: &str) -> (String, u64) {
+    let mut asked = ("model".to_owned(), 7);
+    for member in query.split('&') {
+        match member.split_once('=') {
+            Some(("by", by)) if USAGE_BY.iter().any(|(known, _)| *known == by) => asked.0 = by.to_owned(),
+            Some(("days", days)) => {
+                asked.1 = USAGE_DAYS.into_iter().find(|known| known.to_string() == days).unwrap_or(7);
+            }
+            _ => {}
+        }
+    }
+    asked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,5 +269,17 @@ mod tests {
         assert_eq!(money(1_254_999), "$1.25");
         assert_eq!(money(1_255_000), "$1.26");
         assert_eq!(money(1_234_567_000_000), "$1,234,567.00");
+    }
+
+    #[test]
+    fn usage_is_asked_for_by_the_address() {
+        for (query, by, days) in [
+            ("", "model", 7),
+            ("by=day&days=14", "day", 14),
+            ("days=1&on=hosted", "model", 1),
+            ("by=nothing&days=365", "model", 7),
+        ] {
+            assert_eq!(usage_asked(query), (by.to_owned(), days), "{query}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use retinker::host::api::ApiProblem;
 use retinker::recovery::health::{FailureCategory, Health};
-use retinker::recovery::plan::{CheckOutcome, NoPlan, RejectedReason};
+use retinker::recovery::plan::{CheckOutcome, NoPlan, RejectedReason, RestorePlan};
 use retinker::recovery::restore::RestoreState;
 
 /// A health as a word.
@@ -182,6 +182,17 @@ pub fn problem_heading(problem: &ApiProblem) -> &'static str {
         "plan_changed" => "The plan is out of date",
         _ => "This did not work",
     }
+}
+
+/// Why a restore is planned so, what it loses, and what was looked at before, in sentences.
+pub fn plan(plan: &RestorePlan) -> String {
+    let optimizer = if plan.optimizer { "With" } else { "Without" };
+    let mut text = format!("{} {} {optimizer} the optimizer's state.", plan.why, plan.lost.summary);
+    for check in &plan.checks {
+        text.push(' ');
+        text.push_str(&check.detail);
+    }
+    text
 }
 
 #[cfg(test)]

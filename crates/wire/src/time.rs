@@ -31,6 +31,7 @@ impl Time {
     }
 }
 
+/// RFC 3339 in UTC; with `{:#}` as it stands in a sentence, to the second: `2026-11-29 19:14:05 UTC`.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanosecond();
@@ -42,7 +43,12 @@ impl fmt::Display for Time {
         } else {
             write!(f, "{year:04}")?;
         }
-        write!(f, "-{month:02}-{day:02}T{:02}:{:02}:{:02}", clock / 3600, clock / 60 % 60, clock % 60)?;
+        let between = if f.alternate() { ' ' } else { 'T' };
+        let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
+        write!(f, "-{month:02}-{day:02}{between}{hour:02}:{minute:02}:{second:02}")?;
+        if f.alternate() {
+            return f.write_str(" UTC");
+        }
         let fraction = nanos.rem_euclid(NANOS);
         if fraction != 0 {
             let digits = format!("{fraction:09}");
@@ -158,6 +164,7 @@ mod tests {
             assert_eq!(text.parse::<Time>().unwrap(), expected, "{text}");
         }
         assert_eq!(expected.to_string(), "2025-10-09T08:53:20.123Z");
+        assert_eq!(format!("{expected:#}"), "2025-10-09 08:53:20 UTC");
         for (text, expected) in [
             ("2024-02-29T23:59:60Z", "2024-02-29T23:59:59Z"),
             ("1969-12-31t23:59:59.000000001z", "1969-12-31T23:59:59.000000001Z"),

@@ -278,7 +278,10 @@ fn plan_line(name: &str, plan: &RestorePlan) -> AnyView {
             <span class="mono" title=plan.checkpoint.tinker_path.clone()>
                 {checkpoint_name(&plan.checkpoint.checkpoint_id).to_owned()}
             </span>
-            <span class="quiet block">{plan.lost.summary.clone()}</span>
+            <details class="quiet">
+                <summary>{plan.lost.summary.clone()}</summary>
+                <p>{words::plan(plan)}</p>
+            </details>
         </li>
     }
 }
@@ -299,6 +302,7 @@ fn refusal((reason, names): (String, Vec<String>)) -> AnyView {
 fn running(bulk: Bulk) -> AnyView {
     let told = text(move || bulk.items.with(|items| bulk::progress(items.iter().map(|item| &item.stand))));
     let over = Memo::new(move |_| bulk.is_over());
+    let session = StoredValue::new(session());
     let many = bulk.items.with_untracked(Vec::len);
     let lines: Vec<_> = (0..many).map(|at| item_line(bulk, at)).collect();
     let done = text(move || {
@@ -322,6 +326,9 @@ fn running(bulk: Bulk) -> AnyView {
                     >
                         {word(move || Some(if bulk.stopped.get() { "Stopping\u{2026}" } else { "Begin no more" }))}
                     </button>
+                    <button type="button" class="button" data-testid="bulk-cancel" on:click=move |_| cancel_all(&session.get_value())>
+                        "Cancel all"
+                    </button>
                 </div>
             }
         },
@@ -338,6 +345,28 @@ fn running(bulk: Bulk) -> AnyView {
             {stop}
         </div>
     }
+}
+
+/// Begins no more, and cancels those that are under way.
+fn cancel_all(session: &Session) {
+    session.bulk.stopped.set(true);
+    let begun: Vec<String> = session.bulk.items.with_untracked(|items| {
+        let begun = items.iter().filter_map(|item| match &item.stand {
+            Stand::UnderWay(id) => Some(id.clone()),
+            _ => None,
+        });
+        begun.collect()
+    });
+    let session = session.clone();
+    spawn_local(async move {
+        for id in begun {
+            match session.host.cancel(&id).await {
+                Ok(cancelled) => session.remember(cancelled),
+                // It goes on, and its line has a button of its own.
+                Err(problem) => session.notice(&problem),
+            }
+        }
+    });
 }
 
 fn item_line(bulk: Bulk, at: usize) -> AnyView {

@@ -8,7 +8,7 @@ use retinker::recovery::incidents::Incident;
 use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker_console::address::run_address;
-use retinker_console::{activity, format};
+use retinker_console::{activity, format, words};
 
 use crate::browser;
 use crate::components::banner::{kept, own_problem, problems};
@@ -297,7 +297,7 @@ fn line(record: &RestoreRecord) -> AnyView {
             <td role="cell" class="c-outcome" class:failed=failed>
                 {activity::outcome(record)}
                 {cancel}
-                {told_at(activity::plan_heading(record), Some(activity::plan(record)), &activity::steps(record))}
+                {told_at(activity::plan_heading(record), Some(words::plan(&record.plan)), &activity::steps(record))}
             </td>
         </tr>
     }

@@ -3,28 +3,26 @@
 use crate::prelude::*;
 use retinker::host::api::ApiProblem;
 use retinker::host::usage::{StorageRow, Usage, UsageQuery, UsedRow};
-use retinker_console::address::session_address;
+use retinker_console::address::{self, session_address};
 use retinker_console::format;
-use retinker_console::sessions::{Shown, money};
+use retinker_console::sessions::{Shown, USAGE_BY, USAGE_DAYS, money, usage_asked};
 
 use crate::browser;
 use crate::components::banner::problems;
 use crate::components::heads::heads;
 use crate::components::placeholder::placeholder;
-use crate::components::reactive::{maybe, part, text, when};
+use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::components::time::exact;
 use crate::live::{Loaded, load};
-
-/// What usage is summed up by.
-const BY: [(&str, &str); 4] =
-    [("model", "Base model"), ("session", "Session"), ("project", "Project"), ("day", "Day")];
+use crate::place::place;
 
 /// The page `/usage`.
 pub(crate) fn usage_page() -> AnyView {
-    let query = RwSignal::new(("model".to_owned(), 7_u64));
+    let here = place();
+    let query = Memo::new(move |_| here.query.with(|query| usage_asked(query)));
     // Costs are an hour old at best: they are read when the page is opened and when something else is asked for.
     let usage: RwSignal<Loaded<Usage>> =
-        load(Memo::new(move |_| query.get()), RwSignal::new(0), true, |host, (by, days): (String, u64)| {
+        load(query, RwSignal::new(0), true, |host, (by, days): (String, u64)| {
             Box::pin(async move { host.usage(&UsageQuery { days: Some(days), by: Some(by) }).await })
         });
     Effect::new(|_| browser::set_title("Usage"));
@@ -157,7 +155,7 @@ fn stored(row: &StorageRow) -> AnyView {
     }
 }
 
-fn billing(query: RwSignal<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView {
+fn billing(query: Memo<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView {
     const HEADS: [(&str, &str); 5] = [
         ("", "What"),
         ("number", "Trained tokens"),
@@ -165,12 +163,20 @@ fn billing(query: RwSignal<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView
         ("number", "Sampled tokens"),
         ("number", "Estimated cost"),
     ];
-    let ways: Vec<_> =
-        BY.into_iter().map(|(value, name)| view! { <option value=value>{name}</option> }).collect();
-    let spans: Vec<_> = [("7", "7 days"), ("1", "1 day"), ("14", "14 days")]
-        .into_iter()
-        .map(|(value, name)| view! { <option value=value>{name}</option> })
-        .collect();
+    let ways = USAGE_BY.map(|(value, name)| {
+        let chosen = flag(move || query.with(|(by, _)| by == value));
+        view! { <option value=value prop:selected=chosen>{name}</option> }
+    });
+    let spans = USAGE_DAYS.map(|days| {
+        let chosen = flag(move || query.with(|(_, known)| *known == days));
+        view! { <option value=days.to_string() prop:selected=chosen>{format::counted(days, "day", "days")}</option> }
+    });
+    let (ways, spans) = (Vec::from(ways), Vec::from(spans));
+    let here = place();
+    let show = move |by: String, days: String| {
+        here.go(&address::at(&format!("/usage?by={by}&days={days}")), true);
+    };
+    let (by, days) = (move || query.get_untracked().0, move || query.get_untracked().1.to_string());
     let body = maybe(move || {
         let data = data.get()?;
         let by = query.with_untracked(|(by, _)| by.clone());
@@ -203,16 +209,13 @@ fn billing(query: RwSignal<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView
             <div class="tools">
                 <label class="field">
                     <span class="field-name">"By"</span>
-                    <select data-testid="usage-by" on:change=move |event| query.update(|query| query.0 = event_target_value(&event))>
+                    <select data-testid="usage-by" on:change=move |event| show(event_target_value(&event), days())>
                         {ways}
                     </select>
                 </label>
                 <label class="field">
                     <span class="field-name">"In the last"</span>
-                    <select
-                        data-testid="usage-days"
-                        on:change=move |event| query.update(|query| query.1 = event_target_value(&event).parse().unwrap_or(7))
-                    >
+                    <select data-testid="usage-days" on:change=move |event| show(by(), event_target_value(&event))>
                         {spans}
                     </select>
                 </label>

@@ -369,7 +369,7 @@ impl Core {
             Some(checkpoint) => format!("after checkpoint {}", checkpoint.path().checkpoint_id()),
             None => "and no checkpoint".to_owned(),
         };
-        let since = run.unsaved.since.map_or_else(String::new, |since| format!(" since {}", time(since)));
+        let since = run.unsaved.since.map_or_else(String::new, |since| format!(" since {:#}", time(since)));
         match run.unsaved.requests {
             0 => format!("unsaved work{since} {saved}"),
             1 => format!("{at_least}1 unsaved training request{since} {saved}"),

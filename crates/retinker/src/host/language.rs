@@ -46,6 +46,13 @@ impl Written {
         }
     }
 
+    /// The field that it seems to mean: letters before an operator. A path or an id is none.
+    pub(super) fn seeming_field(&self) -> Option<&str> {
+        let (name, rest) = self.sign().1.split_once([':', '=', '<', '>'])?;
+        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+        (is_name && !self.quoted && !rest.is_empty() && !rest.starts_with("//")).then_some(name)
+    }
+
     /// Its parts, if it begins with one of these fields and an operator.
     pub(super) fn comparison(&self, fields: &[&'static str]) -> Option<Comparison<'_>> {
         if self.quoted {

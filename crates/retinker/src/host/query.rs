@@ -132,6 +132,15 @@ impl Query {
     }
 }
 
+/// The first word that seems to compare a field of which there is none: it is looked for as it is.
+pub fn no_field(text: &str) -> Option<String> {
+    let words = split(text);
+    let mut seeming = words.iter().filter_map(|word| word.seeming_field());
+    seeming
+        .find(|name| !Field::ALL.iter().any(|(field, _)| field.eq_ignore_ascii_case(name)))
+        .map(str::to_owned)
+}
+
 /// What plain words are looked for in: the run's id, name, base model and labels, in lower case.
 pub fn text_of(row: &RunRow) -> String {
     let mut text = format!("{}\n{}\n{}", row.run.training_run_id, row.name, row.run.base_model);
@@ -367,6 +376,20 @@ mod tests {
         ] {
             let error = Query::parse(query).unwrap_err().to_string();
             assert!(error.contains(said), "{query}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_there_is_not_is_noticed() {
+        for (text, field) in [
+            ("health:poisoned bogus:1", Some("bogus")),
+            ("-Team=x", Some("Team")),
+            ("meta.team=x rank>=8 RANK>1", None),
+            ("tinker://a/weights/b 12ab-3:train:0 lr=", None),
+            ("\"bogus:1\" words", None),
+            ("", None),
+        ] {
+            assert_eq!(no_field(text).as_deref(), field, "{text}");
         }
     }
 

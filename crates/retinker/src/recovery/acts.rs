@@ -57,10 +57,15 @@ pub async fn begin(
     let at = runtime.now();
     let count = subjects.len() as u64;
     let act = Act { at, by: by.to_owned(), what, subjects, count, ended_at: None, problem: None };
-    // In the order of time.
-    let key = format!("{:016}-{:016x}", at.as_millis().max(0), runtime.random());
-    let written = ACTS.update(&**store, &key, |_| Some(act.clone())).await;
-    written.map(|_| Begun { key, act, store: Arc::clone(store), runtime: Arc::clone(runtime) })
+    let mut number = runtime.random();
+    loop {
+        // In the order of time.
+        let key = format!("{:016}-{number:016x}", at.as_millis().max(0));
+        if ACTS.update(&**store, &key, |known| known.is_none().then(|| act.clone())).await?.is_ok() {
+            return Ok(Begun { key, act, store: Arc::clone(store), runtime: Arc::clone(runtime) });
+        }
+        number = number.wrapping_add(1);
+    }
 }
 
 impl Begun {

@@ -107,9 +107,9 @@ pub fn unusable_because(checkpoint: &Checkpoint, now: Time) -> Option<String> {
     }
     let expires_at = checkpoint.expires_at?;
     if expires_at <= now {
-        Some(format!("It expired at {expires_at}."))
+        Some(format!("It expired at {expires_at:#}."))
     } else if expires_at.as_millis().saturating_sub(now.as_millis()) < EXPIRY_MARGIN_MS {
-        Some(format!("It expires at {expires_at}, before a restore could be sure to have loaded it."))
+        Some(format!("It expires at {expires_at:#}, before a restore could be sure to have loaded it."))
     } else {
         None
     }
@@ -211,7 +211,7 @@ fn at_risk(run: &TrainingRun, newest: Option<&Checkpoint>, known: Known<'_>, now
         (Some(checkpoint), _) => {
             let soon = |at: &Time| at.as_millis().saturating_sub(now.as_millis()) < EXPIRES_SOON_MS;
             let expires_at = checkpoint.expires_at.filter(soon)?;
-            format!("Its newest checkpoint, {}, expires at {expires_at}.", checkpoint.checkpoint_id)
+            format!("Its newest checkpoint, {}, expires at {expires_at:#}.", checkpoint.checkpoint_id)
         }
     };
     Some(Verdict::new(Health::AtRisk, reason))

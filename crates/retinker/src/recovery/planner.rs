@@ -439,7 +439,7 @@ fn expiry_check(facts: &Facts, checkpoint: &Checkpoint) -> Check {
         Some(at) => {
             let soon = at.as_millis().saturating_sub(facts.now.as_millis()) < EXPIRES_SOON_MS;
             let outcome = if soon { CheckOutcome::Warning } else { CheckOutcome::Passed };
-            Check { name, outcome, detail: format!("It expires at {at}.") }
+            Check { name, outcome, detail: format!("It expires at {at:#}.") }
         }
     }
 }

@@ -43,7 +43,7 @@ impl Protection {
     /// What was done, as a sentence for people; `None` where the service did not do it, or it was taken back.
     pub fn message(&self) -> Option<String> {
         let until = self.expires_at.filter(|until| *until != self.expired_at)?;
-        Some(format!("It lives until {until} instead of {}.", self.expired_at))
+        Some(format!("It lives until {until:#} instead of {:#}.", self.expired_at))
     }
 }
 

@@ -146,7 +146,10 @@ impl Service {
         if self.down {
             return FakeReply::fail(TransportErrorKind::Connect);
         }
-        let path = request.url.split_once("/api/v1/").map(|(_, path)| path.to_owned()).unwrap();
+        // Beyond the protocol it has nothing.
+        let Some(path) = request.url.split_once("/api/v1/").map(|(_, path)| path.to_owned()) else {
+            return refuse(404, "Not Found");
+        };
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
         self.asked.push(path.split('?').next().unwrap().to_owned());
