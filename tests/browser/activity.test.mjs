@@ -49,6 +49,8 @@ test("runs are looked for by words and fields, and what makes no sense is told",
   await shows('meta.name="never saved" age<1h', 1);
   await shows("age>1h", 0);
   await picture(page, "runs-no-match");
+  await shows("team=x health:poisoned", 0);
+  await byTestId(page, "runs-no-match").getByText("There is no field “team”").waitFor();
   await shows("", 3);
 
   await search.fill("health:po");
@@ -109,12 +111,25 @@ test("incidents and restores are told, restores are paused and resumed, and all 
   const row = page.locator('[data-testid="restore-row"][data-state="adopted"]');
   await row.waitFor();
   assert.match(await row.innerText(), /Adopted\. Not verified/, "nothing passes in silence");
+  const plan = row.locator("details");
+  assert.match(await plan.innerText(), /Plan and steps, asked for by the console/);
+  await plan.locator("summary").click();
+  assert.match(await plan.innerText(), /With the optimizer's state\./);
+  assert.match(await plan.innerText(), /\d\d:\d\d:\d\d Asked for by the console.*: restore run/);
+  const acts = byTestId(page, "act");
+  assert.deepEqual(
+    await acts.locator("strong").allInnerTexts(),
+    ["Resume automatic restores", "Pause automatic restores"],
+  );
+  assert.match(await acts.first().innerText(), /by the console/);
   await picture(page, "activity");
   const [download] = await Promise.all([page.waitForEvent("download"), byTestId(page, "activity-export").click()]);
   const all = JSON.parse(await readFile(await download.path(), "utf8"));
   assert.equal(all.restores[0].plan.run_id, saved);
   assert.equal(all.incidents[0].run_ids.length, 2);
   assert.equal(all.monitor.gate, "open");
+  assert.equal(all.acts.length, 2);
+  assert.match(all.restores[0].asked_by, /^the console/);
 
   await page.setViewportSize({ width: 380, height: 800 });
   await picture(page, "activity-narrow");

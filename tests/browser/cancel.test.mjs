@@ -14,7 +14,7 @@ async function held(t, count) {
   for (let at = 0; at < count; at++) {
     const training = new Training(t, retinker.serviceUrl, [
       "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001",
-      "--name", `victim ${at}`, "--steps", "2", "--save-every", "2",
+      "--name", `victim ${at}`, "--steps", "3", "--save-every", "2",
     ]);
     await training.finish();
     victims.push(training.attachment.model_id);
@@ -73,5 +73,26 @@ test("of many that go on at once one is cancelled, and the others are restored",
   await page.keyboard.press("Escape");
   await runRow(page, victims[0], "poisoned").waitFor();
   await runRow(page, victims[1], "recovered").waitFor();
+  assert.deepEqual(page.problems, []);
+});
+
+test("all that is under way is cancelled at once, and what has not begun does not begin", async (t) => {
+  const { page, states } = await held(t, 2);
+  await byTestId(page, "plan-all").click();
+  await byTestId(page, "bulk-plans").getByText("optimizer step").first().waitFor();
+  await byTestId(page, "bulk-plans").locator("summary").first().click();
+  await byTestId(page, "bulk-plans").getByText("With the optimizer's state.").first().waitFor();
+  await picture(page, "bulk-plan-unfolded");
+  await byTestId(page, "confirm-bulk").click();
+  const stands = (stand, count) =>
+    page.waitForFunction(
+      ([stand, count]) => document.querySelectorAll(`[data-testid="bulk-item"][data-stand="${stand}"]`).length === count,
+      [stand, count],
+    );
+  await stands("under_way", 2);
+  await byTestId(page, "bulk-cancel").click();
+  await stands("cancelled", 2);
+  assert.equal(await byTestId(page, "bulk-progress").innerText(), "Restored 0 of 2, 2 cancelled");
+  assert.deepEqual(await states(), ["cancelled", "cancelled"]);
   assert.deepEqual(page.problems, []);
 });

@@ -154,6 +154,39 @@ test("lives and publications are changed and taken back", async (t) => {
   assert.deepEqual(page.problems, []);
 });
 
+test("a checkpoint is copied into a run of its own, and what was done is told with what it was done to", async (t) => {
+  const { retinker, sound } = await saved(t);
+  const page = await open(t, retinker);
+  await shows(page, 5);
+  const before = [...(await listed(retinker)).keys()];
+  const [path] = before.filter((path) => path.includes(sound));
+  await row(page, path).locator('[data-testid="more"]').click();
+  await byTestId(page, "copy").click();
+  await ended(page);
+  assert.match(await byTestId(page, "job").innerText(), /^1 checkpoint copied\.\s+Close$/, "there is no way back to offer");
+  await shows(page, 6);
+  const copies = [...(await listed(retinker)).keys()].filter((path) => !before.includes(path));
+  assert.equal(copies.length, 1);
+  assert.equal(copies[0].split("/").at(-1), path.split("/").at(-1));
+  await row(page, copies[0]).waitFor();
+  await picture(page, "checkpoints-copied");
+
+  await byTestId(page, "select-page").check();
+  await byTestId(page, "bulk-publish").click();
+  await byTestId(page, "job").getByText("6 checkpoints published.").waitFor();
+  await page.getByRole("link", { name: "Activity" }).click();
+  const acts = byTestId(page, "act");
+  await acts.first().waitFor();
+  assert.deepEqual(await acts.locator("strong").allInnerTexts(), ["Publish checkpoints", "Copy checkpoints"]);
+  assert.match(await acts.first().innerText(), /by the console/);
+  await acts.first().getByText("Which 6").click();
+  assert.equal(await acts.first().locator("li").count(), 6);
+  await acts.last().getByText("Which one").click();
+  assert.equal(await acts.last().locator("li").innerText(), path);
+  await picture(page, "activity-acts");
+  assert.deepEqual(page.problems, []);
+});
+
 test("deleting shows first what goes, spares what is needed, and does what was shown", async (t) => {
   const { retinker, sound, victim } = await saved(t);
   const poisoned = await fetch(`${retinker.serviceUrl}/retinker/local/v1/faults/poison`, {
