@@ -213,3 +213,51 @@ test("what the host's sessions are asked wrongly is refused in a sentence", asyn
   const { body } = await retinker.host("projects");
   assert.deepEqual([body.offered, body.whole, body.projects[0].sessions], [true, true, 1]);
 });
+
+test("projects and samplers have pages of their own, from which one comes to sessions, runs and trials", async (t) => {
+  const { retinker, service } = await start(t);
+  const first = await service.session({ display_name: "first", project_id: "kitchen" });
+  const second = await service.session({ project_id: "kitchen" });
+  await service.session({ display_name: "of no project" });
+  await service.post(`sessions/${second}/finish`, { reason: { type: "errored" } });
+  const run = await service.run(first, 0, "a run");
+  const saved = await service.call("save_weights_for_sampler", { model_id: run, path: "now", seq_id: 1 });
+  for (const [n, from] of [{ base_model: "retinker/nano-llama" }, { model_path: saved.path }].entries()) {
+    await service.post("create_sampling_session", { session_id: first, sampling_session_seq_id: n, ...from });
+  }
+
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  await page.getByRole("link", { name: "Sessions" }).click();
+  await row(page, second).waitFor();
+  assert.equal(await row(page, second).getByText(second.slice(0, 8)).count(), 1, "what has no name is told once");
+  await page.getByRole("link", { name: "Projects" }).click();
+  assert.equal(await page.title(), "Projects · retinker");
+  const kitchen = byTestId(page, "project-row").filter({ hasText: "kitchen" });
+  await kitchen.waitFor();
+  assert.deepEqual(await kitchen.locator("td").allInnerTexts(), ["2", "1", "0", "1", await kitchen.locator("td").last().innerText()]);
+  await picture(page, "projects");
+  await kitchen.getByRole("link", { name: "kitchen" }).click();
+  await shows(page, second, first);
+  await page.goBack();
+
+  await page.getByRole("link", { name: "Samplers" }).click();
+  const samplers = byTestId(page, "samplers").locator(":scope > li");
+  await byTestId(page, "samplers-total").getByText("2 samplers in the newest 3 sessions.").waitFor();
+  await picture(page, "samplers");
+  await byTestId(page, "samplers-search").fill("WEIGHTS/now");
+  await byTestId(page, "samplers-total").getByText("1 sampler in the newest 3 sessions.").waitFor();
+  assert.match(page.url(), /\/samplers\?q=WEIGHTS%2Fnow$/);
+  assert.equal(await samplers.count(), 1);
+  assert.match(await samplers.innerText(), new RegExp(saved.path));
+  assert.equal(await samplers.getByRole("link", { name: "Try it" }).getAttribute("href"), `/try?path=${encodeURIComponent(saved.path)}`);
+  await byTestId(page, "samplers-search").fill("nothing is called so");
+  await byTestId(page, "samplers-total").getByText("No sampler is found in the newest 3 sessions.").waitFor();
+  await page.reload();
+  await byTestId(page, "samplers-total").getByText("No sampler is found in the newest 3 sessions.").waitFor();
+  await byTestId(page, "samplers-search").fill("");
+  await samplers.first().getByRole("link", { name: /^Session / }).click();
+  await page.waitForURL((url) => url.pathname.startsWith("/sessions/"));
+  await byTestId(page, "session-samplers").waitFor();
+  await fitsIn(page, 380);
+  assert.deepEqual(page.problems, []);
+});

@@ -175,6 +175,10 @@ pub enum Page {
     Sessions,
     /// One session.
     Session,
+    /// Samplers of the newest sessions.
+    Samplers,
+    /// What sessions belong to.
+    Projects,
     /// Sampling by hand.
     Trial,
     /// What is kept and what it costs.
@@ -199,6 +203,8 @@ pub fn page(path: &str) -> (Page, String) {
         (Some("activity"), false) => Page::Activity,
         (Some("compare"), false) => Page::Compare,
         (Some("sessions"), false) => Page::Sessions,
+        (Some("samplers"), false) => Page::Samplers,
+        (Some("projects"), false) => Page::Projects,
         (Some("try"), false) => Page::Trial,
         (Some("usage"), false) => Page::Usage,
         _ => Page::None,
@@ -224,6 +230,12 @@ pub fn checkpoints_address(run_id: &str) -> String {
 /// The address where a sampler checkpoint is tried.
 pub fn try_address(path: &str) -> String {
     at(&format!("/try?path={}", encode(path)))
+}
+
+/// What a query string says under a name.
+pub fn member(query: &str, name: &str) -> Option<String> {
+    let members = query.split('&').filter_map(|member| member.split_once('='));
+    members.into_iter().find(|(known, _)| *known == name).map(|(_, value)| decode(value))
 }
 
 /// The token in an address' fragment, if it holds one: `#token=…`.

@@ -17,7 +17,7 @@ use retinker::host::checkpoints::{
 };
 use retinker::host::run::{MetricsQuery, RunEvidence, RunMetrics};
 use retinker::host::samples::{SampleRequest, SampleSources, Samples};
-use retinker::host::sessions::{Projects, SessionDetail, SessionWindow, SessionsQuery};
+use retinker::host::sessions::{Projects, SamplerWindow, SessionDetail, SessionWindow, SessionsQuery};
 use retinker::host::usage::{Usage, UsageQuery};
 use retinker::host::{HostClient, HostError};
 use retinker::recovery::incidents::Incident;
@@ -201,6 +201,10 @@ impl Host {
 
     pub(crate) fn projects(&self) -> Call<'_, Projects> {
         told(self.client.projects())
+    }
+
+    pub(crate) fn samplers<'a>(&'a self, q: &'a str) -> Call<'a, SamplerWindow> {
+        told(self.client.samplers(q))
     }
 
     pub(crate) fn usage<'a>(&'a self, query: &'a UsageQuery) -> Call<'a, Usage> {

@@ -4,7 +4,7 @@ use retinker::host::api::{Activity, ApiProblem, Connections, GettingStarted, Run
 use retinker::host::checkpoints::CheckpointWindow;
 use retinker::host::run::RunEvidence;
 use retinker::host::samples::SampleSources;
-use retinker::host::sessions::{Projects, SessionDetail, SessionWindow};
+use retinker::host::sessions::{Projects, SamplerWindow, SessionDetail, SessionWindow};
 use retinker::host::usage::Usage;
 use retinker::recovery::incidents::Incident;
 
@@ -93,6 +93,7 @@ impl Answer for Connections {}
 impl Answer for GettingStarted {}
 impl Answer for Projects {}
 impl Answer for SampleSources {}
+impl Answer for SamplerWindow {}
 impl Answer for SessionDetail {}
 impl Answer for SessionWindow {}
 impl Answer for Vec<Incident> {}

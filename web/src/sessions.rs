@@ -2,7 +2,7 @@
 
 use retinker::host::sessions::{SessionDetail, SessionRow, SessionsQuery};
 
-use crate::address::{at, decode, encode};
+use crate::address::{at, decode, encode, member};
 use crate::format;
 
 /// Sessions that are shown at first, and that each wish for more adds.
@@ -81,6 +81,11 @@ impl Shown {
     }
 }
 
+/// The path of the samplers that these words are found in.
+pub fn samplers_path(q: &str) -> String {
+    if q.is_empty() { "/samplers".to_owned() } else { format!("/samplers?q={}", encode(q)) }
+}
+
 /// The address at which models are tried, one or two of them.
 pub fn trial_address(path: &str, with: &str) -> String {
     let members: Vec<String> = [("path", path), ("with", with)]
@@ -93,15 +98,8 @@ pub fn trial_address(path: &str, with: &str) -> String {
 
 /// Which models an address tries.
 pub fn tried(query: &str) -> (String, String) {
-    let (mut path, mut with) = (String::new(), String::new());
-    for member in query.trim_start_matches('?').split('&') {
-        match member.split_once('=') {
-            Some(("path", value)) => path = decode(value),
-            Some(("with", value)) => with = decode(value),
-            _ => {}
-        }
-    }
-    (path, with)
+    let of = |name: &str| member(query, name).unwrap_or_default();
+    (of("path"), of("with"))
 }
 
 /// A session's name for people; its id where it has none.
@@ -180,17 +178,9 @@ pub const USAGE_DAYS: [u64; 3] = [7, 1, 14];
 
 /// What an address asks for of usage: what it is summed up by, and how many days back.
 pub fn usage_asked(query: &str) -> (String, u64) {
-    let mut asked = ("model".to_owned(), 7);
-    for member in query.split('&') {
-        match member.split_once('=') {
-            Some(("by", by)) if USAGE_BY.iter().any(|(known, _)| *known == by) => asked.0 = by.to_owned(),
-            Some(("days", days)) => {
-                asked.1 = USAGE_DAYS.into_iter().find(|known| known.to_string() == days).unwrap_or(7);
-            }
-            _ => {}
-        }
-    }
-    asked
+    let by = member(query, "by").filter(|by| USAGE_BY.iter().any(|(known, _)| known == by));
+    let days = member(query, "days").and_then(|days| days.parse().ok());
+    (by.unwrap_or_else(|| "model".to_owned()), days.filter(|days| USAGE_DAYS.contains(days)).unwrap_or(7))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::pages::checkpoints::checkpoints_page;
 use crate::pages::compare::compare_page;
 use crate::pages::locked::{locked, not_found};
 use crate::pages::run::run_page;
-use crate::pages::sessions::{session_page, sessions_page};
+use crate::pages::sessions::{projects_page, samplers_page, session_page, sessions_page};
 use crate::pages::trial::trial_page;
 use crate::pages::usage::usage_page;
 use crate::pages::welcome::{home, welcome_page};
@@ -82,6 +82,8 @@ fn draw_page(page: Page) -> AnyView {
         Page::Compare => compare_page(),
         Page::Sessions => sessions_page(),
         Page::Session => session_page(),
+        Page::Samplers => samplers_page(),
+        Page::Projects => projects_page(),
         Page::Trial => trial_page(),
         Page::Usage => usage_page(),
         Page::None => not_found(),

@@ -184,15 +184,13 @@ pub fn problem_heading(problem: &ApiProblem) -> &'static str {
     }
 }
 
-/// Why a restore is planned so, what it loses, and what was looked at before, in sentences.
-pub fn plan(plan: &RestorePlan) -> String {
+/// Why a restore is planned so, what it loses, and what was looked at before.
+pub fn plan(plan: &RestorePlan) -> Vec<String> {
     let optimizer = if plan.optimizer { "With" } else { "Without" };
-    let mut text = format!("{} {} {optimizer} the optimizer's state.", plan.why, plan.lost.summary);
-    for check in &plan.checks {
-        text.push(' ');
-        text.push_str(&check.detail);
-    }
-    text
+    let mut lines =
+        vec![plan.why.clone(), plan.lost.summary.clone(), format!("{optimizer} the optimizer's state.")];
+    lines.extend(plan.checks.iter().map(|check| format!("{}: {}", check.name, check.detail)));
+    lines
 }
 
 #[cfg(test)]

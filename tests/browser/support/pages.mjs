@@ -22,6 +22,8 @@ export const PAGES = [
   { name: "activity", path: () => "/activity", there: "restore-row", reads: true, empty: /nothing has been restored|no run has been seen/i },
   { name: "sessions", path: () => "/sessions", there: "session-row", reads: true, empty: /there are no sessions|no session matches/i },
   { name: "a session", path: (scene) => ofSession(scene.healthy), there: "session-runs", reads: true, empty: /no run was made|no such session/i },
+  { name: "samplers", path: () => "/samplers", there: "samplers-total", reads: true, empty: /no sampler is found/i },
+  { name: "projects", path: () => "/projects", there: "project-row", reads: true, empty: /no projects/i },
   { name: "no such session", path: () => "/sessions/nobody", there: "session-not-found" },
   { name: "usage", path: () => "/usage", there: "storage-table", reads: true, empty: /no checkpoint is stored|^nothing was used/im },
   { name: "a model to try", path: () => "/try?path=retinker%2Fnano-llama", there: "try-run" },

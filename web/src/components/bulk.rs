@@ -18,6 +18,7 @@ use super::dialog::dialog;
 use super::progress::cancel_button;
 use super::reactive::{flag, maybe, part, text, when, word};
 use super::restore::ask_until_settled;
+use super::time::told_at;
 use crate::live::{Session, session};
 
 /// Restores that are under way at once: enough to keep a service busy, few enough that a stop comes in time.
@@ -278,10 +279,8 @@ fn plan_line(name: &str, plan: &RestorePlan) -> AnyView {
             <span class="mono" title=plan.checkpoint.tinker_path.clone()>
                 {checkpoint_name(&plan.checkpoint.checkpoint_id).to_owned()}
             </span>
-            <details class="quiet">
-                <summary>{plan.lost.summary.clone()}</summary>
-                <p>{words::plan(plan)}</p>
-            </details>
+            <span class="quiet block">{plan.lost.summary.clone()}</span>
+            {told_at("Why, and what was looked at".to_owned(), words::plan(plan), &[])}
         </li>
     }
 }

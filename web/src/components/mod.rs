@@ -6,6 +6,7 @@ pub(crate) mod connections;
 pub(crate) mod copy;
 pub(crate) mod curves;
 pub(crate) mod dialog;
+pub(crate) mod figures;
 pub(crate) mod handover;
 pub(crate) mod heads;
 pub(crate) mod icon;

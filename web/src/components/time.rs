@@ -51,8 +51,8 @@ pub(crate) fn clock(time: Time) -> String {
     format::clock(time, browser::offset_minutes(time))
 }
 
-/// What happened when, folded away under a heading; with what is to be known before, if anything.
-pub(crate) fn told_at(heading: String, before: Option<String>, steps: &[(i64, String)]) -> AnyView {
+/// What happened when, folded away under a heading, after what is to be known before.
+pub(crate) fn told_at(heading: String, before: Vec<String>, steps: &[(i64, String)]) -> AnyView {
     let steps = steps.iter().map(|(at, message)| {
         let at = Time::from_millis(*at);
         view! {
@@ -63,12 +63,11 @@ pub(crate) fn told_at(heading: String, before: Option<String>, steps: &[(i64, St
             </li>
         }
     });
-    let before = before.map(|before| view! { <p class="break">{before}</p> });
+    let before = before.into_iter().map(|line| view! { <li class="break">{line}</li> });
     view! {
         <details>
             <summary>{heading}</summary>
-            {before}
-            <ol>{steps.collect::<Vec<_>>()}</ol>
+            <ol>{before.chain(steps).collect::<Vec<_>>()}</ol>
         </details>
     }
 }

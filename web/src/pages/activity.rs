@@ -297,7 +297,7 @@ fn line(record: &RestoreRecord) -> AnyView {
             <td role="cell" class="c-outcome" class:failed=failed>
                 {activity::outcome(record)}
                 {cancel}
-                {told_at(activity::plan_heading(record), Some(words::plan(&record.plan)), &activity::steps(record))}
+                {told_at(activity::plan_heading(record), words::plan(&record.plan), &activity::steps(record))}
             </td>
         </tr>
     }

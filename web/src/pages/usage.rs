@@ -9,7 +9,7 @@ use retinker_console::sessions::{Shown, USAGE_BY, USAGE_DAYS, money, usage_asked
 
 use crate::browser;
 use crate::components::banner::problems;
-use crate::components::heads::heads;
+use crate::components::figures::{cell, figures};
 use crate::components::placeholder::placeholder;
 use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::components::time::exact;
@@ -72,34 +72,8 @@ pub(crate) fn usage_page() -> AnyView {
     }
 }
 
-fn cell(label: &'static str, value: String) -> AnyView {
-    view! {
-        <td role="cell" class="number" data-label=label>
-            {value}
-        </td>
-    }
-}
-
 fn cost(micros: Option<u64>) -> String {
     micros.map_or_else(|| "–".to_owned(), money)
-}
-
-fn table(
-    name: &'static str,
-    testid: &'static str,
-    heads_of: &[(&'static str, &'static str)],
-    rows: Vec<AnyView>,
-) -> AnyView {
-    view! {
-        <div class="table-frame">
-            <table class="usage" role="table" aria-label=name data-testid=testid>
-                <thead role="rowgroup">
-                    <tr role="row">{heads(heads_of)}</tr>
-                </thead>
-                <tbody role="rowgroup">{rows}</tbody>
-            </table>
-        </div>
-    }
 }
 
 fn storage(data: &Usage) -> AnyView {
@@ -114,7 +88,7 @@ fn storage(data: &Usage) -> AnyView {
         view! { <p class="quiet" data-testid="no-storage">{told}</p> }
     } else {
         let rows = data.storage.iter().map(stored).collect();
-        table("Storage now", "storage-table", &HEADS, rows)
+        figures("Storage now", "storage-table", &HEADS, rows)
     };
     let bytes = data.storage.iter().fold(0_u64, |all, row| all.saturating_add(row.bytes));
     let count = data.storage.iter().map(|row| row.checkpoints).sum();
@@ -189,7 +163,7 @@ fn billing(query: Memo<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView {
             return Some(view! { <p class="quiet">"Nothing was used in this time."</p> });
         }
         let rows = data.used.iter().map(|row| used(row, &by)).collect();
-        Some(table("Used", "used-table", &HEADS, rows))
+        Some(figures("Used", "used-table", &HEADS, rows))
     });
     let total = text(move || {
         data.with(|data| {

@@ -12,8 +12,8 @@ use http::StatusCode;
 use retinker::client::{Api, Error};
 use retinker::host::api::RunRow;
 use retinker::host::sessions::{
-    AssignProject, FinishSession, ProjectRow, Projects, SamplerRow, SessionDetail, SessionRow, SessionRun,
-    SessionWindow, SessionsQuery,
+    AssignProject, FinishSession, ProjectRow, Projects, SamplerRow, SamplerWindow, SamplersQuery,
+    SessionDetail, SessionRow, SessionRun, SessionWindow, SessionsQuery,
 };
 use retinker::wire::session::{
     FinishReason, SearchOwner, SessionSearchRequest, SessionStatus, SessionStatusQuery, SessionSummary,
@@ -34,6 +34,8 @@ const PAGE: usize = 200;
 const PAGES: usize = 50;
 /// Sessions that are asked about one by one, where there is no search, and samplers of one session.
 const EACH: usize = 50;
+/// Samplers in a list over several sessions.
+const MOST_SAMPLERS: usize = 100;
 /// Questions at once.
 const AT_ONCE: usize = 8;
 /// Runs of a session that a list names.
@@ -45,6 +47,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/sessions/{session_id}", get(one))
         .route("/sessions/{session_id}/finish", post(finish))
         .route("/sessions/{session_id}/project", post(assign))
+        .route("/samplers", get(samplers))
         .route("/projects", get(projects))
 }
 
@@ -243,20 +246,77 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
     row.last_request = runs.iter().filter_map(|(last, _)| *last).max();
     row.runs = runs.into_iter().map(|(_, run)| run).collect();
     let sampler_count = told.sampler_ids.len() as u64;
-    let samplers = stream::iter(told.sampler_ids.into_iter().rev().take(EACH)).map(|sampler_id| async move {
-        match host.ask(host.api.get_sampler(&sampler_id)).await {
-            Ok(sampler) => SamplerRow::from(sampler),
-            Err(asked) => {
-                SamplerRow { sampler_id, base_model: None, model_path: None, problem: Some(asked.problem()) }
-            }
-        }
-    });
+    let samplers = stream::iter(told.sampler_ids.into_iter().rev().take(EACH))
+        .map(|sampler_id| described(host, sampler_id));
     Ok(SessionDetail {
         session: row,
         samplers: samplers.buffered(AT_ONCE).collect().await,
         sampler_count,
         has_projects: searchable,
     })
+}
+
+/// What a sampler samples from. One that cannot be read is told as such.
+async fn described(host: &Shared, sampler_id: String) -> SamplerRow {
+    match host.ask(host.api.get_sampler(&sampler_id)).await {
+        Ok(sampler) => SamplerRow::from(sampler),
+        Err(asked) => SamplerRow {
+            sampler_id,
+            session_id: None,
+            base_model: None,
+            model_path: None,
+            problem: Some(asked.problem()),
+        },
+    }
+}
+
+async fn samplers(
+    State(host): Host,
+    query: Result<Query<SamplersQuery>, QueryRejection>,
+) -> Result<Json<SamplerWindow>, Problem> {
+    let Query(SamplersQuery { q }) = query?;
+    let wanted = q.unwrap_or_default().to_lowercase();
+    let host = &*host;
+    let Some(sessions) = newest(host).await? else { return Ok(Json(SamplerWindow::default())) };
+    let looked_into = sessions.len() as u64;
+    let told = stream::iter(sessions).map(|session_id| async move {
+        let told = host.ask(host.api.get_session(&session_id)).await?;
+        let of_session = told.sampler_ids.into_iter().rev().map(move |id| (session_id.clone(), id));
+        Ok::<_, Problem>(of_session.collect::<Vec<_>>())
+    });
+    let told: Vec<Result<Vec<_>, Problem>> = told.buffered(AT_ONCE).collect().await;
+    let mut all = Vec::new();
+    for of_session in told {
+        all.extend(of_session?);
+    }
+    let rows = stream::iter(all.into_iter().take(MOST_SAMPLERS)).map(|(session_id, id)| async move {
+        SamplerRow { session_id: Some(session_id), ..described(host, id).await }
+    });
+    let mut rows: Vec<SamplerRow> = rows.buffered(AT_ONCE).collect().await;
+    rows.retain(|row| {
+        let texts = [
+            Some(&row.sampler_id),
+            row.session_id.as_ref(),
+            row.base_model.as_ref(),
+            row.model_path.as_ref(),
+        ];
+        texts.into_iter().flatten().any(|text| text.to_lowercase().contains(&wanted))
+    });
+    Ok(Json(SamplerWindow { rows, sessions: looked_into, offered: true }))
+}
+
+/// The newest sessions; `None` where the service tells of none.
+async fn newest(host: &Shared) -> Result<Option<Vec<String>>, Problem> {
+    match host.ask(search(&host.api, SessionSearchRequest::default(), EACH, 1)).await {
+        Ok((found, _)) => return Ok(Some(found.into_iter().map(|session| session.session_id).collect())),
+        Err(Asked::Service(error)) if error.is_unsupported() => {}
+        Err(asked) => return Err(asked.into()),
+    }
+    match host.ask(host.api.list_sessions(EACH as u64, 0)).await {
+        Ok(list) => Ok(Some(list.sessions)),
+        Err(Asked::Service(error)) if error.is_unsupported() => Ok(None),
+        Err(asked) => Err(asked.into()),
+    }
 }
 
 fn missing(host: &Shared, asked: Asked, session_id: &str) -> Problem {

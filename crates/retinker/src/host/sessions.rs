@@ -131,11 +131,33 @@ pub struct SessionDetail {
     pub has_projects: bool,
 }
 
+/// The samplers of the newest sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamplerWindow {
+    /// Those of the newest sessions, newest session first: at most 100 of them.
+    pub rows: Vec<SamplerRow>,
+    /// How many sessions were looked into: at most 50.
+    pub sessions: u64,
+    /// Whether the service tells of sessions and samplers at all.
+    pub offered: bool,
+}
+
+/// Which samplers are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamplersQuery {
+    /// A part of their id, their session's, their base model's name or their checkpoint's path; absent or empty = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
+}
+
 /// A sampler of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SamplerRow {
     /// The sampler.
     pub sampler_id: String,
+    /// The session that it was made in, in a list over several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
     /// What its weights belong to; `None` where it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_model: Option<String>,
@@ -150,7 +172,7 @@ pub struct SamplerRow {
 impl From<GetSamplerResponse> for SamplerRow {
     fn from(sampler: GetSamplerResponse) -> Self {
         let GetSamplerResponse { sampler_id, base_model, model_path } = sampler;
-        Self { sampler_id, base_model: Some(base_model), model_path, problem: None }
+        Self { sampler_id, session_id: None, base_model: Some(base_model), model_path, problem: None }
     }
 }
 
@@ -223,6 +245,11 @@ impl HostClient {
     pub fn assign_project(&self, session_id: &str, project_id: &str) -> Call<'_, SessionDetail> {
         let body = AssignProject { project_id: project_id.to_owned() };
         Call::of(self.post(&format!("/sessions/{}/project", segment(session_id)), &body))
+    }
+
+    /// The samplers of the newest sessions in which this text is found.
+    pub fn samplers(&self, q: &str) -> Call<'_, SamplerWindow> {
+        Call::of(self.get(&format!("/samplers?q={}", percent(q, ""))))
     }
 
     /// Sessions by project.

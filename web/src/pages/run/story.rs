@@ -104,7 +104,7 @@ fn line(moment: &Moment) -> AnyView {
     });
     let steps = (!moment.steps.is_empty()).then(|| {
         let count = format::counted(moment.steps.len() as u64, "step", "steps");
-        told_at(count, None, &moment.steps)
+        told_at(count, Vec::new(), &moment.steps)
     });
     view! {
         <li data-kind=moment.kind.key() data-testid="timeline-entry">

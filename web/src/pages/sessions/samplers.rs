@@ -1,0 +1,73 @@
+//! The samplers of the newest sessions.
+
+use std::time::Duration;
+
+use crate::prelude::*;
+use retinker::host::sessions::SamplerWindow;
+use retinker_console::address::{at, member};
+use retinker_console::{format, sessions};
+
+use super::parts::{sampler, tabs, waiting};
+use crate::browser;
+use crate::components::banner::{kept, own_problem, problems};
+use crate::components::reactive::{maybe, nothing};
+use crate::components::search::{Field, field, typing};
+use crate::live::{Loaded, load};
+use crate::place::place;
+
+/// Typing asks for a new list this long after the last letter.
+const TYPING: Duration = Duration::from_millis(400);
+
+/// The page `/samplers`.
+pub(crate) fn samplers_page() -> AnyView {
+    let place = place();
+    let sought = Memo::new(move |_| place.query.with(|query| member(query, "q").unwrap_or_default()));
+    // Each is asked about by itself, so they are read once.
+    let window: RwSignal<Loaded<SamplerWindow>> = load(sought, RwSignal::new(0), true, |host, q: String| {
+        Box::pin(async move { host.samplers(&q).await })
+    });
+    Effect::new(|_| browser::set_title("Samplers"));
+    let typed = typing(sought, TYPING, move |q| place.go(&at(&sessions::samplers_path(&q)), true));
+    view! {
+        <header class="page-head">
+            <h1 id="page-title" tabindex="-1">
+                "Samplers"
+            </h1>
+        </header>
+        {tabs("/samplers")}
+        <form class="tools" role="search" on:submit=|event| event.prevent_default()>
+            {field(
+                Field {
+                    testid: "samplers-search",
+                    said: "Look for samplers by their id, session, base model or checkpoint",
+                    placeholder: "Find: an id, a base model, a checkpoint",
+                    most: "200",
+                    list: None,
+                },
+                typed,
+                nothing(),
+            )}
+        </form>
+        {problems(own_problem(window), kept(window))}
+        {waiting(window, "Reading the samplers…")}
+        {maybe(move || window.with(|w| w.data.as_ref().map(list)))}
+    }
+}
+
+fn list(window: &SamplerWindow) -> AnyView {
+    let told = match (window.offered, window.rows.is_empty()) {
+        (false, _) => "This service tells nothing of samplers.".to_owned(),
+        (true, true) => "No sampler is found".to_owned(),
+        (true, false) => format::counted(window.rows.len() as u64, "sampler", "samplers"),
+    };
+    let of = format!("{told} in the newest {}.", format::counted(window.sessions, "session", "sessions"));
+    let rows: Vec<_> = window.rows.iter().cloned().map(sampler).collect();
+    view! {
+        <p class="quiet" role="status" data-testid="samplers-total">
+            {if window.offered { of } else { told }}
+        </p>
+        <ul class="session-samplers" data-testid="samplers">
+            {rows}
+        </ul>
+    }
+}
