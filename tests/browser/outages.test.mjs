@@ -1,14 +1,12 @@
 // A service that misbehaves in every way, seen from every page: what is said is true, what was read before stays, "could not be
 // read" is never shown as "there is nothing", and all is well again by itself when the service is.
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { FAULTS, Misbehaving } from "./support/misbehaving.mjs";
 import { PAGES } from "./support/pages.mjs";
-import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { until } from "./support/retinker.mjs";
 import { scene } from "./support/scene.mjs";
 
 /** What each fault is called on the page, and words of its banner. Slow and flapping services are read all the same. */
@@ -33,12 +31,7 @@ const READS = PAGES.filter((page) => page.reads);
 async function behindProxy(t, made, fault) {
   const proxy = await Misbehaving.start(t, made.retinker.serviceUrl);
   if (fault) await proxy.misbehave(fault);
-  const dir = await temporaryDir(t);
-  // Looks at the service every second, where it would every thirty: only the waiting is shorter.
-  const policy = join(dir, "policy.json");
-  await writeFile(policy, JSON.stringify({ poll_interval_ms: 1000 }));
-  const args = ["console", "--base-url", proxy.url, "--port", "0", "--data-dir", dir, "--policy", policy];
-  return { proxy, retinker: await Retinker.start(t, args) };
+  return { proxy, retinker: await proxy.console(t) };
 }
 
 /** What the page shows for itself, the heading and the way to other pages aside. */

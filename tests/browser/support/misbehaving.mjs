@@ -1,9 +1,13 @@
 // Stands between a console and its service, and misbehaves when asked to.
+import { writeFile } from "node:fs/promises";
 import { createServer, request as forward } from "node:http";
+import { join } from "node:path";
 
-const status = (code, headers = {}) => (_, response) => {
+import { Retinker, temporaryDir } from "./retinker.mjs";
+
+const status = (code, headers = {}, detail = `the answer ${code} that was asked for`) => (_, response) => {
   response.writeHead(code, { "content-type": "application/json", ...headers });
-  response.end(JSON.stringify({ detail: `the answer ${code} that was asked for` }));
+  response.end(JSON.stringify({ detail }));
 };
 
 /** What it does, by name, instead of passing a request on; `down` and the like are of the whole server. */
@@ -28,6 +32,9 @@ const FLAP = 1500;
 
 export const FAULTS = ["down", "slow", "flapping", ...Object.keys(ANSWERS)];
 
+/** How a server answers where it has nothing, in its router's words. */
+const NOTHING_THERE = status(404, {}, "Not Found");
+
 export class Misbehaving {
   /** In front of the service at this address. */
   static async start(t, target) {
@@ -35,6 +42,7 @@ export class Misbehaving {
     self.target = new URL(target);
     self.fault = null;
     self.asked = 0;
+    self.without = [];
     await self.listen(0);
     t.after(() => self.close());
     return self;
@@ -42,6 +50,21 @@ export class Misbehaving {
 
   get url() {
     return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** A console of its own journal, which looks at it every second, where it would every thirty: only the waiting is
+   * shorter. */
+  async console(t) {
+    const dir = await temporaryDir(t);
+    const policy = join(dir, "policy.json");
+    await writeFile(policy, JSON.stringify({ poll_interval_ms: 1000 }));
+    const args = ["console", "--base-url", this.url, "--port", "0", "--data-dir", dir, "--policy", policy];
+    return Retinker.start(t, args);
+  }
+
+  /** From now on it has no endpoint whose method and path one of these matches, as in `GET /api/v1/sessions`. */
+  offersNot(...patterns) {
+    this.without = patterns;
   }
 
   /** Misbehaves so from now on; `null` ends it. */
@@ -75,7 +98,9 @@ export class Misbehaving {
 
   answer(request, response) {
     this.asked += 1;
-    const answer = this.fault === "flapping" && !this.well ? ANSWERS[500] : ANSWERS[this.fault];
+    const asked = `${request.method} ${request.url.split("?")[0]}`;
+    const flaps = this.fault === "flapping" && !this.well;
+    const answer = this.without.some((one) => one.test(asked)) ? NOTHING_THERE : ANSWERS[flaps ? 500 : this.fault];
     if (answer) {
       request.resume();
       answer(request, response);
