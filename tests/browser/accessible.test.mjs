@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { assertAccessible, assertFits } from "./support/accessible.mjs";
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
-import { DIALOGS, PAGES } from "./support/pages.mjs";
+import { DIALOGS, PAGES, show, unexpected } from "./support/pages.mjs";
 import { scene } from "./support/scene.mjs";
 
 const LOOKS = [
@@ -29,20 +29,17 @@ test("every page and dialog is accessible, and fits the screen", async (t) => {
       await page.context().close();
     });
     const page = await openPage(browser, made.retinker.consoleUrl, options);
-    for (const { name, path, open, there } of [...PAGES, ...DIALOGS]) {
+    for (const shown of [...PAGES, ...DIALOGS]) {
+      const { name } = shown;
       await t.test(`${name}: ${look}`, async () => {
-        await page.goto(new URL(path(made), made.retinker.consoleUrl).href);
-        if (open) {
-          await byTestId(page, "run-row").or(byTestId(page, "verdict")).or(byTestId(page, "checkpoint-item")).first().waitFor();
-          await open(page);
-        }
-        await byTestId(page, there).first().waitFor();
+        await show(page, made, shown);
         assert.notEqual(await page.title(), "");
         await picture(page, `${name}, ${look}`.replaceAll(/[^\w]+/g, "-"));
         await assertAccessible(page, `${name} in ${look}`);
         await assertFits(page, `${name} in ${look}`);
       });
     }
+    assert.deepEqual(unexpected(page.problems), []);
     await page.context().close();
   }
 });

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
-import { DIALOGS, PAGES } from "./support/pages.mjs";
+import { named, tabTo } from "./support/keyboard.mjs";
+import { DIALOGS, PAGES, show, unexpected } from "./support/pages.mjs";
 import { until } from "./support/retinker.mjs";
 import { scene } from "./support/scene.mjs";
 
@@ -59,17 +60,13 @@ test("Tab comes to all that can be used, and shows where it is", async (t) => {
   const made = await scene(t);
   const browser = await openBrowser(t);
   const page = await openPage(browser, made.retinker.consoleUrl, { reducedMotion: "reduce" });
-  for (const { name, path, open, there } of [...PAGES, ...DIALOGS]) {
-    await t.test(name, async () => {
-      await page.goto(new URL(path(made), made.retinker.consoleUrl).href);
-      if (open) {
-        await byTestId(page, "run-row").or(byTestId(page, "verdict")).or(byTestId(page, "checkpoint-item")).first().waitFor();
-        await open(page);
-      }
-      await byTestId(page, there).first().waitFor();
-      await walk(page, name);
+  for (const shown of [...PAGES, ...DIALOGS]) {
+    await t.test(shown.name, async () => {
+      await show(page, made, shown);
+      await walk(page, shown.name);
     });
   }
+  assert.deepEqual(unexpected(page.problems), []);
 });
 
 test("a run is found, planned and restored without a pointer", async (t) => {
@@ -77,13 +74,7 @@ test("a run is found, planned and restored without a pointer", async (t) => {
   const browser = await openBrowser(t);
   const page = await openPage(browser, made.retinker.consoleUrl);
   await byTestId(page, "run-row").first().waitFor();
-  const to = async (testid) => {
-    for (let n = 0; n < 80; n += 1) {
-      if ((await page.evaluate(() => document.activeElement?.dataset.testid)) === testid) return;
-      await page.keyboard.press("Tab");
-    }
-    assert.fail(`Tab does not come to ${testid}`);
-  };
+  const to = (testid) => tabTo(page, named(testid));
   await to("runs-search");
   await page.keyboard.type("health:poisoned");
   await page.waitForURL(/q=health%3Apoisoned/);

@@ -33,13 +33,69 @@ export const PAGES = [
   { name: "no such page", path: () => "/nowhere", there: "not-found" },
 ];
 
-/** `open` opens it on the page at `path`; `there` is the test id of what then is there. */
+/** Samples of two models side by side, with the scores of the prompt, and those of the first one's sample as a table. */
+async function tryTwo(page) {
+  await byTestId(page, "try-prompt").fill("Tell me");
+  await byTestId(page, "try-max-tokens").fill("12");
+  await byTestId(page, "try-prompt-logprobs").check();
+  await byTestId(page, "try-run").click();
+  for (const id of ["try-result", "try-result-with"]) {
+    await page.locator(`[data-testid="${id}"][data-state="done"]`).waitFor();
+  }
+  await page.locator('[data-testid="try-result"] .sampled').last().locator("summary").click();
+}
+
+/** Another checkpoint than the one that was planned, without the optimizer's state: the plan follows. */
+async function planAnother(page) {
+  await byTestId(page, "restore-button").click();
+  const planned = byTestId(page, "plan-checkpoint");
+  const newest = await planned.getAttribute("data-path");
+  await page.locator('input[name="checkpoint"]').last().check();
+  await byTestId(page, "optimizer-toggle").uncheck();
+  await page.waitForFunction(
+    (newest) => {
+      const planned = document.querySelector('[data-testid="plan-checkpoint"]');
+      return planned && planned.dataset.path !== newest && !planned.closest('[aria-busy="true"]');
+    },
+    newest,
+  );
+}
+
+/** Begins the download of the first checkpoint. */
+async function download(page) {
+  await byTestId(page, "more").first().click();
+  await byTestId(page, "download").click();
+}
+
+const tab = (name) => (page) => page.getByRole("tab", { name }).click();
+
+/** `open` opens it on the page at `path`, which is there when it shows any of `ANCHORS`; `there` is the test id of what
+ * then is there. Parts of a page that show up when something is done are dialogs here as well. What is opened leaves the
+ * scene to the others: the only things that stay are copies of a checkpoint. */
 export const DIALOGS = [
   {
     name: "the restore of a run",
     path: (scene) => ofRun(scene.poisoned),
     open: (page) => byTestId(page, "restore-button").click(),
     there: "plan-summary",
+  },
+  {
+    name: "the restore of a run, otherwise",
+    path: (scene) => ofRun(scene.poisoned),
+    open: planAnother,
+    there: "plan-summary",
+  },
+  {
+    name: "code that starts from a checkpoint",
+    path: (scene) => ofRun(scene.healthy),
+    open: tab("Cookbook"),
+    there: "snippet-cookbook",
+  },
+  {
+    name: "code that takes a run over",
+    path: (scene) => ofRun(scene.successor),
+    open: tab("TypeScript"),
+    there: "snippet-typescript",
   },
   {
     name: "the connections",
@@ -100,4 +156,71 @@ export const DIALOGS = [
     },
     there: "preview-told",
   },
+  {
+    name: "a download under way",
+    path: () => "/checkpoints",
+    open: async (page) => {
+      // How it stands is asked for, and never answered.
+      const asked = new Promise((resolve) => {
+        page.route("**/retinker/v1/checkpoints/downloads/*", resolve, { times: 1 });
+      });
+      await download(page);
+      await asked;
+    },
+    there: "download-state",
+  },
+  {
+    name: "a download that has ended",
+    path: () => "/checkpoints",
+    open: async (page) => {
+      await download(page);
+      await page.locator('[data-testid="download-state"][data-state="done"]').waitFor();
+    },
+    there: "download-state",
+  },
+  {
+    name: "a checkpoint that was copied",
+    path: () => "/checkpoints",
+    open: async (page) => {
+      await byTestId(page, "more").first().click();
+      await byTestId(page, "copy").click();
+      await page.locator('[data-testid="job"][data-running="false"]').waitFor();
+    },
+    there: "job",
+  },
+  // The host keeps the session of what it restored.
+  {
+    name: "the end of a session",
+    path: (scene) => ofSession(scene.successor),
+    open: (page) => byTestId(page, "finish-session").click(),
+    there: "finish-consequence",
+  },
+  {
+    name: "the project of a session",
+    path: (scene) => ofSession(scene.successor),
+    open: (page) => byTestId(page, "assign-project").click(),
+    there: "project-id",
+  },
+  {
+    name: "two models tried",
+    path: () => "/try?path=retinker%2Fnano-llama&with=retinker%2Ftiny-llama-1m",
+    open: tryTwo,
+    there: "token-table",
+  },
 ];
+
+/** What says that a page is there, so that something can be opened on it. */
+const ANCHORS = ["run-row", "verdict", "checkpoint-item", "session-state", "try-run"];
+
+/** Shows one of these lists' lines. */
+export async function show(page, made, { path, open, there }) {
+  await page.goto(new URL(path(made), made.retinker.consoleUrl).href);
+  if (open) {
+    await page.locator(ANCHORS.map((id) => `[data-testid="${id}"]`).join(", ")).first().waitFor();
+    await open(page);
+  }
+  await byTestId(page, there).first().waitFor();
+}
+
+/** What browsers report of pages that are no problem: addresses at which there is nothing, a filter without sense. */
+export const unexpected = (problems) => problems.filter((problem) => !/status of 40[04]/.test(problem));

@@ -16,12 +16,13 @@ export async function scene(t) {
     ]);
   const healthy = train("healthy", "8", "--steps", "4", "--save-every", "4");
   await healthy.finish();
+  // The poisoned one has saved more than once, so that there is something to choose from.
   const victims = {
     poisoned: train("poisoned", "4", "--steps", "2000", "--save-every", "4"),
     unrecoverable: train("unrecoverable", "4", "--steps", "2000"),
     restored: train("restored", "4", "--steps", "2000", "--save-every", "4"),
   };
-  await Promise.all(Object.values(victims).map((victim) => victim.steps(6).then(() => victim.pause())));
+  await Promise.all(Object.values(victims).map((victim) => victim.steps(10).then(() => victim.pause())));
   await retinker.kill("SIGKILL");
   for (const victim of Object.values(victims)) victim.stop();
   retinker = await Retinker.start(t, args);
