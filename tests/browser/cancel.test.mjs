@@ -4,29 +4,7 @@ import { test } from "node:test";
 
 import { assertAccessible } from "./support/accessible.mjs";
 import { byTestId, openRun, picture, runRow } from "./support/browser.mjs";
-import { faulty, pageOf } from "./support/lost.mjs";
-import { Training } from "./support/train.mjs";
-
-/** A service on which runs have lost their state, and which keeps what is loaded waiting until it is told to go on. */
-async function held(t, count) {
-  const { retinker, fault } = await faulty(t);
-  const victims = [];
-  for (let at = 0; at < count; at++) {
-    const training = new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001",
-      "--name", `victim ${at}`, "--steps", "3", "--save-every", "2",
-    ]);
-    await training.finish();
-    victims.push(training.attachment.model_id);
-    await fault("poison", { run_id: victims[at], reason: "a machine died" });
-  }
-  await fault("pause", { queue_state: "paused_capacity" });
-  const page = await pageOf(t, retinker);
-  for (const victim of victims) await runRow(page, victim, "poisoned").waitFor();
-  const states = async () =>
-    (await retinker.host("restores")).body.restores.map((restore) => restore.state).sort();
-  return { retinker, victims, page, states, goOn: () => fault("pause", undefined, "DELETE") };
-}
+import { held } from "./support/lost.mjs";
 
 const progress = (page, state) => page.locator(`[data-testid="restore-progress"][data-state="${state}"]`).waitFor();
 

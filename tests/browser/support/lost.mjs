@@ -1,8 +1,9 @@
 // A service on which things can be made to go wrong, and runs on it that have lost their state.
 import assert from "node:assert/strict";
 
-import { byTestId, openBrowser, openPage, openRun } from "./browser.mjs";
+import { byTestId, openBrowser, openPage, openRun, runRow } from "./browser.mjs";
 import { Retinker, temporaryDir } from "./retinker.mjs";
+import { Training } from "./train.mjs";
 
 /** A service and its console; `fault` makes something go wrong, or with `DELETE` ends it. */
 export async function faulty(t) {
@@ -21,6 +22,28 @@ export async function faulty(t) {
 
 /** A page of this console. */
 export const pageOf = async (t, retinker, options) => openPage(await openBrowser(t), retinker.consoleUrl, options);
+
+/** A service on which runs have lost their state, and which keeps what is loaded waiting until it is told to go on; and a page
+ * of its console. */
+export async function held(t, count) {
+  const { retinker, fault } = await faulty(t);
+  const victims = [];
+  for (let at = 0; at < count; at++) {
+    const training = new Training(t, retinker.serviceUrl, [
+      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001",
+      "--name", `victim ${at}`, "--steps", "3", "--save-every", "2",
+    ]);
+    await training.finish();
+    victims.push(training.attachment.model_id);
+    await fault("poison", { run_id: victims[at], reason: "a machine died" });
+  }
+  await fault("pause", { queue_state: "paused_capacity" });
+  const page = await pageOf(t, retinker);
+  for (const victim of victims) await runRow(page, victim, "poisoned").waitFor();
+  const states = async () =>
+    (await retinker.host("restores")).body.restores.map((restore) => restore.state).sort();
+  return { retinker, victims, page, states, goOn: () => fault("pause", undefined, "DELETE") };
+}
 
 /** Restores a poisoned run as the console plans it, and opens the new one; its id. */
 export async function restoreOnPage(page, runId) {
