@@ -32,6 +32,23 @@
     // Then the page says which address to open.
   }
 
+  // What has the keyboard may be taken off the page, moved or disabled: the keyboard then goes to what stands nearest, and
+  // not back to the top. What somebody has clicked away from does not get it back.
+  var last = null;
+  addEventListener("focusin", function (event) {
+    last = event.target;
+  });
+  addEventListener("pointerdown", function () {
+    last = null;
+  }, true);
+  new MutationObserver(function () {
+    if (!last || last.disabled || document.activeElement !== document.body) return;
+    var to = last.isConnected ? last : document.querySelector("dialog[open]") || document.getElementById("page-title");
+    if (!to) return;
+    if (to !== last) to.tabIndex = -1;
+    to.focus({ preventScroll: true });
+  }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["disabled"] });
+
   function fail(event) {
     var box = document.getElementById("fatal");
     var detail = document.getElementById("fatal-detail");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use retinker::client::{Api, Error, ErrorKind, Secret};
 use retinker::host::api::{ApiProblem, DemoProgress, HostEvent, HostStatus, ServiceInfo};
 use retinker::recovery::drives::Drives;
+use retinker::recovery::executor::is_itself;
 use retinker::recovery::journal::{Store, StoreError};
 use retinker::recovery::listing::ListingError;
 use retinker::recovery::monitor::{Monitor, Round};
@@ -154,6 +155,11 @@ impl Shared {
         let is_empty = index.as_of().is_some() && index.problem().is_none() && index.total() == 0;
         drop(index);
         is_empty && self.demo.is_some() && self.demo_progress().is_none()
+    }
+
+    /// Whether a service that says "not found" is to be believed.
+    pub(crate) async fn is_itself(&self) -> Result<(), Asked> {
+        self.ask(is_itself(&self.api)).await
     }
 
     pub(crate) fn key(&self) -> Option<&Secret> {

@@ -85,6 +85,9 @@ impl Keeper {
             .clone()
             .with_retry(RetryPolicy { budget: Duration::from_secs(60), ..RetryPolicy::default() })
             .with_wait(WaitPolicy { patience: Duration::from_secs(180), ..WaitPolicy::default() });
+        // Who asks is told soon that the service does not answer.
+        let quick = RetryPolicy { budget: Duration::from_secs(5), max_retries: 2, ..RetryPolicy::default() };
+        let api = api.with_retry(quick);
         let (heard, service) = (Arc::clone(&sink), identity.clone());
         let executor = Executor::new(patient, Arc::clone(&store), Arc::clone(&runtime))
             .on_behalf_of(by)
@@ -92,9 +95,6 @@ impl Keeper {
                 progress(record);
                 of_progress(&service, record).iter().for_each(|event| heard.tell(event));
             });
-        // Who asks is told soon that the service does not answer.
-        let quick = RetryPolicy { budget: Duration::from_secs(5), max_retries: 2, ..RetryPolicy::default() };
-        let api = api.with_retry(quick);
         let drives = Drives::new(executor, Arc::clone(&runtime));
         let monitor = Monitor::new(Parts {
             api: api.clone(),

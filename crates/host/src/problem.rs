@@ -112,7 +112,16 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
         ErrorKind::Refused { status: 500..=599, .. } => ("service_failing", "It is asked again by itself."),
         _ => ("service_refused", ""),
     };
-    ApiProblem { code: code.to_owned(), message: error.to_string(), hint: hint.to_owned() }
+    let (code, message) = match error.kind() {
+        _ if error.is_unsupported() => ("not_offered", "The service does not offer this.".to_owned()),
+        // What it said instead is for the log: it may be of any kind and length.
+        ErrorKind::Undecodable { .. } => {
+            tracing::debug!(%error, "an answer that is none of the protocol's");
+            (code, "The service gave an answer that is none of the protocol's.".to_owned())
+        }
+        _ => (code, error.to_string()),
+    };
+    ApiProblem { code: code.to_owned(), message, hint: hint.to_owned() }
 }
 
 /// What stands for a service that has not answered within this time.

@@ -16,13 +16,18 @@ pub(crate) fn problem_banner(
     act: impl Fn() + Send + Sync + 'static,
 ) -> AnyView {
     let heading = words::problem_heading(&problem);
+    let problem_code = problem.code;
     let lines = [problem.message, problem.hint]
         .into_iter()
         .filter(|line| !line.is_empty())
         .map(|line| view! { <p>{line}</p> })
         .collect::<Vec<_>>();
+    // Nothing is wrong, and to ask again helps nobody.
+    if problem_code == "not_offered" {
+        return view! { <section class="note" role="status" data-testid="not-offered">{lines}</section> };
+    }
     view! {
-        <section class="banner" role="alert" data-testid="banner-problem" data-code=problem.code>
+        <section class="banner" role="alert" data-testid="banner-problem" data-code=problem_code>
             {icon("problem")}
             <div>
                 <strong>{heading}</strong>

@@ -380,7 +380,11 @@ async fn act(
                     if away.contains(&problem.code.as_str()) {
                         over.store(true, std::sync::atomic::Ordering::Relaxed);
                     }
-                    failed(path, &problem.code, problem.message)
+                    failed(
+                        path,
+                        &problem.code,
+                        format!("{} {}", problem.message, problem.hint).trim().to_owned(),
+                    )
                 }
             }
         }
@@ -498,7 +502,10 @@ async fn one(
         Wanted::Deleted => {
             let gone = match host.ask(host.api.delete_checkpoint(run_id, &id)).await {
                 Ok(()) => false,
-                Err(Asked::Service(error)) if is_gone(&error) => true,
+                Err(Asked::Service(error)) if is_gone(&error) => {
+                    host.is_itself().await?;
+                    true
+                }
                 Err(asked) => return Err(asked),
             };
             host.checkpoints.edit(|list| list.retain(|one| one.tinker_path != path));

@@ -200,7 +200,10 @@ async fn planned(host: &Shared, request: &PlanRequest) -> Result<Result<RestoreP
     let now = host.runtime.now();
     match host.ask(gather(&host.api, request, succession, made_by.as_ref(), now)).await {
         Ok(facts) => Ok(make_plan(&facts, request)),
-        Err(Asked::Service(error)) if error.is_not_found() => Err(Problem::run_not_found(&request.run_id)),
+        Err(Asked::Service(error)) if error.is_not_found() => {
+            host.is_itself().await?;
+            Err(Problem::run_not_found(&request.run_id))
+        }
         Err(asked) => Err(Problem::from(asked)),
     }
 }

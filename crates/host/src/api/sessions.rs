@@ -15,6 +15,7 @@ use retinker::host::sessions::{
     AssignProject, FinishSession, ProjectRow, Projects, SamplerRow, SamplerWindow, SamplersQuery,
     SessionDetail, SessionRow, SessionRun, SessionWindow, SessionsQuery,
 };
+use retinker::recovery::acts::{Act, acts};
 use retinker::wire::session::{
     FinishReason, SearchOwner, SessionSearchRequest, SessionStatus, SessionStatusQuery, SessionSummary,
 };
@@ -24,6 +25,8 @@ use crate::acts::{noted, wholly};
 use crate::host::{Asked, Shared};
 use crate::problem::Problem;
 
+/// What the activity says of a session that was finished, before how it ended.
+const FINISH: &str = "Finish sessions: ";
 /// Sessions in a list when the query does not say.
 const DEFAULT_LIMIT: u64 = 50;
 /// Most sessions in a list.
@@ -230,12 +233,17 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
     };
     let mut row = match found {
         Some(summary) => row_of(summary),
-        None => SessionRow {
-            session_id: session_id.to_owned(),
-            name: told.display_name,
-            labels: told.user_metadata.unwrap_or_default(),
-            ..SessionRow::default()
-        },
+        None => {
+            let ended = ended_here(host, session_id).await?;
+            SessionRow {
+                session_id: session_id.to_owned(),
+                name: told.display_name,
+                labels: told.user_metadata.unwrap_or_default(),
+                status: ended.is_some().then(|| "client_finished".to_owned()),
+                category: ended,
+                ..SessionRow::default()
+            }
+        }
     };
     let index_of = |run_id: String| match host.index().row(&run_id) {
         Some(known) => (Some(known.run.last_request_time), known_run(known)),
@@ -319,6 +327,17 @@ async fn newest(host: &Shared) -> Result<Option<Vec<String>>, Problem> {
     }
 }
 
+/// How a session was finished from here, by what the activity knows of it.
+async fn ended_here(host: &Shared, session_id: &str) -> Result<Option<String>, Problem> {
+    let of_it = |act: &Act| {
+        let reason = act.what.strip_prefix(FINISH)?;
+        let is_done = act.ended_at.is_some() && act.problem.is_none();
+        (is_done && act.subjects.iter().any(|id| id == session_id)).then(|| reason.to_owned())
+    };
+    // The first end counts.
+    Ok(acts(&*host.store).await?.iter().rev().find_map(of_it))
+}
+
 fn missing(host: &Shared, asked: Asked, session_id: &str) -> Problem {
     match asked {
         // A service that says "not found" to everything says nothing of this session.
@@ -348,7 +367,7 @@ async fn finish(
         }
         known => known,
     };
-    let what = format!("Finish sessions: {reason}");
+    let what = format!("{FINISH}{reason}");
     let (asked, id) = (Arc::clone(&host), session_id.clone());
     let finishing = async move {
         let finish = asked.api.finish_session(&id, reason, Some("from retinker's console".to_owned()));

@@ -100,12 +100,27 @@ pub enum RestoreError {
     },
 }
 
+/// Whether a service that has just said that something is not there tells of anything: one that says so of everything says
+/// nothing of that thing.
+///
+/// # Errors
+/// Why not even its list of runs can be read.
+pub async fn is_itself(api: &Api) -> Result<(), Error> {
+    match api.training_runs(1, 0).await {
+        // It has no list.
+        Err(error) if error.is_unsupported() => Ok(()),
+        answer => answer.map(drop),
+    }
+}
+
 type Progress = Arc<dyn Fn(&RestoreRecord) + Send + Sync>;
 
 /// Carries restores out. Cheap to clone.
 #[derive(Clone)]
 pub struct Executor {
     api: Api,
+    /// The same for what somebody waits for.
+    asking: Api,
     store: Arc<dyn Store>,
     runtime: Arc<dyn Runtime>,
     by: Arc<str>,
@@ -122,7 +137,22 @@ impl fmt::Debug for Executor {
 impl Executor {
     /// An executor over this service and journal.
     pub fn new(api: Api, store: Arc<dyn Store>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { api, store, runtime, by: Arc::from("a program"), progress: None, pauses: Pauses::default() }
+        Self {
+            asking: api.clone(),
+            api,
+            store,
+            runtime,
+            by: Arc::from("a program"),
+            progress: None,
+            pauses: Pauses::default(),
+        }
+    }
+
+    /// Looks at the service by this one before a restore is begun: somebody waits for that, and is told soon that it cannot be.
+    #[must_use]
+    pub fn asking(mut self, api: Api) -> Self {
+        self.asking = api;
+        self
     }
 
     /// On whose behalf restores are begun, cancelled and handed over by this one, e.g. `the console of ada@box`; `a program`
@@ -173,8 +203,9 @@ impl Executor {
 
     async fn check_again(&self, plan: &RestorePlan) -> Result<(), RestoreError> {
         let changed = |why: String| Err(RestoreError::PlanChanged(why));
-        let run = match self.api.training_run(&plan.run_id).await {
+        let run = match self.asking.training_run(&plan.run_id).await {
             Err(error) if error.is_not_found() => {
+                is_itself(&self.asking).await.map_err(RestoreError::Service)?;
                 return changed(format!("run {} does not exist any more", plan.run_id));
             }
             answer => answer.map_err(RestoreError::Service)?,
@@ -184,7 +215,8 @@ impl Executor {
         }
         let path = &plan.checkpoint.tinker_path;
         let origin = origin_of(&run, self.store.by_new_run(&plan.run_id).await?.as_ref());
-        let listed = candidates(&self.api, &run, origin.as_deref()).await.map_err(RestoreError::Service)?;
+        let listed =
+            candidates(&self.asking, &run, origin.as_deref()).await.map_err(RestoreError::Service)?;
         let Some(found) = listed.iter().find(|checkpoint| checkpoint.tinker_path == *path) else {
             return changed(format!("checkpoint {path} does not exist any more"));
         };
@@ -208,7 +240,7 @@ impl Executor {
     async fn foreign_successor(&self, run_id: &str) -> Result<Option<String>, RestoreError> {
         let mut offset = 0;
         loop {
-            let page = match self.api.training_runs(ENDS, offset).await {
+            let page = match self.asking.training_runs(ENDS, offset).await {
                 Err(error) if error.is_unsupported() => return Ok(None),
                 page => page.map_err(RestoreError::Service)?,
             };

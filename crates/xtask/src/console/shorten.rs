@@ -31,7 +31,7 @@ pub(super) fn shorten(dist: &Path) -> Result<()> {
     .with_context(|| format!("wasm-opt could not rename what {} exchanges", wasm.display()))?;
     let names: Names = serde_json::from_str(&told).context("wasm-opt tells no names")?;
     let text = std::fs::read_to_string(&script)?;
-    std::fs::write(&script, renamed(&text, &names)?)?;
+    std::fs::write(&script, without_classes(&renamed(&text, &names)?))?;
     run(command(tools::terser()?.join("terser"))
         .arg(&script)
         .args(["--module", "--ecma", "2022", "--compress", "passes=3", "--mangle", "--output"])
@@ -79,6 +79,20 @@ fn renamed(script: &str, names: &Names) -> Result<String> {
     Ok(text)
 }
 
+/// The script without the classes that it offers to other scripts: a library among the console's brings some, and there are no
+/// other scripts.
+fn without_classes(script: &str) -> String {
+    let mut within = false;
+    let kept = script.lines().filter(|line| {
+        within |= line.starts_with("export class ");
+        let is_last = within && line.starts_with("if (Symbol.dispose) ");
+        let keep = !within;
+        within &= !is_last;
+        keep
+    });
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +111,13 @@ mod tests {
         let told = r#"const memory = 1; const all = { "a": { b: () => wasm.c.buffer } };
             wasm.d(memory, __wbg_then_123);"#;
         assert_eq!(renamed(script, &names()).unwrap(), told);
+    }
+
+    #[test]
+    fn classes_for_others_are_left_out() {
+        let script =
+            "const a = 1;\nexport class B {\n  free() {}\n}\nif (Symbol.dispose) B.x = 1;\nexport { a };\n";
+        assert_eq!(without_classes(script), "const a = 1;\nexport { a };\n");
     }
 
     #[test]
