@@ -18,10 +18,6 @@ async function start(t) {
   return { retinker, service: new Service(retinker.serviceUrl) };
 }
 
-/** What is known not to hold yet. */
-const LOST = { todo: "what had the keyboard is taken off the page, and nothing takes its place" };
-const DISABLED = { todo: "the button that had the keyboard cannot be used while samples are made, and gives it away" };
-
 const IN_DIALOG = "dialog[open], dialog[open] *";
 
 test("a restore under way is cancelled", async (t) => {
@@ -35,23 +31,23 @@ test("a restore under way is cancelled", async (t) => {
   await assertOn(page, IN_DIALOG);
   await press(page, named("confirm-restore"));
   await progress("loading");
-  await t.test("the keyboard is in the dialog when the restore has begun", LOST, () => assertOn(page, IN_DIALOG));
+  await t.test("the keyboard is in the dialog when the restore has begun", () => assertOn(page, IN_DIALOG));
   await press(page, named("cancel-restore"));
   await progress("cancelled");
   assert.deepEqual(await states(), ["cancelled"]);
-  await t.test("the keyboard is in the dialog when it is cancelled", LOST, () => assertOn(page, IN_DIALOG));
+  await t.test("the keyboard is in the dialog when it is cancelled", () => assertOn(page, IN_DIALOG));
   await picture(page, "keys-cancelled");
 
   await page.keyboard.press("Escape");
   await page.locator("dialog[open]").waitFor({ state: "detached" });
-  await t.test("the keyboard is on the page when the dialog is closed", LOST, () => assertSomewhere(page));
+  await t.test("the keyboard is on the page when the dialog is closed", () => assertSomewhere(page));
   // It goes on from there: the run is restored after all.
   await goOn();
   await press(page, named("restore-button"));
   await page.getByRole("button", { name: "Make a new plan" }).waitFor();
   await press(page, "dialog[open] .button.primary");
   await byTestId(page, "plan-summary").waitFor();
-  await t.test("the keyboard is in the dialog when there is a new plan", LOST, () => assertOn(page, IN_DIALOG));
+  await t.test("the keyboard is in the dialog when there is a new plan", () => assertOn(page, IN_DIALOG));
   await press(page, named("confirm-restore"));
   await progress("adopted");
   assert.deepEqual(await states(), ["adopted", "cancelled"]);
@@ -86,7 +82,7 @@ test("checkpoints are deleted, one and several", async (t) => {
   const path = await byTestId(page, "checkpoint-item").first().getAttribute("data-path");
   await press(page, named("delete"));
   await byTestId(page, "preview-told").waitFor();
-  await t.test("the keyboard is in the dialog that tells what goes", LOST, () => assertOn(page, IN_DIALOG));
+  await t.test("the keyboard is in the dialog that tells what goes", () => assertOn(page, IN_DIALOG));
   await tabTo(page, named("confirm-delete"));
   assert.equal((await saved()).length, 4, "nothing was done yet");
   await page.keyboard.press("Escape");
@@ -99,13 +95,13 @@ test("checkpoints are deleted, one and several", async (t) => {
   await ended();
   await shows(3);
   assert.equal((await saved()).includes(path), false);
-  await t.test("the keyboard is on something when the row is gone", LOST, () => assertSomewhere(page));
+  await t.test("the keyboard is on something when the row is gone", () => assertSomewhere(page));
   await picture(page, "keys-deleted");
 
   // Several: two boxes, and what is done with those that are selected.
   await press(page, named("job-close"));
   await byTestId(page, "job").waitFor({ state: "detached" });
-  await t.test("the keyboard is on something when what was told is put away", LOST, () => assertSomewhere(page));
+  await t.test("the keyboard is on something when what was told is put away", () => assertSomewhere(page));
   await tabTo(page, `${named("checkpoint-item")} input`);
   await page.keyboard.press("Space");
   await byTestId(page, "selection").getByText("1 checkpoint selected").waitFor();
@@ -121,7 +117,7 @@ test("checkpoints are deleted, one and several", async (t) => {
   await ended();
   await shows(1);
   assert.equal((await saved()).length, 1);
-  await t.test("the keyboard is on something when the rows are gone", LOST, () => assertSomewhere(page));
+  await t.test("the keyboard is on something when the rows are gone", () => assertSomewhere(page));
   assert.deepEqual(page.problems, []);
 });
 
@@ -174,7 +170,7 @@ test("a model is chosen and tried, and its tokens are read one by one", async (t
   await page.keyboard.type("8");
   await press(page, named("try-run"));
   await done();
-  await t.test("the keyboard is on something when the samples have come", DISABLED, () => assertSomewhere(page));
+  await t.test("the keyboard is on something when the samples have come", () => assertSomewhere(page));
   await tabTo(page, named("sample-tokens"));
   await told(/^Token 1 of 8/);
   await page.keyboard.press("ArrowRight");
@@ -226,7 +222,7 @@ test("a session is finished", async (t) => {
   await byTestId(page, "session-state").getByText("Finished").waitFor();
   const [ended] = await service.search({ session_id: session });
   assert.deepEqual([ended.status.type, ended.status.reason.type], ["client_finished", "success"]);
-  await t.test("the keyboard is on something when the session is finished", LOST, () => assertSomewhere(page));
+  await t.test("the keyboard is on something when the session is finished", () => assertSomewhere(page));
   await picture(page, "keys-finished");
   assert.deepEqual(page.problems, []);
 });

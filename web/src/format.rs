@@ -158,6 +158,11 @@ pub fn checkpoint_name(checkpoint_id: &str) -> &str {
     checkpoint_id.rsplit_once('/').map_or(checkpoint_id, |(_, name)| name)
 }
 
+/// A name that somebody has chosen, which may be of blanks alone.
+pub fn named(name: &str) -> &str {
+    if name.trim().is_empty() { "(blank)" } else { name }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,5 +257,10 @@ mod tests {
         assert_eq!(short_id(""), "");
         assert_eq!(checkpoint_name("weights/0040"), "0040");
         assert_eq!(checkpoint_name("0040"), "0040");
+    }
+
+    #[test]
+    fn a_name_of_blanks_can_be_seen() {
+        assert_eq!((named(" a "), named(""), named(" \u{2003}\t")), (" a ", "(blank)", "(blank)"));
     }
 }

@@ -42,7 +42,7 @@
     last = null;
   }, true);
   new MutationObserver(function () {
-    if (!last || last.disabled || document.activeElement !== document.body) return;
+    if (!last || (last.isConnected && last.disabled) || document.activeElement !== document.body) return;
     var to = last.isConnected ? last : document.querySelector("dialog[open]") || document.getElementById("page-title");
     if (!to) return;
     if (to !== last) to.tabIndex = -1;

@@ -90,6 +90,7 @@ impl Keeper {
         let api = api.with_retry(quick);
         let (heard, service) = (Arc::clone(&sink), identity.clone());
         let executor = Executor::new(patient, Arc::clone(&store), Arc::clone(&runtime))
+            .asking(api.clone())
             .on_behalf_of(by)
             .on_progress(move |record| {
                 progress(record);

@@ -96,7 +96,7 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
         }
         ErrorKind::TimedOut { .. } => ("service_slow", "It is asked again by itself."),
         ErrorKind::Undecodable { .. } => {
-            ("service_unreadable", "Is the service's address right, and is it a Tinker-compatible service?")
+            ("service_unreadable", "Check the address: is it that of a Tinker-compatible service?")
         }
         ErrorKind::Refused { status: 401 | 403, .. } => {
             ("service_unauthorized", "Keys are read from the environment when retinker starts.")
@@ -117,7 +117,7 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
         // What it said instead is for the log: it may be of any kind and length.
         ErrorKind::Undecodable { .. } => {
             tracing::debug!(%error, "an answer that is none of the protocol's");
-            (code, "The service gave an answer that is none of the protocol's.".to_owned())
+            (code, "What the service answered cannot be read.".to_owned())
         }
         _ => (code, error.to_string()),
     };

@@ -226,7 +226,7 @@ fn difference(field: &str, values: Vec<String>) -> AnyView {
     view! {
         <tr>
             <th scope="row" class="break">
-                {field.to_owned()}
+                <bdi>{format::named(field).to_owned()}</bdi>
             </th>
             {cells}
         </tr>

@@ -113,7 +113,7 @@ fn stored(row: &StorageRow) -> AnyView {
     let project = match row.project_id.clone() {
         Some(project) => {
             let address = Shown { project: project.clone(), ..Shown::default() }.to_address();
-            view! { <a class="break" href=address>{project}</a> }
+            view! { <a class="cut-off" href=address title=project.clone()>{format::named(&project).to_owned()}</a> }
         }
         None => view! { <span class="quiet">"of no project"</span> },
     };

@@ -66,7 +66,7 @@ pub(super) fn project_link(project: Option<String>) -> AnyView {
     match project {
         Some(project) => {
             let address = Shown { project: project.clone(), ..Shown::default() }.to_address();
-            view! { <a class="cut-off" href=address title=project.clone()>{project.clone()}</a> }
+            view! { <a class="cut-off" href=address title=project.clone()>{format::named(&project).to_owned()}</a> }
         }
         None => dash(),
     }
