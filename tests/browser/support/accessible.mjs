@@ -44,10 +44,10 @@ export async function assertFits(page, what) {
   assert.ok(wide <= seen, `${what} is ${wide} wide where ${seen} are seen: ${most.join("\n")}`);
 }
 
-/** Fails if a row of a table is higher than the window, so that one has to scroll to read one line of a list. */
+/** Fails if a row of a table or a fact is higher than the window, so that one has to scroll to get past one text. */
 export async function assertRowsFit(page, what) {
   const { seen, higher } = await page.evaluate(() => {
-    const rows = [...document.querySelectorAll("tr, [role=row]")].filter((row) => row.checkVisibility());
+    const rows = [...document.querySelectorAll("tr, [role=row], dt, dd")].filter((row) => row.checkVisibility());
     const height = (row) => Math.round(row.getBoundingClientRect().height);
     const higher = rows.filter((row) => height(row) > innerHeight);
     return { seen: innerHeight, higher: higher.map((row) => `${height(row)}: ${row.innerText.slice(0, 80)}`) };
