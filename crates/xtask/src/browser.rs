@@ -77,9 +77,9 @@ fn install(dir: &Path, title: &str) -> Result<()> {
 /// Runs `tests/browser` on a built binary.
 pub fn test(binary: &Path, train: &Path, python: &Path) -> Result<()> {
     let files = test_files(&root().join("tests/browser"))?;
-    // One file after the other: each starts services that train on both cores.
+    // Two files at once: each waits for its services and its browser as much as it computes.
     run(node(binary)?
-        .args(["--test", "--test-concurrency=1", "--test-timeout=600000", "--test-reporter=spec"])
+        .args(["--test", "--test-concurrency=2", "--test-timeout=600000", "--test-reporter=spec"])
         .args(files)
         .env("RETINKER_TRAIN", train)
         .env("RETINKER_PYTHON", python))

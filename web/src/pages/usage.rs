@@ -113,7 +113,7 @@ fn stored(row: &StorageRow) -> AnyView {
     let project = match row.project_id.clone() {
         Some(project) => {
             let address = Shown { project: project.clone(), ..Shown::default() }.to_address();
-            view! { <a class="cut-off" href=address title=project.clone()>{format::named(&project).to_owned()}</a> }
+            view! { <a class="break" href=address><bdi>{format::named(&project).to_owned()}</bdi></a> }
         }
         None => view! { <span class="quiet">"of no project"</span> },
     };

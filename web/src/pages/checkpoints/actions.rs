@@ -46,7 +46,7 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
         <span class="mono">{path.clone()}</span>
         {copy_button(Signal::stored(path.clone()), "the checkpoint's path")}
     };
-    let run = view! { <a href=run_address(&item.run_id)>{item.run_name}</a> };
+    let run = view! { <a href=run_address(&item.run_id)><bdi>{item.run_name}</bdi></a> };
     let size = checkpoint.size_bytes.map_or_else(|| "not told".to_owned(), format::bytes);
     let mut facts = vec![
         fact("Path".to_owned(), whole.into_any()),
@@ -60,7 +60,11 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
         facts.push(fact("Needed".to_owned(), because.into_any()));
     }
     facts.extend(
-        checkpoint.user_metadata.into_iter().flatten().map(|(key, value)| fact(key, value.into_any())),
+        checkpoint
+            .user_metadata
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| fact(key, view! { <bdi>{value}</bdi> })),
     );
     let paths = vec![path.clone()];
     let act = |action: CheckpointDo| {

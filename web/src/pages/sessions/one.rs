@@ -215,8 +215,11 @@ fn labels(row: &SessionRow) -> AnyView {
     let body = if row.labels.is_empty() {
         view! { <p class="quiet">"None were given when the session was made."</p> }
     } else {
-        let rows: Vec<_> =
-            row.labels.iter().map(|(key, value)| fact(key.clone(), value.clone().into_any())).collect();
+        let rows: Vec<_> = row
+            .labels
+            .iter()
+            .map(|(key, value)| fact(key.clone(), view! { <bdi>{value.clone()}</bdi> }))
+            .collect();
         view! { <dl class="facts" data-testid="session-labels">{rows}</dl> }
     };
     view! {
