@@ -286,6 +286,7 @@ fn monitor_with(
         policy,
         sink: Arc::new(told.clone()),
         service: "service".to_owned(),
+        by: "a monitor".to_owned(),
     };
     (Monitor::new(parts), drives)
 }

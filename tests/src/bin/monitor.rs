@@ -23,7 +23,8 @@ async fn main() -> Result<()> {
     let policy = serde_json::from_str(policy).context("the policy makes no sense")?;
     let sink: Arc<dyn EventSink> = Arc::new(JsonLines::stdout());
     let keeper =
-        Keeper::open(&service, Location::from(OsString::from(journal)), policy, sink, |_| {}).await?;
+        Keeper::open("a monitor", &service, Location::from(OsString::from(journal)), policy, sink, |_| {})
+            .await?;
     tokio::select! {
         () = keeper.monitor.run(|_| {}) => {}
         () = keeper.drives.clone().resume() => {}
