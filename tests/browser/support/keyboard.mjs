@@ -25,6 +25,15 @@ export async function press(page, selector) {
   await page.keyboard.press("Enter");
 }
 
+/** Closes the dialog that is open. What is in a dialog goes a moment after it has closed, and only then is all over. */
+export async function escape(page) {
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => {
+    const isClosed = (dialog) => !dialog.open && dialog.children.length === 1;
+    return [...document.querySelectorAll("dialog")].every(isClosed);
+  });
+}
+
 /** Goes to a page, a view or a run by its name. */
 export async function goTo(page, name) {
   await page.keyboard.press("Control+k");
