@@ -25,6 +25,8 @@ async function assertPlain(page, what) {
 
 /** What is known not to hold yet, by page. */
 const KNOWN = {
+  // Of the text of ten thousand letters.
+  neededLong: { rows: "why a checkpoint is needed is shown whole, however long its run's name is" },
   comparedNarrow: { width: "the legend is as wide as a name's combining marks" },
   sessions: { width: "the choice of projects is as wide as the longest project's name" },
 };
@@ -140,7 +142,7 @@ test("odd texts break no page that is about many runs", async (t) => {
         await open("/checkpoints");
         await page.locator(`[data-testid="checkpoint-item"][data-path*="${id}"] [data-testid="more"]`).first().click();
         await byTestId(page, "publish").or(byTestId(page, "unpublish")).waitFor();
-        await looks(t, page, what, { checks: QUICK });
+        await looks(t, page, what, { todo: n === 4 ? KNOWN.neededLong : {}, checks: QUICK });
       });
     }
 
