@@ -23,14 +23,6 @@ async function assertPlain(page, what) {
   assert.equal(made, 0, `${what} has made elements of a text`);
 }
 
-/** What is known not to hold yet, by page. */
-const KNOWN = {
-  // Of the text of ten thousand letters.
-  neededLong: { rows: "why a checkpoint is needed is shown whole, however long its run's name is" },
-  comparedNarrow: { width: "the legend is as wide as a name's combining marks" },
-  sessions: { width: "the choice of projects is as wide as the longest project's name" },
-};
-
 /** What has to hold whatever a page shows. */
 const QUICK = { plain: assertPlain, width: assertFits, rows: assertRowsFit };
 const ALL = { ...QUICK, access: assertAccessible };
@@ -40,12 +32,11 @@ const soundness = (page, width) => async (what) => {
   for (const run of Object.values(QUICK)) await run(page, `${what} at ${width}`);
 };
 
-/** Each check of what the page shows now, as a test of its own; `todo` says what is known not to hold. */
-async function looks(t, page, what, { todo = {}, checks = ALL } = {}) {
-  // What is far wider than a window takes too long to draw.
-  if (!todo.width) await picture(page, `odd-${what}`.replaceAll(/[^\w]+/g, "-"));
+/** Each check of what the page shows now, as a test of its own. */
+async function looks(t, page, what, { checks = ALL } = {}) {
+  await picture(page, `odd-${what}`.replaceAll(/[^\w]+/g, "-"));
   for (const [check, run] of Object.entries(checks)) {
-    await t.test(`${what}: ${check}`, { todo: todo[check] }, () => run(page, what));
+    await t.test(`${what}: ${check}`, () => run(page, what));
   }
 }
 
@@ -125,7 +116,7 @@ test("odd texts break no page that is about many runs", async (t) => {
         await open(`/compare?${some.map((id) => `run=${encodeURIComponent(id)}`).join("&")}`);
         await byTestId(page, "compare-differences").waitFor();
         assert.equal(await byTestId(page, "compare-legend").locator("li").count(), some.length);
-        await looks(t, page, what, { todo: width < 760 ? KNOWN.comparedNarrow : {} });
+        await looks(t, page, what);
       });
     }
 
@@ -142,7 +133,7 @@ test("odd texts break no page that is about many runs", async (t) => {
         await open("/checkpoints");
         await page.locator(`[data-testid="checkpoint-item"][data-path*="${id}"] [data-testid="more"]`).first().click();
         await byTestId(page, "publish").or(byTestId(page, "unpublish")).waitFor();
-        await looks(t, page, what, { todo: n === 4 ? KNOWN.neededLong : {}, checks: QUICK });
+        await looks(t, page, what, { checks: QUICK });
       });
     }
 
@@ -224,7 +215,7 @@ test("odd texts of sessions, their labels and projects break no page", async (t)
       await open("/sessions");
       await byTestId(page, "session-row").nth(texts.length - 1).waitFor();
       assert.match(await page.locator("main").innerText(), /<img src=x onerror=/, "the markup can be read");
-      await looks(t, page, `sessions at ${width}`, { todo: KNOWN.sessions });
+      await looks(t, page, `sessions at ${width}`);
     });
     await t.test(`usage at ${width}`, async (t) => {
       await open("/usage");

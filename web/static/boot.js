@@ -42,8 +42,10 @@
     last = null;
   }, true);
   new MutationObserver(function () {
-    if (!last || (last.isConnected && last.disabled) || document.activeElement !== document.body) return;
-    var to = last.isConnected ? last : document.querySelector("dialog[open]") || document.getElementById("page-title");
+    var now = document.activeElement;
+    var there = last && last.isConnected && last.checkVisibility();
+    if (!last || (there && last.disabled) || (now && now !== document.body && now.checkVisibility())) return;
+    var to = there ? last : document.querySelector("dialog[open]") || document.getElementById("page-title");
     if (!to) return;
     if (to !== last) to.tabIndex = -1;
     to.focus({ preventScroll: true });

@@ -21,8 +21,14 @@ pub(crate) fn dialog(
             dialog.close();
         }
     });
+    // It is told a moment later: somebody may have opened it again.
+    let closed = move |_| {
+        if node.get_untracked().is_none_or(|dialog| !dialog.open()) {
+            open.set(false);
+        }
+    };
     view! {
-        <dialog node_ref=node data-testid=testid aria-labelledby=format!("{testid}-title") on:close=move |_| open.set(false)>
+        <dialog node_ref=node data-testid=testid aria-labelledby=format!("{testid}-title") on:close=closed>
             <header class="dialog-head">
                 <h2 id=format!("{testid}-title")>{title}</h2>
                 <button type="button" class="copy" aria-label="Close" on:click=move |_| open.set(false)>

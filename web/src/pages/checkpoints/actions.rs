@@ -57,7 +57,7 @@ pub(super) fn one(desk: Desk, item: CheckpointItem) -> AnyView {
         fact("Expires".to_owned(), expiry(checkpoint.expires_at)),
     ];
     if let Some(because) = item.needed_because {
-        facts.push(fact("Needed".to_owned(), because.into_any()));
+        facts.push(fact("Needed".to_owned(), view! { <bdi>{because}</bdi> }));
     }
     facts.extend(
         checkpoint
