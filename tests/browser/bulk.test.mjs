@@ -32,7 +32,7 @@ test("an incident is one banner, and all its runs are restored from it", async (
   await picture(page, "incident");
   await byTestId(page, "plan-all").click();
   await page.waitForFunction(() => document.querySelector('[data-testid="bulk-outlook"]')?.textContent === "All 4 can be restored.");
-  const planned = byTestId(page, "bulk-plans").locator("li");
+  const planned = byTestId(page, "bulk-plans").locator("li[data-run-id]");
   assert.deepEqual(
     (await planned.evaluateAll((lines) => lines.map((line) => line.dataset.runId))).sort(),
     [...victims].sort(),

@@ -232,9 +232,9 @@ pub fn try_address(path: &str) -> String {
     at(&format!("/try?path={}", encode(path)))
 }
 
-/// What a query string says under a name.
+/// What a query string, with or without its `?`, says under a name.
 pub fn member(query: &str, name: &str) -> Option<String> {
-    let members = query.split('&').filter_map(|member| member.split_once('='));
+    let members = query.trim_start_matches('?').split('&').filter_map(|member| member.split_once('='));
     members.into_iter().find(|(known, _)| *known == name).map(|(_, value)| decode(value))
 }
 

@@ -115,9 +115,10 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
     let (code, message) = match error.kind() {
         _ if error.is_unsupported() => ("not_offered", "The service does not offer this.".to_owned()),
         // What it said instead is for the log: it may be of any kind and length.
-        ErrorKind::Undecodable { .. } => {
+        ErrorKind::Undecodable { snippet, .. } => {
             tracing::debug!(%error, "an answer that is none of the protocol's");
-            (code, "What the service answered cannot be read.".to_owned())
+            let html = if snippet.contains("HTML, not JSON") { ": it is HTML, not JSON" } else { "" };
+            (code, format!("What the service answered cannot be read{html}."))
         }
         _ => (code, error.to_string()),
     };
