@@ -26,7 +26,8 @@ const TRIES: (u32, Duration) = (150, Duration::from_millis(200));
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Wish {
     at: Time,
-    /// On whose behalf.
+    /// On whose behalf; empty in a wish that does not tell it.
+    #[serde(default)]
     by: String,
 }
 
