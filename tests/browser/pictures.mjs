@@ -20,6 +20,8 @@ test("pictures of the main pages", async (t) => {
     ["compare", `/compare?run=${encodeURIComponent(made.healthy)}&run=${encodeURIComponent(made.poisoned)}`, "compare-differences"],
     ["activity", "/activity", "restore-row"],
     ["sessions", "/sessions", "session-row"],
+    ["samplers", "/samplers", "samplers-total"],
+    ["projects", "/projects", "project-row"],
     ["usage", "/usage", "storage-table"],
     ["try", "/try?path=retinker%2Fnano-llama", "try-run"],
   ];
