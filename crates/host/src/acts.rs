@@ -8,7 +8,7 @@ use crate::host::Shared;
 use crate::problem::Problem;
 
 /// Does something, with a note in the journal before and after. `left` tells what of it was not done, where it was done in part.
-/// It is a task of its own: what was begun is not left half done because the caller went away.
+/// It goes on to its end, whoever waits.
 pub(crate) async fn noted<T: Send + 'static>(
     host: &Arc<Shared>,
     what: String,
@@ -17,8 +17,8 @@ pub(crate) async fn noted<T: Send + 'static>(
     left: impl FnOnce(&T) -> Option<String> + Send + 'static,
 ) -> Result<T, Problem> {
     let host = Arc::clone(host);
-    let told = what.clone();
-    let done = tokio::spawn(async move {
+    let failed = format!("The host failed at this: {what}.");
+    to_its_end(&failed, async move {
         let begun = acts::begin(&host.store, &host.runtime, &host.by, what, subjects).await?;
         let outcome = act.await;
         let problem = match &outcome {
@@ -29,8 +29,17 @@ pub(crate) async fn noted<T: Send + 'static>(
             tracing::error!(%error, "how an act ended is not in the journal");
         }
         outcome
-    });
-    done.await.map_err(|_| Problem::internal(&format!("The host failed at this: {told}.")))?
+    })
+    .await
+}
+
+/// Does something in a task of its own: what was begun is not left half done because the caller went away. `failed` is told where
+/// it panics.
+pub(crate) async fn to_its_end<T: Send + 'static>(
+    failed: &str,
+    act: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(act).await.map_err(|_| Problem::internal(failed))?
 }
 
 /// Everything was done.

@@ -11,11 +11,6 @@ pub fn asker(program: &str) -> String {
     }
 }
 
-/// The monitor of this process.
-pub(crate) fn monitor() -> String {
-    asker("the monitor")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

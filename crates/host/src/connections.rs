@@ -195,7 +195,6 @@ impl Opened {
             service: service.clone(),
             key_from: key_from.clone(),
             keeper,
-            by,
             metrics: watching.metrics.clone(),
             demo: demo.clone(),
             downloads,

@@ -8,9 +8,8 @@ use std::time::Duration;
 use retinker::client::{Api, Error, ErrorKind, Secret};
 use retinker::host::api::{ApiProblem, DemoProgress, HostEvent, HostStatus, ServiceInfo};
 use retinker::recovery::drives::Drives;
-use retinker::recovery::executor::is_itself;
 use retinker::recovery::journal::{Store, StoreError};
-use retinker::recovery::listing::ListingError;
+use retinker::recovery::listing::{ListingError, is_itself};
 use retinker::recovery::monitor::{Monitor, Round};
 use retinker::recovery::restore::RestoreRecord;
 use retinker::runtime::Runtime;
@@ -83,7 +82,6 @@ pub(crate) struct Parts {
     pub(crate) service: ServiceTarget,
     pub(crate) key_from: String,
     pub(crate) keeper: Keeper,
-    pub(crate) by: String,
     pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) demo: Option<Demo>,
     pub(crate) downloads: Arc<Downloads>,
@@ -92,8 +90,8 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { service, key_from, keeper, by, metrics, demo, downloads, stopping } = parts;
-        let Keeper { api, store, drives, monitor, runtime, transport, .. } = keeper;
+        let Parts { service, key_from, keeper, metrics, demo, downloads, stopping } = parts;
+        let Keeper { api, store, drives, monitor, runtime, by, transport, .. } = keeper;
         let index = Index::new(Arc::clone(monitor.sessions()), runtime.now());
         let trial = Trial::new(api.clone(), Arc::clone(&transport), Arc::clone(&runtime));
         Self {

@@ -21,7 +21,7 @@ use retinker::runtime::Runtime;
 use retinker::transport::Transport;
 use retinker_store::Location;
 
-use crate::asker;
+use crate::asker::asker;
 use crate::config::{ServiceTarget, StartError, told};
 
 /// A service, its journal, and what acts on both. Cheap to clone.
@@ -39,6 +39,8 @@ pub struct Keeper {
     pub runtime: Arc<dyn Runtime>,
     /// The service, as the journal is bound to it.
     pub identity: String,
+    /// On whose behalf it does what people ask for.
+    pub(crate) by: String,
     pub(crate) transport: Arc<dyn Transport>,
 }
 
@@ -105,9 +107,9 @@ impl Keeper {
             policy,
             sink,
             service: identity.clone(),
-            by: asker::monitor(),
+            by: asker("the monitor"),
         });
-        Ok(Self { api, store, drives, monitor, runtime, identity, transport })
+        Ok(Self { api, store, drives, monitor, runtime, identity, by: by.to_owned(), transport })
     }
 
     /// Tells `sink` of what happens in the journal.

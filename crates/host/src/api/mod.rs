@@ -38,6 +38,7 @@ use retinker::recovery::restore::RestoreRecord;
 use retinker::wire::run::{Checkpoint, TrainingRun};
 use tokio::sync::broadcast;
 
+use crate::acts::to_its_end;
 use crate::host::{Asked, Shared};
 use crate::index::{no_restore_because, own_metadata};
 use crate::problem::Problem;
@@ -246,15 +247,15 @@ async fn start_restore(
     let confirmed = essence(&plan);
     // A task of its own: what is journaled is carried out, although the caller may have gone meanwhile.
     let asked = Arc::clone(&host);
-    let begun = tokio::spawn(async move {
+    let begun = to_its_end("The restore could not be begun.", async move {
         let begun = asked.drives.executor().begin(plan).await?;
         let (Begun::New(record) | Begun::Existing(record)) = &begun;
         if !record.state.is_settled() {
             asked.drives.drive(&record.id);
         }
-        Ok::<_, Problem>(begun)
-    });
-    let begun = begun.await.map_err(|_| Problem::internal("The restore could not be begun."))??;
+        Ok(begun)
+    })
+    .await?;
     Ok(Json(match begun {
         Begun::New(restore) => StartedRestore { restore, already: false },
         Begun::Existing(restore) if essence(&restore.plan) == confirmed => {
@@ -294,8 +295,8 @@ async fn restore(State(host): Host, Path(id): Path<String>) -> Result<Json<Resto
 
 async fn cancel(State(host): Host, Path(id): Path<String>) -> Result<Json<RestoreRecord>, Problem> {
     // A task of its own: a wish that is journaled is carried out, although the caller may have gone meanwhile.
-    let asked = tokio::spawn(async move { host.drives.executor().cancel(&id).await });
-    Ok(Json(asked.await.map_err(|_| Problem::internal("The restore could not be cancelled."))??))
+    let asked = async move { Ok(host.drives.executor().cancel(&id).await?) };
+    to_its_end("The restore could not be cancelled.", asked).await.map(Json)
 }
 
 async fn hand_over(State(host): Host, Path(id): Path<String>) -> Result<Json<HandOver>, Problem> {

@@ -132,21 +132,17 @@ async fn search(
 /// Sessions of a service without a search: from its list, by id and name; where it has none either, from its runs.
 async fn unsearched(host: &Shared, limit: usize) -> Result<(Vec<SessionRow>, bool), Problem> {
     let limit = limit.min(EACH);
-    let ids = match host.ask(host.api.list_sessions(limit as u64, 0)).await {
-        Ok(list) => list.sessions,
-        Err(Asked::Service(error)) if error.is_unsupported() => {
-            let index = host.index();
-            let mut known: Vec<_> = index
-                .runs_of(&[])
-                .into_iter()
-                .filter_map(|(id, runs)| Some((runs.first()?.run.last_request_time, id)))
-                .collect();
-            known.sort_by(|a, b| b.cmp(a));
-            let more = known.len() > limit;
-            let row = |(_, session_id)| SessionRow { session_id, ..SessionRow::default() };
-            return Ok((known.into_iter().take(limit).map(row).collect(), more));
-        }
-        Err(asked) => return Err(asked.into()),
+    let Some(ids) = listed(host, limit).await? else {
+        let index = host.index();
+        let mut known: Vec<_> = index
+            .runs_of(&[])
+            .into_iter()
+            .filter_map(|(id, runs)| Some((runs.first()?.run.last_request_time, id)))
+            .collect();
+        known.sort_by(|a, b| b.cmp(a));
+        let more = known.len() > limit;
+        let row = |(_, session_id)| SessionRow { session_id, ..SessionRow::default() };
+        return Ok((known.into_iter().take(limit).map(row).collect(), more));
     };
     let more = ids.len() >= limit;
     let described = stream::iter(ids.into_iter().take(limit)).map(|session_id| async move {
@@ -320,7 +316,12 @@ async fn newest(host: &Shared) -> Result<Option<Vec<String>>, Problem> {
         Err(Asked::Service(error)) if error.is_unsupported() => {}
         Err(asked) => return Err(asked.into()),
     }
-    match host.ask(host.api.list_sessions(EACH as u64, 0)).await {
+    listed(host, EACH).await
+}
+
+/// The ids of a service's list of sessions; `None` where it has none.
+async fn listed(host: &Shared, limit: usize) -> Result<Option<Vec<String>>, Problem> {
+    match host.ask(host.api.list_sessions(limit as u64, 0)).await {
         Ok(list) => Ok(Some(list.sessions)),
         Err(Asked::Service(error)) if error.is_unsupported() => Ok(None),
         Err(asked) => Err(asked.into()),

@@ -36,6 +36,7 @@ use tracing::Instrument;
 use self::pauses::Pauses;
 use super::health::{cause_of, unusable_because};
 use super::journal::{Begun, Lease, Store, StoreError, check_schema};
+use super::listing::is_itself;
 use super::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, RestorePlan};
 use super::planner::{candidates, origin_of};
 use super::probe::{LOSS, Probe, Verification};
@@ -98,19 +99,6 @@ pub enum RestoreError {
         /// How far it is.
         state: &'static str,
     },
-}
-
-/// Whether a service that has just said that something is not there tells of anything: one that says so of everything says
-/// nothing of that thing.
-///
-/// # Errors
-/// Why not even its list of runs can be read.
-pub async fn is_itself(api: &Api) -> Result<(), Error> {
-    match api.training_runs(1, 0).await {
-        // It has no list.
-        Err(error) if error.is_unsupported() => Ok(()),
-        answer => answer.map(drop),
-    }
 }
 
 type Progress = Arc<dyn Fn(&RestoreRecord) + Send + Sync>;

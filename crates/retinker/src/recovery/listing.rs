@@ -58,3 +58,16 @@ impl Listing {
         self.requests
     }
 }
+
+/// Whether a service that has just said that something is not there tells of anything: one that says so of everything says
+/// nothing of that thing.
+///
+/// # Errors
+/// Why not even its list of runs can be read.
+pub async fn is_itself(api: &Api) -> Result<(), Error> {
+    match api.training_runs(1, 0).await {
+        // It has no list.
+        Err(error) if error.is_unsupported() => Ok(()),
+        answer => answer.map(drop),
+    }
+}

@@ -46,7 +46,10 @@ impl Executor {
         let wished =
             WISHES.update(&*self.store, restore_id, |known| known.is_none().then(|| wish.clone())).await?;
         // Whoever was first has it cancelled, whoever carries that out.
-        let Wish { by, .. } = wished.unwrap_or_else(|known| known.unwrap_or(wish.clone()));
+        let Wish { by, .. } = match wished {
+            Ok(first) | Err(Some(first)) => first,
+            Err(None) => wish,
+        };
         let (mut record, lease) = self.claim(restore_id, TRIES, is_cancelled).await?;
         let Some(lease) = lease else { return Ok(record) };
         let message = format!("Cancelled by {by}. Nothing was changed in the old run.");
