@@ -25,7 +25,8 @@ pub(super) fn shorten(dist: &Path) -> Result<()> {
     let told = output_shown(
         command(tools::wasm_opt()?.join("wasm-opt"))
             .arg(&wasm)
-            .args(["--minify-imports-and-exports-and-modules", "-o"])
+            // Once more over what trunk had optimised: 0.7 kB less.
+            .args(["-Oz", "--minify-imports-and-exports-and-modules", "-o"])
             .arg(&wasm),
     )
     .with_context(|| format!("wasm-opt could not rename what {} exchanges", wasm.display()))?;
