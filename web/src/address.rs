@@ -232,10 +232,17 @@ pub fn try_address(path: &str) -> String {
     at(&format!("/try?path={}", encode(path)))
 }
 
-/// What a query string, with or without its `?`, says under a name.
+/// What a query string, with or without its `?`, says under a name; the last word counts.
 pub fn member(query: &str, name: &str) -> Option<String> {
-    let members = query.trim_start_matches('?').split('&').filter_map(|member| member.split_once('='));
-    members.into_iter().find(|(known, _)| *known == name).map(|(_, value)| decode(value))
+    let mut members = query.trim_start_matches('?').rsplit('&').filter_map(|member| member.split_once('='));
+    members.find(|(known, _)| *known == name).map(|(_, value)| decode(value))
+}
+
+/// The address of this path that asks for these; what is empty is not asked for.
+pub fn asking(path: &str, members: &[(&str, &str)]) -> String {
+    let asked = members.iter().filter(|(_, value)| !value.is_empty());
+    let asked: Vec<String> = asked.map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    at(&format!("{path}?{}", asked.join("&")))
 }
 
 /// The token in an address' fragment, if it holds one: `#token=…`.

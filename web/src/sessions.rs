@@ -2,7 +2,7 @@
 
 use retinker::host::sessions::{SessionDetail, SessionRow, SessionsQuery};
 
-use crate::address::{at, decode, encode, member};
+use crate::address::{asking, member};
 use crate::format;
 
 /// Sessions that are shown at first, and that each wish for more adds.
@@ -40,28 +40,19 @@ pub struct Shown {
 impl Shown {
     /// Reads a query string, with or without its `?`.
     pub fn read(query: &str) -> Self {
-        let mut shown = Self::default();
-        for member in query.trim_start_matches('?').split('&') {
-            let (name, value) = member.split_once('=').unwrap_or((member, ""));
-            let value = decode(value);
-            match name {
-                "q" => shown.q = value.trim().to_owned(),
-                "status" if STATUSES.iter().any(|(status, _)| *status == value) => shown.status = value,
-                "project" => shown.project = value,
-                _ => {}
-            }
+        let of = |name: &str| member(query, name).unwrap_or_default();
+        let status = of("status");
+        let known = STATUSES.iter().any(|(known, _)| *known == status);
+        Self {
+            q: of("q").trim().to_owned(),
+            status: if known { status } else { String::new() },
+            project: of("project"),
         }
-        shown
     }
 
     /// The address that shows these.
     pub fn to_address(&self) -> String {
-        let members: Vec<String> = [("q", &self.q), ("status", &self.status), ("project", &self.project)]
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| format!("{name}={}", encode(value)))
-            .collect();
-        at(&format!("/sessions?{}", members.join("&")))
+        asking("/sessions", &[("q", &self.q), ("status", &self.status), ("project", &self.project)])
     }
 
     /// What to ask the host for.
@@ -81,19 +72,9 @@ impl Shown {
     }
 }
 
-/// The path of the samplers that these words are found in.
-pub fn samplers_path(q: &str) -> String {
-    if q.is_empty() { "/samplers".to_owned() } else { format!("/samplers?q={}", encode(q)) }
-}
-
 /// The address at which models are tried, one or two of them.
 pub fn trial_address(path: &str, with: &str) -> String {
-    let members: Vec<String> = [("path", path), ("with", with)]
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("{name}={}", encode(value)))
-        .collect();
-    at(&format!("/try?{}", members.join("&")))
+    asking("/try", &[("path", path), ("with", with)])
 }
 
 /// Which models an address tries.

@@ -15,7 +15,7 @@ use retinker_console::words;
 
 use super::banner::problem_banner;
 use super::dialog::dialog;
-use super::progress::cancel_button;
+use super::progress::{cancel_button, cancel_one};
 use super::reactive::{flag, maybe, part, text, when, word};
 use super::restore::ask_until_settled;
 use super::time::told_at;
@@ -359,11 +359,8 @@ fn cancel_all(session: &Session) {
     let session = session.clone();
     spawn_local(async move {
         for id in begun {
-            match session.host.cancel(&id).await {
-                Ok(cancelled) => session.remember(cancelled),
-                // It goes on, and its line has a button of its own.
-                Err(problem) => session.notice(&problem),
-            }
+            // One that refuses goes on, and its line has a button of its own.
+            let _ = cancel_one(&session, &id).await;
         }
     });
 }

@@ -12,6 +12,7 @@ pub(crate) mod heads;
 pub(crate) mod icon;
 pub(crate) mod keys;
 pub(crate) mod menu;
+pub(crate) mod page_head;
 pub(crate) mod palette;
 pub(crate) mod picker;
 pub(crate) mod placeholder;

@@ -11,7 +11,7 @@ use retinker_console::words;
 use super::icon::icon;
 use super::reactive::{maybe, part, word};
 use super::time::clock;
-use crate::live::session;
+use crate::live::{Session, session};
 
 /// A restore's steps, and how it ended.
 pub(crate) fn restore_progress(restore: Signal<Option<RestoreRecord>>) -> AnyView {
@@ -81,6 +81,18 @@ fn step_line(step: Step) -> AnyView {
     }
 }
 
+/// Stops a restore, and remembers what became of it.
+pub(super) async fn cancel_one(session: &Session, id: &str) -> Result<(), ApiProblem> {
+    match session.host.cancel(id).await {
+        Ok(cancelled) => session.remember(cancelled),
+        Err(refused) => {
+            session.notice(&refused);
+            return Err(refused);
+        }
+    }
+    Ok(())
+}
+
 /// Stops a restore that is under way; of many, the one of the run of that name.
 pub(crate) fn cancel_button(id: String, of: Option<String>) -> AnyView {
     let session = session();
@@ -90,12 +102,8 @@ pub(crate) fn cancel_button(id: String, of: Option<String>) -> AnyView {
         busy.set(true);
         let (session, id) = (session.clone(), id.clone());
         spawn_local(async move {
-            match session.host.cancel(&id).await {
-                Ok(cancelled) => session.remember(cancelled),
-                Err(refused) => {
-                    session.notice(&refused);
-                    let _ = problem.try_set(Some(refused));
-                }
+            if let Err(refused) = cancel_one(&session, &id).await {
+                let _ = problem.try_set(Some(refused));
             }
             let _ = busy.try_set(false);
         });

@@ -14,6 +14,7 @@ use crate::browser;
 use crate::components::banner::{kept, own_problem, problems};
 use crate::components::heads::heads;
 use crate::components::icon::icon;
+use crate::components::page_head::page_head;
 use crate::components::progress::cancel_button;
 use crate::components::reactive::{flag, maybe, part, when};
 use crate::components::time::{clock, told_at, when_it_was};
@@ -30,14 +31,8 @@ pub(crate) fn activity_page() -> AnyView {
     let read: Read = load(Memo::new(|_| ()), session.any_change, true, |host, ()| {
         Box::pin(async move { host.activity().await })
     });
-    Effect::new(|_| browser::set_title("Activity"));
     view! {
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "Activity"
-            </h1>
-            {when(move || read.with(|r| r.data.is_some()), move || export(read))}
-        </header>
+        {page_head("Activity", when(move || read.with(|r| r.data.is_some()), move || export(read)))}
         {problems(own_problem(read), kept(read))}
         {monitor(read)}
         {when(move || read.with(|r| r.data.is_some()), move || incidents(read))}

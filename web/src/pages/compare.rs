@@ -8,10 +8,10 @@ use retinker_console::address::{at, run_address};
 use retinker_console::compare::{MOST, address, differences, read};
 use retinker_console::format;
 
-use crate::browser;
 use crate::components::banner::{kept, problems};
 use crate::components::curves::{Look, Wanted, follow, panel, swatch};
 use crate::components::icon::icon;
+use crate::components::page_head::{self, page_head};
 use crate::components::reactive::{maybe, nothing, part, text};
 use crate::components::status::health_badge;
 use crate::live::{Loaded, load, session, slowly};
@@ -28,7 +28,6 @@ pub(crate) fn compare_page() -> AnyView {
     let query = place().query;
     let asked = Memo::new(move |_| read(&query.get()));
     let ids = Memo::new(move |_| asked.get().0);
-    Effect::new(|_| browser::set_title("Compare runs"));
     let runs: Runs = load(ids, slowly(session.any_change, EVERY), true, |host, ids: Vec<String>| {
         Box::pin(async move {
             let mut runs = Vec::with_capacity(ids.len());
@@ -84,14 +83,7 @@ pub(crate) fn compare_page() -> AnyView {
         <nav class="trail" aria-label="Way back">
             <a href=at("/")>{icon("back")} "All runs"</a>
         </nav>
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "Compare runs"
-            </h1>
-            <p class="shown" role="status" data-testid="compare-count">
-                {told}
-            </p>
-        </header>
+        {page_head("Compare runs", page_head::total("compare-count", told))}
         {problems(own, kept)}
         <div class="compare">{body}</div>
     }

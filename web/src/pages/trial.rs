@@ -13,6 +13,7 @@ use crate::browser;
 use crate::components::banner::problems;
 use crate::components::copy::copy_button;
 use crate::components::heads::heads;
+use crate::components::page_head::page_head;
 use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::live::{Loaded, load, session, until_cleanup};
 use crate::place::place;
@@ -93,7 +94,6 @@ pub(crate) fn trial_page() -> AnyView {
         load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
             Box::pin(async move { host.sample_sources().await })
         });
-    Effect::new(|_| browser::set_title("Try it"));
     let form =
         RwSignal::new(Form { max_tokens: "64".to_owned(), num_samples: "1".to_owned(), ..Form::default() });
     let refusal = RwSignal::new(String::new());
@@ -138,13 +138,11 @@ pub(crate) fn trial_page() -> AnyView {
         event.prevent_default();
         run();
     };
+    let about = view! {
+        <p class="shown">"Samples go on from your prompt. Checkpoints for samplers and base models can be tried."</p>
+    };
     view! {
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "Try it"
-            </h1>
-            <p class="shown">"Samples go on from your prompt. Checkpoints for samplers and base models can be tried."</p>
-        </header>
+        {page_head("Try it", about)}
         {problems(own, text(|| "Paths can be written all the same.".to_owned()))}
         <form class="panel trial" on:submit=send on:keydown=keys>
             <div class="trial-sources">

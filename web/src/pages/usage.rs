@@ -3,13 +3,13 @@
 use crate::prelude::*;
 use retinker::host::api::ApiProblem;
 use retinker::host::usage::{StorageRow, Usage, UsageQuery, UsedRow};
-use retinker_console::address::{self, session_address};
+use retinker_console::address::{asking, session_address};
 use retinker_console::format;
 use retinker_console::sessions::{Shown, USAGE_BY, USAGE_DAYS, money, usage_asked};
 
-use crate::browser;
 use crate::components::banner::problems;
 use crate::components::figures::{cell, figures};
+use crate::components::page_head::page_head;
 use crate::components::placeholder::placeholder;
 use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::components::time::exact;
@@ -25,7 +25,6 @@ pub(crate) fn usage_page() -> AnyView {
         load(query, RwSignal::new(0), true, |host, (by, days): (String, u64)| {
             Box::pin(async move { host.usage(&UsageQuery { days: Some(days), by: Some(by) }).await })
         });
-    Effect::new(|_| browser::set_title("Usage"));
     let own = Signal::derive(move || {
         usage.with(|u| {
             let of_parts = u.data.iter().flat_map(|data| {
@@ -43,12 +42,7 @@ pub(crate) fn usage_page() -> AnyView {
     });
     let data = Memo::new(move |_| usage.with(|u| u.data.clone()));
     view! {
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "Usage"
-            </h1>
-            {identity}
-        </header>
+        {page_head("Usage", identity)}
         {problems(own, text(String::new))}
         {when(
             move || usage.with(|u| u.data.is_none() && u.problem.is_none()),
@@ -148,7 +142,7 @@ fn billing(query: Memo<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView {
     let (ways, spans) = (Vec::from(ways), Vec::from(spans));
     let here = place();
     let show = move |by: String, days: String| {
-        here.go(&address::at(&format!("/usage?by={by}&days={days}")), true);
+        here.go(&asking("/usage", &[("by", &by), ("days", &days)]), true);
     };
     let (by, days) = (move || query.get_untracked().0, move || query.get_untracked().1.to_string());
     let body = maybe(move || {

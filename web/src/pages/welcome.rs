@@ -9,7 +9,8 @@ use crate::browser;
 use crate::components::banner::problems;
 use crate::components::connections::connection_list;
 use crate::components::copy::copy_button;
-use crate::components::reactive::{flag, maybe, part, when};
+use crate::components::page_head::page_head;
+use crate::components::reactive::{flag, maybe, nothing, part, when};
 use crate::components::snippets::snippet_tabs;
 use crate::live::{Loaded, load, session, until_cleanup};
 use crate::pages::runs::runs_page;
@@ -59,18 +60,13 @@ fn beginning() -> AnyView {
     let start: Start = load(known, session.any_change, true, |host, _| {
         Box::pin(async move { host.getting_started().await })
     });
-    Effect::new(|_| browser::set_title("How to begin"));
     let own =
         Signal::derive(move || start.with(|s| s.problem.clone().into_iter().collect::<Vec<ApiProblem>>()));
     let works = flag(move || {
         status.with(|s| s.data.as_ref().is_some_and(|s| s.as_of.is_some() && s.service.problem.is_none()))
     });
     view! {
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "How to begin"
-            </h1>
-        </header>
+        {page_head("How to begin", nothing())}
         <p class="lead">
             "retinker shows the training runs of a Tinker service, and which of them have lost their state. It \
              says from which checkpoint each can be brought back, and brings it back when you say so."

@@ -16,9 +16,9 @@ use retinker::host::checkpoints::{
 use retinker_console::checkpoints::{Job, KINDS, Selection, View, kind, shown};
 use retinker_console::format;
 
-use crate::browser;
 use crate::components::banner::{problem_banner, problems};
 use crate::components::dialog::dialog;
+use crate::components::page_head::{self, page_head};
 use crate::components::placeholder::placeholder;
 use crate::components::reactive::{maybe, nothing, part, text, when, word};
 use crate::components::search::{Field, field, typing};
@@ -135,7 +135,6 @@ pub(crate) fn checkpoints_page() -> AnyView {
     let window = load(shown_view, session.any_change, true, |host, view: View| {
         Box::pin(async move { host.checkpoints(&view.to_query()).await })
     });
-    Effect::new(|_| browser::set_title("Checkpoints"));
     let desk = Desk {
         session: StoredValue::new(session),
         shown: shown_view,
@@ -169,26 +168,22 @@ pub(crate) fn checkpoints_page() -> AnyView {
         let remedy = move || desk.refused.set(None);
         Some(problem_banner(problem, String::new(), "Close", remedy))
     });
+    let beside = view! {
+        {page_head::total("checkpoints-total", total)}
+        <button
+            type="button"
+            class="button"
+            data-testid="retention-button"
+            on:click=move |_| {
+                desk.preview.set(Loaded { busy: false, ..Loaded::default() });
+                desk.show(Sheet::Retention);
+            }
+        >
+            "Clean up…"
+        </button>
+    };
     view! {
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "Checkpoints"
-            </h1>
-            <p class="shown" role="status" data-testid="checkpoints-total">
-                {total}
-            </p>
-            <button
-                type="button"
-                class="button"
-                data-testid="retention-button"
-                on:click=move |_| {
-                    desk.preview.set(Loaded { busy: false, ..Loaded::default() });
-                    desk.show(Sheet::Retention);
-                }
-            >
-                "Clean up…"
-            </button>
-        </header>
+        {page_head("Checkpoints", beside)}
         {problems(own, kept)}
         {refused}
         {actions::progress(desk)}

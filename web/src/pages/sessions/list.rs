@@ -9,10 +9,10 @@ use retinker_console::format;
 use retinker_console::sessions::{self, MOST, STATUSES, STEP, Shown};
 
 use super::parts::{dash, kept_of, project_link, runs_of, state_of, tabs, waiting};
-use crate::browser;
 use crate::components::banner::{kept, own_problem, problems};
 use crate::components::copy::copy_button;
 use crate::components::heads::heads;
+use crate::components::page_head::{self, page_head};
 use crate::components::reactive::{flag, maybe, nothing, part, text, when};
 use crate::components::search::{Field, field, typing};
 use crate::components::time::when_it_was;
@@ -41,7 +41,6 @@ pub(crate) fn sessions_page() -> AnyView {
     let projects: RwSignal<Loaded<Projects>> = load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
         Box::pin(async move { host.projects().await })
     });
-    Effect::new(|_| browser::set_title("Sessions"));
     let total = text(move || {
         window.with(|w| {
             w.data
@@ -51,14 +50,7 @@ pub(crate) fn sessions_page() -> AnyView {
     });
     let searchable = flag(move || window.with(|w| w.data.as_ref().is_none_or(|data| data.searchable)));
     view! {
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "Sessions"
-            </h1>
-            <p class="shown" role="status" data-testid="sessions-total">
-                {total}
-            </p>
-        </header>
+        {page_head("Sessions", page_head::total("sessions-total", total))}
         {tabs("/sessions")}
         {problems(own_problem(window), kept(window))}
         {part(move || {

@@ -5,10 +5,10 @@ use retinker::host::sessions::{ProjectRow, Projects};
 use retinker_console::format;
 
 use super::parts::{project_link, tabs, waiting};
-use crate::browser;
 use crate::components::banner::{kept, own_problem, problems};
 use crate::components::figures::{cell, figures};
-use crate::components::reactive::maybe;
+use crate::components::page_head::page_head;
+use crate::components::reactive::{maybe, nothing};
 use crate::live::{Loaded, load};
 
 /// The page `/projects`.
@@ -17,13 +17,8 @@ pub(crate) fn projects_page() -> AnyView {
     let projects: RwSignal<Loaded<Projects>> = load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
         Box::pin(async move { host.projects().await })
     });
-    Effect::new(|_| browser::set_title("Projects"));
     view! {
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "Projects"
-            </h1>
-        </header>
+        {page_head("Projects", nothing())}
         {tabs("/projects")}
         {problems(own_problem(projects), kept(projects))}
         {waiting(projects, "Counting what is in the projects…")}

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::prelude::*;
 use retinker::host::sessions::SamplerWindow;
-use retinker_console::address::{at, member};
-use retinker_console::{format, sessions};
+use retinker_console::address::{asking, member};
+use retinker_console::format;
 
 use super::parts::{sampler, tabs, waiting};
-use crate::browser;
 use crate::components::banner::{kept, own_problem, problems};
+use crate::components::page_head::page_head;
 use crate::components::reactive::{maybe, nothing};
 use crate::components::search::{Field, field, typing};
 use crate::live::{Loaded, load};
@@ -26,14 +26,9 @@ pub(crate) fn samplers_page() -> AnyView {
     let window: RwSignal<Loaded<SamplerWindow>> = load(sought, RwSignal::new(0), true, |host, q: String| {
         Box::pin(async move { host.samplers(&q).await })
     });
-    Effect::new(|_| browser::set_title("Samplers"));
-    let typed = typing(sought, TYPING, move |q| place.go(&at(&sessions::samplers_path(&q)), true));
+    let typed = typing(sought, TYPING, move |q| place.go(&asking("/samplers", &[("q", &q)]), true));
     view! {
-        <header class="page-head">
-            <h1 id="page-title" tabindex="-1">
-                "Samplers"
-            </h1>
-        </header>
+        {page_head("Samplers", nothing())}
         {tabs("/samplers")}
         <form class="tools" role="search" on:submit=|event| event.prevent_default()>
             {field(
