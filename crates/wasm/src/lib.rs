@@ -10,7 +10,7 @@ mod failure;
 mod host;
 mod pages;
 pub mod panics;
-mod recovery;
+pub mod recovery;
 mod rest;
 mod to_js;
 

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt, select};
 use js_sys::{Function, Promise};
 use retinker::client::Api;
 use retinker::recovery::checkup::{check, check_all};
-use retinker::recovery::executor::Executor;
+use retinker::recovery::executor::{Executor, RestoreError};
 use retinker::recovery::journal::{Begun, MemoryStore};
 use retinker::recovery::plan::{PlanRequest, RestorePlan};
 use retinker::recovery::planner::{gather, make_plan};
@@ -49,6 +49,17 @@ impl Planned {
         let kept = serde_json::to_string(&plan)?;
         Ok(Self { plan, kept })
     }
+}
+
+/// A plan that was kept, as JSON.
+#[wasm_bindgen(js_name = readPlan)]
+pub fn read_plan(kept: &str) -> Result<JsValue, JsValue> {
+    let plan: RestorePlan = serde_json::from_str(kept).map_err(|error| Failure::from(error).thrown())?;
+    if !plan.verify_id() {
+        return Err(Failure::from(RestoreError::NotThePlan).thrown());
+    }
+    let planned = Planned::of(plan).map_err(Failure::thrown)?;
+    to_js(&planned).map_err(|error| Failure::from(error).thrown())
 }
 
 #[wasm_bindgen]

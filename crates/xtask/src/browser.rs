@@ -85,6 +85,19 @@ pub fn test(binary: &Path, train: &Path, python: &Path) -> Result<()> {
         .env("RETINKER_PYTHON", python))
 }
 
+/// Runs `tests/npm` on a built binary and the package's tarball.
+pub fn test_npm(binary: &Path, tarball: &Path) -> Result<()> {
+    let (chromium, dir) = (chromium()?, root().join("tests/npm"));
+    install(&dir, "Installing the npm package's tests")?;
+    run(command("node")
+        .current_dir(&dir)
+        .args(["--test", "--test-concurrency=2", "--test-timeout=600000", "--test-reporter=spec"])
+        .args(test_files(&dir)?)
+        .env("RETINKER_BIN", binary)
+        .env("RETINKER_NPM", tarball)
+        .env("RETINKER_CHROMIUM", chromium))
+}
+
 /// Measures the console in the browser.
 pub fn bench(binary: &Path) -> Result<()> {
     install(&root().join("tests/browser/bench"), "Installing Lighthouse")?;

@@ -1,0 +1,4 @@
+import type { Platform } from "./platform.js";
+
+/** Vite, webpack, Rollup and Parcel: they know this form, and put the file where its new address says. */
+export const platform: Platform = { address: () => new URL(__WASM__, import.meta.url) };
