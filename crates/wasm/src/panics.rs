@@ -23,12 +23,3 @@ pub fn on_panic(tell: Function) {
         });
     }));
 }
-
-/// Panics, once it was awaited.
-#[cfg(feature = "panics")]
-#[wasm_bindgen(js_name = panicOnPurpose)]
-#[allow(clippy::panic, reason = "it is for the tests of what then happens")]
-pub async fn panic_on_purpose() {
-    wasm_bindgen_futures::JsFuture::from(js_sys::Promise::resolve(&JsValue::NULL)).await.unwrap_throw();
-    panic!("on purpose");
-}

@@ -201,7 +201,15 @@ impl Rest {
 
     /// What a sampler samples from.
     pub fn sampler(&self, id: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |rest| rest.get_sampler(&id).await?)
+        ask!(self, signal, |rest| {
+            let sampler = rest.get_sampler(&id).await?;
+            #[cfg(feature = "panics")]
+            #[allow(clippy::panic, reason = "it is for the tests of what then happens")]
+            if sampler.base_model == "panic" {
+                panic!("on purpose");
+            }
+            sampler
+        })
     }
 
     /// Who the credential belongs to.

@@ -31,7 +31,11 @@ pub fn build() -> Result<PathBuf> {
     tools::wasm_target()?;
     tools::node()?;
     for Entry { name, features, .. } in &ENTRIES {
-        step(&format!("Building the wasm of the npm package: {name}"), || wasm(name, features, "pkg"))?;
+        step(&format!("Building the wasm of the npm package: {name}"), || {
+            wasm(name, features, "pkg", "wasm-release")?;
+            let wasm = home().join(format!("pkg/{name}/{name}_bg.wasm"));
+            run(command(tools::wasm_opt()?.join("wasm-opt")).arg("-Oz").arg(&wasm).arg("-o").arg(&wasm))
+        })?;
     }
     step("Building the npm package", || {
         npm(&["ci", "--silent"])?;
@@ -44,20 +48,26 @@ pub fn build() -> Result<PathBuf> {
 }
 
 /// Builds the crate for JavaScript into a folder of the package.
-fn wasm(name: &str, features: &[&str], folder: &str) -> Result<()> {
+fn wasm(name: &str, features: &[&str], folder: &str, profile: &str) -> Result<()> {
     let path = tools::path_with(&[tools::wasm_pack()?, tools::wasm_bindgen()?])?;
     let out = home().join(folder).join(name);
     run(command("wasm-pack")
         .args(["--quiet", "build", "--mode", "no-install", "--target", "web", "--no-pack"])
-        .args(["--profile", "wasm-release", "--out-name", name, "--out-dir"])
+        .args(["--profile", profile, "--out-name", name, "--out-dir"])
         .arg(&out)
         .arg(root().join("crates/wasm"))
         .args(["--", "--locked"])
         .args(features)
         .env("PATH", &path)
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", console::rust_flags()?))?;
-    let wasm = out.join(format!("{name}_bg.wasm"));
-    run(command(tools::wasm_opt()?.join("wasm-opt")).arg("-Oz").arg(&wasm).arg("-o").arg(&wasm))
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", console::rust_flags()?))
+}
+
+/// The package once more, with a wasm that can be made to panic.
+fn build_panicking() -> Result<()> {
+    step("Building the npm package with a wasm that can be made to panic", || {
+        wasm("retinker", &["--features", "panics"], "pkg-panics", "dev")?;
+        run(command("node").args(["build.mjs", "pkg-panics", "dist-panics", "index"]).current_dir(home()))
+    })
 }
 
 /// Holds the package to its size.
@@ -89,5 +99,6 @@ fn npm(args: &[&str]) -> Result<()> {
 pub fn test(binary: &Path) -> Result<()> {
     let tarball = build()?;
     weigh()?;
+    build_panicking()?;
     browser::test_npm(binary, &tarball)
 }
