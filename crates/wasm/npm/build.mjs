@@ -29,9 +29,11 @@ for (const entry of ENTRIES) {
       format,
       platform,
       target: "es2022",
-      // People read stack traces; who ships this to browsers minifies it there.
+      // A page without a bundler loads it as it is; else people read stack traces, and bundlers shorten it.
+      minify: name === "plain",
       minifySyntax: true,
       legalComments: "none",
+      inject: ["src/globals.ts"],
       define: { __WASM__: JSON.stringify(`../${wasm}.wasm`) },
       plugins: [
         {

@@ -78,7 +78,15 @@ const WITHOUT: [Without; 6] = [
     Without {
         package: "retinker-wasm",
         arguments: &["--target", "wasm32-unknown-unknown"],
-        banned: &["tokio", "reqwest", "url", "retinker-local", "retinker-store", "retinker-host", "tokenizers"],
+        banned: &[
+            "tokio",
+            "reqwest",
+            "url",
+            "retinker-local",
+            "retinker-store",
+            "retinker-host",
+            "tokenizers",
+        ],
     },
     Without {
         package: "retinker-console",

@@ -72,7 +72,11 @@ export interface ForwardBackwardOutput {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
-/** Examples as the wasm reads them. */
+/**
+ * Examples as the wasm reads them.
+ *
+ * @internal
+ */
 export function batch(data: readonly Datum[]): object[] {
   return data.map(({ modelInput, lossFnInputs }) => ({
     chunks: chunks(modelInput),
@@ -80,7 +84,11 @@ export function batch(data: readonly Datum[]): object[] {
   }));
 }
 
-/** What a model reads, as the wasm reads it. */
+/**
+ * What a model reads, as the wasm reads it.
+ *
+ * @internal
+ */
 export function chunks(input: ModelInput): object[] {
   if (isTokens(input)) return [tokens(input)];
   if (!Array.isArray(input?.chunks)) throw new ConfigError("a model's input is an array of tokens, or { chunks: [...] }");

@@ -4,22 +4,17 @@
  */
 import * as wasm from "#wasm";
 import { platform } from "#platform";
-import { ConfigError, errorOf, PanickedError } from "./errors.js";
+import { ConfigError, errorOf } from "./errors.js";
 import type { WasmSource } from "./init.js";
+import { hasPanicked, panic, unlessPanicked } from "./panicked.js";
 
 export type Wasm = typeof wasm;
 
 let loaded = false;
 let loading: Promise<void> | undefined;
-let panicked: PanickedError | undefined;
-const waiting = new Set<(error: PanickedError) => void>();
 
 function start(): void {
-  wasm.onPanic((message: string) => {
-    panicked = new PanickedError(message);
-    for (const reject of waiting) reject(panicked);
-    waiting.clear();
-  });
+  wasm.onPanic(panic);
   loaded = true;
 }
 
@@ -56,7 +51,7 @@ function now(): boolean {
 
 /** What can be done without waiting: `undefined` as long as the wasm is not there. */
 export function engine(): Wasm | undefined {
-  if (panicked !== undefined) throw panicked;
+  alive();
   return now() ? wasm : undefined;
 }
 
@@ -70,8 +65,13 @@ async function ready(): Promise<Wasm> {
     }
     await init();
   }
-  if (panicked !== undefined) throw panicked;
+  alive();
   return wasm;
+}
+
+function alive(): void {
+  const panicked = hasPanicked();
+  if (panicked !== undefined) throw panicked;
 }
 
 /** Makes a call that the wasm answers by a promise. What it throws is an error of this package, or the signal's reason. */
@@ -81,29 +81,21 @@ export async function call<T>(begin: (wasm: Wasm) => Promise<T>): Promise<T> {
 }
 
 /** The same once the wasm is known to be there: what is begun is begun before this returns. */
-export function guarded<T>(begin: () => Promise<T>): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    if (panicked !== undefined) return reject(panicked);
-    waiting.add(reject);
-    const done = () => waiting.delete(reject);
-    attempt(begin).then(
-      (value) => (done(), resolve(value)),
-      (error: unknown) => (done(), reject(errorOf(error))),
-    );
-  });
+export async function guarded<T>(begin: () => Promise<T>): Promise<T> {
+  try {
+    return await unlessPanicked(begin);
+  } catch (error) {
+    throw errorOf(error);
+  }
 }
 
 /** Calls the wasm for something that is there at once. */
 export function ask<T>(of: () => T): T {
-  if (panicked !== undefined) throw panicked;
+  alive();
   try {
     return of();
   } catch (error) {
-    // A panic throws a trap, which says nothing; what was panicked about says more.
-    throw panicked ?? errorOf(error);
+    // A panic ends with a trap, which says nothing; what was panicked about says more.
+    throw hasPanicked() ?? errorOf(error);
   }
-}
-
-async function attempt<T>(begin: () => Promise<T>): Promise<T> {
-  return begin();
 }

@@ -149,7 +149,11 @@ interface Told extends ErrorDetails {
   readonly cause?: Told;
 }
 
-/** What is thrown for what the wasm has thrown. A signal's reason, and what is none of ours, stays as it is. */
+/**
+ * What is thrown for what the wasm has thrown. A signal's reason, and what is none of ours, stays as it is.
+ *
+ * @internal
+ */
 export function errorOf(thrown: unknown): unknown {
   if (typeof thrown !== "object" || thrown === null || !("retinkerFailure" in thrown)) return thrown;
   return made(thrown.retinkerFailure as Told);

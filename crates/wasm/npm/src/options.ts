@@ -29,7 +29,11 @@ function environment(name: string): string | undefined {
   return process?.env?.[name] || undefined;
 }
 
-/** The options of a client, with what the environment says. */
+/**
+ * The options of a client, with what the environment says.
+ *
+ * @internal
+ */
 export function resolved(options: ClientOptions): { baseUrl: string; apiKey?: string; headers?: Record<string, string>; retryForSeconds?: number } {
   known("a client", options, ["baseUrl", "apiKey", "headers", "fetch", "retryForSeconds"]);
   const apiKey = options.apiKey ?? environment("TINKER_API_KEY");
@@ -41,7 +45,11 @@ export function resolved(options: ClientOptions): { baseUrl: string; apiKey?: st
   };
 }
 
-/** Refuses members that mean nothing: a name in snake_case would else be passed over in silence. */
+/**
+ * Refuses members that mean nothing: a name in snake_case would else be passed over in silence.
+ *
+ * @internal
+ */
 export function known<T extends object>(what: string, options: T | undefined, names: readonly (keyof T & string)[]): void {
   for (const name of Object.keys(options ?? {})) {
     if (!(names as readonly string[]).includes(name)) {
@@ -52,7 +60,11 @@ export function known<T extends object>(what: string, options: T | undefined, na
   }
 }
 
-/** Options as the wire names them, as JSON. Labels keep the names that people gave them. */
+/**
+ * Options as the wire names them, as JSON. Labels keep the names that people gave them.
+ *
+ * @internal
+ */
 export function wire(options: object): string {
   const named = Object.entries(options).map(([name, value]) => [snake(name), value] as const);
   return JSON.stringify(Object.fromEntries(named.filter(([, value]) => value !== undefined)));

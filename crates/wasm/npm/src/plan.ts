@@ -2,7 +2,11 @@ import { call } from "./engine.js";
 import { known, wire } from "./options.js";
 import type { PlanDetails, PlanOptions } from "./recovery-types.js";
 
-/** What the wasm gives of a plan: for people, and whole, so that its digest holds. */
+/**
+ * What the wasm gives of a plan: for people, and whole, so that its digest holds.
+ *
+ * @internal
+ */
 export interface Planned {
   readonly plan: PlanDetails;
   readonly kept: string;
@@ -44,7 +48,11 @@ export class RestorePlan {
   }
 }
 
-/** A wish for a plan, as JSON. */
+/**
+ * A wish for a plan, as JSON.
+ *
+ * @internal
+ */
 export function request(runId: string, options: PlanOptions): string {
   known("a plan", options, ["strategy", "optimizer", "checkOptimizer", "stepBack", "exclude", "observed"]);
   return wire({ ...options, runId });

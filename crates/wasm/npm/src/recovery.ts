@@ -1,5 +1,6 @@
-import type { Client, Recovery as RawRecovery } from "#wasm";
-import { type Connected, connection } from "./connection.js";
+import type { Recovery as RawRecovery } from "#wasm";
+import { Connected } from "./connected.js";
+import { connection } from "./connection.js";
 import { RecoveryError } from "./errors.js";
 import { Handle } from "./handle.js";
 import type { CallOptions, ClientOptions } from "./options.js";
@@ -16,9 +17,7 @@ export interface RestoreOptions extends CallOptions {
  * Finds runs that have lost their state, and restores them, without a host. Its journal is in memory: where restores have to
  * outlive this program, ask a host by {@link HostClient}.
  */
-export class Recovery implements Connected {
-  /** @internal */
-  readonly _client: Handle<Client>;
+export class Recovery extends Connected {
   readonly #recovery: Handle<RawRecovery>;
 
   /**
@@ -28,7 +27,7 @@ export class Recovery implements Connected {
    */
   constructor(of: ClientOptions | Connected = {}, { onBehalfOf = "a program" }: { readonly onBehalfOf?: string | undefined } = {}) {
     const client = connection(of);
-    this._client = client;
+    super(client);
     this.#recovery = new Handle((wasm) => new wasm.Recovery(client.of(wasm), onBehalfOf));
   }
 

@@ -1,8 +1,10 @@
-import type { Client, Rest } from "#wasm";
-import { type Connected, connection } from "./connection.js";
+import type { Rest } from "#wasm";
+import { Connected } from "./connected.js";
+import { connection } from "./connection.js";
 import { Handle } from "./handle.js";
+import type { Listing } from "./listing.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
-import { type Listing, listing } from "./stream.js";
+import { listing } from "./stream.js";
 import type {
   AccessScope,
   AuditEventType,
@@ -60,15 +62,13 @@ export interface SessionSearch extends CallOptions {
 }
 
 /** Looks at runs, checkpoints and sessions, and manages them. Opens no session. */
-export class RestClient implements Connected {
-  /** @internal */
-  readonly _client: Handle<Client>;
+export class RestClient extends Connected {
   readonly #rest: Handle<Rest>;
 
   /** A client of this service, or of the service of another client. Sends nothing. */
   constructor(of: ClientOptions | Connected = {}) {
     const client = connection(of);
-    this._client = client;
+    super(client);
     this.#rest = new Handle((wasm) => new wasm.Rest(client.of(wasm)));
   }
 

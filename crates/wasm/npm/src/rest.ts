@@ -4,7 +4,7 @@
  *
  * @packageDocumentation
  */
-export type { Connected } from "./connection.js";
+export { Connected } from "./connected.js";
 export {
   CancelledError,
   ConfigError,
@@ -21,11 +21,11 @@ export {
 } from "./errors.js";
 export { HostClient, type HostOptions } from "./host-client.js";
 export type * from "./host-types.js";
+export type { Listing } from "./listing.js";
 export { init, type WasmSource } from "./init.js";
 export type { CallOptions, ClientOptions } from "./options.js";
 export { RestorePlan } from "./plan.js";
 export { Recovery, type RestoreOptions } from "./recovery.js";
 export type * from "./recovery-types.js";
 export { type ListingOptions, type PageOptions, RestClient, type ScopeOptions, type SessionSearch } from "./rest-client.js";
-export type { Listing } from "./stream.js";
 export type * from "./types.js";

@@ -1,5 +1,6 @@
 import type { Client, Sampling } from "#wasm";
-import { type Connected, connection } from "./connection.js";
+import { Connected } from "./connected.js";
+import { connection } from "./connection.js";
 import { chunks, type ModelInput, type TensorData } from "./data.js";
 import { Handle } from "./handle.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
@@ -78,13 +79,11 @@ export interface SampleResponse {
  * Samples. A sample is tried again, as a new request, while the service cannot be reached, is overloaded or has lost the result.
  * How many are under way at once is the service's to say: the others wait here.
  */
-export class SamplingClient implements Connected {
-  /** @internal */
-  readonly _client: Handle<Client>;
+export class SamplingClient extends Connected {
   readonly #sampling: Handle<Sampling>;
 
   private constructor(client: Handle<Client>, sampling: Handle<Sampling>) {
-    this._client = client;
+    super(client);
     this.#sampling = sampling;
   }
 
@@ -96,7 +95,7 @@ export class SamplingClient implements Connected {
   /** Another client of a sampler, from a {@link handle}, or from one of the official SDK. */
   static async fromHandle(handle: string, of: (ClientOptions | Connected) & CallOptions = {}): Promise<SamplingClient> {
     const { signal, ...options } = of;
-    const client = connection("_client" in of ? of : options);
+    const client = connection(of instanceof Connected ? of : options);
     const sampling = await client.call<Sampling>((raw, wasm) => wasm.Sampling.fromHandle(raw, handle, signal));
     return SamplingClient._of(client, sampling);
   }

@@ -1,5 +1,6 @@
-import type { Client, Sampling, Service, Training } from "#wasm";
-import { type Connected, connection } from "./connection.js";
+import type { Sampling, Service, Training } from "#wasm";
+import { Connected } from "./connected.js";
+import { connection } from "./connection.js";
 import { ConfigError } from "./errors.js";
 import { Handle } from "./handle.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
@@ -57,9 +58,7 @@ const RUN = ["userMetadata", "signal"] as const;
  * Makes training and sampling clients. Opens its session when it is first needed, and keeps it alive until it and the clients
  * made by it are disposed of, or until {@link finish}.
  */
-export class ServiceClient implements Connected {
-  /** @internal */
-  readonly _client: Handle<Client>;
+export class ServiceClient extends Connected {
   readonly #service: Handle<Service>;
 
   /** A client of this service. Sends nothing. */
@@ -67,7 +66,7 @@ export class ServiceClient implements Connected {
     const { tags, userMetadata, projectId, displayName, telemetry, ...rest } = options;
     const client = connection(rest);
     const session = wire({ tags, userMetadata, projectId, displayName, telemetry });
-    this._client = client;
+    super(client);
     this.#service = new Handle((wasm) => new wasm.Service(client.of(wasm), session));
   }
 

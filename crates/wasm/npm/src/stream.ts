@@ -1,13 +1,8 @@
 /** What comes piece by piece. */
 import type { Pages } from "#wasm";
 import { call, guarded, type Wasm } from "./engine.js";
+import type { Listing } from "./listing.js";
 import type { CallOptions } from "./options.js";
-
-/** Things that are read a page at a time: `for await` gives one after the other, {@link pages} whole pages. */
-export interface Listing<T> extends AsyncIterable<T> {
-  /** The same by pages. Nothing is asked before the first is. */
-  pages(): AsyncIterableIterator<T[]>;
-}
 
 /** What a stream of the wasm's gives, one after the other; leaving the loop stops it. */
 export async function* values<T>(open: (wasm: Wasm) => Pages, { signal }: CallOptions = {}): AsyncGenerator<T, void, undefined> {

@@ -1,5 +1,6 @@
 import type { Client, Training } from "#wasm";
-import { type Connected, connection } from "./connection.js";
+import { Connected } from "./connected.js";
+import { connection } from "./connection.js";
 import { batch, type Datum, type ForwardBackwardOutput } from "./data.js";
 import { errorOf } from "./errors.js";
 import { Handle } from "./handle.js";
@@ -73,13 +74,11 @@ export interface Loaded {
  * Trains a run. Operations are carried out in the order in which they are called, whether or not they are awaited in between.
  * Once that order can no longer be known, every operation is rejected with a {@link PoisonedError}: restore the run then.
  */
-export class TrainingClient implements Connected {
-  /** @internal */
-  readonly _client: Handle<Client>;
+export class TrainingClient extends Connected {
   readonly #training: Handle<Training>;
 
   private constructor(client: Handle<Client>, training: Handle<Training>) {
-    this._client = client;
+    super(client);
     this.#training = training;
   }
 
