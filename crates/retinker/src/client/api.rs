@@ -50,6 +50,7 @@ use super::secret::Secret;
 use super::telemetry::Telemetry;
 use super::waiting::WaitPolicy;
 use super::witness::{Note, NoteOf, Witness};
+use crate::json;
 use crate::runtime::Runtime;
 use crate::transport::{Method, Transport};
 
@@ -759,7 +760,7 @@ impl Api {
         }
         match answer.header("location").filter(|_| (300..400).contains(&answer.status)) {
             Some(address) => Ok(Secret::new(address)),
-            None if answer.is_success() => match serde_json::from_slice(&answer.body) {
+            None if answer.is_success() => match json::read(&answer.body) {
                 Ok(Addressed { url }) => Ok(Secret::new(url)),
                 // What it says may be a secret.
                 Err(_) => Err(Error::unreadable(&call.operation, "url", "the answer holds no address")),
@@ -945,12 +946,12 @@ impl Api {
 }
 
 fn decode<T: DeserializeOwned>(operation: &str, answer: &Answer) -> Result<T, Error> {
-    serde_json::from_slice(&answer.body).map_err(|error| {
+    json::read(&answer.body).map_err(|error| {
         Error::new(
             operation,
             ErrorKind::Undecodable {
-                path: format!("line {} column {} of its JSON", error.line(), error.column()),
-                what: error.to_string(),
+                path: format!("{} of its JSON", error.place()),
+                what: error.what().to_owned(),
                 snippet: snippet_of(&answer.body),
             },
         )

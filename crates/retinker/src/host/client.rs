@@ -22,8 +22,8 @@ use super::api::{
 };
 use super::encode::{percent, segment};
 use super::sse::Parser;
-use super::tree;
 use crate::client::Secret;
+use crate::json::{self, Misread};
 use crate::recovery::plan::{PlanRequest, RestorePlan};
 use crate::recovery::policy::Gate;
 use crate::recovery::restore::RestoreRecord;
@@ -94,7 +94,7 @@ impl HostError {
     }
 
     fn of_answer(status: u16, body: &[u8]) -> Self {
-        if let Ok(problem) = tree::read::<ApiProblem>(body) {
+        if let Ok(problem) = json::read::<ApiProblem>(body) {
             return Self { problem, status: Some(status) };
         }
         Self::new(
@@ -105,8 +105,8 @@ impl HostError {
         )
     }
 
-    fn unreadable(status: u16, error: &serde_json::Error) -> Self {
-        if error.is_eof() {
+    fn unreadable(status: u16, error: &Misread) -> Self {
+        if error.is_cut_off() {
             return Self::new(
                 Some(status),
                 "host_answer_cut_off",
@@ -370,7 +370,7 @@ impl<T: DeserializeOwned> Future for Call<'_, T> {
 }
 
 fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
-    tree::read(&body).map_err(|error| HostError::unreadable(status, &error))
+    json::read(&body).map_err(|error| HostError::unreadable(status, &error))
 }
 
 async fn whole(mut response: Response) -> Result<Vec<u8>, HostError> {
@@ -402,7 +402,7 @@ impl Events {
     async fn next(&mut self) -> Option<Result<HostEvent, HostError>> {
         loop {
             if let Some(data) = self.ready.pop_front() {
-                match tree::read(&data) {
+                match json::read(&data) {
                     Ok(event) => return Some(Ok(event)),
                     // A kind of event that a newer host sends: not for us.
                     Err(error) if error.is_data() => continue,

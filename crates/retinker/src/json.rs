@@ -2,7 +2,10 @@
 //!
 //! What serde derives for a type is compiled for the reader that it is read by, and serde_json's reads structs from lists as
 //! well as from objects, parsing inside of each. With forty types that is a sixth of what a browser loads for the console.
-//! Here the text becomes a tree first, in one piece of code, and types are read from the tree by a reader that does little.
+//! Here the text becomes a tree first, in one piece of code, and types are read from the tree by a reader that does little, and
+//! that knows where in the tree something is wrong.
+
+use std::fmt;
 
 use serde::Deserializer;
 use serde::de::value::StrDeserializer;
@@ -10,16 +13,77 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess,
     SeqAccess, Unexpected, VariantAccess, Visitor,
 };
+use serde_json::Value;
 use serde_json::map::Iter as Members;
-use serde_json::{Error, Value};
 
 /// A value of JSON text; structs are objects, and enums strings or objects of one member.
 ///
 /// # Errors
 ///
 /// The text is no JSON, or not of this type.
-pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
-    T::deserialize(Node(&serde_json::from_slice(text)?))
+pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Misread> {
+    let tree = serde_json::from_slice(text).map_err(|error| Misread {
+        place: format!("line {} column {}", error.line(), error.column()),
+        what: error.to_string(),
+        is_cut_off: error.is_eof(),
+    })?;
+    of(&tree)
+}
+
+/// The same of what is a tree already.
+///
+/// # Errors
+///
+/// It is not of this type.
+pub fn of<T: DeserializeOwned>(tree: &Value) -> Result<T, Misread> {
+    T::deserialize(Node(tree))
+}
+
+/// Why a text is no value of its type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misread {
+    place: String,
+    what: String,
+    is_cut_off: bool,
+}
+
+impl Misread {
+    /// Where: a member, as in `training_runs[3].last_request_time`, or a place in the text.
+    pub fn place(&self) -> &str {
+        if self.place.is_empty() { "the whole" } else { &self.place }
+    }
+
+    /// What is wrong there.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether the text ends in the middle.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// The same, seen from what this is within.
+    #[cold]
+    fn within(mut self, step: &dyn fmt::Display) -> Self {
+        let between = if self.place.is_empty() || self.place.starts_with('[') { "" } else { "." };
+        self.place = format!("{step}{between}{}", self.place);
+        self
+    }
+}
+
+impl fmt::Display for Misread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, at {}", self.what, self.place())
+    }
+}
+
+impl std::error::Error for Misread {}
+
+impl serde::de::Error for Misread {
+    fn custom<T: fmt::Display>(what: T) -> Self {
+        Self { place: String::new(), what: what.to_string(), is_cut_off: false }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -27,8 +91,8 @@ struct Node<'a>(&'a Value);
 
 impl Node<'_> {
     #[cold]
-    fn wrong(self, expected: &dyn Expected) -> Error {
-        Error::invalid_type(
+    fn wrong(self, expected: &dyn Expected) -> Misread {
+        Misread::invalid_type(
             match self.0 {
                 Value::Null => Unexpected::Unit,
                 Value::Bool(flag) => Unexpected::Bool(*flag),
@@ -41,7 +105,7 @@ impl Node<'_> {
         )
     }
 
-    fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         let Value::Number(number) = self.0 else { return Err(self.wrong(&visitor)) };
         if let Some(number) = number.as_u64() {
             visitor.visit_u64(number)
@@ -52,23 +116,23 @@ impl Node<'_> {
         }
     }
 
-    fn text<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn text<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         match self.0 {
             Value::String(text) => visitor.visit_str(text),
             _ => Err(self.wrong(&visitor)),
         }
     }
 
-    fn list<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn list<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         match self.0 {
-            Value::Array(items) => visitor.visit_seq(Items(items.iter())),
+            Value::Array(items) => visitor.visit_seq(Items(items.iter(), 0)),
             _ => Err(self.wrong(&visitor)),
         }
     }
 
-    fn object<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn object<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         match self.0 {
-            Value::Object(members) => visitor.visit_map(Object { members: members.iter(), value: None }),
+            Value::Object(members) => visitor.visit_map(Object { members: members.iter(), member: None }),
             _ => Err(self.wrong(&visitor)),
         }
     }
@@ -76,7 +140,7 @@ impl Node<'_> {
 
 macro_rules! as_number {
     ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
             self.number(visitor)
         }
     )*};
@@ -84,16 +148,16 @@ macro_rules! as_number {
 
 macro_rules! as_text {
     ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
             self.text(visitor)
         }
     )*};
 }
 
 impl<'de> Deserializer<'de> for Node<'_> {
-    type Error = Error;
+    type Error = Misread;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         match self.0 {
             Value::Null => visitor.visit_unit(),
             Value::Bool(flag) => visitor.visit_bool(*flag),
@@ -114,21 +178,21 @@ impl<'de> Deserializer<'de> for Node<'_> {
         deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_identifier
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         match self.0 {
             Value::Bool(flag) => visitor.visit_bool(*flag),
             _ => Err(self.wrong(&visitor)),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         match self.0 {
             Value::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         match self.0 {
             Value::Null => visitor.visit_unit(),
             _ => Err(self.wrong(&visitor)),
@@ -139,7 +203,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Misread> {
         self.deserialize_unit(visitor)
     }
 
@@ -147,15 +211,15 @@ impl<'de> Deserializer<'de> for Node<'_> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Misread> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         self.list(visitor)
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Misread> {
         self.list(visitor)
     }
 
@@ -164,11 +228,11 @@ impl<'de> Deserializer<'de> for Node<'_> {
         _: &'static str,
         _: usize,
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Misread> {
         self.list(visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         self.object(visitor)
     }
 
@@ -177,7 +241,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Misread> {
         self.object(visitor)
     }
 
@@ -186,7 +250,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Misread> {
         let (name, content) = match self.0 {
             Value::String(name) => (name, None),
             Value::Object(members) => match members.iter().next() {
@@ -198,18 +262,22 @@ impl<'de> Deserializer<'de> for Node<'_> {
         visitor.visit_enum(Variant { name, content })
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misread> {
         visitor.visit_unit()
     }
 }
 
-struct Items<'a>(std::slice::Iter<'a, Value>);
+/// What is left of a list, and how many were before.
+struct Items<'a>(std::slice::Iter<'a, Value>, usize);
 
 impl<'de> SeqAccess<'de> for Items<'_> {
-    type Error = Error;
+    type Error = Misread;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        self.0.next().map(|item| seed.deserialize(Node(item))).transpose()
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Misread> {
+        let Some(item) = self.0.next() else { return Ok(None) };
+        let at = self.1;
+        self.1 += 1;
+        seed.deserialize(Node(item)).map(Some).map_err(|wrong: Misread| wrong.within(&format_args!("[{at}]")))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -219,22 +287,23 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
 struct Object<'a> {
     members: Members<'a>,
-    value: Option<&'a Value>,
+    member: Option<(&'a str, &'a Value)>,
 }
 
 impl<'de> MapAccess<'de> for Object<'_> {
-    type Error = Error;
+    type Error = Misread;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misread> {
         let Some((key, value)) = self.members.next() else { return Ok(None) };
-        self.value = Some(value);
-        let key: StrDeserializer<'_, Error> = key.as_str().into_deserializer();
+        self.member = Some((key, value));
+        let key: StrDeserializer<'_, Misread> = key.as_str().into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let value = self.value.take().ok_or_else(|| Error::custom("a value was asked for before its key"))?;
-        seed.deserialize(Node(value))
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misread> {
+        let member = self.member.take();
+        let (key, value) = member.ok_or_else(|| Misread::custom("a value was asked for before its key"))?;
+        seed.deserialize(Node(value)).map_err(|wrong: Misread| wrong.within(&key))
     }
 }
 
@@ -244,11 +313,11 @@ struct Variant<'a> {
 }
 
 impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
-    type Error = Error;
+    type Error = Misread;
     type Variant = Content<'a>;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Content<'a>), Error> {
-        let name: StrDeserializer<'_, Error> = self.name.into_deserializer();
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Content<'a>), Misread> {
+        let name: StrDeserializer<'_, Misread> = self.name.into_deserializer();
         Ok((seed.deserialize(name)?, Content(self.content)))
     }
 }
@@ -256,26 +325,26 @@ impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
 struct Content<'a>(Option<Node<'a>>);
 
 impl<'a> Content<'a> {
-    fn node(self, expected: &dyn Expected) -> Result<Node<'a>, Error> {
-        self.0.ok_or_else(|| Error::invalid_type(Unexpected::UnitVariant, expected))
+    fn node(self, expected: &dyn Expected) -> Result<Node<'a>, Misread> {
+        self.0.ok_or_else(|| Misread::invalid_type(Unexpected::UnitVariant, expected))
     }
 }
 
 impl<'de> VariantAccess<'de> for Content<'_> {
-    type Error = Error;
+    type Error = Misread;
 
-    fn unit_variant(self) -> Result<(), Error> {
+    fn unit_variant(self) -> Result<(), Misread> {
         match self.0 {
             None | Some(Node(Value::Null)) => Ok(()),
             Some(content) => Err(content.wrong(&"a variant without content")),
         }
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Misread> {
         seed.deserialize(self.node(&"a variant with content")?)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Misread> {
         self.node(&"a variant with several values")?.list(visitor)
     }
 
@@ -283,7 +352,7 @@ impl<'de> VariantAccess<'de> for Content<'_> {
         self,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Misread> {
         self.node(&"a variant with members")?.object(visitor)
     }
 }
@@ -326,7 +395,7 @@ mod tests {
         letter: char,
     }
 
-    fn same<T: DeserializeOwned + PartialEq + Debug>(text: &str) -> Result<T, Error> {
+    fn same<T: DeserializeOwned + PartialEq + Debug>(text: &str) -> Result<T, Misread> {
         let read = read::<T>(text.as_bytes());
         match (&read, serde_json::from_str::<T>(text)) {
             (Ok(read), Ok(known)) => assert_eq!(*read, known),
@@ -372,9 +441,16 @@ mod tests {
 
     #[test]
     fn a_wrong_member_is_named() {
-        let error = read::<Whole>(br#"{"name":"a"}"#).unwrap_err().to_string();
-        assert_eq!(error, "missing field `kinds`");
-        let error = read::<Vec<u8>>(b"[true]").unwrap_err().to_string();
-        assert_eq!(error, "invalid type: boolean `true`, expected u8");
+        for (text, told) in [
+            (r#"{"name":"a"}"#, "missing field `kinds`, at the whole"),
+            (
+                r#"{"name":"a","kinds":["plain",{"of":"x"}]}"#,
+                "invalid type: string \"x\", expected u8, at kinds[1]",
+            ),
+            (r#"{"name":"a","many":[[1,2],[3,null]]}"#, "invalid type: null, expected f32, at many[1][1]"),
+            ("{\n\"name\":", "EOF while parsing a value at line 2 column 7, at line 2 column 7"),
+        ] {
+            assert_eq!(read::<Whole>(text.as_bytes()).unwrap_err().to_string(), told);
+        }
     }
 }
