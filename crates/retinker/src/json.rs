@@ -25,7 +25,7 @@ pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Misread> {
     let tree = serde_json::from_slice(text).map_err(|error| Misread {
         place: format!("line {} column {}", error.line(), error.column()),
         what: error.to_string(),
-        is_cut_off: error.is_eof(),
+        fault: if error.is_eof() { Fault::CutOff } else { Fault::NoJson },
     })?;
     of(&tree)
 }
@@ -44,7 +44,14 @@ pub fn of<T: DeserializeOwned>(tree: &Value) -> Result<T, Misread> {
 pub struct Misread {
     place: String,
     what: String,
-    is_cut_off: bool,
+    fault: Fault,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    NoJson,
+    CutOff,
+    OtherType,
 }
 
 impl Misread {
@@ -60,7 +67,12 @@ impl Misread {
 
     /// Whether the text ends in the middle.
     pub fn is_cut_off(&self) -> bool {
-        self.is_cut_off
+        self.fault == Fault::CutOff
+    }
+
+    /// Whether the text is JSON, of something else.
+    pub fn is_of_other_type(&self) -> bool {
+        self.fault == Fault::OtherType
     }
 
     /// The same, seen from what this is within.
@@ -82,7 +94,7 @@ impl std::error::Error for Misread {}
 
 impl serde::de::Error for Misread {
     fn custom<T: fmt::Display>(what: T) -> Self {
-        Self { place: String::new(), what: what.to_string(), is_cut_off: false }
+        Self { place: String::new(), what: what.to_string(), fault: Fault::OtherType }
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use retinker::client::{Error, ErrorKind};
 use retinker::host::HostError;
+use retinker::json::Misread;
 use retinker::recovery::executor::RestoreError;
 use retinker::recovery::listing::ListingError;
 use retinker::recovery::plan::{NoPlan, RejectedReason};
@@ -75,6 +76,12 @@ impl From<Told> for Failure {
 impl From<Unwritable> for Failure {
     fn from(error: Unwritable) -> Self {
         Told::new("service", "undecodable", error.to_string()).into()
+    }
+}
+
+impl From<Misread> for Failure {
+    fn from(error: Misread) -> Self {
+        Self::config(error.to_string())
     }
 }
 

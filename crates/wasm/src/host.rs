@@ -4,6 +4,7 @@ use futures_util::TryFutureExt;
 use js_sys::{Function, Promise};
 use retinker::host::HostClient;
 use retinker::host::api::{PlanAnswer, RunsQuery};
+use retinker::json;
 use retinker::recovery::plan::PlanRequest;
 use retinker::recovery::policy::Gate;
 use wasm_bindgen::prelude::*;
@@ -51,7 +52,7 @@ impl Host {
 
     /// A window of the list of runs. `query` is JSON.
     pub fn runs(&self, query: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.runs(&serde_json::from_str::<RunsQuery>(&query)?).await?)
+        ask!(self, signal, |host| host.runs(&json::read::<RunsQuery>(query.as_bytes())?).await?)
     }
 
     /// Everything about one run.
@@ -62,7 +63,7 @@ impl Host {
     /// What a restore would do. `request` is the wish as JSON; the answer is as the host gives it, as JSON.
     pub fn plan(&self, request: String, signal: Option<AbortSignal>) -> Promise {
         ask!(self, signal, |host| {
-            let request: PlanRequest = serde_json::from_str(&request)?;
+            let request: PlanRequest = json::read(request.as_bytes())?;
             match host.plan(&request).await? {
                 PlanAnswer::Plan(plan) => Planned::of(*plan)?,
                 PlanAnswer::None(none) => return Err(none.into()),
@@ -73,7 +74,7 @@ impl Host {
     /// Starts a restore by a plan as it was kept.
     #[wasm_bindgen(js_name = startRestore)]
     pub fn start_restore(&self, kept: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.start_restore(&serde_json::from_str(&kept)?).await?)
+        ask!(self, signal, |host| host.start_restore(&json::read(kept.as_bytes())?).await?)
     }
 
     /// All restores, newest first.

@@ -7,6 +7,7 @@ use futures_channel::mpsc;
 use futures_util::{FutureExt, StreamExt, select};
 use js_sys::{Function, Promise};
 use retinker::client::Api;
+use retinker::json;
 use retinker::recovery::checkup::{check, check_all};
 use retinker::recovery::executor::{Executor, RestoreError};
 use retinker::recovery::journal::{Begun, MemoryStore};
@@ -54,7 +55,7 @@ impl Planned {
 /// A plan that was kept, as JSON.
 #[wasm_bindgen(js_name = readPlan)]
 pub fn read_plan(kept: &str) -> Result<JsValue, JsValue> {
-    let plan: RestorePlan = serde_json::from_str(kept).map_err(|error| Failure::from(error).thrown())?;
+    let plan: RestorePlan = json::read(kept.as_bytes()).map_err(|error| Failure::from(error).thrown())?;
     if !plan.verify_id() {
         return Err(Failure::from(RestoreError::NotThePlan).thrown());
     }
@@ -89,7 +90,7 @@ impl Recovery {
     pub fn plan(&self, request: String, signal: Option<AbortSignal>) -> Promise {
         let api = self.api.clone();
         call(signal, async move {
-            let request: PlanRequest = serde_json::from_str(&request)?;
+            let request: PlanRequest = json::read(request.as_bytes())?;
             let facts = gather(&api, &request, None, None, api.runtime().now()).await?;
             Planned::of(make_plan(&facts, &request)?)
         })
@@ -104,7 +105,7 @@ impl Recovery {
             let _ = tell.unbounded_send(record.clone());
         });
         call(None, async move {
-            let plan: RestorePlan = serde_json::from_str(&kept)?;
+            let plan: RestorePlan = json::read(kept.as_bytes())?;
             let (Begun::New(record) | Begun::Existing(record)) = executor.begin(plan).await?;
             let mut work = pin!(executor.run(&record.id).fuse());
             loop {

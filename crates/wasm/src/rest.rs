@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use js_sys::Promise;
 use retinker::client::{RestClient, Secret};
+use retinker::json;
 use retinker::wire::account::AuditEventType;
 use retinker::wire::run::AccessScope;
 use retinker::wire::session::SessionSearchRequest;
@@ -189,7 +190,7 @@ impl Rest {
     #[wasm_bindgen(js_name = searchSessions)]
     pub fn search_sessions(&self, wanted: &str) -> Result<Pages, JsValue> {
         let wanted: SessionSearchRequest =
-            serde_json::from_str(wanted).map_err(|error| Failure::from(error).thrown())?;
+            json::read(wanted.as_bytes()).map_err(|error| Failure::from(error).thrown())?;
         Ok(Pages::new(self.0.search_sessions(wanted)))
     }
 

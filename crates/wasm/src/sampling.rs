@@ -2,6 +2,7 @@
 
 use js_sys::{Array, Float32Array, Int32Array, Object, Promise};
 use retinker::client::{SampleOptions, SamplingClient, SamplingOptions};
+use retinker::json;
 use retinker::wire::sampling::{SampleResponse, SamplingParams, TargetTokens};
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
@@ -118,7 +119,7 @@ impl Sampling {
     pub fn sample(&self, prompt: &Array, wanted: String, signal: Option<AbortSignal>) -> Promise {
         let (client, prompt) = (self.0.clone(), batch::input(prompt));
         let drawn = async move {
-            let wanted: Wanted = serde_json::from_str(&wanted)?;
+            let wanted: Wanted = json::read(wanted.as_bytes())?;
             shown(&client.sample(&prompt?, &wanted.into()).await?)
         };
         outcome(signal, Box::pin(drawn))

@@ -2,6 +2,7 @@
 
 use js_sys::Promise;
 use retinker::client::{SamplingSource, Secret, ServiceClient, SessionOptions, TrainingOptions};
+use retinker::json;
 use retinker::wire::UserMetadata;
 use retinker::wire::model::{LoraConfig, OptimizerConfig};
 use retinker::wire::session::FinishReason;
@@ -55,7 +56,7 @@ impl Service {
     #[wasm_bindgen(constructor)]
     pub fn new(client: &Client, session: &str) -> Result<Service, JsValue> {
         let session: Session =
-            serde_json::from_str(session).map_err(|error| Failure::from(error).thrown())?;
+            json::read(session.as_bytes()).map_err(|error| Failure::from(error).thrown())?;
         let Session { tags, user_metadata, project_id, display_name, telemetry } = session;
         let options = SessionOptions { tags, user_metadata, project_id, display_name, telemetry };
         Ok(Service(ServiceClient::with_options(client.api(), options)))
@@ -80,7 +81,7 @@ impl Service {
         let service = self.0.clone();
         let made = async move {
             let (lora, run): (LoraConfig, Run) =
-                (serde_json::from_str(&lora)?, serde_json::from_str(&options)?);
+                (json::read(lora.as_bytes())?, json::read(options.as_bytes())?);
             let client = service.create_lora_training_client(&base_model, lora, run).await?;
             Ok(Training::new(client).into())
         };
@@ -98,7 +99,7 @@ impl Service {
     ) -> Promise {
         let service = self.0.clone();
         let made = async move {
-            let run: Run = serde_json::from_str(&options)?;
+            let run: Run = json::read(options.as_bytes())?;
             let client = if optimizer {
                 service.create_training_client_from_state_with_optimizer(&path, run).await?
             } else {
@@ -138,7 +139,7 @@ impl Service {
     pub fn finish(&self, reason: String, detail: Option<String>, signal: Option<AbortSignal>) -> Promise {
         let service = self.0.clone();
         call(signal, async move {
-            let reason: FinishReason = serde_json::from_value(reason.into())?;
+            let reason: FinishReason = json::of(&reason.into())?;
             service.finish(reason, detail).await.map_err(Failure::from)
         })
     }

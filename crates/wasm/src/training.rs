@@ -5,6 +5,7 @@ use retinker::client::{
     LoadOptions, LossConfigValue, LossFnConfig, SaveExternalOptions, SaveForSamplerOptions, SaveOptions,
     Secret, TrainingClient,
 };
+use retinker::json;
 use retinker::recovery::restore::Attachment;
 use retinker::wire::UserMetadata;
 use retinker::wire::training::{AdamParams, OptimParams};
@@ -103,14 +104,14 @@ impl Training {
     #[wasm_bindgen(js_name = saveState)]
     pub fn save_state(&self, name: &str, options: &str) -> Result<Submitted, JsValue> {
         let Save { ttl_seconds, overwrite, user_metadata, .. } =
-            serde_json::from_str(options).map_err(thrown)?;
+            json::read(options.as_bytes()).map_err(thrown)?;
         Ok(Submitted::plain(self.0.save_state(name, SaveOptions { ttl_seconds, overwrite, user_metadata })))
     }
 
     /// Saves weights to sample from; `options` is JSON.
     #[wasm_bindgen(js_name = saveForSampler)]
     pub fn save_for_sampler(&self, name: &str, options: &str) -> Result<Submitted, JsValue> {
-        let Save { ttl_seconds, user_metadata, .. } = serde_json::from_str(options).map_err(thrown)?;
+        let Save { ttl_seconds, user_metadata, .. } = json::read(options.as_bytes()).map_err(thrown)?;
         let options = SaveForSamplerOptions { ttl_seconds, user_metadata };
         Ok(Submitted::plain(self.0.save_weights_for_sampler(name, options)))
     }
@@ -119,7 +120,7 @@ impl Training {
     #[wasm_bindgen(js_name = saveExternal)]
     pub fn save_external(&self, name: &str, options: &str) -> Result<Submitted, JsValue> {
         let Save { ttl_seconds, age_encryption_recipients, .. } =
-            serde_json::from_str(options).map_err(thrown)?;
+            json::read(options.as_bytes()).map_err(thrown)?;
         let options = SaveExternalOptions { ttl_seconds, age_encryption_recipients };
         Ok(Submitted::plain(self.0.save_weights_external(name, options)))
     }
@@ -183,13 +184,11 @@ fn loss_config(config: JsValue) -> Result<LossFnConfig, Failure> {
 }
 
 fn optim_params(params: &str) -> Result<OptimParams, Failure> {
-    let params: serde_json::Map<String, serde_json::Value> = serde_json::from_str(params)?;
+    let params: serde_json::Map<String, serde_json::Value> = json::read(params.as_bytes())?;
     let kind = params.get("type").and_then(|kind| kind.as_str());
     Ok(match kind {
-        None | Some("adam" | "adamw") => {
-            OptimParams::Adam(serde_json::from_value::<AdamParams>(params.into())?)
-        }
-        Some("dimuon") => OptimParams::Dimuon(serde_json::from_value(params.into())?),
+        None | Some("adam" | "adamw") => OptimParams::Adam(json::of::<AdamParams>(&params.into())?),
+        Some("dimuon") => OptimParams::Dimuon(json::of(&params.into())?),
         Some(_) => OptimParams::Other(params),
     })
 }

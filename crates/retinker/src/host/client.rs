@@ -405,7 +405,7 @@ impl Events {
                 match json::read(&data) {
                     Ok(event) => return Some(Ok(event)),
                     // A kind of event that a newer host sends: not for us.
-                    Err(error) if error.is_data() => continue,
+                    Err(error) if error.is_of_other_type() => continue,
                     Err(error) => {
                         self.body = None;
                         self.ready.clear();
