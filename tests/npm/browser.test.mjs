@@ -37,7 +37,7 @@ async function serve(t, service, ...folders) {
       response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "text/plain", "content-security-policy": POLICY });
       return response.end(bytes);
     }
-    response.writeHead(404).end();
+    response.writeHead(pathname === "/favicon.ico" ? 204 : 404).end();
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.after(() => server.close());
@@ -137,7 +137,7 @@ test("a plain page that says where the wasm is, of the smaller entry", async (t)
       const wrong = await init(new Uint8Array([0, 1, 2])).catch((error) => error.message);
       await init(new URL("/retinker/dist/rest.wasm", location.href));
       const { supportedModels } = await new RestClient({ baseUrl: location.origin }).getServerCapabilities();
-      document.body.dataset.said = JSON.stringify({ wrong, model: supportedModels[0].modelName });`,
+      document.body.dataset.said = JSON.stringify({ wrong, model: supportedModels.find(({ modelName }) => modelName === "${MODEL}").modelName });`,
   });
   const address = await serve(t, url, join(folder, "node_modules"), join(folder, "page"));
   const { wrong, model } = await said(t, address);

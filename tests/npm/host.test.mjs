@@ -10,10 +10,12 @@ test("a host finds a poisoned run, restores it, and hands it over", async (t) =>
   const { url, host: options, fault } = await startService(t);
   const { retinker } = await installed(t);
   const { HostClient, HostError, ServiceClient, TrainingClient } = retinker;
-  await using service = new ServiceClient({ baseUrl: url, apiKey: KEY });
+  const service = new ServiceClient({ baseUrl: url, apiKey: KEY });
+  t.after(() => service.dispose());
   const client = await service.createLoraTrainingClient({ baseModel: MODEL, rank: 4, userMetadata: { name: "one of mine" } });
   await client.saveState("saved");
-  using host = new HostClient(options);
+  const host = new HostClient(options);
+  t.after(() => host[Symbol.dispose]());
   const heard = [];
   const stop = new AbortController();
   const hearing = (async () => {

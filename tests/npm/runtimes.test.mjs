@@ -48,11 +48,11 @@ test("an edge worker asks a service, and is told of what it does not have", asyn
         const { supportedModels } = await rest.getServerCapabilities();
         const refused = await rest.getTrainingRun("no:train:0").catch((error) => error);
         const service = new ServiceClient({ baseUrl: SERVICE, apiKey: KEY });
-        const sampling = await service.createSamplingClient({ baseModel: supportedModels[0].modelName });
+        const sampling = await service.createSamplingClient({ baseModel: "${MODEL}" });
         const { sequences } = await sampling.sample([1, 2, 3], { samplingParams: { maxTokens: 4, stop: [] } });
         await service.finish();
         return Response.json({
-          model: supportedModels[0].modelName,
+          model: supportedModels.find(({ modelName }) => modelName === "${MODEL}").modelName,
           refused: refused instanceof StatusError && refused.status,
           tokens: sequences[0].tokens.length,
         });

@@ -26,7 +26,14 @@ where
     T: Serialize,
     Failure: From<E>,
 {
-    outcome(signal, Box::pin(async move { Ok(to_js(&work.await?)?) }))
+    outcome(
+        signal,
+        Box::pin(async move {
+            let value = to_js(&work.await?)?;
+            // What gives nothing gives `undefined`, as functions of JavaScript do.
+            Ok(if value.is_null() { JsValue::UNDEFINED } else { value })
+        }),
+    )
 }
 
 /// The same for what is no plain value. Not generic, so that its code is there once.

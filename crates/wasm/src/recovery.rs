@@ -14,6 +14,7 @@ use retinker::recovery::journal::{Begun, MemoryStore};
 use retinker::recovery::plan::{PlanRequest, RestorePlan};
 use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::probe::Verification;
+use retinker::recovery::restore::RestoreRecord;
 use retinker::recovery::verify::{self, Findings, OptimizerState};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -63,6 +64,12 @@ pub fn read_plan(kept: &str) -> Result<JsValue, JsValue> {
     to_js(&planned).map_err(|error| Failure::from(error).thrown())
 }
 
+fn tell_of(progress: &Function, record: &RestoreRecord) -> Result<(), Failure> {
+    // What the program's own function throws is the program's.
+    let _ = progress.call1(&JsValue::UNDEFINED, &to_js(record)?);
+    Ok(())
+}
+
 #[wasm_bindgen]
 impl Recovery {
     /// Over the endpoints of one service; `by` is on whose behalf restores are begun.
@@ -108,15 +115,16 @@ impl Recovery {
             let plan: RestorePlan = json::read(kept.as_bytes())?;
             let (Begun::New(record) | Begun::Existing(record)) = executor.begin(plan).await?;
             let mut work = pin!(executor.run(&record.id).fuse());
-            loop {
+            let ended = loop {
                 select! {
-                    record = told.select_next_some() => {
-                        // What the program's own function throws is the program's.
-                        let _ = progress.call1(&JsValue::UNDEFINED, &to_js(&record)?);
-                    }
-                    ended = work => return Ok::<_, Failure>(ended?),
+                    record = told.select_next_some() => tell_of(&progress, &record)?,
+                    ended = work => break ended?,
                 }
+            };
+            while let Ok(record) = told.try_recv() {
+                tell_of(&progress, &record)?;
             }
+            Ok::<_, Failure>(ended)
         })
     }
 

@@ -1,10 +1,28 @@
 /**
- * What the wasm calls of the platform's, so that nothing of it is called after a panic, and the trap that a panic ends with is
- * no uncaught exception of the program's: its promises are told. The build puts these in the place of the globals.
+ * What the wasm calls of the platform's; the build puts these in the place of the globals. So nothing of the wasm is called after
+ * a panic, and the trap that a panic ends with is no uncaught exception of the program's: its promises are told. And a heartbeat
+ * alone keeps no program from ending: in Node timers hold the process only while a promise of ours is open.
  */
-import { hasPanicked } from "./panicked.js";
+import { awaitedChanged, hasPanicked, isAwaited } from "./panicked.js";
 
-const { setTimeout: later, queueMicrotask: soon } = globalThis;
+/** A timer of Node's, or a number. */
+type Timer = { ref?(): unknown; unref?(): unknown } | number;
+
+const globals = globalThis as unknown as {
+  setTimeout(run: () => void, millis: number): Timer;
+  clearTimeout(timer: Timer): void;
+  queueMicrotask(run: () => void): void;
+};
+const later = globals.setTimeout;
+const never = globals.clearTimeout;
+const soon = globals.queueMicrotask;
+const timers = new Set<Timer>();
+
+function hold(timer: Timer): void {
+  if (typeof timer === "object") isAwaited() ? timer.ref?.() : timer.unref?.();
+}
+
+awaitedChanged.tell = () => timers.forEach(hold);
 
 function guarded(run: () => void): () => void {
   return () => {
@@ -17,7 +35,24 @@ function guarded(run: () => void): () => void {
   };
 }
 
-const setTimeoutGuarded = (run: () => void, millis: number) => later(guarded(run), millis);
-const queueMicrotaskGuarded = (run: () => void) => soon(guarded(run));
+function setTimeoutOfOurs(run: () => void, millis: number): Timer {
+  const call = guarded(run);
+  const timer = later(() => {
+    timers.delete(timer);
+    call();
+  }, millis);
+  timers.add(timer);
+  hold(timer);
+  return timer;
+}
 
-export { queueMicrotaskGuarded as queueMicrotask, setTimeoutGuarded as setTimeout };
+function clearTimeoutOfOurs(timer: Timer): void {
+  timers.delete(timer);
+  never(timer);
+}
+
+function queueMicrotaskOfOurs(run: () => void): void {
+  soon(guarded(run));
+}
+
+export { clearTimeoutOfOurs as clearTimeout, queueMicrotaskOfOurs as queueMicrotask, setTimeoutOfOurs as setTimeout };
