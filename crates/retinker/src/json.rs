@@ -106,7 +106,7 @@ impl Node<'_> {
     fn wrong(self, expected: &dyn Expected) -> Misread {
         Misread::invalid_type(
             match self.0 {
-                Value::Null => Unexpected::Unit,
+                Value::Null => Unexpected::Other("null"),
                 Value::Bool(flag) => Unexpected::Bool(*flag),
                 Value::Number(_) => Unexpected::Other("number"),
                 Value::String(text) => Unexpected::Str(text),
