@@ -1,5 +1,6 @@
 // The package in Node: training that goes on after a poisoning as if nothing had happened, and all that surrounds it.
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import test from "node:test";
@@ -202,6 +203,88 @@ test("a signal ends a call, and its request", async (t) => {
   const kept = counted(new AbortController());
   for (let time = 0; time < 20; time++) await rest.getServerCapabilities({ signal: kept.signal.signal });
   assert.equal(kept.listeners(), 0, "no listener stays after calls that were not aborted");
+});
+
+test("a server sees that a call was aborted", async (t) => {
+  const { retinker } = await installed(t);
+  let closed;
+  const gone = new Promise((resolve) => (closed = resolve));
+  const server = createServer((request, response) => {
+    if (request.url.includes("client/config")) return response.writeHead(404).end();
+    response.on("close", () => closed(response.writableFinished));
+    // It is answered never.
+    asked();
+  });
+  let asked;
+  const arrived = new Promise((resolve) => (asked = resolve));
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => (server.closeAllConnections(), server.close()));
+  const rest = new retinker.RestClient({ baseUrl: `http://127.0.0.1:${server.address().port}`, apiKey: KEY });
+  const controller = new AbortController();
+  const call = rest.listTrainingRuns({ signal: controller.signal });
+  await arrived;
+  controller.abort();
+  await assert.rejects(call, { name: "AbortError" });
+  assert.equal(await gone, false, "the connection is closed before there was an answer");
+});
+
+test("what a service cannot do now is asked again, by the program's own fetch, with its headers", async (t) => {
+  const { retinker } = await installed(t);
+  const seen = [];
+  const rest = new retinker.RestClient({
+    baseUrl: "http://service.test/prefix/",
+    apiKey: "the key",
+    headers: { "X-Team": "blue" },
+    fetch: async (url, init) => {
+      seen.push({ url, method: init.method, team: init.headers.get("x-team"), key: init.headers.get("x-api-key") });
+      if (url.endsWith("client/config")) return new Response("{}", { status: 404 });
+      const isReady = seen.filter((one) => one.url === url).length > 2;
+      return isReady ? Response.json({ supported_models: [{ model_name: "m" }] }) : new Response("busy", { status: 503 });
+    },
+  });
+  assert.deepEqual((await rest.getServerCapabilities()).supportedModels, [{ modelName: "m" }]);
+  const asked = seen.filter(({ url }) => url === "http://service.test/prefix/api/v1/get_server_capabilities");
+  assert.equal(asked.length, 3);
+  assert.deepEqual(asked[0], { url: asked[0].url, method: "GET", team: "blue", key: "the key" });
+  const throws = new retinker.RestClient({ baseUrl: "http://x.test", apiKey: "k", retryForSeconds: 0, fetch: () => { throw new Error("no network here"); } });
+  await assert.rejects(throws.getServerCapabilities(), (error) => error instanceof retinker.ConnectionError && /no network here/.test(error.message));
+  const silly = new retinker.RestClient({ baseUrl: "http://x.test", apiKey: "k", retryForSeconds: 0, fetch: async () => 7 });
+  await assert.rejects(silly.getServerCapabilities(), (error) => error instanceof retinker.RetinkerError);
+});
+
+test("leaving a loop ends what it read", async (t) => {
+  const { url } = await startService(t);
+  const { retinker } = await installed(t);
+  const rest = new retinker.RestClient({ baseUrl: url, apiKey: KEY });
+  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
+  t.after(() => service.dispose());
+  for (let run = 0; run < 3; run++) await service.createLoraTrainingClient({ baseModel: MODEL, rank: 4 });
+  let seen = 0;
+  for await (const _ of rest.trainingRuns({ pageSize: 1 })) {
+    seen += 1;
+    break;
+  }
+  assert.equal(seen, 1);
+  const controller = new AbortController();
+  await assert.rejects(
+    async () => {
+      for await (const _ of rest.trainingRuns({ pageSize: 1, signal: controller.signal })) controller.abort();
+    },
+    { name: "AbortError" },
+  );
+});
+
+test("a program ends though its session is kept alive", async (t) => {
+  const { url } = await startService(t);
+  const { folder } = await installed(t);
+  await write(folder, {
+    "ends.mjs": `
+      import { ServiceClient } from "retinker";
+      globalThis.service = new ServiceClient({ baseUrl: "${url}", apiKey: "${KEY}" });
+      globalThis.client = await service.createLoraTrainingClient({ baseModel: "${MODEL}", rank: 4 });
+      console.log("trained");`,
+  });
+  assert.equal(await run("node", ["ends.mjs"], folder), "trained\n");
 });
 
 /** A controller whose signal tells how many listen to it. */
