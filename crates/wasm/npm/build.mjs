@@ -54,6 +54,7 @@ for (const entry of ENTRIES) {
     `import all from "../cjs/${entry}.js";\nexport const { ${names.sort().join(", ")} } = all;\n`,
   );
 }
+await build({ entryPoints: ["src/timers.worker.ts"], outfile: `${dist}/esm/timers.worker.js`, format: "esm", target: "es2022", minify: true });
 writeFileSync(`${dist}/cjs/package.json`, '{ "type": "commonjs" }\n');
 // What people see of types is what index.d.ts and rest.d.ts lead to; the others speak of the wasm's insides.
 const shown = reached(ENTRIES.map((entry) => `${entry}.d.ts`));

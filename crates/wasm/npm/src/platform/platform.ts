@@ -6,6 +6,8 @@ export interface Platform {
   readonly address?: () => URL;
   /** Whether it is fetched only once the program asks for that. */
   readonly asked?: true;
+  /** A worker whose timers are not slowed down. */
+  readonly timers?: () => Worker;
 }
 
 export declare const platform: Platform;
