@@ -7,9 +7,8 @@ use retinker::wire::tensor::{SparseIndices, TensorData, TensorValues};
 use retinker::wire::training::{Datum, ForwardBackwardOutput, ImageFormat, ModelInput, ModelInputChunk};
 use wasm_bindgen::prelude::*;
 
-use crate::call::Outcome;
+use crate::call::{Outcome, text};
 use crate::failure::Failure;
-use crate::to_js::to_js;
 
 #[wasm_bindgen]
 extern "C" {
@@ -128,7 +127,8 @@ pub(crate) fn tensor(tensor: &TensorData) -> Outcome {
     put(&object, "data", &data);
     put(&object, "dtype", &dtype.into());
     if let Some(shape) = &tensor.shape {
-        put(&object, "shape", &to_js(shape)?);
+        let sides = shape.iter().map(|&side| JsValue::from_f64(side as f64));
+        put(&object, "shape", &sides.collect::<Array>());
     }
     if let Some(SparseIndices { crow, col }) = &tensor.sparse {
         put(&object, "crow", &BigInt64Array::from(crow.as_slice()).into());
@@ -150,7 +150,7 @@ pub(crate) fn output(output: &ForwardBackwardOutput) -> Outcome {
         outputs.push(&record);
     }
     put(&object, "lossFnOutputs", &outputs);
-    put(&object, "metrics", &to_js(&output.metrics)?);
+    put(&object, "metrics", &JsValue::from_str(&text(&output.metrics)?));
     Ok(object.into())
 }
 

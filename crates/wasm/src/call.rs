@@ -12,28 +12,25 @@ use wasm_bindgen_futures::future_to_promise;
 use web_sys::AbortSignal;
 
 use crate::failure::Failure;
-use crate::to_js::to_js;
 
 /// What a call gives, or throws.
 pub(crate) type Outcome = Result<JsValue, Failure>;
 
-/// A promise of what a call resolves to.
-pub(crate) fn call<T, E>(
+/// A promise of what a call resolves to: a text of JSON, which the facade reads. So nothing here is generic over what is read,
+/// and nothing of it is there once for each type in what a browser loads.
+pub(crate) fn call<E>(
     signal: Option<AbortSignal>,
-    work: impl Future<Output = Result<T, E>> + 'static,
+    work: impl Future<Output = Result<String, E>> + 'static,
 ) -> Promise
 where
-    T: Serialize,
     Failure: From<E>,
 {
-    outcome(
-        signal,
-        Box::pin(async move {
-            let value = to_js(&work.await?)?;
-            // What gives nothing gives `undefined`, as functions of JavaScript do.
-            Ok(if value.is_null() { JsValue::UNDEFINED } else { value })
-        }),
-    )
+    outcome(signal, Box::pin(async move { Ok(JsValue::from_str(&work.await?)) }))
+}
+
+/// A value as such a text.
+pub(crate) fn text(value: &impl Serialize) -> Result<String, Failure> {
+    Ok(serde_json::to_string(value)?)
 }
 
 /// The same for what is no plain value. Not generic, so that its code is there once.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use js_sys::Function;
 use retinker::client::retry::RetryPolicy;
 use retinker::client::{Api, ApiConfig, Secret};
+use retinker::json;
 use retinker::runtime::Runtime;
 use retinker::transport::Transport;
 use retinker::web::{WebRuntime, WebTransport};
@@ -21,7 +22,6 @@ use crate::failure::Failure;
 pub struct Client(Api);
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Options {
     base_url: String,
     api_key: Option<String>,
@@ -47,15 +47,15 @@ pub(crate) fn runtime() -> Arc<dyn Runtime> {
 
 #[wasm_bindgen]
 impl Client {
-    /// A client by these options. Sends nothing.
+    /// A client by these options, as JSON. Sends nothing.
     #[wasm_bindgen(constructor)]
-    pub fn new(options: JsValue, fetch: Option<Function>) -> Result<Client, JsValue> {
+    pub fn new(options: &str, fetch: Option<Function>) -> Result<Client, JsValue> {
         client(options, fetch).map(Self).map_err(Failure::thrown)
     }
 }
 
-fn client(options: JsValue, fetch: Option<Function>) -> Result<Api, Failure> {
-    let options: Options = serde_wasm_bindgen::from_value(options)?;
+fn client(options: &str, fetch: Option<Function>) -> Result<Api, Failure> {
+    let options: Options = json::read(options.as_bytes())?;
     let headers = options.headers.into_iter();
     let config = ApiConfig {
         base_url: options.base_url,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use js_sys::{Object, Reflect};
 use retinker::client::{Error, ErrorKind};
 use retinker::host::HostError;
 use retinker::json::Misread;
@@ -10,8 +11,6 @@ use retinker::recovery::listing::ListingError;
 use retinker::recovery::plan::{NoPlan, RejectedReason};
 use serde::Serialize;
 use wasm_bindgen::JsValue;
-
-use crate::to_js::{Unwritable, to_js};
 
 /// Why a call did not do what was asked, as it is thrown.
 #[derive(Debug)]
@@ -41,12 +40,6 @@ struct Told {
     cause: Option<Box<Told>>,
 }
 
-/// What the facade knows a failure by.
-#[derive(Serialize)]
-struct Thrown {
-    retinker_failure: Told,
-}
-
 impl Failure {
     /// A call that makes no sense as it was given.
     pub(crate) fn config(message: impl Into<String>) -> Self {
@@ -68,14 +61,11 @@ impl Told {
 
 impl From<Told> for Failure {
     fn from(told: Told) -> Self {
-        let thrown = to_js(&Thrown { retinker_failure: told });
-        Self(thrown.unwrap_or_else(|error| JsValue::from_str(&error.to_string())))
-    }
-}
-
-impl From<Unwritable> for Failure {
-    fn from(error: Unwritable) -> Self {
-        Told::new("service", "undecodable", error.to_string()).into()
+        let thrown = Object::new();
+        let text = serde_json::to_string(&told).unwrap_or_default();
+        // A plain object of our own takes every member.
+        let _ = Reflect::set(&thrown, &JsValue::from_str("retinkerFailure"), &JsValue::from_str(&text));
+        Self(thrown.into())
     }
 }
 
@@ -88,12 +78,6 @@ impl From<Misread> for Failure {
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self::config(error.to_string())
-    }
-}
-
-impl From<serde_wasm_bindgen::Error> for Failure {
-    fn from(error: serde_wasm_bindgen::Error) -> Self {
-        Self::config(format!("an option cannot be used: {error}"))
     }
 }
 

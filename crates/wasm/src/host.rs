@@ -10,11 +10,10 @@ use retinker::recovery::policy::Gate;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::call::call;
+use crate::call::{call, text};
 use crate::client::{runtime, transport};
 use crate::failure::Failure;
 use crate::pages::Pages;
-use crate::recovery::Planned;
 
 /// The core's [`HostClient`].
 #[wasm_bindgen]
@@ -42,22 +41,22 @@ impl Host {
 
     /// How the host and its service are.
     pub fn status(&self, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.status().await?)
+        ask!(self, signal, |host| host.status().text().await?)
     }
 
     /// The services that the host can stand before.
     pub fn connections(&self, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.connections().await?)
+        ask!(self, signal, |host| host.connections().text().await?)
     }
 
     /// A window of the list of runs. `query` is JSON.
     pub fn runs(&self, query: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.runs(&json::read::<RunsQuery>(query.as_bytes())?).await?)
+        ask!(self, signal, |host| host.runs(&json::read::<RunsQuery>(query.as_bytes())?).text().await?)
     }
 
     /// Everything about one run.
     pub fn run(&self, run_id: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.run(&run_id).await?)
+        ask!(self, signal, |host| host.run(&run_id).text().await?)
     }
 
     /// What a restore would do. `request` is the wish as JSON; the answer is as the host gives it, as JSON.
@@ -65,7 +64,7 @@ impl Host {
         ask!(self, signal, |host| {
             let request: PlanRequest = json::read(request.as_bytes())?;
             match host.plan(&request).await? {
-                PlanAnswer::Plan(plan) => Planned::of(*plan)?,
+                PlanAnswer::Plan(plan) => text(&plan)?,
                 PlanAnswer::None(none) => return Err(none.into()),
             }
         })
@@ -74,50 +73,50 @@ impl Host {
     /// Starts a restore by a plan as it was kept.
     #[wasm_bindgen(js_name = startRestore)]
     pub fn start_restore(&self, kept: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.start_restore(&json::read(kept.as_bytes())?).await?)
+        ask!(self, signal, |host| host.start_restore(&json::read(kept.as_bytes())?).text().await?)
     }
 
     /// All restores, newest first.
     pub fn restores(&self, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.restores().await?.restores)
+        ask!(self, signal, |host| host.restores().text().await?)
     }
 
     /// One restore.
     pub fn restore(&self, restore_id: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.restore(&restore_id).await?)
+        ask!(self, signal, |host| host.restore(&restore_id).text().await?)
     }
 
     /// Stops a restore that is not done yet.
     pub fn cancel(&self, restore_id: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.cancel_restore(&restore_id).await?)
+        ask!(self, signal, |host| host.cancel_restore(&restore_id).text().await?)
     }
 
     /// Takes a restored run over.
     #[wasm_bindgen(js_name = handOver)]
     pub fn hand_over(&self, restore_id: String, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.hand_over(&restore_id).await?)
+        ask!(self, signal, |host| host.hand_over(&restore_id).text().await?)
     }
 
     /// Which runs failed together.
     pub fn incidents(&self, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.incidents().await?.incidents)
+        ask!(self, signal, |host| host.incidents().text().await?)
     }
 
     /// What was done.
     pub fn activity(&self, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.activity().await?)
+        ask!(self, signal, |host| host.activity().text().await?)
     }
 
     /// Whether restores begin by themselves.
     pub fn monitor(&self, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.monitor().await?)
+        ask!(self, signal, |host| host.monitor().text().await?)
     }
 
     /// Has them pause, or go on.
     #[wasm_bindgen(js_name = setMonitor)]
     pub fn set_monitor(&self, paused: bool, signal: Option<AbortSignal>) -> Promise {
         let gate = if paused { Gate::Paused } else { Gate::Open };
-        ask!(self, signal, |host| host.set_monitor(gate).await?)
+        ask!(self, signal, |host| host.set_monitor(gate).text().await?)
     }
 
     /// What changes, as it happens.

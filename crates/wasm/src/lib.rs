@@ -12,7 +12,6 @@ mod pages;
 pub mod panics;
 pub mod recovery;
 mod rest;
-mod to_js;
 
 #[cfg(feature = "training")]
 mod batch;

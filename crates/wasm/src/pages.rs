@@ -11,9 +11,8 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::call::{Outcome, outcome};
+use crate::call::{Outcome, outcome, text};
 use crate::failure::Failure;
-use crate::to_js::to_js;
 
 /// A stream of values. Freed, it stops.
 #[wasm_bindgen]
@@ -25,7 +24,7 @@ impl Pages {
         T: Serialize,
         Failure: From<E>,
     {
-        Self::of(stream.map(|item| Ok(to_js(&item?)?)))
+        Self::of(stream.map(|item| Ok(JsValue::from_str(&text(&item?)?))))
     }
 
     pub(crate) fn of(stream: impl Stream<Item = Outcome> + 'static) -> Self {

@@ -12,10 +12,9 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::call::{Outcome, outcome};
+use crate::call::{Outcome, outcome, text};
 use crate::failure::Failure;
 use crate::pages::Pages;
-use crate::to_js::to_js;
 
 /// The core's [`Pending`], of any result.
 #[wasm_bindgen]
@@ -57,7 +56,7 @@ pub(crate) fn told(event: PendingEvent) -> Option<Outcome> {
         }
         _ => return None,
     };
-    Some(to_js(&told).map_err(Failure::from))
+    Some(text(&told).map(|told| JsValue::from_str(&told)))
 }
 
 impl Submitted {
@@ -83,7 +82,7 @@ impl Submitted {
 
     /// Of what is shown as it is.
     pub(crate) fn plain<T: Serialize + Send + 'static>(pending: Pending<T>) -> Self {
-        Self::new(pending, |result| Ok(to_js(&result)?))
+        Self::new(pending, |result| Ok(JsValue::from_str(&text(&result)?)))
     }
 }
 

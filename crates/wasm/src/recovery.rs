@@ -20,10 +20,9 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::call::call;
+use crate::call::{call, text};
 use crate::client::{Client, runtime};
 use crate::failure::Failure;
-use crate::to_js::to_js;
 
 /// What looks for lost runs, and restores them.
 #[wasm_bindgen]
@@ -39,34 +38,19 @@ struct Verified {
     optimizer: OptimizerState,
 }
 
-/// A plan for people, and as it is kept: whole, so that its digest holds.
-#[derive(Serialize)]
-pub(crate) struct Planned {
-    plan: RestorePlan,
-    kept: String,
-}
-
-impl Planned {
-    pub(crate) fn of(plan: RestorePlan) -> Result<Self, Failure> {
-        let kept = serde_json::to_string(&plan)?;
-        Ok(Self { plan, kept })
-    }
-}
-
-/// A plan that was kept, as JSON.
-#[wasm_bindgen(js_name = readPlan)]
-pub fn read_plan(kept: &str) -> Result<JsValue, JsValue> {
+/// Refuses what is no plan, or not as it was made.
+#[wasm_bindgen(js_name = checkPlan)]
+pub fn check_plan(kept: &str) -> Result<(), JsValue> {
     let plan: RestorePlan = json::read(kept.as_bytes()).map_err(|error| Failure::from(error).thrown())?;
     if !plan.verify_id() {
         return Err(Failure::from(RestoreError::NotThePlan).thrown());
     }
-    let planned = Planned::of(plan).map_err(Failure::thrown)?;
-    to_js(&planned).map_err(|error| Failure::from(error).thrown())
+    Ok(())
 }
 
 fn tell_of(progress: &Function, record: &RestoreRecord) -> Result<(), Failure> {
     // What the program's own function throws is the program's.
-    let _ = progress.call1(&JsValue::UNDEFINED, &to_js(record)?);
+    let _ = progress.call1(&JsValue::UNDEFINED, &JsValue::from_str(&text(record)?));
     Ok(())
 }
 
@@ -83,14 +67,14 @@ impl Recovery {
     /// How a run is.
     pub fn check(&self, run_id: String, signal: Option<AbortSignal>) -> Promise {
         let api = self.api.clone();
-        call(signal, async move { check(&api, &run_id, None).await })
+        call(signal, async move { text(&check(&api, &run_id, None).await?) })
     }
 
     /// How all runs are.
     #[wasm_bindgen(js_name = checkAll)]
     pub fn check_all(&self, signal: Option<AbortSignal>) -> Promise {
         let api = self.api.clone();
-        call(signal, async move { check_all(&api).await })
+        call(signal, async move { text(&check_all(&api).await?) })
     }
 
     /// What a restore would do. `request` is the wish as JSON.
@@ -99,7 +83,7 @@ impl Recovery {
         call(signal, async move {
             let request: PlanRequest = json::read(request.as_bytes())?;
             let facts = gather(&api, &request, None, None, api.runtime().now()).await?;
-            Planned::of(make_plan(&facts, &request)?)
+            text(&make_plan(&facts, &request)?)
         })
     }
 
@@ -124,21 +108,21 @@ impl Recovery {
             while let Ok(record) = told.try_recv() {
                 tell_of(&progress, &record)?;
             }
-            Ok::<_, Failure>(ended)
+            text(&ended)
         })
     }
 
     /// Stops a restore that is not done yet, and gives its record.
     pub fn cancel(&self, restore_id: String, signal: Option<AbortSignal>) -> Promise {
         let executor = self.executor.clone();
-        call(signal, async move { executor.cancel(&restore_id).await })
+        call(signal, async move { text(&executor.cancel(&restore_id).await?) })
     }
 
     /// Marks a restored run as taken over, and gives the restore's record.
     #[wasm_bindgen(js_name = handOver)]
     pub fn hand_over(&self, restore_id: String, signal: Option<AbortSignal>) -> Promise {
         let executor = self.executor.clone();
-        call(signal, async move { executor.hand_over(&restore_id).await })
+        call(signal, async move { text(&executor.hand_over(&restore_id).await?) })
     }
 
     /// Whether a checkpoint, told as JSON, brings back what was saved, found out on throw-away copies.
@@ -149,7 +133,7 @@ impl Recovery {
             let missing = || Failure::config(format!("run {run_id} lists no checkpoint {path}"));
             let checkpoint = listed.into_iter().find(|c| c.tinker_path == path).ok_or_else(missing)?;
             let Findings { weights, optimizer } = verify::checkpoint(&api, &checkpoint).await?;
-            Ok::<_, Failure>(Verified { weights, optimizer })
+            text(&Verified { weights, optimizer })
         })
     }
 }

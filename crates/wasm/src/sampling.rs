@@ -9,11 +9,10 @@ use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
 use crate::batch::{self, put, tensor};
-use crate::call::{Outcome, call, outcome};
+use crate::call::{Outcome, call, outcome, text};
 use crate::client::Client;
 use crate::pages::Pages;
 use crate::pending::told;
-use crate::to_js::to_js;
 
 /// The core's [`SamplingClient`].
 #[wasm_bindgen]
@@ -112,7 +111,7 @@ impl Sampling {
     /// What the server knows of the sampler.
     pub fn info(&self, signal: Option<AbortSignal>) -> Promise {
         let client = self.0.clone();
-        call(signal, async move { client.get_sampler().await })
+        call(signal, async move { text(&client.get_sampler().await?) })
     }
 
     /// Draws samples; `wanted` is JSON.
@@ -157,11 +156,11 @@ fn shown(response: &SampleResponse) -> Outcome {
     for sequence in &response.sequences {
         let shown = Object::new();
         let tokens: Vec<i32> = sequence.tokens.iter().map(|&token| token.cast_signed()).collect();
-        put(&shown, "stopReason", &to_js(&sequence.stop_reason)?);
+        put(&shown, "stopReason", &JsValue::from_str(sequence.stop_reason.as_str()));
         put(&shown, "tokens", &Int32Array::from(tokens.as_slice()));
         put(&shown, "logprobs", &Float32Array::from(sequence.logprobs.as_slice()));
         if let Some(topk) = &sequence.topk_logprobs {
-            put(&shown, "topkLogprobs", &to_js(topk)?);
+            put(&shown, "topkLogprobs", &JsValue::from_str(&text(topk)?));
         }
         if let Some(id) = &sequence.sequence_id {
             put(&shown, "sequenceId", &JsValue::from_str(id));
@@ -173,7 +172,7 @@ fn shown(response: &SampleResponse) -> Outcome {
         put(&object, "promptLogprobs", &Float32Array::from(logprobs.as_slice()));
     }
     if let Some(topk) = &response.topk_prompt_logprobs {
-        put(&object, "topkPromptLogprobs", &to_js(topk)?);
+        put(&object, "topkPromptLogprobs", &JsValue::from_str(&text(topk)?));
     }
     if let Some(scores) = &response.target_prompt_logprobs {
         put(&object, "targetPromptLogprobs", &Float32Array::from(scores.data.as_slice()));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::call::{call, outcome};
+use crate::call::{call, outcome, text};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::sampling::Sampling;
@@ -66,7 +66,7 @@ impl Service {
     #[wasm_bindgen(js_name = sessionId)]
     pub fn session_id(&self, signal: Option<AbortSignal>) -> Promise {
         let service = self.0.clone();
-        call(signal, async move { service.session_id().await })
+        call(signal, async move { text(&service.session_id().await?) })
     }
 
     /// Makes a run. `lora` and `options` are JSON.
@@ -140,7 +140,7 @@ impl Service {
         let service = self.0.clone();
         call(signal, async move {
             let reason: FinishReason = json::of(&reason.into())?;
-            service.finish(reason, detail).await.map_err(Failure::from)
+            text(&service.finish(reason, detail).await?)
         })
     }
 }

@@ -14,12 +14,11 @@ use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
 use crate::batch;
-use crate::call::{call, outcome};
+use crate::call::{call, outcome, text};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::pending::Submitted;
 use crate::sampling::Sampling;
-use crate::to_js::to_js;
 
 /// The core's [`TrainingClient`].
 #[wasm_bindgen]
@@ -67,8 +66,8 @@ impl Training {
     }
 
     /// How somebody else could go on with the run now.
-    pub fn attachment(&self) -> Result<JsValue, JsValue> {
-        to_js(&self.0.attachment()).map_err(thrown)
+    pub fn attachment(&self) -> Result<String, JsValue> {
+        text(&self.0.attachment()).map_err(thrown)
     }
 
     /// Why the run's order is lost, if it is: as it would be thrown.
@@ -76,12 +75,12 @@ impl Training {
         self.0.poisoned().map_or(JsValue::UNDEFINED, thrown)
     }
 
-    /// A pass over a batch.
+    /// A pass over a batch; `config` has the settings of the loss, as JSON.
     pub fn pass(
         &self,
         data: &Array,
         loss_fn: &str,
-        config: JsValue,
+        config: &str,
         forward_only: bool,
     ) -> Result<Submitted, JsValue> {
         let config = loss_config(config).map_err(thrown)?;
@@ -153,29 +152,26 @@ impl Training {
     /// What the run is made of.
     pub fn info(&self, signal: Option<AbortSignal>) -> Promise {
         let client = self.0.clone();
-        call(signal, async move { client.get_info().await })
+        call(signal, async move { text(&client.get_info().await?) })
     }
 
     /// Gives the run away.
     #[wasm_bindgen(js_name = handOver)]
     pub fn hand_over(&self, signal: Option<AbortSignal>) -> Promise {
         let client = self.0.clone();
-        call(signal, async move { client.hand_over().await })
+        call(signal, async move { text(&client.hand_over().await?) })
     }
 }
 
 /// Settings of a loss: numbers and texts, by name.
-fn loss_config(config: JsValue) -> Result<LossFnConfig, Failure> {
+fn loss_config(config: &str) -> Result<LossFnConfig, Failure> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Value {
         Number(f64),
         Text(String),
     }
-    if config.is_undefined() {
-        return Ok(LossFnConfig::new());
-    }
-    let config: std::collections::BTreeMap<String, Value> = serde_wasm_bindgen::from_value(config)?;
+    let config: std::collections::BTreeMap<String, Value> = json::read(config.as_bytes())?;
     let value = |value| match value {
         Value::Number(number) => LossConfigValue::Number(number),
         Value::Text(text) => LossConfigValue::Text(text),

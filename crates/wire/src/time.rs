@@ -140,8 +140,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        // By its name a format that knows times, such as JavaScript's values, can tell one.
-        s.serialize_newtype_struct("Time", &format_args!("{self}"))
+        s.collect_str(self)
     }
 }
 

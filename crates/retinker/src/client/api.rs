@@ -39,7 +39,7 @@ use retinker_wire::weights::{
 };
 use serde::de::DeserializeOwned;
 
-use super::asked::{Asked, decode, nothing};
+use super::asked::{Asked, decode};
 use super::auth::{Auth, CredentialSource};
 use super::call::{Answer, CANCEL_TIMEOUT, Call, Caller, HEARTBEAT_TIMEOUT, TELEMETRY_TIMEOUT};
 use super::download::Download;
@@ -947,11 +947,11 @@ impl Api {
         &self,
         call: impl FnOnce() -> Result<Call, Error>,
     ) -> Asked<'_, T> {
-        Asked::new(self, call(), decode)
+        Asked::new(self, call())
     }
 
     fn done(&self, call: impl FnOnce() -> Result<Call, Error>) -> Asked<'_, ()> {
-        Asked::new(self, call(), nothing)
+        Asked::nothing(self, call())
     }
 
     pub(crate) async fn answer(&self, call: &Call) -> Result<Answer, Error> {

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
@@ -21,25 +23,34 @@ use crate::json;
 #[must_use = "a call is made when it is awaited"]
 pub struct Asked<'a, T> {
     answer: Answering<'a>,
-    read: fn(&str, &Answer) -> Result<T, Error>,
+    of: PhantomData<fn() -> T>,
 }
 
 /// An answer of success with what was being done, for errors.
 type Answering<'a> = BoxFuture<'a, Result<(String, Answer), Error>>;
 
 impl<'a, T> Asked<'a, T> {
-    pub(crate) fn new(
-        api: &'a Api,
-        call: Result<Call, Error>,
-        read: fn(&str, &Answer) -> Result<T, Error>,
-    ) -> Self {
-        Self { answer: exchange(api, call), read }
+    pub(crate) fn new(api: &'a Api, call: Result<Call, Error>) -> Self {
+        Self { answer: exchange(api, call), of: PhantomData }
+    }
+
+    /// The answer as the JSON text that it is, of whatever type.
+    pub fn text(self) -> BoxFuture<'a, Result<String, Error>> {
+        text(self.answer)
     }
 
     /// The same, once the server was asked how it wants to be talked to.
     pub(crate) fn settled(self, api: &'a Api) -> Self {
-        Self { answer: settled(api, self.answer), read: self.read }
+        Self { answer: settled(api, self.answer), of: PhantomData }
     }
+}
+
+fn text(answer: Answering<'_>) -> BoxFuture<'_, Result<String, Error>> {
+    Box::pin(async move {
+        let (operation, answer) = answer.await?;
+        decode::<serde::de::IgnoredAny>(&operation, &answer)?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    })
 }
 
 fn exchange(api: &Api, call: Result<Call, Error>) -> Answering<'_> {
@@ -57,15 +68,33 @@ fn settled<'a>(api: &'a Api, answer: Answering<'a>) -> Answering<'a> {
     })
 }
 
-impl<T> Future for Asked<'_, T> {
+impl<'a> Asked<'a, ()> {
+    /// Of a call that is answered with nothing of interest. A page, or half of an answer, is no yes: something else may stand at
+    /// the address. Empty ones are, and whatever words a server finds.
+    pub(crate) fn nothing(api: &'a Api, call: Result<Call, Error>) -> Self {
+        Self { answer: nothing(exchange(api, call)), of: PhantomData }
+    }
+}
+
+fn nothing(answer: Answering<'_>) -> Answering<'_> {
+    Box::pin(async move {
+        let (operation, mut answer) = answer.await?;
+        if matches!(answer.body.trim_ascii_start().first(), Some(b'{' | b'[' | b'<')) {
+            decode::<serde::de::IgnoredAny>(&operation, &answer)?;
+        }
+        answer.body = Bytes::from_static(b"null");
+        Ok((operation, answer))
+    })
+}
+
+impl<T: DeserializeOwned> Future for Asked<'_, T> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let read = self.read;
         self.answer
             .as_mut()
             .poll(cx)
-            .map(|answer| answer.and_then(|(operation, answer)| read(&operation, &answer)))
+            .map(|answer| answer.and_then(|(operation, answer)| decode(&operation, &answer)))
     }
 }
 
@@ -90,12 +119,4 @@ fn undecodable(operation: &str, answer: &Answer, error: &json::Misread) -> Error
             snippet: snippet_of(&answer.body),
         },
     )
-}
-
-/// Of a call that gives nothing: that the answer is one of the protocol's, as far as it says anything.
-pub(crate) fn nothing(operation: &str, answer: &Answer) -> Result<(), Error> {
-    match answer.body.trim_ascii_start().first() {
-        Some(b'{' | b'[' | b'<') => decode::<serde::de::IgnoredAny>(operation, answer).map(drop),
-        _ => Ok(()),
-    }
 }

@@ -361,6 +361,21 @@ impl<'a, T> Call<'a, T> {
     }
 }
 
+impl<'a, T> Call<'a, T> {
+    /// The answer as the JSON text that it is, of whatever type.
+    pub fn text(self) -> BoxFuture<'a, Result<String, HostError>> {
+        text(self.answer)
+    }
+}
+
+fn text(answer: Answer<'_>) -> BoxFuture<'_, Result<String, HostError>> {
+    Box::pin(async move {
+        let (status, body) = answer.await?;
+        read::<serde::de::IgnoredAny>((status, body.clone()))?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    })
+}
+
 impl<T: DeserializeOwned> Future for Call<'_, T> {
     type Output = Result<T, HostError>;
 

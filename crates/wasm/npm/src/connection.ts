@@ -3,7 +3,7 @@ import type { Client } from "#wasm";
 import { Connected } from "./connected.js";
 import { ConfigError } from "./errors.js";
 import { Handle } from "./handle.js";
-import { type ClientOptions, resolved } from "./options.js";
+import { type ClientOptions, resolved, wire } from "./options.js";
 
 /** Who is talked to: by these options, or as another client does. */
 export function connection(of: ClientOptions | Connected): Handle<Client> {
@@ -14,5 +14,5 @@ export function connection(of: ClientOptions | Connected): Handle<Client> {
   }
   const options = resolved(of);
   const { fetch } = of;
-  return new Handle((wasm) => new wasm.Client(options, fetch));
+  return new Handle((wasm) => new wasm.Client(wire(options), fetch));
 }

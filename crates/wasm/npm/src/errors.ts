@@ -1,4 +1,5 @@
 /** The errors of this package. Each says what happened, to which thing; `code` is for programs. */
+import { read } from "./json.js";
 
 /** What is known of an error beside its sentence. */
 export interface ErrorDetails {
@@ -156,7 +157,7 @@ interface Told extends ErrorDetails {
  */
 export function errorOf(thrown: unknown): unknown {
   if (typeof thrown !== "object" || thrown === null || !("retinkerFailure" in thrown)) return thrown;
-  return made(thrown.retinkerFailure as Told);
+  return made(read<Told>(thrown.retinkerFailure as string));
 }
 
 function made(told: Told): RetinkerError {

@@ -1,6 +1,7 @@
 /** What a client holds of the wasm's. */
-import { ask, call, engine, guarded, type Wasm } from "./engine.js";
+import { ask, call, engine, type Wasm } from "./engine.js";
 import { ConfigError } from "./errors.js";
+import { read } from "./json.js";
 
 interface Freed {
   free(): void;
@@ -34,9 +35,15 @@ export class Handle<T extends Freed> {
     return this.#object;
   }
 
-  /** Calls it. */
-  call<R>(begin: (object: T, wasm: Wasm) => Promise<unknown>): Promise<R> {
-    return call((wasm) => begin(this.of(wasm), wasm)) as Promise<R>;
+  /** Calls it, and reads what it says; what is no text is given as it is. */
+  async call<R>(begin: (object: T, wasm: Wasm) => Promise<unknown>): Promise<R> {
+    const told = await call((wasm) => begin(this.of(wasm), wasm));
+    return typeof told === "string" ? read<R>(told) : (told as R);
+  }
+
+  /** The same of what is kept as the text that it is. */
+  text(begin: (object: T, wasm: Wasm) => Promise<unknown>): Promise<string> {
+    return call((wasm) => begin(this.of(wasm), wasm)) as Promise<string>;
   }
 
   /** The object itself, which is known to be there. */
@@ -49,11 +56,6 @@ export class Handle<T extends Freed> {
   /** Asks it for something that is there at once. */
   ask<R>(of: (object: T) => R): R {
     return ask(() => of(this.now));
-  }
-
-  /** Calls it at once: what is begun is begun in order. */
-  begin<R>(begin: (object: T) => Promise<unknown>): Promise<R> {
-    return guarded(() => begin(this.now)) as Promise<R>;
   }
 
   free(): void {

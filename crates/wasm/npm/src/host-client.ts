@@ -13,7 +13,7 @@ import type {
   RunWindow,
 } from "./host-types.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
-import { type Planned, RestorePlan, request } from "./plan.js";
+import { RestorePlan, request } from "./plan.js";
 import type { PlanOptions, RestoreRecord } from "./recovery-types.js";
 import { values } from "./stream.js";
 
@@ -64,7 +64,7 @@ export class HostClient {
   /** What a restore would do. Rejects with a {@link RecoveryError} where there can be none. */
   async plan(runId: string, { signal, ...options }: CallOptions & PlanOptions = {}): Promise<RestorePlan> {
     const wanted = request(runId, options);
-    return RestorePlan._of(await this.#host.call<Planned>((host) => host.plan(wanted, signal)));
+    return RestorePlan._of(await this.#host.text((host) => host.plan(wanted, signal)));
   }
 
   /** Starts a restore exactly as planned. Asking again is harmless: `already` says that it had been started before. */
@@ -73,8 +73,9 @@ export class HostClient {
   }
 
   /** All restores, newest first. */
-  restores({ signal }: CallOptions = {}): Promise<RestoreRecord[]> {
-    return this.#host.call((host) => host.restores(signal));
+  async restores({ signal }: CallOptions = {}): Promise<RestoreRecord[]> {
+    const { restores } = await this.#host.call<{ restores: RestoreRecord[] }>((host) => host.restores(signal));
+    return restores;
   }
 
   /** One restore. */
@@ -93,8 +94,9 @@ export class HostClient {
   }
 
   /** Which runs failed together, newest first. */
-  incidents({ signal }: CallOptions = {}): Promise<Incident[]> {
-    return this.#host.call((host) => host.incidents(signal));
+  async incidents({ signal }: CallOptions = {}): Promise<Incident[]> {
+    const { incidents } = await this.#host.call<{ incidents: Incident[] }>((host) => host.incidents(signal));
+    return incidents;
   }
 
   /** What was done about lost runs and with the service's things. */

@@ -1,5 +1,6 @@
 import type { Submitted } from "#wasm";
 import { ask, guarded } from "./engine.js";
+import { read } from "./json.js";
 import type { CallOptions } from "./options.js";
 import { values } from "./stream.js";
 
@@ -31,7 +32,9 @@ export class PendingResult<T> implements Promise<T> {
 
   /** @internal */
   static _of<T, R>(submitted: Submitted, { signal }: CallOptions, show: (result: R) => T): PendingResult<T> {
-    const result = guarded(() => submitted.result(signal) as Promise<R>).then(show);
+    const result = guarded(() => submitted.result(signal) as Promise<unknown>).then((told) =>
+      show(typeof told === "string" ? read<R>(told) : (told as R)),
+    );
     return new PendingResult(submitted, result);
   }
 

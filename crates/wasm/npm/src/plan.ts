@@ -1,16 +1,7 @@
 import { call } from "./engine.js";
+import { read } from "./json.js";
 import { known, wire } from "./options.js";
 import type { PlanDetails, PlanOptions } from "./recovery-types.js";
-
-/**
- * What the wasm gives of a plan: for people, and whole, so that its digest holds.
- *
- * @internal
- */
-export interface Planned {
-  readonly plan: PlanDetails;
-  readonly kept: string;
-}
 
 /**
  * What a restore would do, to be shown and confirmed. It is sealed: what is restored is exactly this. `JSON.stringify` keeps it,
@@ -21,20 +12,21 @@ export interface RestorePlan extends PlanDetails {}
 export class RestorePlan {
   readonly #kept: string;
 
-  private constructor({ plan, kept }: Planned) {
-    Object.assign(this, plan);
+  private constructor(kept: string) {
+    Object.assign(this, read<PlanDetails>(kept));
     this.#kept = kept;
   }
 
   /** @internal */
-  static _of(planned: Planned): RestorePlan {
-    return new RestorePlan(planned);
+  static _of(kept: string): RestorePlan {
+    return new RestorePlan(kept);
   }
 
   /** A plan that was kept as JSON. Rejects with a {@link RecoveryError} (`not_the_plan`) if anything of it was changed. */
   static async from(kept: unknown): Promise<RestorePlan> {
     const text = typeof kept === "string" ? kept : JSON.stringify(kept);
-    return new RestorePlan((await call(async (wasm) => wasm.readPlan(text))) as Planned);
+    await call(async (wasm) => wasm.checkPlan(text));
+    return new RestorePlan(text);
   }
 
   /** @internal */

@@ -108,7 +108,8 @@ export type Verification =
   /** The largest difference of a log-probability, in nats. */
   | { readonly verdict: "verified"; readonly difference: number }
   | { readonly verdict: "not_verified"; readonly reason: string }
-  | { readonly verdict: "different"; readonly difference: number; readonly tolerance: number };
+  /** A difference that is absent is no number at all. */
+  | { readonly verdict: "different"; readonly difference?: number; readonly tolerance: number };
 
 /** Whether a restored run has its optimizer's state. */
 export type OptimizerState =

@@ -3,8 +3,9 @@ import { Connected } from "./connected.js";
 import { connection } from "./connection.js";
 import { RecoveryError } from "./errors.js";
 import { Handle } from "./handle.js";
+import { read } from "./json.js";
 import type { CallOptions, ClientOptions } from "./options.js";
-import { type Planned, RestorePlan, request } from "./plan.js";
+import { RestorePlan, request } from "./plan.js";
 import type { Checkup, Health, OptimizerState, PlanOptions, RestoreRecord, Restored, Verification } from "./recovery-types.js";
 
 /** A restore. */
@@ -50,7 +51,7 @@ export class Recovery extends Connected {
    */
   async plan(runId: string, { signal, ...options }: CallOptions & PlanOptions = {}): Promise<RestorePlan> {
     const wanted = request(runId, options);
-    return RestorePlan._of(await this.#recovery.call<Planned>((recovery) => recovery.plan(wanted, signal)));
+    return RestorePlan._of(await this.#recovery.text((recovery) => recovery.plan(wanted, signal)));
   }
 
   /**
@@ -65,7 +66,8 @@ export class Recovery extends Connected {
     const cancel = () => {
       if (id !== undefined) this.#recovery.call((recovery) => recovery.cancel(id as string)).catch(() => {});
     };
-    const told = (record: RestoreRecord) => {
+    const told = (text: string) => {
+      const record = read<RestoreRecord>(text);
       id = record.id;
       if (signal?.aborted) cancel();
       onProgress?.(record);

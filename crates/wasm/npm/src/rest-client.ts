@@ -102,8 +102,9 @@ export class RestClient extends Connected {
   }
 
   /** The checkpoints of a run. */
-  listCheckpoints(runId: string, { signal }: CallOptions = {}): Promise<Checkpoint[]> {
-    return this.#rest.call((rest) => rest.checkpoints(runId, signal));
+  async listCheckpoints(runId: string, { signal }: CallOptions = {}): Promise<Checkpoint[]> {
+    const { checkpoints } = await this.#rest.call<{ checkpoints: Checkpoint[] }>((rest) => rest.checkpoints(runId, signal));
+    return checkpoints;
   }
 
   /** One page of the checkpoints of all runs, newest first. */
@@ -168,8 +169,9 @@ export class RestClient extends Connected {
   }
 
   /** One page of session ids, newest first. */
-  listSessions({ limit = 20, offset = 0, accessScope, signal }: PageOptions & ScopeOptions = {}): Promise<string[]> {
-    return this.#rest.call((rest) => rest.sessions(limit, offset, accessScope, signal));
+  async listSessions({ limit = 20, offset = 0, accessScope, signal }: PageOptions & ScopeOptions = {}): Promise<string[]> {
+    const { sessions } = await this.#rest.call<{ sessions: string[] }>((rest) => rest.sessions(limit, offset, accessScope, signal));
+    return sessions;
   }
 
   /** All session ids, newest first. */

@@ -75,6 +75,12 @@ export interface SampleResponse {
   readonly promptCacheHitTokens: number;
 }
 
+/** What the wasm gives of it: the tables of tokens as JSON. */
+interface Told extends Omit<SampleResponse, "sequences" | "topkPromptLogprobs"> {
+  readonly sequences: readonly (Omit<SampledSequence, "topkLogprobs"> & { readonly topkLogprobs?: string })[];
+  readonly topkPromptLogprobs?: string;
+}
+
 /**
  * Samples. A sample is tried again, as a new request, while the service cannot be reached, is overloaded or has lost the result.
  * How many are under way at once is the service's to say: the others wait here.
@@ -116,7 +122,7 @@ export class SamplingClient extends Connected {
   }
 
   /** Draws samples that go on from a prompt. */
-  sample(prompt: ModelInput, options: SampleOptions = {}): Promise<SampleResponse> {
+  async sample(prompt: ModelInput, options: SampleOptions = {}): Promise<SampleResponse> {
     known("sample", options, [
       "numSamples",
       "samplingParams",
@@ -135,7 +141,17 @@ export class SamplingClient extends Connected {
       samplingParams: JSON.parse(wire(samplingParams)),
       targetPromptLogprobs: targets && { data: targets.flat(), dtype: "int64", shape: [targets.length, targets[0]?.length ?? 0] },
     });
-    return this.#sampling.call((sampling) => sampling.sample(chunks(prompt), wanted, signal));
+    const { sequences, topkPromptLogprobs, ...response } = await this.#sampling.call<Told>((sampling) =>
+      sampling.sample(chunks(prompt), wanted, signal),
+    );
+    return {
+      ...response,
+      sequences: sequences.map(({ topkLogprobs, ...sequence }) => ({
+        ...sequence,
+        ...(topkLogprobs !== undefined && { topkLogprobs: JSON.parse(topkLogprobs) }),
+      })),
+      ...(topkPromptLogprobs !== undefined && { topkPromptLogprobs: JSON.parse(topkPromptLogprobs) }),
+    };
   }
 
   /** The log-probability of each of the prompt's tokens, in nats; NaN for the first, and before the last `lastN`. */

@@ -1,6 +1,7 @@
 /** What comes piece by piece. */
 import type { Pages } from "#wasm";
 import { call, guarded, type Wasm } from "./engine.js";
+import { read } from "./json.js";
 import type { Listing } from "./listing.js";
 import type { CallOptions } from "./options.js";
 
@@ -9,9 +10,9 @@ export async function* values<T>(open: (wasm: Wasm) => Pages, { signal }: CallOp
   const stream = await call(async (wasm) => open(wasm));
   try {
     for (;;) {
-      const value = (await guarded(() => stream.next(signal))) as T | undefined;
-      if (value === undefined) return;
-      yield value;
+      const told = (await guarded(() => stream.next(signal))) as string | undefined;
+      if (told === undefined) return;
+      yield read<T>(told);
     }
   } finally {
     stream.free();

@@ -4,6 +4,7 @@ import { connection } from "./connection.js";
 import { batch, type Datum, type ForwardBackwardOutput } from "./data.js";
 import { errorOf } from "./errors.js";
 import { Handle } from "./handle.js";
+import { read } from "./json.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
 import { PendingResult } from "./pending.js";
 import { SamplingClient } from "./sampling-client.js";
@@ -115,7 +116,7 @@ export class TrainingClient extends Connected {
 
   /** How somebody else could go on with the run now. To give it away use {@link handOver}. */
   get attachment(): Attachment {
-    return this.#training.ask((training) => training.attachment()) as Attachment;
+    return read(this.#training.ask((training) => training.attachment()));
   }
 
   /** A forward and backward pass: the gradient adds up until the next {@link optimStep}. */
@@ -131,8 +132,12 @@ export class TrainingClient extends Connected {
   #pass(data: readonly Datum[], lossFn: LossFn, options: PassOptions, forward: boolean): PendingResult<ForwardBackwardOutput> {
     known("a pass", options, ["lossFnConfig", "signal"]);
     const examples = batch(data);
-    const submitted = this.#training.ask((training) => training.pass(examples, lossFn, options.lossFnConfig, forward));
-    return PendingResult._of(submitted, options, (output: ForwardBackwardOutput) => output);
+    const config = JSON.stringify(options.lossFnConfig ?? {});
+    const submitted = this.#training.ask((training) => training.pass(examples, lossFn, config, forward));
+    return PendingResult._of(submitted, options, ({ metrics, ...output }: ForwardBackwardOutput & { metrics: unknown }) => ({
+      ...output,
+      metrics: JSON.parse(metrics as unknown as string),
+    }));
   }
 
   /** One step of the optimizer over the gradients added up. */
