@@ -67,7 +67,8 @@ pub async fn check_all(api: &Api) -> Result<Vec<Checkup>, ListingError> {
             }
         }
     }
-    let successors: BTreeMap<String, Succession> = runs.iter().filter_map(succession_of).collect();
+    let mut successors = BTreeMap::new();
+    successors.extend(runs.iter().filter_map(succession_of));
     let checked = runs.into_iter().map(|run| {
         let succession = successors.get(&run.training_run_id);
         async move {
