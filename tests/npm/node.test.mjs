@@ -237,7 +237,7 @@ test("what a service cannot do now is asked again, by the program's own fetch, w
     headers: { "X-Team": "blue" },
     fetch: async (url, init) => {
       seen.push({ url, method: init.method, team: init.headers.get("x-team"), key: init.headers.get("x-api-key") });
-      if (url.endsWith("client/config")) return new Response("{}", { status: 404 });
+      if (url.endsWith("client/config")) return new Response(null, { status: 404 });
       const isReady = seen.filter((one) => one.url === url).length > 2;
       return isReady ? Response.json({ supported_models: [{ model_name: "m" }] }) : new Response("busy", { status: 503 });
     },

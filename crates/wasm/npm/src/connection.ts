@@ -2,11 +2,11 @@
 import type { Client } from "#wasm";
 import { Connected } from "./connected.js";
 import { ConfigError } from "./errors.js";
-import { Handle } from "./handle.js";
+import { SharedHandle } from "./handle.js";
 import { type ClientOptions, resolved, wire } from "./options.js";
 
 /** Who is talked to: by these options, or as another client does. */
-export function connection(of: ClientOptions | Connected): Handle<Client> {
+export function connection(of: ClientOptions | Connected): SharedHandle<Client> {
   if (of instanceof Connected) return of._client;
   const prototype: unknown = Object.getPrototypeOf(of);
   if (prototype !== null && prototype !== Object.prototype) {
@@ -14,5 +14,5 @@ export function connection(of: ClientOptions | Connected): Handle<Client> {
   }
   const options = resolved(of);
   const { fetch } = of;
-  return new Handle((wasm) => new wasm.Client(wire(options), fetch));
+  return new SharedHandle((wasm) => new wasm.Client(wire(options), fetch));
 }

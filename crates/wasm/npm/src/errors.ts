@@ -36,16 +36,16 @@ export type ErrorCategory = "user" | "server" | "unknown" | (string & {});
 export class RetinkerError extends Error implements ErrorDetails {
   override readonly name: string = "RetinkerError";
   readonly code: string;
-  readonly status?: number;
+  declare readonly status?: number;
   readonly category: ErrorCategory;
   readonly retryable: boolean;
-  readonly requestId?: string;
-  readonly operation?: string;
-  readonly detail?: string;
+  declare readonly requestId?: string;
+  declare readonly operation?: string;
+  declare readonly detail?: string;
   readonly mayHaveBeenSeen: boolean;
   readonly unsupported: boolean;
-  readonly retryAfterSeconds?: number;
-  readonly hint?: string;
+  declare readonly retryAfterSeconds?: number;
+  declare readonly hint?: string;
 
   constructor(message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -94,7 +94,7 @@ export class PoisonedError extends RetinkerError {
   /** The run. */
   readonly runId: string;
   /** The last checkpoint that the client has saved or loaded; the run may have others. */
-  readonly checkpoint?: string;
+  declare readonly checkpoint?: string;
 
   constructor(message: string, details: ErrorDetails & { readonly runId: string; readonly checkpoint?: string }) {
     super(message, details);

@@ -3,7 +3,7 @@ import { ask, call, engine, type Wasm } from "./engine.js";
 import { ConfigError } from "./errors.js";
 import { read } from "./json.js";
 
-interface Freed {
+export interface Freed {
   free(): void;
 }
 
@@ -58,9 +58,24 @@ export class Handle<T extends Freed> {
     return ask(() => of(this.now));
   }
 
+  /** Lets go of it. A call afterwards is refused. */
   free(): void {
     this.#make = undefined;
     this.#object?.free();
     this.#object = undefined;
+  }
+}
+
+/** One that several hold: it is let go of when the last of them does. */
+export class SharedHandle<T extends Freed> extends Handle<T> {
+  #holders = 0;
+
+  hold(): void {
+    this.#holders += 1;
+  }
+
+  release(): void {
+    this.#holders -= 1;
+    if (this.#holders === 0) this.free();
   }
 }

@@ -28,8 +28,9 @@ export class Recovery extends Connected {
    */
   constructor(of: ClientOptions | Connected = {}, { onBehalfOf = "a program" }: { readonly onBehalfOf?: string | undefined } = {}) {
     const client = connection(of);
-    super(client);
-    this.#recovery = new Handle((wasm) => new wasm.Recovery(client.of(wasm), onBehalfOf));
+    const recovery = new Handle((wasm) => new wasm.Recovery(client.of(wasm), onBehalfOf));
+    super(client, recovery);
+    this.#recovery = recovery;
   }
 
   /** How a run is: by what the service says of it, its checkpoints and its session. */
@@ -103,15 +104,5 @@ export class Recovery extends Connected {
   /** Whether a checkpoint brings back what was saved with it, found out on throw-away copies of it. */
   verify(runId: string, tinkerPath: string, { signal }: CallOptions = {}): Promise<{ readonly weights: Verification; readonly optimizer: OptimizerState }> {
     return this.#recovery.call((recovery) => recovery.verify(runId, tinkerPath, signal));
-  }
-
-  /** Lets go of what the wasm holds. A call afterwards is refused. */
-  [Symbol.dispose](): void {
-    this.#recovery.free();
-  }
-
-  /** The same, where `using` is not to be had. */
-  dispose(): void {
-    this.#recovery.free();
   }
 }

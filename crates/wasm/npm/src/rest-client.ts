@@ -68,8 +68,9 @@ export class RestClient extends Connected {
   /** A client of this service, or of the service of another client. Sends nothing. */
   constructor(of: ClientOptions | Connected = {}) {
     const client = connection(of);
-    super(client);
-    this.#rest = new Handle((wasm) => new wasm.Rest(client.of(wasm)));
+    const rest = new Handle((wasm) => new wasm.Rest(client.of(wasm)));
+    super(client, rest);
+    this.#rest = rest;
   }
 
   /** The base models that the server offers. */
@@ -237,15 +238,5 @@ export class RestClient extends Connected {
   /** Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from. The address is a secret. */
   exportSessionTrace(sessionId: string, { signal }: CallOptions = {}): Promise<string> {
     return this.#rest.call((rest) => rest.exportTrace(sessionId, signal));
-  }
-
-  /** Lets go of what the wasm holds. A call afterwards is refused. */
-  [Symbol.dispose](): void {
-    this.#rest.free();
-  }
-
-  /** The same, where `using` is not to be had. */
-  dispose(): void {
-    this.#rest.free();
   }
 }

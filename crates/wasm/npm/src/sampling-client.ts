@@ -2,7 +2,7 @@ import type { Client, Sampling } from "#wasm";
 import { Connected } from "./connected.js";
 import { connection } from "./connection.js";
 import { chunks, type ModelInput, type TensorData } from "./data.js";
-import { Handle } from "./handle.js";
+import { Handle, type SharedHandle } from "./handle.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
 import type { PendingEvent } from "./pending.js";
 import { values } from "./stream.js";
@@ -88,13 +88,13 @@ interface Told extends Omit<SampleResponse, "sequences" | "topkPromptLogprobs"> 
 export class SamplingClient extends Connected {
   readonly #sampling: Handle<Sampling>;
 
-  private constructor(client: Handle<Client>, sampling: Handle<Sampling>) {
-    super(client);
+  private constructor(client: SharedHandle<Client>, sampling: Handle<Sampling>) {
+    super(client, sampling);
     this.#sampling = sampling;
   }
 
   /** @internal */
-  static _of(client: Handle<Client>, sampling: Sampling): SamplingClient {
+  static _of(client: SharedHandle<Client>, sampling: Sampling): SamplingClient {
     return new SamplingClient(client, Handle.of(sampling));
   }
 
@@ -173,15 +173,5 @@ export class SamplingClient extends Connected {
   /** The same sampler; the service records what training by the loss `stable_reinforce` needs of each sample. */
   recordingStabilityInfo(): SamplingClient {
     return SamplingClient._of(this._client, this.#sampling.ask((sampling) => sampling.recordingStability()));
-  }
-
-  /** Lets go of the sampler. */
-  [Symbol.dispose](): void {
-    this.#sampling.free();
-  }
-
-  /** The same, where `using` is not to be had. */
-  dispose(): void {
-    this.#sampling.free();
   }
 }

@@ -66,8 +66,9 @@ export class ServiceClient extends Connected {
     const { tags, userMetadata, projectId, displayName, telemetry, ...rest } = options;
     const client = connection(rest);
     const session = wire({ tags, userMetadata, projectId, displayName, telemetry });
-    super(client);
-    this.#service = new Handle((wasm) => new wasm.Service(client.of(wasm), session));
+    const service = new Handle((wasm) => new wasm.Service(client.of(wasm), session));
+    super(client, service);
+    this.#service = service;
   }
 
   /** A client for what is on the server. */
@@ -148,15 +149,6 @@ export class ServiceClient extends Connected {
     return this.#service.call((service) => service.finish(reason, detail, signal));
   }
 
-  /** Lets go of the session, without finishing it: other programs may go on with its runs. */
-  [Symbol.dispose](): void {
-    this.#service.free();
-  }
-
-  /** The same, where `using` is not to be had. */
-  dispose(): void {
-    this.#service.free();
-  }
 
   /** Finishes the session and lets go of it: what `await using` does. */
   async [Symbol.asyncDispose](): Promise<void> {

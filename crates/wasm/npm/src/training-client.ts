@@ -3,7 +3,7 @@ import { Connected } from "./connected.js";
 import { connection } from "./connection.js";
 import { batch, type Datum, type ForwardBackwardOutput } from "./data.js";
 import { errorOf } from "./errors.js";
-import { Handle } from "./handle.js";
+import { Handle, type SharedHandle } from "./handle.js";
 import { read } from "./json.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
 import { PendingResult } from "./pending.js";
@@ -78,13 +78,13 @@ export interface Loaded {
 export class TrainingClient extends Connected {
   readonly #training: Handle<Training>;
 
-  private constructor(client: Handle<Client>, training: Handle<Training>) {
-    super(client);
+  private constructor(client: SharedHandle<Client>, training: Handle<Training>) {
+    super(client, training);
     this.#training = training;
   }
 
   /** @internal */
-  static _of(client: Handle<Client>, training: Training): TrainingClient {
+  static _of(client: SharedHandle<Client>, training: Training): TrainingClient {
     return new TrainingClient(client, Handle.of(training));
   }
 
@@ -244,15 +244,5 @@ export class TrainingClient extends Connected {
    */
   handOver({ signal }: CallOptions = {}): Promise<Attachment> {
     return this.#training.call((training) => training.handOver(signal));
-  }
-
-  /** Lets go of the run: its session ends when nobody keeps it alive. What was submitted goes on. */
-  [Symbol.dispose](): void {
-    this.#training.free();
-  }
-
-  /** The same, where `using` is not to be had. */
-  dispose(): void {
-    this.#training.free();
   }
 }
