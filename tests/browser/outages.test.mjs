@@ -19,7 +19,7 @@ const TOLD = {
   404: ["service_refused", /404/],
   429: ["service_busy", /429/],
   500: ["service_failing", /500/],
-  malformed: ["service_unreadable", /address right/],
+  malformed: ["service_unreadable", /Check the address/],
 };
 
 /** The same where nothing was ever read. */
