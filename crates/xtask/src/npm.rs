@@ -53,7 +53,7 @@ fn wasm(name: &str, features: &[&str], folder: &str, profile: &str) -> Result<()
     let path = tools::path_with(&[tools::wasm_pack()?, tools::wasm_bindgen()?])?;
     let out = home().join(folder).join(name);
     run(command("wasm-pack")
-        .args(["--quiet", "build", "--mode", "no-install", "--target", "web", "--no-pack"])
+        .args(["--quiet", "build", "--mode", "no-install", "--target", "web", "--no-pack", "--no-opt"])
         .args(["--profile", profile, "--out-name", name, "--out-dir"])
         .arg(&out)
         .arg(root().join("crates/wasm"))
