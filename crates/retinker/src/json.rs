@@ -22,11 +22,7 @@ use serde_json::map::Iter as Members;
 ///
 /// The text is no JSON, or not of this type.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Misread> {
-    let tree = serde_json::from_slice(text).map_err(|error| Misread {
-        place: format!("line {} column {}", error.line(), error.column()),
-        what: error.to_string(),
-        fault: if error.is_eof() { Fault::CutOff } else { Fault::NoJson },
-    })?;
+    let tree = serde_json::from_slice(text).map_err(|error| Misread::no_json(&error))?;
     of(&tree)
 }
 
@@ -39,54 +35,66 @@ pub fn of<T: DeserializeOwned>(tree: &Value) -> Result<T, Misread> {
     T::deserialize(Node(tree))
 }
 
-/// Why a text is no value of its type.
+/// Why a text is no value of its type. One pointer wide: every reader of a type carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misread {
+pub struct Misread(Box<Fault>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fault {
     place: String,
     what: String,
-    fault: Fault,
+    kind: FaultKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum FaultKind {
     NoJson,
     CutOff,
     OtherType,
 }
 
 impl Misread {
+    fn no_json(error: &serde_json::Error) -> Self {
+        Self(Box::new(Fault {
+            place: format!("line {} column {}", error.line(), error.column()),
+            what: error.to_string(),
+            kind: if error.is_eof() { FaultKind::CutOff } else { FaultKind::NoJson },
+        }))
+    }
+
     /// Where: a member, as in `training_runs[3].last_request_time`, or a place in the text.
     pub fn place(&self) -> &str {
-        if self.place.is_empty() { "the whole" } else { &self.place }
+        if self.0.place.is_empty() { "the whole" } else { &self.0.place }
     }
 
     /// What is wrong there.
     pub fn what(&self) -> &str {
-        &self.what
+        &self.0.what
     }
 
     /// Whether the text ends in the middle.
     pub fn is_cut_off(&self) -> bool {
-        self.fault == Fault::CutOff
+        self.0.kind == FaultKind::CutOff
     }
 
     /// Whether the text is JSON, of something else.
     pub fn is_of_other_type(&self) -> bool {
-        self.fault == Fault::OtherType
+        self.0.kind == FaultKind::OtherType
     }
 
     /// The same, seen from what this is within.
     #[cold]
     fn within(mut self, step: &dyn fmt::Display) -> Self {
-        let between = if self.place.is_empty() || self.place.starts_with('[') { "" } else { "." };
-        self.place = format!("{step}{between}{}", self.place);
+        let inner = &self.0.place;
+        let between = if inner.is_empty() || inner.starts_with('[') { "" } else { "." };
+        self.0.place = format!("{step}{between}{inner}");
         self
     }
 }
 
 impl fmt::Display for Misread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, at {}", self.what, self.place())
+        write!(f, "{}, at {}", self.what(), self.place())
     }
 }
 
@@ -94,7 +102,7 @@ impl std::error::Error for Misread {}
 
 impl serde::de::Error for Misread {
     fn custom<T: fmt::Display>(what: T) -> Self {
-        Self { place: String::new(), what: what.to_string(), fault: Fault::OtherType }
+        Self(Box::new(Fault { place: String::new(), what: what.to_string(), kind: FaultKind::OtherType }))
     }
 }
 
