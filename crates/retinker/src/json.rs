@@ -82,12 +82,27 @@ impl Misread {
         self.0.kind == FaultKind::OtherType
     }
 
-    /// The same, seen from what this is within.
+    /// The same, seen from the list that this is an item of.
     #[cold]
-    fn within(mut self, step: &dyn fmt::Display) -> Self {
+    #[inline(never)]
+    fn of_item(self, at: usize) -> Self {
+        self.within(format!("[{at}]"))
+    }
+
+    /// The same, seen from the object that this is a member of.
+    #[cold]
+    #[inline(never)]
+    fn of_member(self, name: &str) -> Self {
+        self.within(name.to_owned())
+    }
+
+    fn within(mut self, mut step: String) -> Self {
         let inner = &self.0.place;
-        let between = if inner.is_empty() || inner.starts_with('[') { "" } else { "." };
-        self.0.place = format!("{step}{between}{inner}");
+        if !inner.is_empty() && !inner.starts_with('[') {
+            step.push('.');
+        }
+        step.push_str(inner);
+        self.0.place = step;
         self
     }
 }
@@ -297,7 +312,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some(item) = self.0.next() else { return Ok(None) };
         let at = self.1;
         self.1 += 1;
-        seed.deserialize(Node(item)).map(Some).map_err(|wrong: Misread| wrong.within(&format_args!("[{at}]")))
+        seed.deserialize(Node(item)).map(Some).map_err(|wrong: Misread| wrong.of_item(at))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -323,7 +338,7 @@ impl<'de> MapAccess<'de> for Object<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misread> {
         let member = self.member.take();
         let (key, value) = member.ok_or_else(|| Misread::custom("a value was asked for before its key"))?;
-        seed.deserialize(Node(value)).map_err(|wrong: Misread| wrong.within(&key))
+        seed.deserialize(Node(value)).map_err(|wrong: Misread| wrong.of_member(key))
     }
 }
 
