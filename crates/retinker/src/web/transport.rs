@@ -99,6 +99,8 @@ async fn send(own: Option<Arc<SendWrapper<Function>>>, request: Request) -> Resu
 }
 
 fn build(request: &Request) -> Result<(RequestInit, AbortGuard), JsValue> {
+    // `fetch` would say of a bad address what it says of a connection that broke off.
+    web_sys::Url::new(&request.url)?;
     let guard = AbortGuard(AbortController::new()?);
     let headers = Headers::new()?;
     for (name, value) in &request.headers {
