@@ -48,12 +48,13 @@ impl Host {
     pub(crate) fn new(origin: &str, token: &str, connection: Option<&str>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(WebRuntime);
         let client = HostClient::new(
-            Arc::new(Turns::new(WebTransport)),
+            Arc::new(Turns::new(WebTransport::new())),
             Arc::clone(&runtime),
             origin,
             token.to_owned(),
         );
-        let aside = HostClient::new(Arc::new(WebTransport), Arc::clone(&runtime), origin, token.to_owned());
+        let aside =
+            HostClient::new(Arc::new(WebTransport::new()), Arc::clone(&runtime), origin, token.to_owned());
         let (client, aside) = match connection {
             Some(name) => (client.with_connection(name), aside.with_connection(name)),
             None => (client, aside),

@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod host;
+pub mod json;
 #[cfg(all(feature = "native", not(target_arch = "wasm32")))]
 pub mod native;
 #[cfg(feature = "opentelemetry")]

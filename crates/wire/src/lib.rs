@@ -71,12 +71,14 @@ pub(crate) fn lenient_metadata<'de, D: serde::Deserializer<'de>>(
     d: D,
 ) -> Result<Option<UserMetadata>, D::Error> {
     let raw: Option<BTreeMap<String, serde_json::Value>> = serde::Deserialize::deserialize(d)?;
-    Ok(raw.map(|map| {
-        map.into_iter()
-            .map(|(key, value)| match value {
-                serde_json::Value::String(text) => (key, text),
-                other => (key, other.to_string()),
-            })
-            .collect()
-    }))
+    let texts = |map: BTreeMap<String, serde_json::Value>| {
+        let mut labels = UserMetadata::new();
+        // Collected, they would be sorted once more, by code that is there once for each type.
+        labels.extend(map.into_iter().map(|(key, value)| match value {
+            serde_json::Value::String(text) => (key, text),
+            other => (key, other.to_string()),
+        }));
+        labels
+    };
+    Ok(raw.map(texts))
 }

@@ -203,5 +203,7 @@ pub struct GetInfoResponse {
 
 /// Turns string labels into the form that creation requests carry.
 pub fn metadata_value(metadata: &UserMetadata) -> serde_json::Map<String, serde_json::Value> {
-    metadata.iter().map(|(k, v)| (k.clone(), serde_json::Value::String(v.clone()))).collect()
+    let mut members = serde_json::Map::new();
+    members.extend(metadata.iter().map(|(k, v)| (k.clone(), serde_json::Value::String(v.clone()))));
+    members
 }

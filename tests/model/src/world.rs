@@ -310,7 +310,7 @@ impl World {
     fn act(&self, next: &mut Moment, by: usize, ask: &Ask) -> Answer {
         match ask {
             Ask::ByOldRun(run_id) => {
-                Answer::Records(next.journal.select(|record| record.plan.run_id == *run_id))
+                Answer::Records(next.journal.select(&|record| record.plan.run_id == *run_id))
             }
             Ask::Get(id) => Answer::Record(next.journal.get(id).cloned().map(Box::new)),
             Ask::Begin(record) => Answer::Begun(Box::new(self.begin(next, record))),

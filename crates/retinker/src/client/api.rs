@@ -39,6 +39,7 @@ use retinker_wire::weights::{
 };
 use serde::de::DeserializeOwned;
 
+use super::asked::{Asked, decode};
 use super::auth::{Auth, CredentialSource};
 use super::call::{Answer, CANCEL_TIMEOUT, Call, Caller, HEARTBEAT_TIMEOUT, TELEMETRY_TIMEOUT};
 use super::download::Download;
@@ -50,6 +51,7 @@ use super::secret::Secret;
 use super::telemetry::Telemetry;
 use super::waiting::WaitPolicy;
 use super::witness::{Note, NoteOf, Witness};
+use crate::json;
 use crate::runtime::Runtime;
 use crate::transport::{Method, Transport};
 
@@ -245,16 +247,18 @@ impl Api {
     ///
     /// # Errors
     /// [`Error::is_unsupported`] of a server that cannot say.
-    pub async fn client_config(&self) -> Result<ClientConfig, Error> {
-        let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
-        self.json(Call::post("client_config", "/api/v1/client/config", &body)?).await
+    pub fn client_config(&self) -> Asked<'_, ClientConfig> {
+        self.json(|| {
+            let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
+            Call::post("client_config", "/api/v1/client/config", &body)
+        })
     }
 
     /// What of that may change while a program runs. A server without it has the defaults.
     pub async fn dynamic_config(&self) -> Result<DynamicConfig, Error> {
         let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
         let call = Call::post("dynamic_config", "/api/v1/client/dynamic_config", &body)?;
-        match self.json(call).await {
+        match self.json(|| Ok(call)).await {
             Err(error) if error.is_unsupported() => Ok(DynamicConfig::default()),
             answer => answer,
         }
@@ -262,8 +266,8 @@ impl Api {
 
     /// The base models that the server offers (`get_server_capabilities`), with the most tokens of a context where it
     /// says so.
-    pub async fn capabilities(&self) -> Result<ServerCapabilities, Error> {
-        self.json(Call::get("get_server_capabilities", "/api/v1/get_server_capabilities")).await
+    pub fn capabilities(&self) -> Asked<'_, ServerCapabilities> {
+        self.json(|| Ok(Call::get("get_server_capabilities", "/api/v1/get_server_capabilities")))
     }
 
     /// Whether the service is up.
@@ -297,26 +301,25 @@ impl Api {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a project that there is not, or not for the caller.
-    pub async fn create_session(
-        &self,
-        request: &CreateSessionRequest,
-    ) -> Result<CreateSessionResponse, Error> {
-        self.json(Call::post("create_session", "/api/v1/create_session", request)?).await
+    pub fn create_session(&self, request: &CreateSessionRequest) -> Asked<'_, CreateSessionResponse> {
+        self.json(|| Call::post("create_session", "/api/v1/create_session", request))
     }
 
     /// Keeps a session alive; one attempt, 10 s.
     ///
     /// # Errors
     /// [`ErrorKind::Expired`] if the session is over; [`ErrorKind::Refused`] with 404 if the server does not know it.
-    pub async fn session_heartbeat(&self, session_id: &str) -> Result<(), Error> {
-        let mut call = Call::post(
-            format!("session_heartbeat of session {session_id}"),
-            "/api/v1/session_heartbeat",
-            &SessionHeartbeatRequest::new(session_id),
-        )?;
-        call.timeout = HEARTBEAT_TIMEOUT;
-        call.retry = false;
-        self.done(&call).await
+    pub fn session_heartbeat(&self, session_id: &str) -> Asked<'_, ()> {
+        self.done(|| {
+            let mut call = Call::post(
+                format!("session_heartbeat of session {session_id}"),
+                "/api/v1/session_heartbeat",
+                &SessionHeartbeatRequest::new(session_id),
+            )?;
+            call.timeout = HEARTBEAT_TIMEOUT;
+            call.retry = false;
+            Ok(call)
+        })
     }
 
     /// Ends a session. The first finish counts; another changes nothing.
@@ -324,44 +327,48 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a session that the server does not know; [`Error::is_unsupported`] of a server
     /// where sessions end by themselves.
-    pub async fn finish_session(
+    pub fn finish_session(
         &self,
         session_id: &str,
         reason: FinishReason,
         detail: Option<String>,
-    ) -> Result<(), Error> {
-        let operation = format!("finish of session {session_id}");
-        let path = format!("/api/v1/sessions/{}/finish", segment(&operation, session_id)?);
-        let body = FinishSessionRequest { reason: FinishReasonBody { kind: reason }, detail };
-        self.done(&Call::post(operation, path, &body)?).await
+    ) -> Asked<'_, ()> {
+        self.done(|| {
+            let operation = format!("finish of session {session_id}");
+            let path = format!("/api/v1/sessions/{}/finish", segment(&operation, session_id)?);
+            let body = FinishSessionRequest { reason: FinishReasonBody { kind: reason }, detail };
+            Call::post(operation, path, &body)
+        })
     }
 
     /// The runs and samplers of a session.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a session that the server does not know, or not as the caller's own.
-    pub async fn get_session(&self, session_id: &str) -> Result<GetSessionResponse, Error> {
-        self.get_session_in(session_id, AccessScope::Owned).await
+    pub fn get_session(&self, session_id: &str) -> Asked<'_, GetSessionResponse> {
+        self.get_session_in(session_id, AccessScope::Owned)
     }
 
     /// A session that need not be the caller's own.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a session that the server does not know, or that the caller may not see.
-    pub async fn get_session_in(
+    pub fn get_session_in(
         &self,
         session_id: &str,
         access_scope: AccessScope,
-    ) -> Result<GetSessionResponse, Error> {
-        let operation = format!("get_session of session {session_id}");
-        let mut path = format!("/api/v1/sessions/{}", segment(&operation, session_id)?);
-        put_scope(&mut path, access_scope);
-        self.json(Call::get(operation, path)).await
+    ) -> Asked<'_, GetSessionResponse> {
+        self.json(|| {
+            let operation = format!("get_session of session {session_id}");
+            let mut path = format!("/api/v1/sessions/{}", segment(&operation, session_id)?);
+            put_scope(&mut path, access_scope);
+            Ok(Call::get(operation, path))
+        })
     }
 
     /// Session ids, newest first. `limit` is 20 in the SDK.
-    pub async fn list_sessions(&self, limit: u64, offset: u64) -> Result<ListSessionsResponse, Error> {
-        self.list_sessions_in(limit, offset, AccessScope::Owned).await
+    pub fn list_sessions(&self, limit: u64, offset: u64) -> Asked<'_, ListSessionsResponse> {
+        self.list_sessions_in(limit, offset, AccessScope::Owned)
     }
 
     // -- models -------------------------------------------------------------------------------------------------
@@ -415,9 +422,11 @@ impl Api {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a run that the server does not know.
-    pub async fn get_info(&self, model_id: &str) -> Result<GetInfoResponse, Error> {
-        let body = GetInfoRequest::new(model_id);
-        self.json(Call::post(format!("get_info of run {model_id}"), "/api/v1/get_info", &body)?).await
+    pub fn get_info(&self, model_id: &str) -> Asked<'_, GetInfoResponse> {
+        self.json(|| {
+            let body = GetInfoRequest::new(model_id);
+            Call::post(format!("get_info of run {model_id}"), "/api/v1/get_info", &body)
+        })
     }
 
     // -- training: sequenced by (model id, seq_id) ---------------------------------------------------------------
@@ -485,14 +494,16 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a session or a checkpoint that there is not, 400 for a base model that is not
     /// offered or a checkpoint that is not for samplers, 425 for one that is being saved.
-    pub async fn create_sampling_session(
+    pub fn create_sampling_session(
         &self,
         request: &CreateSamplingSessionRequest,
-    ) -> Result<CreateSamplingSessionResponse, Error> {
-        let source = request.model_path.as_ref().or(request.base_model.as_ref());
-        let operation =
-            format!("create_sampling_session on {}", source.map_or("nothing", |source| source.as_str()));
-        self.json(Call::post(operation, "/api/v1/create_sampling_session", request)?).await
+    ) -> Asked<'_, CreateSamplingSessionResponse> {
+        self.json(|| {
+            let source = request.model_path.as_ref().or(request.base_model.as_ref());
+            let operation =
+                format!("create_sampling_session on {}", source.map_or("nothing", |source| source.as_str()));
+            Call::post(operation, "/api/v1/create_sampling_session", request)
+        })
     }
 
     /// Asks for a number that no other client of a sampler has.
@@ -500,23 +511,24 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a sampler that the server does not know; [`Error::is_unsupported`] of a server
     /// that does not number its clients.
-    pub async fn join_sampling_session(
-        &self,
-        sampler_id: &str,
-    ) -> Result<JoinSamplingSessionResponse, Error> {
-        let body = JoinSamplingSessionRequest { sampling_session_id: sampler_id.to_owned() };
-        let operation = format!("join_sampling_session of sampler {sampler_id}");
-        self.json(Call::post(operation, "/api/v1/join_sampling_session", &body)?).await
+    pub fn join_sampling_session(&self, sampler_id: &str) -> Asked<'_, JoinSamplingSessionResponse> {
+        self.json(|| {
+            let body = JoinSamplingSessionRequest { sampling_session_id: sampler_id.to_owned() };
+            let operation = format!("join_sampling_session of sampler {sampler_id}");
+            Call::post(operation, "/api/v1/join_sampling_session", &body)
+        })
     }
 
     /// What a sampler samples from.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a sampler that the server does not know.
-    pub async fn get_sampler(&self, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
-        let operation = format!("get_sampler of sampler {sampler_id}");
-        let path = format!("/api/v1/samplers/{}", segment(&operation, sampler_id)?);
-        self.json(Call::get(operation, path)).await
+    pub fn get_sampler(&self, sampler_id: &str) -> Asked<'_, GetSamplerResponse> {
+        self.json(|| {
+            let operation = format!("get_sampler of sampler {sampler_id}");
+            let path = format!("/api/v1/samplers/{}", segment(&operation, sampler_id)?);
+            Ok(Call::get(operation, path))
+        })
     }
 
     /// Submits a prompt to be gone on from.
@@ -539,12 +551,14 @@ impl Api {
     /// # Errors
     /// [`Error::is_unsupported`] of a server that does not want to hear of it; [`ErrorKind::TimedOut`] after 30 s. By
     /// the protocol it is no error to cancel what is done or unknown.
-    pub async fn cancel_future(&self, request_id: &str) -> Result<(), Error> {
-        let body = CancelFutureRequest { request_id: request_id.to_owned() };
-        let mut call =
-            Call::post(format!("cancel_future of request {request_id}"), "/api/v1/cancel_future", &body)?;
-        call.timeout = CANCEL_TIMEOUT;
-        self.done(&call).await
+    pub fn cancel_future(&self, request_id: &str) -> Asked<'_, ()> {
+        self.done(|| {
+            let body = CancelFutureRequest { request_id: request_id.to_owned() };
+            let mut call =
+                Call::post(format!("cancel_future of request {request_id}"), "/api/v1/cancel_future", &body)?;
+            call.timeout = CANCEL_TIMEOUT;
+            Ok(call)
+        })
     }
 
     // -- futures ------------------------------------------------------------------------------------------------
@@ -570,66 +584,70 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 for a path of another form; some servers
     /// know those of training only.
-    pub async fn weights_info(&self, tinker_path: &str) -> Result<WeightsInfoResponse, Error> {
-        let body = WeightsInfoRequest { tinker_path: tinker_path.to_owned() };
-        self.json(Call::post(format!("weights_info of {tinker_path}"), "/api/v1/weights_info", &body)?).await
+    pub fn weights_info(&self, tinker_path: &str) -> Asked<'_, WeightsInfoResponse> {
+        self.json(|| {
+            let body = WeightsInfoRequest { tinker_path: tinker_path.to_owned() };
+            Call::post(format!("weights_info of {tinker_path}"), "/api/v1/weights_info", &body)
+        })
     }
 
     /// One page of the runs. `limit` is 20 in the SDK; a server may cap it.
-    pub async fn training_runs(&self, limit: u64, offset: u64) -> Result<TrainingRunsResponse, Error> {
-        self.training_runs_in(limit, offset, AccessScope::Owned, None).await
+    pub fn training_runs(&self, limit: u64, offset: u64) -> Asked<'_, TrainingRunsResponse> {
+        self.training_runs_in(limit, offset, AccessScope::Owned, None)
     }
 
     /// The same of these runs only. Servers before the SDK 0.30's ignore what they do not know of it.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a project that the caller may not list.
-    pub async fn training_runs_in(
+    pub fn training_runs_in(
         &self,
         limit: u64,
         offset: u64,
         access_scope: AccessScope,
         project_id: Option<&str>,
-    ) -> Result<TrainingRunsResponse, Error> {
-        let mut path = format!("/api/v1/training_runs?limit={limit}&offset={offset}");
-        put_scope(&mut path, access_scope);
-        put_query(&mut path, "project_id", project_id);
-        self.json(Call::get(format!("training_runs from {offset} on"), path)).await
+    ) -> Asked<'_, TrainingRunsResponse> {
+        self.json(|| {
+            let mut path = format!("/api/v1/training_runs?limit={limit}&offset={offset}");
+            put_scope(&mut path, access_scope);
+            put_query(&mut path, "project_id", project_id);
+            Ok(Call::get(format!("training_runs from {offset} on"), path))
+        })
     }
 
     /// A run that need not be the caller's own.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a run that there is not, or that the caller may not see.
-    pub async fn training_run_in(
-        &self,
-        run_id: &str,
-        access_scope: AccessScope,
-    ) -> Result<TrainingRun, Error> {
-        let operation = format!("training_run of run {run_id}");
-        let mut path = format!("/api/v1/training_runs/{}", segment(&operation, run_id)?);
-        put_scope(&mut path, access_scope);
-        self.json(Call::get(operation, path)).await
+    pub fn training_run_in(&self, run_id: &str, access_scope: AccessScope) -> Asked<'_, TrainingRun> {
+        self.json(|| {
+            let operation = format!("training_run of run {run_id}");
+            let mut path = format!("/api/v1/training_runs/{}", segment(&operation, run_id)?);
+            put_scope(&mut path, access_scope);
+            Ok(Call::get(operation, path))
+        })
     }
 
     /// Session ids that need not be the caller's own.
-    pub async fn list_sessions_in(
+    pub fn list_sessions_in(
         &self,
         limit: u64,
         offset: u64,
         access_scope: AccessScope,
-    ) -> Result<ListSessionsResponse, Error> {
-        let mut path = format!("/api/v1/sessions?limit={limit}&offset={offset}");
-        put_scope(&mut path, access_scope);
-        self.json(Call::get("list_sessions", path)).await
+    ) -> Asked<'_, ListSessionsResponse> {
+        self.json(|| {
+            let mut path = format!("/api/v1/sessions?limit={limit}&offset={offset}");
+            put_scope(&mut path, access_scope);
+            Ok(Call::get("list_sessions", path))
+        })
     }
 
     /// One run.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a run that there is not, or not as the caller's own.
-    pub async fn training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
-        self.training_run_in(run_id, AccessScope::Owned).await
+    pub fn training_run(&self, run_id: &str) -> Asked<'_, TrainingRun> {
+        self.training_run_in(run_id, AccessScope::Owned)
     }
 
     /// A run's metric series after a step, at most `limit` points (the embedded service gives at most 10,000). Beyond the
@@ -637,32 +655,38 @@ impl Api {
     ///
     /// # Errors
     /// [`Error::is_unsupported`] of every other service; [`ErrorKind::Refused`] with 404 for a run that there is not.
-    pub async fn run_series(&self, run_id: &str, after: Option<u64>, limit: u64) -> Result<Series, Error> {
-        let operation = format!("metrics of run {run_id}");
-        let mut path = format!("/retinker/local/v1/runs/{}/metrics", segment(&operation, run_id)?);
-        put_query(&mut path, "after", after.map(|after| after.to_string()).as_deref());
-        put_query(&mut path, "limit", Some(&limit.to_string()));
-        self.json(Call::get(operation, path)).await
+    pub fn run_series(&self, run_id: &str, after: Option<u64>, limit: u64) -> Asked<'_, Series> {
+        self.json(|| {
+            let operation = format!("metrics of run {run_id}");
+            let mut path = format!("/retinker/local/v1/runs/{}/metrics", segment(&operation, run_id)?);
+            put_query(&mut path, "after", after.map(|after| after.to_string()).as_deref());
+            put_query(&mut path, "limit", Some(&limit.to_string()));
+            Ok(Call::get(operation, path))
+        })
     }
 
     /// What happened to a run. Beyond the protocol: only the embedded service has it.
     ///
     /// # Errors
     /// [`Error::is_unsupported`] of every other service; [`ErrorKind::Refused`] with 404 for a run that there is not.
-    pub async fn run_story(&self, run_id: &str) -> Result<RunStory, Error> {
-        let operation = format!("the story of run {run_id}");
-        let path = format!("/retinker/local/v1/runs/{}", segment(&operation, run_id)?);
-        self.json(Call::get(operation, path)).await
+    pub fn run_story(&self, run_id: &str) -> Asked<'_, RunStory> {
+        self.json(|| {
+            let operation = format!("the story of run {run_id}");
+            let path = format!("/retinker/local/v1/runs/{}", segment(&operation, run_id)?);
+            Ok(Call::get(operation, path))
+        })
     }
 
     /// The checkpoints of a run.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a run that there is not.
-    pub async fn run_checkpoints(&self, run_id: &str) -> Result<CheckpointsResponse, Error> {
-        let operation = format!("checkpoints of run {run_id}");
-        let path = format!("/api/v1/training_runs/{}/checkpoints", segment(&operation, run_id)?);
-        self.json(Call::get(operation, path)).await
+    pub fn run_checkpoints(&self, run_id: &str) -> Asked<'_, CheckpointsResponse> {
+        self.json(|| {
+            let operation = format!("checkpoints of run {run_id}");
+            let path = format!("/api/v1/training_runs/{}/checkpoints", segment(&operation, run_id)?);
+            Ok(Call::get(operation, path))
+        })
     }
 
     /// Lets a checkpoint live for so many seconds from now, or for ever. `checkpoint_id` is `<segment>/<name>`.
@@ -670,56 +694,55 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 or 422 for a time that the server does not
     /// grant (the hosted service documents an hour to ten years).
-    pub async fn set_checkpoint_ttl(
+    pub fn set_checkpoint_ttl(
         &self,
         run_id: &str,
         checkpoint_id: &str,
         ttl_seconds: Option<u64>,
-    ) -> Result<(), Error> {
-        let operation = format!("set_checkpoint_ttl of {checkpoint_id} of run {run_id}");
-        let path = format!("{}/ttl", checkpoint(&operation, run_id, checkpoint_id)?);
-        self.done(&Call::with_body(operation, Method::Put, path, &SetTtlRequest { ttl_seconds })?).await
+    ) -> Asked<'_, ()> {
+        self.done(|| {
+            let operation = format!("set_checkpoint_ttl of {checkpoint_id} of run {run_id}");
+            let path = format!("{}/ttl", checkpoint(&operation, run_id, checkpoint_id)?);
+            Call::with_body(operation, Method::Put, path, &SetTtlRequest { ttl_seconds })
+        })
     }
 
     /// One page of the checkpoints of all of the caller's runs, newest first. `limit` is 100 in the SDK.
-    pub async fn user_checkpoints(&self, limit: u64, offset: u64) -> Result<CheckpointsResponse, Error> {
-        let path = format!("/api/v1/checkpoints?limit={limit}&offset={offset}");
-        self.json(Call::get(format!("checkpoints from {offset} on"), path)).await
+    pub fn user_checkpoints(&self, limit: u64, offset: u64) -> Asked<'_, CheckpointsResponse> {
+        self.json(|| {
+            let path = format!("/api/v1/checkpoints?limit={limit}&offset={offset}");
+            Ok(Call::get(format!("checkpoints from {offset} on"), path))
+        })
     }
 
     /// Lets everybody use a checkpoint, or takes that back. `checkpoint_id` is `<segment>/<name>`.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 409 if it is public, or not public, already.
-    pub async fn set_checkpoint_public(
-        &self,
-        run_id: &str,
-        checkpoint_id: &str,
-        public: bool,
-    ) -> Result<(), Error> {
-        let name = if public { "publish" } else { "unpublish" };
-        let operation = format!("{name} of {checkpoint_id} of run {run_id}");
-        let path = format!("{}/publish", checkpoint(&operation, run_id, checkpoint_id)?);
-        let call = if public {
-            Call::post(operation, path, &serde_json::Map::new())?
-        } else {
-            Call::delete(operation, path)
-        };
-        self.done(&call).await
+    pub fn set_checkpoint_public(&self, run_id: &str, checkpoint_id: &str, public: bool) -> Asked<'_, ()> {
+        self.done(|| {
+            let name = if public { "publish" } else { "unpublish" };
+            let operation = format!("{name} of {checkpoint_id} of run {run_id}");
+            let path = format!("{}/publish", checkpoint(&operation, run_id, checkpoint_id)?);
+            let call = if public {
+                Call::post(operation, path, &serde_json::Map::new())?
+            } else {
+                Call::delete(operation, path)
+            };
+            Ok(call)
+        })
     }
 
     /// Where the files of an external checkpoint can be had for a while. The addresses are secrets.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 for one that is not external.
-    pub async fn external_weights_urls(
-        &self,
-        run_id: &str,
-        checkpoint_id: &str,
-    ) -> Result<ExternalWeightsUrls, Error> {
-        let operation = format!("external_weights_urls of {checkpoint_id} of run {run_id}");
-        let path = format!("{}/external_weights_urls", checkpoint(&operation, run_id, checkpoint_id)?);
-        self.json(Call::get(operation, path)).await
+    pub fn external_weights_urls(&self, run_id: &str, checkpoint_id: &str) -> Asked<'_, ExternalWeightsUrls> {
+        self.json(|| {
+            let operation = format!("external_weights_urls of {checkpoint_id} of run {run_id}");
+            let path = format!("{}/external_weights_urls", checkpoint(&operation, run_id, checkpoint_id)?);
+            Ok(Call::get(operation, path))
+        })
     }
 
     /// Where an archive of a checkpoint's files can be had for a while. The address is a secret.
@@ -759,7 +782,7 @@ impl Api {
         }
         match answer.header("location").filter(|_| (300..400).contains(&answer.status)) {
             Some(address) => Ok(Secret::new(address)),
-            None if answer.is_success() => match serde_json::from_slice(&answer.body) {
+            None if answer.is_success() => match json::read(&answer.body) {
                 Ok(Addressed { url }) => Ok(Secret::new(url)),
                 // What it says may be a secret.
                 Err(_) => Err(Error::unreadable(&call.operation, "url", "the answer holds no address")),
@@ -774,17 +797,19 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 403 or 404 for one of somebody else without
     /// leave, 400 or 422 for a path of another form, or for a lifetime or a project that the server does not grant.
-    pub async fn copy_weights(
+    pub fn copy_weights(
         &self,
         request: &CopyWeightsRequest,
         weights_access_token: Option<&Secret>,
-    ) -> Result<CopyWeightsResponse, Error> {
-        let operation = format!("copy_weights of {}", request.source_path);
-        let mut call = Call::post(operation, "/api/v1/copy_weights", request)?;
-        if let Some(token) = weights_access_token {
-            call.headers.push(("x-tinker-weights-access-token".into(), token.expose().to_owned()));
-        }
-        self.json(call).await
+    ) -> Asked<'_, CopyWeightsResponse> {
+        self.json(|| {
+            let operation = format!("copy_weights of {}", request.source_path);
+            let mut call = Call::post(operation, "/api/v1/copy_weights", request)?;
+            if let Some(token) = weights_access_token {
+                call.headers.push(("x-tinker-weights-access-token".into(), token.expose().to_owned()));
+            }
+            Ok(call)
+        })
     }
 
     // -- the account --------------------------------------------------------------------------------------------
@@ -823,28 +848,28 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 403 if the caller may not see it, 400 or 422 for times that are not full hours (UTC),
     /// further apart, or in the future.
-    pub async fn billing_usage(
-        &self,
-        starting_on: Time,
-        ending_before: Time,
-    ) -> Result<BillingUsageResponse, Error> {
-        let mut path = "/api/v1/billing/usage/events".to_owned();
-        put_query(&mut path, "starting_on", Some(&starting_on.to_string()));
-        put_query(&mut path, "ending_before", Some(&ending_before.to_string()));
-        self.json(Call::get("billing_usage", path)).await
+    pub fn billing_usage(&self, starting_on: Time, ending_before: Time) -> Asked<'_, BillingUsageResponse> {
+        self.json(|| {
+            let mut path = "/api/v1/billing/usage/events".to_owned();
+            put_query(&mut path, "starting_on", Some(&starting_on.to_string()));
+            put_query(&mut path, "ending_before", Some(&ending_before.to_string()));
+            Ok(Call::get("billing_usage", path))
+        })
     }
 
     /// What checkpoints take now, in all or of one project: bytes, and what they cost.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 403 if the caller may not see it.
-    pub async fn checkpoint_storage_usage(
+    pub fn checkpoint_storage_usage(
         &self,
         project_id: Option<&str>,
-    ) -> Result<CheckpointStorageUsageResponse, Error> {
-        let mut path = "/api/v1/billing/usage/checkpoints/current".to_owned();
-        put_query(&mut path, "project_id", project_id);
-        self.json(Call::get("checkpoint_storage_usage", path)).await
+    ) -> Asked<'_, CheckpointStorageUsageResponse> {
+        self.json(|| {
+            let mut path = "/api/v1/billing/usage/checkpoints/current".to_owned();
+            put_query(&mut path, "project_id", project_id);
+            Ok(Call::get("checkpoint_storage_usage", path))
+        })
     }
 
     /// Begins the export of a session's trace, or tells how it stands.
@@ -852,10 +877,12 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a session that the server does not know. That the trace could not be built is an
     /// answer: [`TraceExport::Failed`].
-    pub async fn session_trace_export(&self, session_id: &str) -> Result<TraceExport, Error> {
-        let operation = format!("trace_export of session {session_id}");
-        let path = format!("/api/v1/sessions/{}/trace_export", segment(&operation, session_id)?);
-        self.json(Call::get(operation, path)).await
+    pub fn session_trace_export(&self, session_id: &str) -> Asked<'_, TraceExport> {
+        self.json(|| {
+            let operation = format!("trace_export of session {session_id}");
+            let path = format!("/api/v1/sessions/{}/trace_export", segment(&operation, session_id)?);
+            Ok(Call::get(operation, path))
+        })
     }
 
     /// One page of the sessions that fit.
@@ -863,22 +890,21 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] for a project that the caller may not list; with 400 or 422 for a `limit` that is not from
     /// 1 to 200, or for an empty name.
-    pub async fn search_sessions(
-        &self,
-        request: &SessionSearchRequest,
-    ) -> Result<SessionSearchResponse, Error> {
-        self.json(Call::post("search_sessions", "/api/v1/sessions/search", request)?).await
+    pub fn search_sessions(&self, request: &SessionSearchRequest) -> Asked<'_, SessionSearchResponse> {
+        self.json(|| Call::post("search_sessions", "/api/v1/sessions/search", request))
     }
 
     /// Moves a session into a project.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 400, 403 or 404 for a session or a project that there is not, or not for the caller.
-    pub async fn set_session_project(&self, session_id: &str, project_id: &str) -> Result<(), Error> {
-        let operation = format!("set_session_project of session {session_id}");
-        let path = format!("/api/v1/sessions/{}/project", segment(&operation, session_id)?);
-        let body = SetProjectRequest { project_id: project_id.to_owned() };
-        self.done(&Call::with_body(operation, Method::Put, path, &body)?).await
+    pub fn set_session_project(&self, session_id: &str, project_id: &str) -> Asked<'_, ()> {
+        self.done(|| {
+            let operation = format!("set_session_project of session {session_id}");
+            let path = format!("/api/v1/sessions/{}/project", segment(&operation, session_id)?);
+            let body = SetProjectRequest { project_id: project_id.to_owned() };
+            Call::with_body(operation, Method::Put, path, &body)
+        })
     }
 
     /// Deletes a checkpoint, for good. `checkpoint_id` is `<segment>/<name>`.
@@ -886,10 +912,12 @@ impl Api {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, or not any more: after an attempt that broke
     /// off, perhaps deleted by that one. With 425 while it is being saved.
-    pub async fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Result<(), Error> {
-        let operation = format!("delete_checkpoint of {checkpoint_id} of run {run_id}");
-        let path = checkpoint(&operation, run_id, checkpoint_id)?;
-        self.done(&Call::delete(operation, path)).await
+    pub fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Asked<'_, ()> {
+        self.done(|| {
+            let operation = format!("delete_checkpoint of {checkpoint_id} of run {run_id}");
+            let path = checkpoint(&operation, run_id, checkpoint_id)?;
+            Ok(Call::delete(operation, path))
+        })
     }
 
     /// A file of one of the service's models, such as its tokenizer, as a hub of models gives it. Of the embedded service.
@@ -915,24 +943,21 @@ impl Api {
 
     /// Sends what is answered with nothing of interest. A page, or half of an answer, is no yes: something else may stand at the
     /// address. Empty ones are, and whatever words a server finds.
-    async fn done(&self, call: &Call) -> Result<(), Error> {
-        let answer = self.answer(call).await?;
-        match answer.body.trim_ascii_start().first() {
-            Some(b'{' | b'[' | b'<') => decode::<serde::de::IgnoredAny>(&call.operation, &answer).map(drop),
-            _ => Ok(()),
-        }
+    pub(crate) fn json<T: DeserializeOwned>(
+        &self,
+        call: impl FnOnce() -> Result<Call, Error>,
+    ) -> Asked<'_, T> {
+        Asked::new(self, call())
     }
 
-    async fn answer(&self, call: &Call) -> Result<Answer, Error> {
+    fn done(&self, call: impl FnOnce() -> Result<Call, Error>) -> Asked<'_, ()> {
+        Asked::nothing(self, call())
+    }
+
+    pub(crate) async fn answer(&self, call: &Call) -> Result<Answer, Error> {
         self.caller.call(call, &self.retry).await
     }
 
-    pub(crate) async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
-        let answer = self.answer(&call).await?;
-        decode(&call.operation, &answer)
-    }
-
-    /// Sends a submission; resolves to its request id once the server has accepted it.
     pub(crate) async fn accept(&self, call: &Call) -> Result<String, Error> {
         let answer = self.answer(call).await?;
         decode::<UntypedApiFuture>(&call.operation, &answer).map(|future| future.request_id)
@@ -942,19 +967,6 @@ impl Api {
         let request_id = self.accept(&call).await?;
         Ok(self.pending(call.operation, request_id))
     }
-}
-
-fn decode<T: DeserializeOwned>(operation: &str, answer: &Answer) -> Result<T, Error> {
-    serde_json::from_slice(&answer.body).map_err(|error| {
-        Error::new(
-            operation,
-            ErrorKind::Undecodable {
-                path: format!("line {} column {} of its JSON", error.line(), error.column()),
-                what: error.to_string(),
-                snippet: snippet_of(&answer.body),
-            },
-        )
-    })
 }
 
 pub(crate) fn forward_backward_call(

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::error::{Error, ErrorKind};
 use super::secret::Secret;
+use crate::json;
 
 /// How every JWT begins.
 const JWT: &str = "eyJ";
@@ -87,7 +88,7 @@ impl Claims {
     /// Reads them. The signature is the server's business, over whose own connection the token came.
     pub(crate) fn of(jwt: &str) -> Option<Self> {
         let payload = jwt.split('.').nth(1)?.trim_end_matches('=');
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+        json::read(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
     }
 }
 

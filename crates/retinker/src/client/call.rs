@@ -18,6 +18,7 @@ use super::heeded::Heeded;
 use super::retry::{Decision, Outcome, RetryPolicy, Spent, retry_after};
 use super::secret::Secret;
 use super::witness::{Note, NoteOf, Witness};
+use crate::json;
 use crate::runtime::Runtime;
 use crate::transport::{Method, Request, Transport, TransportError, TransportErrorKind};
 
@@ -332,7 +333,7 @@ impl Caller {
             return Err(answer.refusal(&call.operation, None));
         }
         // What it says is secret, whatever it is: errors repeat none of it.
-        let exchanged: Exchanged = serde_json::from_slice(&answer.body)
+        let exchanged: Exchanged = json::read(&answer.body)
             .map_err(|_| Error::unreadable(&call.operation, "jwt", "the answer holds no token"))?;
         Ok(Secret::new(exchanged.jwt))
     }

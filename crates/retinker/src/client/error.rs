@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use retinker_wire::future::RequestErrorCategory;
 
+use crate::json;
 use crate::transport::{TransportError, TransportErrorKind};
 
 /// Why a call did not do what was asked. One pointer wide; cheap to clone.
@@ -453,7 +454,7 @@ const SHOWN: usize = 200;
 /// What an answer that is not a success says, fit for a sentence: the `detail` of a JSON body, the beginning of a
 /// text, or what an HTML page seems to be.
 pub(crate) fn detail_of(body: &[u8]) -> String {
-    if let Ok(value) = serde_json::from_slice::<retinker_wire::ErrorBody>(body)
+    if let Ok(value) = json::read::<retinker_wire::ErrorBody>(body)
         && let Some(text) = value.text()
     {
         return shorten(&text);

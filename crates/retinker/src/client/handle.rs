@@ -5,6 +5,7 @@ use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use crate::json;
 
 /// What a handle says. The official SDK's says more, which only its own client needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,10 +27,10 @@ impl Handle {
 
     pub(super) fn decode(text: &str) -> Result<Self, Error> {
         let bad = |what: &str| Error::config("a sampler's handle", what.to_owned());
-        let json = URL_SAFE_NO_PAD
+        let decoded = URL_SAFE_NO_PAD
             .decode(text.trim().trim_end_matches('='))
             .map_err(|_| bad("it is not base64: was it copied whole?"))?;
-        serde_json::from_slice(&json).map_err(|_| bad("it names no sampler and its session"))
+        json::read(&decoded).map_err(|_| bad("it names no sampler and its session"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The client: one typed call per endpoint ([`Api`]), and the SDK's client objects above them.
 
 mod api;
+mod asked;
 mod auth;
 mod budget;
 pub(crate) mod call;
@@ -32,6 +33,7 @@ pub mod waiting;
 mod witness;
 
 pub use api::{Api, ApiConfig, SDK_VERSION};
+pub use asked::Asked;
 pub use auth::CredentialSource;
 pub use download::Download;
 pub use encode::{LossConfigValue, LossFnConfig};

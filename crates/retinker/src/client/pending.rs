@@ -23,6 +23,7 @@ use super::error::{Error, ErrorKind, snippet_of};
 use super::retry::Decision;
 use super::waiting::{Reply, WaitState};
 use super::witness::{Note, NoteOf};
+use crate::json;
 
 /// The result of a submitted request: awaited, watched, or taken up again by its id.
 ///
@@ -215,8 +216,7 @@ pub trait FutureResult: sealed::Sealed + Sized + Send + 'static {
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, (String, String)> {
-    serde_json::from_slice(body)
-        .map_err(|e| (format!("line {} column {} of its JSON", e.line(), e.column()), e.to_string()))
+    json::read(body).map_err(|error| (format!("{} of its JSON", error.place()), error.what().to_owned()))
 }
 
 fn from_protobuf<M: prost::Message + Default, T, E: fmt::Display>(
@@ -305,10 +305,10 @@ fn what_it_says(protobuf: bool, body: &[u8]) -> Said {
     fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<serde_json::Value>, D::Error> {
         serde::Deserialize::deserialize(d).map(Some)
     }
-    let Ok(probe) = serde_json::from_slice::<Probe>(body) else { return Said::Result };
+    let Ok(probe) = json::read::<Probe>(body) else { return Said::Result };
     let is = |value: &Option<serde_json::Value>, text| value.as_ref().and_then(|v| v.as_str()) == Some(text);
     if is(&probe.kind, "try_again") {
-        return Said::NotYet(serde_json::from_slice(body).unwrap_or_default());
+        return Said::NotYet(json::read(body).unwrap_or_default());
     }
     if is(&probe.status, "complete_metadata") {
         return Said::SizeOnly(
@@ -411,7 +411,7 @@ pub(crate) async fn wait_sized<T: FutureResult>(
                 let error = answer.refusal(operation, Some(request_id.to_owned()));
                 let reply = match answer.status {
                     408 => {
-                        let again = serde_json::from_slice(&answer.body).unwrap_or_default();
+                        let again = json::read(&answer.body).unwrap_or_default();
                         not_yet(watch, again, operation, runtime.monotonic())
                     }
                     429 => Reply::Unreachable,

@@ -232,7 +232,7 @@ impl Asking {
             let mut call = call?;
             call.timeout = if hold { POLL_TIMEOUT } else { ACK_TIMEOUT };
             call.retry = false;
-            api.json(call).await
+            api.json(|| Ok(call)).await
         }
     }
 

@@ -22,6 +22,7 @@ use retinker_wire::time::Time;
 use retinker_wire::weights::{CopyWeightsRequest, ExternalWeightsUrls, WeightsInfoResponse};
 
 use super::api::Api;
+use super::asked::Asked;
 use super::auth::Claims;
 use super::error::{Error, ErrorKind};
 use super::pages::{Page, pages};
@@ -57,16 +58,16 @@ impl RestClient {
     }
 
     /// The base models that the server offers, with the most tokens of a context where it says so.
-    pub async fn get_server_capabilities(&self) -> Result<ServerCapabilities, Error> {
-        self.api.settled().await?.capabilities().await
+    pub fn get_server_capabilities(&self) -> Asked<'_, ServerCapabilities> {
+        self.api.capabilities().settled(&self.api)
     }
 
     /// One run.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a run that there is not, or not as the caller's own.
-    pub async fn get_training_run(&self, run_id: &str) -> Result<TrainingRun, Error> {
-        self.api.settled().await?.training_run(run_id).await
+    pub fn get_training_run(&self, run_id: &str) -> Asked<'_, TrainingRun> {
+        self.api.training_run(run_id).settled(&self.api)
     }
 
     /// The run that a checkpoint belongs to.
@@ -90,34 +91,30 @@ impl RestClient {
     }
 
     /// One page of the runs.
-    pub async fn list_training_runs(&self, limit: u64, offset: u64) -> Result<TrainingRunsResponse, Error> {
-        self.api.settled().await?.training_runs(limit, offset).await
+    pub fn list_training_runs(&self, limit: u64, offset: u64) -> Asked<'_, TrainingRunsResponse> {
+        self.api.training_runs(limit, offset).settled(&self.api)
     }
 
     /// One page of these runs: the caller's own or all that the caller may see, of all projects or of one.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a project that the caller may not list.
-    pub async fn list_training_runs_in(
+    pub fn list_training_runs_in(
         &self,
         limit: u64,
         offset: u64,
         access_scope: AccessScope,
         project_id: Option<&str>,
-    ) -> Result<TrainingRunsResponse, Error> {
-        self.api.settled().await?.training_runs_in(limit, offset, access_scope, project_id).await
+    ) -> Asked<'_, TrainingRunsResponse> {
+        self.api.training_runs_in(limit, offset, access_scope, project_id).settled(&self.api)
     }
 
     /// A run that need not be the caller's own.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a run that there is not, or that the caller may not see.
-    pub async fn get_training_run_in(
-        &self,
-        run_id: &str,
-        access_scope: AccessScope,
-    ) -> Result<TrainingRun, Error> {
-        self.api.settled().await?.training_run_in(run_id, access_scope).await
+    pub fn get_training_run_in(&self, run_id: &str, access_scope: AccessScope) -> Asked<'_, TrainingRun> {
+        self.api.training_run_in(run_id, access_scope).settled(&self.api)
     }
 
     /// All runs, a page of about `page_size` at a time. Each comes once, whatever is made, used or deleted
@@ -209,8 +206,8 @@ impl RestClient {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a run that there is not.
-    pub async fn list_checkpoints(&self, run_id: &str) -> Result<CheckpointsResponse, Error> {
-        self.api.settled().await?.run_checkpoints(run_id).await
+    pub fn list_checkpoints(&self, run_id: &str) -> Asked<'_, CheckpointsResponse> {
+        self.api.run_checkpoints(run_id).settled(&self.api)
     }
 
     /// What a checkpoint fits.
@@ -218,8 +215,8 @@ impl RestClient {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, 400 for a path of another form, which
     /// is not looked at here; some servers know those of training only.
-    pub async fn get_weights_info_by_tinker_path(&self, path: &str) -> Result<WeightsInfoResponse, Error> {
-        self.api.settled().await?.weights_info(path).await
+    pub fn get_weights_info_by_tinker_path(&self, path: &str) -> Asked<'_, WeightsInfoResponse> {
+        self.api.weights_info(path).settled(&self.api)
     }
 
     /// Lets a checkpoint live for so many seconds from now; `None` = for ever.
@@ -251,8 +248,8 @@ impl RestClient {
     }
 
     /// One page of the checkpoints of all runs, newest first.
-    pub async fn list_user_checkpoints(&self, limit: u64, offset: u64) -> Result<CheckpointsResponse, Error> {
-        self.api.settled().await?.user_checkpoints(limit, offset).await
+    pub fn list_user_checkpoints(&self, limit: u64, offset: u64) -> Asked<'_, CheckpointsResponse> {
+        self.api.user_checkpoints(limit, offset).settled(&self.api)
     }
 
     /// Lets everybody load a checkpoint and sample from it.
@@ -360,36 +357,36 @@ impl RestClient {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 400, 403 or 404 for a session or a project that there is not, or not for the caller.
-    pub async fn assign_session_project(&self, session_id: &str, project_id: &str) -> Result<(), Error> {
-        self.api.settled().await?.set_session_project(session_id, project_id).await
+    pub fn assign_session_project(&self, session_id: &str, project_id: &str) -> Asked<'_, ()> {
+        self.api.set_session_project(session_id, project_id).settled(&self.api)
     }
 
     /// What a sampler samples from.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a sampler that there is not.
-    pub async fn get_sampler(&self, sampler_id: &str) -> Result<GetSamplerResponse, Error> {
-        self.api.settled().await?.get_sampler(sampler_id).await
+    pub fn get_sampler(&self, sampler_id: &str) -> Asked<'_, GetSamplerResponse> {
+        self.api.get_sampler(sampler_id).settled(&self.api)
     }
 
     /// A session that need not be the caller's own.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a session that there is not, or that the caller may not see.
-    pub async fn get_session_in(
+    pub fn get_session_in(
         &self,
         session_id: &str,
         access_scope: AccessScope,
-    ) -> Result<GetSessionResponse, Error> {
-        self.api.settled().await?.get_session_in(session_id, access_scope).await
+    ) -> Asked<'_, GetSessionResponse> {
+        self.api.get_session_in(session_id, access_scope).settled(&self.api)
     }
 
     /// The runs and samplers of a session.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a session that there is not, or not as the caller's own.
-    pub async fn get_session(&self, session_id: &str) -> Result<GetSessionResponse, Error> {
-        self.api.settled().await?.get_session(session_id).await
+    pub fn get_session(&self, session_id: &str) -> Asked<'_, GetSessionResponse> {
+        self.api.get_session(session_id).settled(&self.api)
     }
 
     /// Who the credential belongs to, as its token says. Servers that give no tokens cannot say.
@@ -427,23 +424,23 @@ impl RestClient {
     ///
     /// # Errors
     /// As of [`Api::billing_usage`].
-    pub async fn get_billing_usage(
+    pub fn get_billing_usage(
         &self,
         starting_on: Time,
         ending_before: Time,
-    ) -> Result<BillingUsageResponse, Error> {
-        self.api.settled().await?.billing_usage(starting_on, ending_before).await
+    ) -> Asked<'_, BillingUsageResponse> {
+        self.api.billing_usage(starting_on, ending_before).settled(&self.api)
     }
 
     /// What checkpoints take now, in bytes, and would cost, in all or of one project.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with 403 if the caller may not see it.
-    pub async fn get_current_checkpoint_storage_usage(
+    pub fn get_current_checkpoint_storage_usage(
         &self,
         project_id: Option<&str>,
-    ) -> Result<CheckpointStorageUsageResponse, Error> {
-        self.api.settled().await?.checkpoint_storage_usage(project_id).await
+    ) -> Asked<'_, CheckpointStorageUsageResponse> {
+        self.api.checkpoint_storage_usage(project_id).settled(&self.api)
     }
 
     /// Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from for
@@ -471,13 +468,13 @@ impl RestClient {
     }
 
     /// Session ids that need not be the caller's own, newest first.
-    pub async fn list_sessions_in(
+    pub fn list_sessions_in(
         &self,
         limit: u64,
         offset: u64,
         access_scope: AccessScope,
-    ) -> Result<ListSessionsResponse, Error> {
-        self.api.settled().await?.list_sessions_in(limit, offset, access_scope).await
+    ) -> Asked<'_, ListSessionsResponse> {
+        self.api.list_sessions_in(limit, offset, access_scope).settled(&self.api)
     }
 
     /// Deletes a checkpoint of a run, for good. `checkpoint_id` is `<segment>/<name>`.
@@ -485,13 +482,13 @@ impl RestClient {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 for a checkpoint that there is not, or not any more: after an attempt that broke
     /// off, perhaps deleted by that one. With 425 while it is being saved.
-    pub async fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Result<(), Error> {
-        self.api.settled().await?.delete_checkpoint(run_id, checkpoint_id).await
+    pub fn delete_checkpoint(&self, run_id: &str, checkpoint_id: &str) -> Asked<'_, ()> {
+        self.api.delete_checkpoint(run_id, checkpoint_id).settled(&self.api)
     }
 
     /// Session ids, newest first.
-    pub async fn list_sessions(&self, limit: u64, offset: u64) -> Result<ListSessionsResponse, Error> {
-        self.api.settled().await?.list_sessions(limit, offset).await
+    pub fn list_sessions(&self, limit: u64, offset: u64) -> Asked<'_, ListSessionsResponse> {
+        self.api.list_sessions(limit, offset).settled(&self.api)
     }
 }
 

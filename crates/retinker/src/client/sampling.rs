@@ -381,7 +381,7 @@ impl Inner {
         let accepted: SampleFuture = {
             let _admission = self.settings.dispatch.admit(runtime, bytes).await;
             loop {
-                match self.api.json(call.clone()).await {
+                match self.api.json(|| Ok(call.clone())).await {
                     Ok(accepted) => break accepted,
                     Err(error) if error.status() == Some(429) => {
                         self.settings.dispatch.too_much(runtime, bytes);

@@ -22,8 +22,8 @@ use super::api::{
 };
 use super::encode::{percent, segment};
 use super::sse::Parser;
-use super::tree;
 use crate::client::Secret;
+use crate::json::{self, Misread};
 use crate::recovery::plan::{PlanRequest, RestorePlan};
 use crate::recovery::policy::Gate;
 use crate::recovery::restore::RestoreRecord;
@@ -94,7 +94,7 @@ impl HostError {
     }
 
     fn of_answer(status: u16, body: &[u8]) -> Self {
-        if let Ok(problem) = tree::read::<ApiProblem>(body) {
+        if let Ok(problem) = json::read::<ApiProblem>(body) {
             return Self { problem, status: Some(status) };
         }
         Self::new(
@@ -105,8 +105,8 @@ impl HostError {
         )
     }
 
-    fn unreadable(status: u16, error: &serde_json::Error) -> Self {
-        if error.is_eof() {
+    fn unreadable(status: u16, error: &Misread) -> Self {
+        if error.is_cut_off() {
             return Self::new(
                 Some(status),
                 "host_answer_cut_off",
@@ -361,6 +361,21 @@ impl<'a, T> Call<'a, T> {
     }
 }
 
+impl<'a, T> Call<'a, T> {
+    /// The answer as the JSON text that it is, of whatever type.
+    pub fn text(self) -> BoxFuture<'a, Result<String, HostError>> {
+        text(self.answer)
+    }
+}
+
+fn text(answer: Answer<'_>) -> BoxFuture<'_, Result<String, HostError>> {
+    Box::pin(async move {
+        let (status, body) = answer.await?;
+        read::<serde::de::IgnoredAny>((status, body.clone()))?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    })
+}
+
 impl<T: DeserializeOwned> Future for Call<'_, T> {
     type Output = Result<T, HostError>;
 
@@ -370,7 +385,7 @@ impl<T: DeserializeOwned> Future for Call<'_, T> {
 }
 
 fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
-    tree::read(&body).map_err(|error| HostError::unreadable(status, &error))
+    json::read(&body).map_err(|error| HostError::unreadable(status, &error))
 }
 
 async fn whole(mut response: Response) -> Result<Vec<u8>, HostError> {
@@ -402,10 +417,10 @@ impl Events {
     async fn next(&mut self) -> Option<Result<HostEvent, HostError>> {
         loop {
             if let Some(data) = self.ready.pop_front() {
-                match tree::read(&data) {
+                match json::read(&data) {
                     Ok(event) => return Some(Ok(event)),
                     // A kind of event that a newer host sends: not for us.
-                    Err(error) if error.is_data() => continue,
+                    Err(error) if error.is_of_other_type() => continue,
                     Err(error) => {
                         self.body = None;
                         self.ready.clear();

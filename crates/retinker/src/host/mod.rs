@@ -11,7 +11,6 @@ pub mod run;
 pub mod samples;
 pub mod sessions;
 mod sse;
-mod tree;
 pub mod usage;
 
 pub use client::{Call, HostClient, HostError};

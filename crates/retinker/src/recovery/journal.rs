@@ -194,7 +194,7 @@ impl MemoryStore {
         self.restores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn select(&self, keep: impl Fn(&RestoreRecord) -> bool) -> Vec<RestoreRecord> {
+    fn select(&self, keep: &dyn Fn(&RestoreRecord) -> bool) -> Vec<RestoreRecord> {
         self.restores().select(keep)
     }
 
@@ -261,22 +261,21 @@ impl Store for MemoryStore {
     }
 
     fn list(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
-        ready(Ok(self.select(|_| true)))
+        ready(Ok(self.select(&|_| true)))
     }
 
     fn by_old_run(&self, run_id: &str) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
-        ready(Ok(self.select(|record| record.plan.run_id == run_id)))
+        ready(Ok(self.select(&|record| record.plan.run_id == run_id)))
     }
 
     fn by_new_run(&self, run_id: &str) -> BoxFuture<'static, Result<Option<RestoreRecord>, StoreError>> {
-        let mut found = self.select(|record| record.new_run_id.as_deref() == Some(run_id));
+        let found = self.select(&|record| record.new_run_id.as_deref() == Some(run_id));
         // A run is made by one restore; should two name it, the one that adopted it counts.
-        found.sort_by_key(|record| !record.state.holds_the_run());
-        ready(Ok(found.into_iter().next()))
+        ready(Ok(found.into_iter().min_by_key(|record| !record.state.holds_the_run())))
     }
 
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<RestoreRecord>, StoreError>> {
-        let mut found = self.select(|record| !record.state.is_settled());
+        let mut found = self.select(&|record| !record.state.is_settled());
         found.reverse();
         ready(Ok(found))
     }

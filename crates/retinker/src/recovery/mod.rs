@@ -6,6 +6,7 @@
 //! says whether a run may be restored by itself; [`incidents`] tells which runs failed together.
 
 pub mod acts;
+pub mod checkup;
 pub mod control;
 pub mod driver;
 pub mod drives;

@@ -135,7 +135,9 @@ pub async fn gather(
 /// What speaks against the checkpoints that are not to be taken.
 fn excluded(request: &PlanRequest) -> BTreeMap<String, WeightsAnswer> {
     let useless = || WeightsAnswer::Refused("An earlier restore could not use it.".to_owned());
-    request.exclude.iter().map(|path| (path.clone(), useless())).collect()
+    let mut weights = BTreeMap::new();
+    weights.extend(request.exclude.iter().map(|path| (path.clone(), useless())));
+    weights
 }
 
 /// What a failed `weights_info` says of the checkpoint. That the service cannot be reached, or is overloaded, says

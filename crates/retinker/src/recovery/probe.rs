@@ -15,6 +15,7 @@ use retinker_wire::weights::SaveWeightsResult;
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Error, LossFnConfig, SaveOptions, TrainingClient};
+use crate::json::{self, Misread};
 
 /// Label of a checkpoint: its probe, as JSON.
 pub const LABEL_PROBE: &str = "retinker.probe";
@@ -176,12 +177,12 @@ impl Probe {
         struct Form {
             version: u32,
         }
-        let unreadable = |error: serde_json::Error| ProbeError::Unreadable(error.to_string());
-        let Form { version } = serde_json::from_str(text).map_err(unreadable)?;
+        let unreadable = |error: Misread| ProbeError::Unreadable(error.to_string());
+        let Form { version } = json::read(text.as_bytes()).map_err(unreadable)?;
         if version > VERSION {
             return Err(ProbeError::Newer(version));
         }
-        let probe: Self = serde_json::from_str(text).map_err(unreadable)?;
+        let probe: Self = json::read(text.as_bytes()).map_err(unreadable)?;
         if !(2..=MOST_TOKENS).contains(&probe.tokens.len()) {
             return Err(ProbeError::Length(probe.tokens.len()));
         }

@@ -1,12 +1,13 @@
 //! Requests by `fetch`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
-use js_sys::{Array, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -21,20 +22,28 @@ use crate::transport::{BodyStream, Request, Response, Transport, TransportError,
 extern "C" {
     // Bound as a global, not as a member of `Window`, which workers and Node do not have.
     #[wasm_bindgen(js_name = fetch, catch)]
-    fn fetch(request: &web_sys::Request) -> Result<JsValue, JsValue>;
+    fn fetch(url: &str, init: &RequestInit) -> Result<JsValue, JsValue>;
 }
 
 /// A transport by the host's `fetch`.
 ///
 /// A browser hides where a redirect leads, and even its status: one is reported as status 302 without a
 /// `location`. A request's body is given to the host whole, never streamed.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct WebTransport;
+#[derive(Debug, Clone, Default)]
+pub struct WebTransport {
+    fetch: Option<Arc<SendWrapper<Function>>>,
+}
 
 impl WebTransport {
     /// The transport of this thread.
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// One that calls this in the place of the host's `fetch`, with the same arguments: an address and what there is to say
+    /// of the request. It gives a promise of a `Response`, or of what looks like one.
+    pub fn with_fetch(fetch: Function) -> Self {
+        Self { fetch: Some(Arc::new(SendWrapper::new(fetch))) }
     }
 }
 
@@ -49,13 +58,13 @@ impl Drop for AbortGuard {
 
 impl Transport for WebTransport {
     fn send(&self, request: Request) -> BoxFuture<'static, Result<Response, TransportError>> {
-        Box::pin(SendWrapper::new(send(request)))
+        Box::pin(SendWrapper::new(send(self.fetch.clone(), request)))
     }
 }
 
-async fn send(request: Request) -> Result<Response, TransportError> {
+async fn send(own: Option<Arc<SendWrapper<Function>>>, request: Request) -> Result<Response, TransportError> {
     let place = request.url.split(['?', '#']).next().unwrap_or_default().to_owned();
-    let (built, guard) = build(&request).map_err(|error| {
+    let (init, guard) = build(&request).map_err(|error| {
         TransportError::new(
             TransportErrorKind::Build,
             format!("a request cannot be built for {place}: {}", text_of(&error)),
@@ -68,7 +77,11 @@ async fn send(request: Request) -> Result<Response, TransportError> {
             format!("no answer from {place}: {}", text_of(&error)),
         )
     };
-    let promise = fetch(&built).map_err(no_answer)?;
+    let promise = match own {
+        Some(own) => own.call2(&JsValue::UNDEFINED, &JsValue::from_str(&request.url), &init),
+        None => fetch(&request.url, &init),
+    };
+    let promise = promise.map_err(no_answer)?;
     let answer = JsFuture::from(Promise::resolve(&promise)).await.map_err(no_answer)?;
     // Unchecked: a page may have put a `fetch` of its own in the place of the host's, with answers of its own.
     let response: &web_sys::Response = answer.unchecked_ref();
@@ -85,7 +98,9 @@ async fn send(request: Request) -> Result<Response, TransportError> {
     Ok(Response { status, headers, body })
 }
 
-fn build(request: &Request) -> Result<(web_sys::Request, AbortGuard), JsValue> {
+fn build(request: &Request) -> Result<(RequestInit, AbortGuard), JsValue> {
+    // `fetch` would say of a bad address what it says of a connection that broke off.
+    web_sys::Url::new(&request.url)?;
     let guard = AbortGuard(AbortController::new()?);
     let headers = Headers::new()?;
     for (name, value) in &request.headers {
@@ -100,7 +115,7 @@ fn build(request: &Request) -> Result<(web_sys::Request, AbortGuard), JsValue> {
     if !request.body.is_empty() {
         init.set_body(&Uint8Array::from(request.body.as_ref()));
     }
-    Ok((web_sys::Request::new_with_str_and_init(&request.url, &init)?, guard))
+    Ok((init, guard))
 }
 
 fn pairs(headers: &Headers) -> Vec<(String, String)> {

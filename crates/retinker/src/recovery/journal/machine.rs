@@ -91,7 +91,7 @@ impl Machine {
     }
 
     /// The restores that are wanted, newest first.
-    pub fn select(&self, keep: impl Fn(&RestoreRecord) -> bool) -> Vec<RestoreRecord> {
+    pub fn select(&self, keep: &dyn Fn(&RestoreRecord) -> bool) -> Vec<RestoreRecord> {
         let mut found: Vec<&Entry> = self.entries.values().filter(|entry| keep(&entry.record)).collect();
         found.sort_by_key(|entry| std::cmp::Reverse(entry.number));
         found.into_iter().map(|entry| RestoreRecord::clone(&entry.record)).collect()

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Document, Put, Store, StoreError};
+use crate::json;
 
 /// The documents of one kind.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +84,7 @@ impl<T: Serialize + DeserializeOwned> Shelf<T> {
 
     fn read(&self, document: Document) -> Result<Kept<T>, StoreError> {
         let Document { key, version, body, .. } = document;
-        let value = serde_json::from_value(body).map_err(|error| StoreError::Damaged {
+        let value = json::of(&body).map_err(|error| StoreError::Damaged {
             id: format!("{} {key}", self.kind),
             reason: error.to_string(),
         })?;
