@@ -44,23 +44,18 @@ impl View {
 
     /// The address that shows this view; what is as usual is left out.
     pub fn to_address(&self) -> String {
-        let mut members = Vec::new();
-        if let Some(health) = self.health {
-            members.push(format!("health={}", health.as_str()));
-        }
-        if !self.q.is_empty() {
-            members.push(format!("q={}", encode(&self.q)));
-        }
-        if self.sort != RunSort::default() {
-            members.push(format!("sort={}", self.sort.as_str()));
-        }
-        if self.reverse {
-            members.push("reverse=true".to_owned());
-        }
-        if let Some(columns) = &self.columns {
-            members.push(format!("columns={}", encode(&columns.to_text())));
-        }
-        at(&if members.is_empty() { "/".to_owned() } else { format!("/?{}", members.join("&")) })
+        let columns = self.columns.as_ref().map(Columns::to_text).unwrap_or_default();
+        let sort = if self.sort == RunSort::default() { "" } else { self.sort.as_str() };
+        asking(
+            "/",
+            &[
+                ("health", self.health.map_or("", Health::as_str)),
+                ("q", &self.q),
+                ("sort", sort),
+                ("reverse", if self.reverse { "true" } else { "" }),
+                ("columns", &columns),
+            ],
+        )
     }
 
     /// What to ask the host for: so many runs from this place.
@@ -224,12 +219,17 @@ pub fn session_address(session_id: &str) -> String {
 
 /// The address of a run's checkpoints among those of all runs.
 pub fn checkpoints_address(run_id: &str) -> String {
-    at(&format!("/checkpoints?q={}", encode(&format!("run:{run_id}"))))
+    asking("/checkpoints", &[("q", &format!("run:{run_id}"))])
 }
 
 /// The address where a sampler checkpoint is tried.
 pub fn try_address(path: &str) -> String {
-    at(&format!("/try?path={}", encode(path)))
+    trial_address(path, "")
+}
+
+/// The address at which models are tried, one or two of them.
+pub fn trial_address(path: &str, with: &str) -> String {
+    asking("/try", &[("path", path), ("with", with)])
 }
 
 /// What a query string, with or without its `?`, says under a name; the last word counts.

@@ -8,7 +8,7 @@ use retinker::host::checkpoints::{
 };
 use retinker::wire::run::CheckpointType;
 
-use crate::address::{at, decode, encode};
+use crate::address::{asking, decode};
 use crate::format::{bytes, count, counted};
 use crate::order::sorted;
 
@@ -54,24 +54,17 @@ impl View {
 
     /// The address that shows this view; what is as usual is left out.
     pub fn to_address(&self) -> String {
-        let mut members = Vec::new();
-        if !self.q.is_empty() {
-            members.push(format!("q={}", encode(&self.q)));
-        }
-        if let Some(kind) = &self.kind {
-            members.push(format!("type={}", kind.as_str()));
-        }
-        if self.sort != CheckpointSort::default() {
-            members.push(format!("sort={}", self.sort.as_str()));
-        }
-        if let Some(desc) = self.desc {
-            members.push(format!("desc={desc}"));
-        }
-        if self.page > 0 {
-            members.push(format!("page={}", self.page.saturating_add(1)));
-        }
-        let mark = if members.is_empty() { "" } else { "?" };
-        at(&format!("/checkpoints{mark}{}", members.join("&")))
+        let page = if self.page > 0 { self.page.saturating_add(1).to_string() } else { String::new() };
+        asking(
+            "/checkpoints",
+            &[
+                ("q", &self.q),
+                ("type", self.kind.as_ref().map_or("", |kind| kind.as_str())),
+                ("sort", if self.sort == CheckpointSort::default() { "" } else { self.sort.as_str() }),
+                ("desc", self.desc.map_or("", |desc| if desc { "true" } else { "false" })),
+                ("page", &page),
+            ],
+        )
     }
 
     /// What to ask the host for.

@@ -72,11 +72,6 @@ impl Shown {
     }
 }
 
-/// The address at which models are tried, one or two of them.
-pub fn trial_address(path: &str, with: &str) -> String {
-    asking("/try", &[("path", path), ("with", with)])
-}
-
 /// Which models an address tries.
 pub fn tried(query: &str) -> (String, String) {
     let of = |name: &str| member(query, name).unwrap_or_default();
@@ -167,6 +162,7 @@ pub fn usage_asked(query: &str) -> (String, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::trial_address;
 
     #[test]
     fn what_is_shown_survives_the_address_bar() {

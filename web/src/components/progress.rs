@@ -83,13 +83,7 @@ fn step_line(step: Step) -> AnyView {
 
 /// Stops a restore, and remembers what became of it.
 pub(super) async fn cancel_one(session: &Session, id: &str) -> Result<(), ApiProblem> {
-    match session.host.cancel(id).await {
-        Ok(cancelled) => session.remember(cancelled),
-        Err(refused) => {
-            session.notice(&refused);
-            return Err(refused);
-        }
-    }
+    session.remember(session.host.cancel(id).await.inspect_err(|refused| session.notice(refused))?);
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use retinker::host::api::ApiProblem;
 use retinker::host::samples::{
     MAX_SAMPLES, MAX_TOKENS, Sample, SampleRequest, SampleSources, SampleToken, Samples,
 };
-use retinker_console::sessions::{trial_address, tried};
+use retinker_console::address::trial_address;
+use retinker_console::sessions::tried;
 use retinker_console::tokens::{self, Form, SHADES};
 use retinker_console::{format, words};
 
