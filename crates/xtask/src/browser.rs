@@ -77,13 +77,36 @@ fn install(dir: &Path, title: &str) -> Result<()> {
 /// Runs `tests/browser` on a built binary.
 pub fn test(binary: &Path, train: &Path, python: &Path) -> Result<()> {
     let files = test_files(&root().join("tests/browser"))?;
-    // Two files at once: each waits for its services and its browser as much as it computes. The longest looks at every page in
-    // every outage, for minutes on a fast machine.
+    // Two files at once: each waits for its services and its browser as much as it computes.
     run(node(binary)?
         .args(["--test", "--test-concurrency=2", "--test-timeout=1800000", "--test-reporter=spec"])
         .args(files)
         .env("RETINKER_TRAIN", train)
         .env("RETINKER_PYTHON", python))
+}
+
+/// Every page of the console in every way in which a service can misbehave; gives what was seen, a line each.
+pub fn outages(binary: &Path) -> Result<String> {
+    let said = shell::output_shown(
+        node(binary)?
+            .args(["--test", "--test-reporter=spec", "outages.test.mjs"])
+            .env("RETINKER_OUTAGES", "all"),
+    )?;
+    let seen = said.lines().filter_map(|line| line.split_once("✔ a service that "));
+    Ok(seen.map(|(_, of)| format!("- a service that {of}")).collect::<Vec<_>>().join("\n"))
+}
+
+/// Runs `tests/npm` on a built binary and the package's tarball.
+pub fn test_npm(binary: &Path, tarball: &Path) -> Result<()> {
+    let (chromium, dir) = (chromium()?, root().join("tests/npm"));
+    install(&dir, "Installing the npm package's tests")?;
+    run(command("node")
+        .current_dir(&dir)
+        .args(["--test", "--test-concurrency=2", "--test-timeout=600000", "--test-reporter=spec"])
+        .args(test_files(&dir)?)
+        .env("RETINKER_BIN", binary)
+        .env("RETINKER_NPM", tarball)
+        .env("RETINKER_CHROMIUM", chromium))
 }
 
 /// Measures the console in the browser.

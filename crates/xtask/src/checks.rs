@@ -10,6 +10,12 @@ pub fn lint() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))?;
     tools::wasm_target()?;
+    for features in [&["--all-features"][..], &["--no-default-features"]] {
+        run(cargo()
+            .args(["clippy", "--target", "wasm32-unknown-unknown", "--package", "retinker-wasm"])
+            .args(features)
+            .args(["--", "-D", "warnings"]))?;
+    }
     run(cargo()
         .args(["clippy", "--target", "wasm32-unknown-unknown", "--package", "retinker-console"])
         .args(["--", "-D", "warnings"]))?;
@@ -52,7 +58,7 @@ struct Without {
     banned: &'static [&'static str],
 }
 
-const WITHOUT: [Without; 5] = [
+const WITHOUT: [Without; 6] = [
     Without {
         package: "retinker",
         arguments: &["--no-default-features", "--target", "wasm32-unknown-unknown"],
@@ -69,6 +75,19 @@ const WITHOUT: [Without; 5] = [
         banned: &["tokio", "reqwest", "gloo-net", "web-sys", "axum", "rusqlite", "futures-core"],
     },
     Without { package: "retinker-nn", arguments: &[], banned: &["tokio", "axum", "rusqlite", "reqwest"] },
+    Without {
+        package: "retinker-wasm",
+        arguments: &["--target", "wasm32-unknown-unknown"],
+        banned: &[
+            "tokio",
+            "reqwest",
+            "url",
+            "retinker-local",
+            "retinker-store",
+            "retinker-host",
+            "tokenizers",
+        ],
+    },
     Without {
         package: "retinker-console",
         arguments: &["--target", "wasm32-unknown-unknown"],

@@ -60,7 +60,7 @@ fn stamp(dist: &Path) -> PathBuf {
 }
 
 /// Short paths in place of this machine's in the panics' places.
-fn rust_flags() -> Result<String> {
+pub fn rust_flags() -> Result<String> {
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
@@ -122,15 +122,20 @@ fn is_compressed(file: &Path) -> bool {
 /// Writes a `.br` beside every file, so that the host never compresses at run time.
 fn compress(dist: &Path) -> Result<()> {
     for file in files(dist)?.into_iter().filter(|file| !is_compressed(file)) {
-        let bytes = std::fs::read(&file)?;
-        let mut out = Vec::new();
-        let params = brotli::enc::BrotliEncoderParams { quality: 11, lgwin: 22, ..Default::default() };
-        brotli::BrotliCompress(&mut bytes.as_slice(), &mut out, &params)?;
+        let out = brotli(&std::fs::read(&file)?)?;
         let mut name = file.into_os_string();
         name.push(".br");
         std::fs::write(name, out)?;
     }
     Ok(())
+}
+
+/// These bytes as a server sends them.
+pub fn brotli(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let params = brotli::enc::BrotliEncoderParams { quality: 11, lgwin: 22, ..Default::default() };
+    brotli::BrotliCompress(&mut &*bytes, &mut out, &params)?;
+    Ok(out)
 }
 
 fn compressed_size(dist: &Path) -> Result<u64> {

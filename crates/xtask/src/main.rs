@@ -5,6 +5,7 @@ mod browser;
 mod checks;
 mod console;
 mod fuzz;
+mod npm;
 mod postgres;
 mod python;
 mod reference;
@@ -25,6 +26,7 @@ Usage: cargo xtask <command>
                install what is missing, build, and serve the console on the embedded service
   test [STAGE…] install what the tests need, and run all of them, or only these stages
   console      build the web console into dist/
+  npm          build the npm package, and pack it
   soak [--kills N] [--fuzz-seconds N]
                kills, cut-off restores, network faults, model checking, fuzzing (each target so long);
                writes docs/soak.md
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         "up" => up::run(rest),
         "test" => test::run_stages(rest),
         "console" => console::build().map(|_| ()),
+        "npm" => npm::build().map(|tarball| println!("{}", tarball.display())),
         "soak" => soak::run_soak(rest),
         "bench" => bench::run_bench(rest),
         "reference" => reference::run_reference(rest),

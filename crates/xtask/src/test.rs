@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{self, cargo, root, run, step, target_dir};
-use crate::{browser, checks, console, postgres, python, schema, sdk, tools, up};
+use crate::{browser, checks, console, npm, postgres, python, schema, sdk, tools, up};
 
 /// A stage's name, what it is, and how it runs.
 type Stage = (&'static str, &'static str, fn() -> Result<()>);
 
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     ("needs", "What the tests need", needs),
     ("lint", "Formatting and lints", checks::lint),
     ("invariants", "What ARCHITECTURE.md promises", checks::invariants),
@@ -18,6 +18,7 @@ const STAGES: [Stage; 12] = [
     ("wasm-node", "The core's tests under wasm, in Node", wasm_node),
     ("wasm-browser", "The core's and the console's tests under wasm, in Chromium", wasm_browser),
     ("console", "The console, within its size budget", console::check),
+    ("npm", "The npm package, used as people would", npm_package),
     ("sdk", "The official Python SDK drives the embedded service", official_sdk),
     ("schema", "Requests made up from the service's own description", schema::test),
     ("browser", "The story in the browser, on the release binary", story),
@@ -134,6 +135,11 @@ impl Drop for ConformanceServer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn npm_package() -> Result<()> {
+    console::build()?;
+    npm::test(&up::binary()?)
 }
 
 fn official_sdk() -> Result<()> {

@@ -16,6 +16,7 @@ pub const WASM_BINDGEN: &str = "0.2.130";
 pub const BINARYEN: &str = "132.0.0";
 /// What wasm-bindgen writes is commented and long, and trunk's own means does not read it.
 pub const TERSER: &str = "5.51.4";
+pub const WASM_PACK: &str = "0.15.1";
 pub const CARGO_DENY: &str = "0.20.2";
 pub const CARGO_FUZZ: &str = "0.13.2";
 
@@ -62,6 +63,24 @@ const WASM_BINDGEN_TOOL: CargoTool = CargoTool {
         };
         Some(format!(
             "https://github.com/wasm-bindgen/wasm-bindgen/releases/download/{WASM_BINDGEN}/wasm-bindgen-{WASM_BINDGEN}-{target}.tar.gz"
+        ))
+    },
+};
+
+const WASM_PACK_TOOL: CargoTool = CargoTool {
+    krate: "wasm-pack",
+    version: WASM_PACK,
+    binaries: &["wasm-pack"],
+    patience: "about three minutes",
+    prebuilt: || {
+        let target = match (std::env::consts::OS, std::env::consts::ARCH) {
+            ("linux", "x86_64") => "x86_64-unknown-linux-musl",
+            ("macos", "x86_64") => "x86_64-apple-darwin",
+            ("macos", "aarch64") => "aarch64-apple-darwin",
+            _ => return None,
+        };
+        Some(format!(
+            "https://github.com/wasm-bindgen/wasm-pack/releases/download/v{WASM_PACK}/wasm-pack-v{WASM_PACK}-{target}.tar.gz"
         ))
     },
 };
@@ -119,6 +138,11 @@ pub fn trunk() -> Result<PathBuf> {
 /// The directory of wasm-bindgen and its test runner.
 pub fn wasm_bindgen() -> Result<PathBuf> {
     WASM_BINDGEN_TOOL.ensure()
+}
+
+/// wasm-pack's directory.
+pub fn wasm_pack() -> Result<PathBuf> {
+    WASM_PACK_TOOL.ensure()
 }
 
 /// cargo-deny's directory.
@@ -198,6 +222,7 @@ pub fn report() -> Result<()> {
         ("wasm-bindgen", wasm_bindgen()?),
         ("wasm-opt", wasm_opt()?),
         ("terser", terser()?),
+        ("wasm-pack", wasm_pack()?),
         ("cargo-deny", cargo_deny()?),
     ] {
         println!("{name}: {}", dir.display());
@@ -286,6 +311,13 @@ impl CargoTool {
             cargo.args(["install", self.krate, "--version", self.version, "--root"]).arg(home);
             // Its own target directory, gone afterwards: the workspace's cache stays the workspace's.
             cargo.env_remove("CARGO_TARGET_DIR");
+            // Whole-program optimisation would cost minutes of building for seconds of running.
+            cargo.envs([
+                ("CARGO_PROFILE_RELEASE_LTO", "off"),
+                ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+                ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+                ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+            ]);
             if locked {
                 cargo.arg("--locked");
             }

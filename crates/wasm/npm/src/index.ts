@@ -1,0 +1,47 @@
+/**
+ * The Tinker client and recovery layer for JavaScript and TypeScript.
+ *
+ * @packageDocumentation
+ */
+export type {
+  Datum,
+  DmelChunk,
+  ForwardBackwardOutput,
+  ImageAssetPointerChunk,
+  ImageChunk,
+  ModelInput,
+  ModelInputChunk,
+  Tensor,
+  TensorData,
+  TensorValues,
+  Tokens,
+} from "./data.js";
+export { type PendingEvent, PendingResult, type QueueState } from "./pending.js";
+export * from "./rest.js";
+export {
+  type SampledSequence,
+  type SampleOptions,
+  type SampleResponse,
+  SamplingClient,
+  type SamplingParams,
+  type StopReason,
+  type TopkLogprobs,
+} from "./sampling-client.js";
+export {
+  type FromStateOptions,
+  type LoraOptions,
+  type RunOptions,
+  ServiceClient,
+  type SessionOptions,
+} from "./service-client.js";
+export {
+  type AdamParams,
+  type DimuonParams,
+  type Loaded,
+  type LossFn,
+  type OptimStepResult,
+  type PassOptions,
+  type Saved,
+  type SaveOptions,
+  TrainingClient,
+} from "./training-client.js";

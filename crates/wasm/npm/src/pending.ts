@@ -1,0 +1,71 @@
+import type { Submitted } from "#wasm";
+import { ask, guarded } from "./engine.js";
+import { read } from "./json.js";
+import type { CallOptions } from "./options.js";
+import { values } from "./stream.js";
+
+/** What happens to a request while it waits. */
+export type PendingEvent =
+  /** The server has accepted it under this id. */
+  | { readonly type: "accepted"; readonly requestId: string }
+  /** The server is not done, and says why, where it does. */
+  | { readonly type: "queued"; readonly state?: QueueState; readonly reason?: string };
+
+/** Why a request waits. */
+export type QueueState = "active" | "paused_capacity" | "paused_rate_limit" | (string & {});
+
+/**
+ * The result of what was submitted to a run: to be awaited. The request has its place in the run's order from the moment that
+ * the method was called, so several can be submitted before the first is awaited. Ending the waiting, by a signal, does not take
+ * the request back. The failure of one that nobody awaits is no unhandled rejection: what is submitted after it says so.
+ */
+export class PendingResult<T> implements Promise<T> {
+  readonly #submitted: Submitted;
+  readonly #result: Promise<T>;
+  readonly [Symbol.toStringTag] = "PendingResult";
+
+  private constructor(submitted: Submitted, result: Promise<T>) {
+    this.#submitted = submitted;
+    this.#result = result;
+    result.catch(() => {});
+  }
+
+  /** @internal */
+  static _of<T, R>(submitted: Submitted, { signal }: CallOptions, show: (result: R) => T): PendingResult<T> {
+    const result = guarded(() => submitted.result(signal) as Promise<unknown>).then((told) =>
+      show(typeof told === "string" ? read<R>(told) : (told as R)),
+    );
+    return new PendingResult(submitted, result);
+  }
+
+  /** The id under which the server has accepted it; absent as long as it has not. */
+  get requestId(): string | undefined {
+    return this.requestIds[0];
+  }
+
+  /** All ids: a batch that went out in several requests has one for each. */
+  get requestIds(): readonly string[] {
+    return ask(() => this.#submitted.requestIds);
+  }
+
+  /** What happens to the request from now on, each change once, until its result is there. */
+  events({ signal }: CallOptions = {}): AsyncIterableIterator<PendingEvent> {
+    const events = ask(() => this.#submitted.events());
+    return values<PendingEvent>(() => events, { signal });
+  }
+
+  then<A = T, B = never>(
+    fulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    rejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#result.then(fulfilled, rejected);
+  }
+
+  catch<B = never>(rejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<T | B> {
+    return this.#result.catch(rejected);
+  }
+
+  finally(done?: (() => void) | null): Promise<T> {
+    return this.#result.finally(done);
+  }
+}

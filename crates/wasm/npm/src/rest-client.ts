@@ -1,0 +1,242 @@
+import type { Rest } from "#wasm";
+import { Connected } from "./connected.js";
+import { connection } from "./connection.js";
+import { Handle } from "./handle.js";
+import type { Listing } from "./listing.js";
+import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
+import { listing } from "./stream.js";
+import type {
+  AccessScope,
+  AuditEventType,
+  AuditLogEntry,
+  BillingUsage,
+  Checkpoint,
+  CheckpointsPage,
+  CheckpointStorageUsage,
+  ExternalWeights,
+  FinishReason,
+  Sampler,
+  ServerCapabilities,
+  Session,
+  SessionSummary,
+  TrainingRun,
+  TrainingRunsPage,
+  UserMetadata,
+  WeightsInfo,
+  Whoami,
+} from "./types.js";
+
+/** One page of a list. */
+export interface PageOptions extends CallOptions {
+  /** How many entries; 20. Servers may give fewer. */
+  readonly limit?: number | undefined;
+  /** How many to pass over; 0. */
+  readonly offset?: number | undefined;
+}
+
+/** A list that is read to its end. */
+export interface ListingOptions extends CallOptions {
+  /** How many entries are asked for at once; 100. */
+  readonly pageSize?: number | undefined;
+}
+
+/** Whose things are asked for. */
+export interface ScopeOptions {
+  /** `owned`. */
+  readonly accessScope?: AccessScope | undefined;
+}
+
+/** Which sessions are looked for. All that is said must hold, but `sessionId` and `displayName` are alternatives. */
+export interface SessionSearch extends CallOptions {
+  readonly sessionId?: string | undefined;
+  readonly projectIds?: readonly string[] | undefined;
+  /** Sessions with all of these labels. */
+  readonly userMetadata?: UserMetadata | undefined;
+  /** Sessions whose name has every word of this. */
+  readonly displayName?: string | undefined;
+  /** Whose; `own`. */
+  readonly owner?: "own" | "accessible" | { readonly ownerUrns: readonly string[] } | undefined;
+  readonly statuses?: readonly ("active" | "cancelled" | "failed" | { readonly finished: readonly FinishReason[] })[] | undefined;
+  /** How many are asked for at once, from 1 to 200. */
+  readonly pageSize?: number | undefined;
+}
+
+/** Looks at runs, checkpoints and sessions, and manages them. Opens no session. */
+export class RestClient extends Connected {
+  readonly #rest: Handle<Rest>;
+
+  /** A client of this service, or of the service of another client. Sends nothing. */
+  constructor(of: ClientOptions | Connected = {}) {
+    const client = connection(of);
+    const rest = new Handle((wasm) => new wasm.Rest(client.of(wasm)));
+    super(client, rest);
+    this.#rest = rest;
+  }
+
+  /** The base models that the server offers. */
+  getServerCapabilities({ signal }: CallOptions = {}): Promise<ServerCapabilities> {
+    return this.#rest.call((rest) => rest.capabilities(signal));
+  }
+
+  /** One run. Rejects with a {@link StatusError} of status 404 for one that there is not. */
+  getTrainingRun(runId: string, { accessScope, signal }: CallOptions & ScopeOptions = {}): Promise<TrainingRun> {
+    return this.#rest.call((rest) => rest.run(runId, accessScope, signal));
+  }
+
+  /** The run that a checkpoint belongs to. */
+  getTrainingRunByTinkerPath(path: string, { accessScope, signal }: CallOptions & ScopeOptions = {}): Promise<TrainingRun> {
+    return this.#rest.call((rest) => rest.runOfPath(path, accessScope, signal));
+  }
+
+  /** One page of the runs. */
+  listTrainingRuns(
+    { limit = 20, offset = 0, accessScope, projectId, signal }: PageOptions & ScopeOptions & { readonly projectId?: string | undefined } = {},
+  ): Promise<TrainingRunsPage> {
+    return this.#rest.call((rest) => rest.runs(limit, offset, accessScope, projectId, signal));
+  }
+
+  /** All runs. Each comes once, whatever is made, used or deleted meanwhile; a list of several pages is read twice for that. */
+  trainingRuns(
+    { pageSize = 100, accessScope, projectId, ...call }: ListingOptions & ScopeOptions & { readonly projectId?: string | undefined } = {},
+  ): Listing<TrainingRun> {
+    return listing((wasm) => this.#rest.of(wasm).allRuns(pageSize, accessScope, projectId), call);
+  }
+
+  /** The checkpoints of a run. */
+  async listCheckpoints(runId: string, { signal }: CallOptions = {}): Promise<Checkpoint[]> {
+    const { checkpoints } = await this.#rest.call<{ checkpoints: Checkpoint[] }>((rest) => rest.checkpoints(runId, signal));
+    return checkpoints;
+  }
+
+  /** One page of the checkpoints of all runs, newest first. */
+  listUserCheckpoints({ limit = 20, offset = 0, signal }: PageOptions = {}): Promise<CheckpointsPage> {
+    return this.#rest.call((rest) => rest.userCheckpoints(limit, offset, signal));
+  }
+
+  /** The checkpoints of all runs, newest first. */
+  userCheckpoints({ pageSize = 100, ...call }: ListingOptions = {}): Listing<Checkpoint> {
+    return listing((wasm) => this.#rest.of(wasm).allUserCheckpoints(pageSize), call);
+  }
+
+  /** What a checkpoint fits. */
+  getWeightsInfoByTinkerPath(path: string, { signal }: CallOptions = {}): Promise<WeightsInfo> {
+    return this.#rest.call((rest) => rest.weightsInfo(path, signal));
+  }
+
+  /** Lets a checkpoint live for so many seconds from now; `null` = for ever. */
+  setCheckpointTtlFromTinkerPath(path: string, ttlSeconds: number | null, { signal }: CallOptions = {}): Promise<void> {
+    return this.#rest.call((rest) => rest.setTtl(path, ttlSeconds ?? undefined, signal));
+  }
+
+  /** Deletes a checkpoint, for good. */
+  deleteCheckpointFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<void> {
+    return this.#rest.call((rest) => rest.deleteCheckpoint(path, signal));
+  }
+
+  /** Lets everybody load a checkpoint and sample from it. */
+  publishCheckpointFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<void> {
+    return this.#rest.call((rest) => rest.publish(path, signal));
+  }
+
+  /** Takes that back. */
+  unpublishCheckpointFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<void> {
+    return this.#rest.call((rest) => rest.unpublish(path, signal));
+  }
+
+  /** Where an archive of a checkpoint's files can be had for a while. The address is a secret. */
+  getCheckpointArchiveUrlFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<string> {
+    return this.#rest.call((rest) => rest.archiveAddress(path, signal));
+  }
+
+  /** Where the files of an external checkpoint can be had for a while. */
+  getExternalWeightsUrls(path: string, { signal }: CallOptions = {}): Promise<ExternalWeights> {
+    return this.#rest.call((rest) => rest.externalWeights(path, signal));
+  }
+
+  /** Copies a checkpoint into a run of its own, which cannot be trained. Gives the copy's path. */
+  copyWeights(
+    path: string,
+    options: CallOptions & {
+      readonly destinationProjectId?: string | undefined;
+      /** For how long the copy lives; absent = for ever. */
+      readonly ttlSeconds?: number | undefined;
+      /** Leave to copy another account's checkpoint. */
+      readonly weightsAccessToken?: string | undefined;
+    } = {},
+  ): Promise<string> {
+    known("copyWeights", options, ["destinationProjectId", "ttlSeconds", "weightsAccessToken", "signal"]);
+    const { destinationProjectId, ttlSeconds, weightsAccessToken, signal } = options;
+    return this.#rest.call((rest) => rest.copy(path, destinationProjectId, ttlSeconds, weightsAccessToken, signal));
+  }
+
+  /** One page of session ids, newest first. */
+  async listSessions({ limit = 20, offset = 0, accessScope, signal }: PageOptions & ScopeOptions = {}): Promise<string[]> {
+    const { sessions } = await this.#rest.call<{ sessions: string[] }>((rest) => rest.sessions(limit, offset, accessScope, signal));
+    return sessions;
+  }
+
+  /** All session ids, newest first. */
+  sessions({ pageSize = 100, accessScope, ...call }: ListingOptions & ScopeOptions = {}): Listing<string> {
+    return listing((wasm) => this.#rest.of(wasm).allSessions(pageSize, accessScope), call);
+  }
+
+  /** The runs and samplers of a session. */
+  getSession(sessionId: string, { accessScope, signal }: CallOptions & ScopeOptions = {}): Promise<Session> {
+    return this.#rest.call((rest) => rest.session(sessionId, accessScope, signal));
+  }
+
+  /** All sessions that fit, newest first. */
+  searchSessions({ signal, ...search }: SessionSearch = {}): Listing<SessionSummary> {
+    known("searchSessions", search, ["sessionId", "projectIds", "userMetadata", "displayName", "owner", "statuses", "pageSize"]);
+    const { owner = "own", statuses, pageSize, ...rest } = search;
+    const wanted = wire({
+      ...rest,
+      limit: pageSize,
+      owner: typeof owner === "string" ? { type: owner } : { type: "user", owner_urns: owner.ownerUrns },
+      statuses: statuses?.map((status) =>
+        typeof status === "string" ? { type: status } : { type: "client_finished", reasons: status.finished },
+      ),
+    });
+    return listing((wasm) => this.#rest.of(wasm).searchSessions(wanted), { signal });
+  }
+
+  /** Moves a session into a project. */
+  assignSessionProject(sessionId: string, projectId: string, { signal }: CallOptions = {}): Promise<void> {
+    return this.#rest.call((rest) => rest.assignProject(sessionId, projectId, signal));
+  }
+
+  /** What a sampler samples from. */
+  getSampler(samplerId: string, { signal }: CallOptions = {}): Promise<Sampler> {
+    return this.#rest.call((rest) => rest.sampler(samplerId, signal));
+  }
+
+  /** Who the credential belongs to. Servers that give no tokens cannot say. */
+  whoami({ signal }: CallOptions = {}): Promise<Whoami> {
+    return this.#rest.call((rest) => rest.whoami(signal));
+  }
+
+  /** What was done with the organization's things on one day (`YYYY-MM-DD`); today where none is said. */
+  async getAuditLog(
+    { eventType = "all", day, signal }: CallOptions & { readonly eventType?: AuditEventType | undefined; readonly day?: string | undefined } = {},
+  ): Promise<AuditLogEntry[]> {
+    const { entries } = await this.#rest.call<{ entries: AuditLogEntry[] }>((rest) => rest.auditLog(eventType, day, signal));
+    return entries;
+  }
+
+  /** Usage between two full hours, at most 14 days apart. */
+  getBillingUsage(startingOn: Date, endingBefore: Date, { signal }: CallOptions = {}): Promise<BillingUsage> {
+    return this.#rest.call((rest) => rest.billingUsage(startingOn.toISOString(), endingBefore.toISOString(), signal));
+  }
+
+  /** What checkpoints take now, in all or in one project. */
+  getCurrentCheckpointStorageUsage(
+    { projectId, signal }: CallOptions & { readonly projectId?: string | undefined } = {},
+  ): Promise<CheckpointStorageUsage> {
+    return this.#rest.call((rest) => rest.storageUsage(projectId, signal));
+  }
+
+  /** Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from. The address is a secret. */
+  exportSessionTrace(sessionId: string, { signal }: CallOptions = {}): Promise<string> {
+    return this.#rest.call((rest) => rest.exportTrace(sessionId, signal));
+  }
+}

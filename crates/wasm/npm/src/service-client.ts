@@ -1,0 +1,161 @@
+import type { Sampling, Service, Training } from "#wasm";
+import { Connected } from "./connected.js";
+import { connection } from "./connection.js";
+import { ConfigError } from "./errors.js";
+import { Handle } from "./handle.js";
+import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
+import { RestClient } from "./rest-client.js";
+import { SamplingClient } from "./sampling-client.js";
+import { TrainingClient } from "./training-client.js";
+import type { FinishReason, OptimizerConfig, ServerCapabilities, UserMetadata } from "./types.js";
+
+/** What a session is opened with. */
+export interface SessionOptions {
+  readonly tags?: readonly string[] | undefined;
+  /** The session's labels. */
+  readonly userMetadata?: UserMetadata | undefined;
+  readonly projectId?: string | undefined;
+  /** A name for people. */
+  readonly displayName?: string | undefined;
+  /** Whether the service is told how the session and its clients fare; false. */
+  readonly telemetry?: boolean | undefined;
+}
+
+/** What a run is made with, beside its adapter or checkpoint. */
+export interface RunOptions extends CallOptions {
+  /** The run's labels; `name` is its name for people. */
+  readonly userMetadata?: UserMetadata | undefined;
+}
+
+/** A new run's adapter. */
+export interface LoraOptions extends RunOptions {
+  readonly baseModel: string;
+  /** 32. */
+  readonly rank?: number | undefined;
+  /** Where the initial weights come from; one is drawn where none is said. */
+  readonly seed?: number | undefined;
+  /** True. */
+  readonly trainMlp?: boolean | undefined;
+  /** True. */
+  readonly trainAttn?: boolean | undefined;
+  /** True. */
+  readonly trainUnembed?: boolean | undefined;
+  /** AdamW where nothing is said. */
+  readonly optimizerConfig?: OptimizerConfig | undefined;
+}
+
+/** A run from a checkpoint. */
+export interface FromStateOptions extends RunOptions {
+  /** Another base model that the checkpoint fits. */
+  readonly baseModel?: string | undefined;
+  /** Leave to load another account's checkpoint. */
+  readonly weightsAccessToken?: string | undefined;
+}
+
+const RUN = ["userMetadata", "signal"] as const;
+
+/**
+ * Makes training and sampling clients. Opens its session when it is first needed, and keeps it alive until it and the clients
+ * made by it are disposed of, or until {@link finish}.
+ */
+export class ServiceClient extends Connected {
+  readonly #service: Handle<Service>;
+
+  /** A client of this service. Sends nothing. */
+  constructor(options: ClientOptions & SessionOptions = {}) {
+    const { tags, userMetadata, projectId, displayName, telemetry, ...rest } = options;
+    const client = connection(rest);
+    const session = wire({ tags, userMetadata, projectId, displayName, telemetry });
+    const service = new Handle((wasm) => new wasm.Service(client.of(wasm), session));
+    super(client, service);
+    this.#service = service;
+  }
+
+  /** A client for what is on the server. */
+  createRestClient(): RestClient {
+    return new RestClient(this);
+  }
+
+  /** The base models that the server offers. */
+  getServerCapabilities(options: CallOptions = {}): Promise<ServerCapabilities> {
+    return this.createRestClient().getServerCapabilities(options);
+  }
+
+  /** The session's id; opens the session if there is none yet. */
+  sessionId({ signal }: CallOptions = {}): Promise<string> {
+    return this.#service.call((service) => service.sessionId(signal));
+  }
+
+  /** Makes a run, and a client that trains it. */
+  async createLoraTrainingClient(options: LoraOptions): Promise<TrainingClient> {
+    known("createLoraTrainingClient", options, [
+      ...RUN,
+      "baseModel",
+      "rank",
+      "seed",
+      "trainMlp",
+      "trainAttn",
+      "trainUnembed",
+      "optimizerConfig",
+    ]);
+    const { baseModel, rank = 32, seed, trainMlp, trainAttn, trainUnembed, userMetadata, optimizerConfig, signal } = options;
+    const lora = wire({ rank, seed, trainMlp, trainAttn, trainUnembed });
+    const run = wire({ userMetadata, optimizerConfig });
+    return this.#made(await this.#service.call((service) => service.createLora(baseModel, lora, run, signal)));
+  }
+
+  /** Makes a run that starts from a checkpoint's weights, with a cold optimizer. `path` is a training checkpoint's. */
+  createTrainingClientFromState(
+    path: string,
+    options: FromStateOptions & { readonly optimizerConfig?: OptimizerConfig | undefined } = {},
+  ): Promise<TrainingClient> {
+    return this.#from(path, false, options);
+  }
+
+  /** Makes a run that goes on from a checkpoint: weights and optimizer state. */
+  createTrainingClientFromStateWithOptimizer(path: string, options: FromStateOptions = {}): Promise<TrainingClient> {
+    return this.#from(path, true, options);
+  }
+
+  async #from(
+    path: string,
+    optimizer: boolean,
+    options: FromStateOptions & { readonly optimizerConfig?: OptimizerConfig | undefined },
+  ): Promise<TrainingClient> {
+    known("a run from a checkpoint", options, [...RUN, "baseModel", "weightsAccessToken", "optimizerConfig"]);
+    const { signal, ...rest } = options;
+    return this.#made(await this.#service.call((service) => service.createFromState(path, optimizer, wire(rest), signal)));
+  }
+
+  #made(training: Training): TrainingClient {
+    return TrainingClient._of(this._client, training);
+  }
+
+  /** Makes a sampler of a base model, or of a sampler checkpoint; of both: of a checkpoint on another base model that it fits. */
+  async createSamplingClient(
+    options: CallOptions & { readonly baseModel?: string | undefined; readonly modelPath?: string | undefined },
+  ): Promise<SamplingClient> {
+    known("createSamplingClient", options, ["baseModel", "modelPath", "signal"]);
+    const { baseModel, modelPath, signal } = options;
+    if (baseModel === undefined && modelPath === undefined) {
+      throw new ConfigError("createSamplingClient needs a baseModel or a modelPath");
+    }
+    const sampling = await this.#service.call<Sampling>((service) => service.createSampling(baseModel, modelPath, signal));
+    return SamplingClient._of(this._client, sampling);
+  }
+
+  /** Ends the session: its runs can be trained no more, and what they have not saved is lost. Does nothing if none was opened. */
+  finish({ reason = "success", detail, signal }: CallOptions & { readonly reason?: FinishReason | undefined; readonly detail?: string | undefined } = {}): Promise<void> {
+    return this.#service.call((service) => service.finish(reason, detail, signal));
+  }
+
+
+  /** Finishes the session and lets go of it: what `await using` does. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.finish();
+    } finally {
+      this.dispose();
+    }
+  }
+}

@@ -1,0 +1,248 @@
+import type { Client, Training } from "#wasm";
+import { Connected } from "./connected.js";
+import { connection } from "./connection.js";
+import { batch, type Datum, type ForwardBackwardOutput } from "./data.js";
+import { errorOf } from "./errors.js";
+import { Handle, type SharedHandle } from "./handle.js";
+import { read } from "./json.js";
+import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
+import { PendingResult } from "./pending.js";
+import { SamplingClient } from "./sampling-client.js";
+import type { Attachment, ModelInfo, UserMetadata } from "./types.js";
+
+/** A loss that the service knows. */
+export type LossFn = "cross_entropy" | "importance_sampling" | "ppo" | "cispo" | "dro" | (string & {});
+
+/** A pass over a batch. */
+export interface PassOptions extends CallOptions {
+  /** Settings of the loss: numbers and texts. */
+  readonly lossFnConfig?: Readonly<Record<string, number | string>> | undefined;
+}
+
+/** AdamW's settings of one step; the defaults are the official SDK's. */
+export interface AdamParams {
+  /** 1e-4. */
+  readonly learningRate?: number | undefined;
+  /** 0.9. */
+  readonly beta1?: number | undefined;
+  /** 0.95. */
+  readonly beta2?: number | undefined;
+  /** 1e-12. */
+  readonly eps?: number | undefined;
+  /** 0. */
+  readonly weightDecay?: number | undefined;
+  /** Bound on the gradient's global norm; 0 = none. */
+  readonly gradClipNorm?: number | undefined;
+}
+
+/** Dimuon's settings of one step. */
+export interface DimuonParams {
+  readonly type: "dimuon";
+  readonly learningRate: number;
+  /** Bound on the gradient's global norm; 0 = none. */
+  readonly gradClipNorm?: number | undefined;
+  /** 0.9. */
+  readonly beta1?: number | undefined;
+}
+
+/** How a checkpoint is saved. */
+export interface SaveOptions extends CallOptions {
+  /** Seconds until the server deletes it; absent = never. */
+  readonly ttlSeconds?: number | undefined;
+  /** The checkpoint's labels. */
+  readonly userMetadata?: UserMetadata | undefined;
+}
+
+/** What was saved. */
+export interface Saved {
+  /** The checkpoint's `tinker://` path. */
+  readonly path: string;
+}
+
+/** What an optimizer step gives. */
+export interface OptimStepResult {
+  /** What the server measured, by its own names. */
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** Where a loaded run is. */
+export interface Loaded {
+  readonly path?: string;
+  readonly modelId?: string;
+}
+
+/**
+ * Trains a run. Operations are carried out in the order in which they are called, whether or not they are awaited in between.
+ * Once that order can no longer be known, every operation is rejected with a {@link PoisonedError}: restore the run then.
+ */
+export class TrainingClient extends Connected {
+  readonly #training: Handle<Training>;
+
+  private constructor(client: SharedHandle<Client>, training: Handle<Training>) {
+    super(client, training);
+    this.#training = training;
+  }
+
+  /** @internal */
+  static _of(client: SharedHandle<Client>, training: Training): TrainingClient {
+    return new TrainingClient(client, Handle.of(training));
+  }
+
+  /**
+   * Goes on with a run that another program, or a restore, has made. Its session is kept alive from now on. Nobody else may train
+   * the run meanwhile.
+   */
+  static async attach(attachment: Attachment, of: ClientOptions | Connected = {}): Promise<TrainingClient> {
+    const client = connection(of);
+    const { sessionId, modelId, nextSeqId } = attachment;
+    const training = await client.call<Training>(async (raw, wasm) => wasm.Training.attach(raw, sessionId, modelId, nextSeqId));
+    return TrainingClient._of(client, training);
+  }
+
+  /** The run, by the id that the console and {@link RestClient} know it by. */
+  get modelId(): string {
+    return this.#training.ask((training) => training.modelId);
+  }
+
+  /** The session that the run belongs to. */
+  get sessionId(): string {
+    return this.#training.ask((training) => training.sessionId);
+  }
+
+  /** Why the run's order is lost, if it is. */
+  get poisoned(): Error | undefined {
+    return errorOf(this.#training.ask((training) => training.poisoned())) as Error | undefined;
+  }
+
+  /** How somebody else could go on with the run now. To give it away use {@link handOver}. */
+  get attachment(): Attachment {
+    return read(this.#training.ask((training) => training.attachment()));
+  }
+
+  /** A forward and backward pass: the gradient adds up until the next {@link optimStep}. */
+  forwardBackward(data: readonly Datum[], lossFn: LossFn, options: PassOptions = {}): PendingResult<ForwardBackwardOutput> {
+    return this.#pass(data, lossFn, options, false);
+  }
+
+  /** A forward pass without a gradient. */
+  forward(data: readonly Datum[], lossFn: LossFn, options: PassOptions = {}): PendingResult<ForwardBackwardOutput> {
+    return this.#pass(data, lossFn, options, true);
+  }
+
+  #pass(data: readonly Datum[], lossFn: LossFn, options: PassOptions, forward: boolean): PendingResult<ForwardBackwardOutput> {
+    known("a pass", options, ["lossFnConfig", "signal"]);
+    const examples = batch(data);
+    const config = JSON.stringify(options.lossFnConfig ?? {});
+    const submitted = this.#training.ask((training) => training.pass(examples, lossFn, config, forward));
+    return PendingResult._of(submitted, options, ({ metrics, ...output }: ForwardBackwardOutput & { metrics: unknown }) => ({
+      ...output,
+      metrics: JSON.parse(metrics as unknown as string),
+    }));
+  }
+
+  /** One step of the optimizer over the gradients added up. */
+  optimStep(params: AdamParams | DimuonParams = {}, options: CallOptions = {}): PendingResult<OptimStepResult> {
+    known<DimuonParams & AdamParams>("optimStep", params as DimuonParams, [
+      "type",
+      "learningRate",
+      "beta1",
+      "beta2",
+      "eps",
+      "weightDecay",
+      "gradClipNorm",
+    ]);
+    const submitted = this.#training.ask((training) => training.optimStep(wire(params)));
+    return PendingResult._of(submitted, options, ({ metrics = {} }: Partial<OptimStepResult>) => ({ metrics }));
+  }
+
+  /** Saves weights and optimizer state under a name. */
+  saveState(name: string, options: SaveOptions & { readonly overwrite?: boolean | undefined } = {}): PendingResult<Saved> {
+    known("saveState", options, ["ttlSeconds", "overwrite", "userMetadata", "signal"]);
+    const { signal, ...rest } = options;
+    const submitted = this.#training.ask((training) => training.saveState(name, wire(rest)));
+    return PendingResult._of(submitted, { signal }, (saved: Saved) => saved);
+  }
+
+  /** Saves weights to sample from under a name. */
+  saveWeightsForSampler(name: string, options: SaveOptions = {}): PendingResult<Saved> {
+    known("saveWeightsForSampler", options, ["ttlSeconds", "userMetadata", "signal"]);
+    const { signal, ...rest } = options;
+    const submitted = this.#training.ask((training) => training.saveForSampler(name, wire(rest)));
+    return PendingResult._of(submitted, { signal }, (saved: Saved) => ({ path: saved.path }));
+  }
+
+  /** Saves weights under a name in the layout that `peft` loads. */
+  saveWeightsExternal(
+    name: string,
+    options: CallOptions & {
+      readonly ttlSeconds?: number | undefined;
+      /** Who can read the files, as recipients of `age`; absent = they are not encrypted. */
+      readonly ageEncryptionRecipients?: readonly string[] | undefined;
+    } = {},
+  ): PendingResult<Saved> {
+    known("saveWeightsExternal", options, ["ttlSeconds", "ageEncryptionRecipients", "signal"]);
+    const { signal, ...rest } = options;
+    const submitted = this.#training.ask((training) => training.saveExternal(name, wire(rest)));
+    return PendingResult._of(submitted, { signal }, (saved: Saved) => saved);
+  }
+
+  /** Saves the weights as they are now for a sampler, and gives a client of it. They are gone with the session. */
+  saveWeightsAndGetSamplingClient(options: CallOptions = {}): PendingResult<SamplingClient> {
+    return this.#sampler(false, options);
+  }
+
+  /** The same with weights that follow the run: every later call gives them to the samplers made before, too. */
+  saveWeightsAndGetInflightSamplingClient(options: CallOptions = {}): PendingResult<SamplingClient> {
+    return this.#sampler(true, options);
+  }
+
+  #sampler(inflight: boolean, options: CallOptions): PendingResult<SamplingClient> {
+    const submitted = this.#training.ask((training) => training.saveAndSample(inflight));
+    return PendingResult._of(submitted, options, (sampling: Parameters<typeof SamplingClient._of>[1]) =>
+      SamplingClient._of(this._client, sampling),
+    );
+  }
+
+  /** A client of a sampler checkpoint, in the run's session. */
+  async createSamplingClient(path: string, { signal }: CallOptions = {}): Promise<SamplingClient> {
+    const sampling = await this.#training.call<Parameters<typeof SamplingClient._of>[1]>((training) =>
+      training.createSampling(path, signal),
+    );
+    return SamplingClient._of(this._client, sampling);
+  }
+
+  /** Loads a checkpoint's weights, with a cold optimizer. */
+  loadState(path: string, options: CallOptions & { readonly weightsAccessToken?: string | undefined } = {}): PendingResult<Loaded> {
+    return this.#load(path, false, options);
+  }
+
+  /** Loads a checkpoint's weights and optimizer state. */
+  loadStateWithOptimizer(
+    path: string,
+    options: CallOptions & { readonly weightsAccessToken?: string | undefined } = {},
+  ): PendingResult<Loaded> {
+    return this.#load(path, true, options);
+  }
+
+  #load(
+    path: string,
+    optimizer: boolean,
+    { weightsAccessToken, signal }: CallOptions & { readonly weightsAccessToken?: string | undefined },
+  ): PendingResult<Loaded> {
+    const submitted = this.#training.ask((training) => training.load(path, optimizer, weightsAccessToken));
+    return PendingResult._of(submitted, { signal }, (loaded: Loaded) => loaded);
+  }
+
+  /** What the run is made of. */
+  getInfo({ signal }: CallOptions = {}): Promise<ModelInfo> {
+    return this.#training.call((training) => training.info(signal));
+  }
+
+  /**
+   * Gives the run away: waits until every operation called so far was accepted, and resolves to what somebody else needs to go on.
+   * This client takes no operation afterwards.
+   */
+  handOver({ signal }: CallOptions = {}): Promise<Attachment> {
+    return this.#training.call((training) => training.handOver(signal));
+  }
+}
