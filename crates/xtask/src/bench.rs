@@ -6,14 +6,18 @@ use std::process::Stdio;
 use anyhow::{Result, bail};
 
 use crate::shell::{cargo, command, release, run, target_dir};
-use crate::{browser, console, python, tools, up};
+use crate::{browser, console, npm, python, tools, up};
 
 /// Debian's python3-torch is a package of the system's own Python.
 const PYTHON: &str = "/usr/bin/python3";
 
+/// What can be measured.
+const ALL: &str = "local, client, recovery, scale, console or npm";
+
 /// Measures the embedded service with 100,000 runs, and its training beside PyTorch's (docs/bench.md); or the client beside
 /// the official Python SDK's (docs/bench-client.md); or how long a restore takes (docs/bench-recovery.md), what watching a
-/// million runs costs (docs/scale.md), or the console in a browser (docs/bench-console.md).
+/// million runs costs (docs/scale.md), the console in a browser (docs/bench-console.md), or the npm package in Node
+/// (docs/bench-npm.md).
 pub fn run_bench(args: &[String]) -> Result<()> {
     match args.split_first() {
         Some((what, rest)) if what == "local" => local(rest),
@@ -27,18 +31,12 @@ pub fn run_bench(args: &[String]) -> Result<()> {
             console::build()?;
             browser::bench(&up::binary()?)
         }
-        Some((what, _)) if matches!(what.as_str(), "recovery" | "scale" | "console") => {
+        Some((what, [])) if what == "npm" => npm_package(),
+        Some((what, _)) if matches!(what.as_str(), "client" | "recovery" | "scale" | "console" | "npm") => {
             bail!("`cargo xtask bench {what}` takes no options")
         }
-        Some((what, _)) if what == "client" => bail!("`cargo xtask bench client` takes no options"),
-        Some((other, _)) => {
-            bail!(
-                "there is no benchmark '{other}': use `cargo xtask bench` with local, client, recovery, scale or console"
-            )
-        }
-        None => {
-            bail!("say what to measure: `cargo xtask bench` with local, client, recovery, scale or console")
-        }
+        Some((other, _)) => bail!("there is no benchmark '{other}': use `cargo xtask bench` with {ALL}"),
+        None => bail!("say what to measure: `cargo xtask bench` with {ALL}"),
     }
 }
 
@@ -59,6 +57,13 @@ fn client() -> Result<()> {
         .env("RETINKER_SDK_PYTHON", python)
         .env("RETINKER_ENCODE", release("retinker", "--example", "encode")?)
         .env("RETINKER_ENCODE_WASM", encode_wasm()?))
+}
+
+fn npm_package() -> Result<()> {
+    let tarball = npm::build()?;
+    console::build()?;
+    let encode = release("retinker", "--example", "encode")?;
+    browser::bench_npm(&up::binary()?, &tarball, &encode, &python::sdk()?)
 }
 
 fn recovery() -> Result<()> {

@@ -109,6 +109,18 @@ pub fn test_npm(binary: &Path, tarball: &Path) -> Result<()> {
         .env("RETINKER_CHROMIUM", chromium))
 }
 
+/// Measures the package of this tarball in Node, beside native Rust and the Python SDK.
+pub fn bench_npm(binary: &Path, tarball: &Path, encode: &Path, python: &Path) -> Result<()> {
+    tools::node()?;
+    run(command("node")
+        .current_dir(root().join("tests/npm"))
+        .arg("bench/npm.mjs")
+        .env("RETINKER_BIN", binary)
+        .env("RETINKER_NPM", tarball)
+        .env("RETINKER_ENCODE", encode)
+        .env("RETINKER_PYTHON", python))
+}
+
 /// Measures the console in the browser.
 pub fn bench(binary: &Path) -> Result<()> {
     install(&root().join("tests/browser/bench"), "Installing Lighthouse")?;

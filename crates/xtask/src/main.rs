@@ -28,11 +28,15 @@ Usage: cargo xtask <command>
   console      build the web console into dist/
   npm          build the npm package, and pack it
   soak [--kills N] [--fuzz-seconds N]
-               kills, cut-off restores, network faults, model checking, fuzzing (each target so long);
+               kills, cut-off restores, network faults, model checking, pages in outages, fuzzing
+               (each target so long);
                writes docs/soak.md
-  bench local  measure the embedded service; writes docs/bench.md
-  bench client measure the client beside the official Python SDK; writes docs/bench-client.md
-  bench console measure the console in a browser; writes docs/bench-console.md
+  bench local    measure the embedded service; writes docs/bench.md
+  bench client   measure the client beside the official Python SDK; writes docs/bench-client.md
+  bench recovery measure how long a restore takes; writes docs/bench-recovery.md
+  bench scale    measure what watching a million runs costs; writes docs/scale.md
+  bench console  measure the console in a browser; writes docs/bench-console.md
+  bench npm      measure the npm package beside native Rust and the Python SDK; writes docs/bench-npm.md
   reference [--write]
                compute losses, gradients and steps in JAX and compare them with the fixtures, or record
                them; then have peft load a checkpoint of the service

@@ -1,0 +1,27 @@
+// Many samples of a small prompt at once, as `tests/bench/client_python.py` draws them. Prints one line of JSON.
+import { ServiceClient } from "retinker";
+
+const [baseUrl, baseModel, ...numbers] = process.argv.slice(2);
+const [tokens, atOnce, rounds] = numbers.map(Number);
+
+const service = new ServiceClient({ baseUrl, apiKey: "tml-bench" });
+const client = await service.createSamplingClient({ baseModel });
+const prompt = Int32Array.from({ length: tokens }, (_, at) => 65 + at);
+const draw = (many) =>
+  Promise.all(Array.from({ length: many }, () => client.sample(prompt, { samplingParams: { maxTokens: 1, seed: 1 } })));
+
+await draw(atOnce / 10);
+const before = process.cpuUsage();
+const begin = performance.now();
+for (let round = 0; round < rounds; round += 1) await draw(atOnce);
+const { user, system } = process.cpuUsage(before);
+console.log(
+  JSON.stringify({
+    samples: atOnce * rounds,
+    cpu_seconds: (user + system) / 1e6,
+    seconds: (performance.now() - begin) / 1000,
+    peak_bytes: process.resourceUsage().maxRSS * 1024,
+  }),
+);
+await service.finish();
+process.exit(0);
