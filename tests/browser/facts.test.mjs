@@ -129,7 +129,7 @@ test("checkpoints of a run have kind, size and end, and a path to copy", async (
 test("each piece of code goes on from the newest checkpoint that can be gone on from", async (t) => {
   const { retinker, paths, page } = await start(t);
   const tabs = page.locator(".snippets").getByRole("tab");
-  assert.deepEqual(await tabs.allInnerTexts(), ["Python", "Rust", "Elixir", "Cookbook"]);
+  assert.deepEqual(await tabs.allInnerTexts(), ["Python", "Rust", "TypeScript", "Elixir", "Cookbook"]);
   const panel = page.locator(".snippets").getByRole("tabpanel");
   await tabs.first().focus();
   for (const tab of await tabs.all()) {

@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { until } from "../browser/support/retinker.mjs";
-import { installed } from "./support/folder.mjs";
+import { installed, run, write } from "./support/folder.mjs";
 import { KEY, MODEL, startService } from "./support/service.mjs";
 
 test("a host finds a poisoned run, restores it, and hands it over", async (t) => {
   const { url, host: options, fault } = await startService(t);
-  const { retinker } = await installed(t);
+  const { folder, retinker } = await installed(t);
   const { HostClient, HostError, ServiceClient, TrainingClient } = retinker;
   const service = new ServiceClient({ baseUrl: url, apiKey: KEY });
   t.after(() => service.dispose());
@@ -40,10 +40,20 @@ test("a host finds a poisoned run, restores it, and hands it over", async (t) =>
   assert.equal((await host.startRestore(plan)).already, true);
   assert.ok(heard.some((event) => event.type === "restore" && event.restore.id === restore.id));
   const { attachment, heartbeatsUntil, snippets } = await host.handOver(record.id);
-  assert.ok(heartbeatsUntil instanceof Date && snippets.some(({ language }) => language === "typescript"));
+  assert.ok(heartbeatsUntil instanceof Date);
+  /** Runs what the console gives out to copy. */
+  const typescript = async (snippets) => {
+    const { code } = snippets.find(({ language }) => language === "typescript");
+    await write(folder, { "snippet.mjs": code });
+    return (await run("node", ["snippet.mjs"], folder, { TINKER_API_KEY: KEY })).trim();
+  };
+  assert.equal(await typescript(snippets), `attached to ${attachment.modelId}`);
   const again = await TrainingClient.attach(attachment, service);
   assert.match((await again.saveState("again")).path, /again$/);
   const detail = await host.run(again.modelId);
+  const made = (await typescript(detail.snippets)).match(/^new run: (\S+)$/);
+  const labelled = await until("the host knows the run", async () => (await host.run(made[1]).catch(() => undefined))?.row);
+  assert.equal(labelled.name, "one of mine", "it has the labels of the run whose checkpoint it is from");
   assert.deepEqual(detail.lineage.map(({ generation }) => generation), [0, 1]);
   assert.equal(detail.restoredBy.id, restore.id);
   assert.equal((await host.restores())[0].id, restore.id);

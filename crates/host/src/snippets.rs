@@ -10,6 +10,7 @@ const TYPESCRIPT_ATTACH: &str = include_str!("snippets/attach.ts");
 const RUST_ATTACH: &str = include_str!("snippets/attach.rs.txt");
 const PYTHON_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.py");
 const RUST_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.rs.txt");
+const TYPESCRIPT_FROM_CHECKPOINT: &str = include_str!("snippets/from_checkpoint.ts");
 const PYTHON_FIRST_RUN: &str = include_str!("snippets/first_run.py");
 const COOKBOOK_FIRST_RUN: &str = include_str!("snippets/first_run_cookbook.txt");
 const RETINKER_FIRST_RUN: &str = include_str!("snippets/first_run_retinker.txt");
@@ -85,6 +86,14 @@ pub fn from_checkpoint(base_url: &str, checkpoint: &Checkpoint, labels: &UserMet
             ("{metadata}", format!("[{}]", pairs(rust, ".into(), ", "(", ".into())"))),
         ],
     );
+    let typescript_code = fill(
+        TYPESCRIPT_FROM_CHECKPOINT,
+        [
+            ("{base_url}", typescript(base_url)),
+            ("{path}", typescript(path)),
+            ("{metadata}", format!("{{{}}}", pairs(typescript, ": ", "", ""))),
+        ],
+    );
     let elixir_code =
         fill(ELIXIR_FROM_CHECKPOINT, [("{base_url}", elixir(base_url)), ("{path}", elixir(path))]);
     let name = checkpoint.checkpoint_id.rsplit('/').next().unwrap_or_default();
@@ -96,6 +105,7 @@ pub fn from_checkpoint(base_url: &str, checkpoint: &Checkpoint, labels: &UserMet
     vec![
         snippet("python", title, python_code),
         snippet("rust", title, rust_code),
+        snippet("typescript", title, typescript_code),
         snippet("elixir", title, elixir_code),
         snippet("cookbook", "The recipe goes on from the newest checkpoint", cookbook_code),
     ]

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use js_sys::Promise;
-use retinker::client::{RestClient, Secret};
+use futures_util::{TryFutureExt, TryStreamExt, stream};
+use js_sys::{Promise, Uint8Array};
+use retinker::client::{Download, Error, RestClient, Secret};
 use retinker::json;
 use retinker::wire::account::AuditEventType;
 use retinker::wire::run::AccessScope;
@@ -148,6 +149,22 @@ impl Rest {
     #[wasm_bindgen(js_name = archiveAddress)]
     pub fn archive_address(&self, path: String, signal: Option<AbortSignal>) -> Promise {
         ask!(self, signal, |rest| text(&rest.checkpoint_archive_address(&path).await?.expose())?)
+    }
+
+    /// That archive, a piece at a time.
+    #[wasm_bindgen(js_name = downloadArchive)]
+    pub fn download_archive(&self, path: String) -> Pages {
+        let rest = self.0.clone();
+        let opened = async move {
+            let address = rest.checkpoint_archive_address(&path).await?;
+            Download::open(rest.api(), &format!("checkpoint {path}"), &address, 0).await
+        };
+        let pieces = opened.map_ok(|download| {
+            stream::try_unfold(download, async |mut download| {
+                Ok(download.next().await?.map(|piece| (Uint8Array::from(&*piece).into(), download)))
+            })
+        });
+        Pages::of(pieces.try_flatten_stream().map_err(|error: Error| error.into()))
     }
 
     /// Where the files of an external checkpoint can be had for a while.

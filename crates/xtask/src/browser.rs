@@ -96,8 +96,8 @@ pub fn outages(binary: &Path) -> Result<String> {
     Ok(seen.map(|(_, of)| format!("- a service that {of}")).collect::<Vec<_>>().join("\n"))
 }
 
-/// Runs `tests/npm` on a built binary and the package's tarball.
-pub fn test_npm(binary: &Path, tarball: &Path) -> Result<()> {
+/// Runs `tests/npm` on a built binary, the package's tarball and the transports' server.
+pub fn test_npm(binary: &Path, tarball: &Path, conformance: &str) -> Result<()> {
     let (chromium, dir) = (chromium()?, root().join("tests/npm"));
     install(&dir, "Installing the npm package's tests")?;
     run(command("node")
@@ -106,6 +106,7 @@ pub fn test_npm(binary: &Path, tarball: &Path) -> Result<()> {
         .args(test_files(&dir)?)
         .env("RETINKER_BIN", binary)
         .env("RETINKER_NPM", tarball)
+        .env("RETINKER_CONFORMANCE_URL", conformance)
         .env("RETINKER_CHROMIUM", chromium))
 }
 

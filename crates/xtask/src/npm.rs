@@ -96,10 +96,11 @@ fn npm(args: &[&str]) -> Result<()> {
     run(command(shell::npm()).args(args).args(["--no-audit", "--no-fund"]).current_dir(home()))
 }
 
-/// Builds the package, and uses it as people would: from its tarball, in Node, Deno, Bun, an edge worker and Chromium.
-pub fn test(binary: &Path) -> Result<()> {
+/// Builds the package, and uses it as people would: from its tarball, in Node, Deno, Bun, an edge worker and Chromium; and holds
+/// it to what every transport must do, against the server of that at an address.
+pub fn test(binary: &Path, conformance: &str) -> Result<()> {
     let tarball = build()?;
     weigh()?;
     build_panicking()?;
-    browser::test_npm(binary, &tarball)
+    browser::test_npm(binary, &tarball, conformance)
 }

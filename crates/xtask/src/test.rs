@@ -91,15 +91,6 @@ fn test_runner() -> Result<std::path::PathBuf> {
 fn wasm_tests(environment: &[(&str, std::ffi::OsString)]) -> Result<()> {
     tools::wasm_target()?;
     let runner = test_runner()?;
-    run(cargo().args([
-        "build",
-        "--package",
-        "retinker",
-        "--features",
-        "test-util",
-        "--example",
-        "conformance_server",
-    ]))?;
     let server = ConformanceServer::start()?;
     run(cargo()
         .args(["test", "--package", "retinker", "--target", "wasm32-unknown-unknown"])
@@ -118,6 +109,10 @@ struct ConformanceServer {
 impl ConformanceServer {
     fn start() -> Result<Self> {
         use std::io::BufRead;
+        let features = ["--features", "test-util"];
+        run(cargo()
+            .args(["build", "--package", "retinker", "--example", "conformance_server"])
+            .args(features))?;
         let binary = target_dir()
             .join("debug/examples")
             .join(format!("conformance_server{}", std::env::consts::EXE_SUFFIX));
@@ -139,7 +134,8 @@ impl Drop for ConformanceServer {
 
 fn npm_package() -> Result<()> {
     console::build()?;
-    npm::test(&up::binary()?)
+    let server = ConformanceServer::start()?;
+    npm::test(&up::binary()?, &server.url)
 }
 
 fn official_sdk() -> Result<()> {

@@ -4,7 +4,7 @@ import { connection } from "./connection.js";
 import { Handle } from "./handle.js";
 import type { Listing } from "./listing.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
-import { listing } from "./stream.js";
+import { listing, pieces } from "./stream.js";
 import type {
   AccessScope,
   AuditEventType,
@@ -146,6 +146,14 @@ export class RestClient extends Connected {
   /** Where an archive of a checkpoint's files can be had for a while. The address is a secret. */
   getCheckpointArchiveUrlFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<string> {
     return this.#rest.call((rest) => rest.archiveAddress(path, signal));
+  }
+
+  /**
+   * That archive's bytes, a piece at a time; what breaks off is gone on with. To a file in Node:
+   * `await pipeline(rest.downloadCheckpointArchive(path), createWriteStream("weights.tar"))`.
+   */
+  downloadCheckpointArchive(path: string, { signal }: CallOptions = {}): AsyncIterableIterator<Uint8Array> {
+    return pieces((wasm) => this.#rest.of(wasm).downloadArchive(path), { signal });
   }
 
   /** Where the files of an external checkpoint can be had for a while. */

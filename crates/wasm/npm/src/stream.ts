@@ -6,17 +6,22 @@ import type { Listing } from "./listing.js";
 import type { CallOptions } from "./options.js";
 
 /** What a stream of the wasm's gives, one after the other; leaving the loop stops it. */
-export async function* values<T>(open: (wasm: Wasm) => Pages, { signal }: CallOptions = {}): AsyncGenerator<T, void, undefined> {
+export async function* pieces<T>(open: (wasm: Wasm) => Pages, { signal }: CallOptions = {}): AsyncGenerator<T, void, undefined> {
   const stream = await call(async (wasm) => open(wasm));
   try {
     for (;;) {
-      const told = (await guarded(() => stream.next(signal))) as string | undefined;
-      if (told === undefined) return;
-      yield read<T>(told);
+      const piece = (await guarded(() => stream.next(signal))) as T | undefined;
+      if (piece === undefined) return;
+      yield piece;
     }
   } finally {
     stream.free();
   }
+}
+
+/** The same of what comes as JSON. */
+export async function* values<T>(open: (wasm: Wasm) => Pages, options?: CallOptions): AsyncGenerator<T, void, undefined> {
+  for await (const told of pieces<string>(open, options)) yield read<T>(told);
 }
 
 /** A list that is read a page at a time. */
