@@ -1,4 +1,4 @@
-// Goes on with a restored run, with optimizer state and all. Needs `npm install retinker` and TINKER_API_KEY.
+// Goes on with a restored run, with optimizer state and all. Needs the npm package `retinker` and TINKER_API_KEY.
 // The number is good for one attach: a second program needs the number that the first one ended with.
 import { TrainingClient } from "retinker";
 

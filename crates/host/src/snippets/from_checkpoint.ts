@@ -1,4 +1,4 @@
-// Starts a new run from this checkpoint, with optimizer state. Needs `npm install retinker` and TINKER_API_KEY.
+// Starts a new run from this checkpoint, with optimizer state. Needs the npm package `retinker` and TINKER_API_KEY.
 import { ServiceClient } from "retinker";
 
 const serviceClient = new ServiceClient({ baseUrl: {base_url} });
