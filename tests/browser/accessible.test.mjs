@@ -10,9 +10,8 @@ import { scene } from "./support/scene.mjs";
 const LOOKS = [
   { look: "light", colorScheme: "light", width: 1280 },
   { look: "dark", colorScheme: "dark", width: 1280 },
-  { look: "light and narrow", colorScheme: "light", width: 380 },
-  { look: "dark and narrow", colorScheme: "dark", width: 380 },
   { look: "light on the narrowest screen", colorScheme: "light", width: 360 },
+  { look: "dark on a narrow screen", colorScheme: "dark", width: 380 },
   { look: "light on a 4K screen", colorScheme: "light", width: 3840 },
 ];
 

@@ -46,12 +46,23 @@ pub fn run_stages(names: &[String]) -> Result<()> {
 fn needs() -> Result<()> {
     tools::wasm_target()?;
     tools::node()?;
+    // Packages are waited for while tools are built.
+    std::thread::scope(|scope| {
+        let tools = scope.spawn(tools::report);
+        let packages = packages();
+        let tools = tools.join().unwrap_or_else(|_| bail!("installing the build tools broke off"));
+        packages.and(tools)
+    })
+}
+
+/// What the system's and Python's packages bring.
+fn packages() -> Result<()> {
     browser::chromium()?;
     browser::chromedriver()?;
     postgres::needs()?;
     sdk::needs()?;
     schema::schemathesis()?;
-    tools::report()
+    Ok(())
 }
 
 fn native() -> Result<()> {

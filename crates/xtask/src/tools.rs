@@ -27,6 +27,8 @@ struct CargoTool {
     binaries: &'static [&'static str],
     /// How long a build from source takes, for the person who waits.
     patience: &'static str,
+    /// How far it is optimised then.
+    opt_level: &'static str,
     /// The address of a prebuilt archive for this machine, if there is one.
     prebuilt: fn() -> Option<String>,
 }
@@ -35,7 +37,8 @@ const TRUNK_TOOL: CargoTool = CargoTool {
     krate: "trunk",
     version: TRUNK,
     binaries: &["trunk"],
-    patience: "about ten minutes",
+    patience: "about five minutes",
+    opt_level: "0",
     prebuilt: || {
         let target = match (std::env::consts::OS, std::env::consts::ARCH) {
             ("linux", "x86_64") => "x86_64-unknown-linux-gnu",
@@ -53,6 +56,7 @@ const WASM_BINDGEN_TOOL: CargoTool = CargoTool {
     version: WASM_BINDGEN,
     binaries: &["wasm-bindgen", "wasm-bindgen-test-runner"],
     patience: "about two minutes",
+    opt_level: "1",
     prebuilt: || {
         let target = match (std::env::consts::OS, std::env::consts::ARCH) {
             ("linux", "x86_64") => "x86_64-unknown-linux-musl",
@@ -72,6 +76,7 @@ const WASM_PACK_TOOL: CargoTool = CargoTool {
     version: WASM_PACK,
     binaries: &["wasm-pack"],
     patience: "about three minutes",
+    opt_level: "0",
     prebuilt: || {
         let target = match (std::env::consts::OS, std::env::consts::ARCH) {
             ("linux", "x86_64") => "x86_64-unknown-linux-musl",
@@ -89,7 +94,8 @@ const CARGO_DENY_TOOL: CargoTool = CargoTool {
     krate: "cargo-deny",
     version: CARGO_DENY,
     binaries: &["cargo-deny"],
-    patience: "about five minutes",
+    patience: "about three minutes",
+    opt_level: "0",
     prebuilt: || None,
 };
 
@@ -98,6 +104,7 @@ const CARGO_FUZZ_TOOL: CargoTool = CargoTool {
     version: CARGO_FUZZ,
     binaries: &["cargo-fuzz"],
     patience: "about a minute",
+    opt_level: "0",
     prebuilt: || None,
 };
 
@@ -311,11 +318,11 @@ impl CargoTool {
             cargo.args(["install", self.krate, "--version", self.version, "--root"]).arg(home);
             // Its own target directory, gone afterwards: the workspace's cache stays the workspace's.
             cargo.env_remove("CARGO_TARGET_DIR");
-            // Whole-program optimisation would cost minutes of building for seconds of running.
+            // Optimising a tool costs minutes of building for seconds of running.
             cargo.envs([
                 ("CARGO_PROFILE_RELEASE_LTO", "off"),
                 ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
-                ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+                ("CARGO_PROFILE_RELEASE_OPT_LEVEL", self.opt_level),
                 ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
             ]);
             if locked {
