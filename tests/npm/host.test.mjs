@@ -6,13 +6,27 @@ import { until } from "../browser/support/retinker.mjs";
 import { installed, run, write } from "./support/folder.mjs";
 import { KEY, MODEL, startService } from "./support/service.mjs";
 
+const EXAMPLE = { modelInput: [1, 2, 3, 4], lossFnInputs: { target_tokens: [2, 3, 4, 5], weights: [1, 1, 1, 1] } };
+
+/** Takes a step of training; its loss. */
+async function step(client) {
+  const pass = client.forwardBackward([EXAMPLE], "cross_entropy");
+  await client.optimStep({ learningRate: 1e-2 });
+  return (await pass).metrics["loss:sum"];
+}
+
 test("a host finds a poisoned run, restores it, and hands it over", async (t) => {
   const { url, host: options, fault } = await startService(t);
   const { folder, retinker } = await installed(t);
   const { HostClient, HostError, ServiceClient, TrainingClient } = retinker;
   const service = new ServiceClient({ baseUrl: url, apiKey: KEY });
   t.after(() => service.dispose());
-  const client = await service.createLoraTrainingClient({ baseModel: MODEL, rank: 4, userMetadata: { name: "one of mine" } });
+  const create = () => service.createLoraTrainingClient({ baseModel: MODEL, rank: 4, seed: 5, userMetadata: { name: "one of mine" } });
+  const undisturbed = await create();
+  await step(undisturbed);
+  const expected = await step(undisturbed);
+  const client = await create();
+  await step(client);
   await client.saveState("saved");
   const host = new HostClient(options);
   t.after(() => host[Symbol.dispose]());
@@ -41,17 +55,25 @@ test("a host finds a poisoned run, restores it, and hands it over", async (t) =>
   assert.ok(heard.some((event) => event.type === "restore" && event.restore.id === restore.id));
   const { attachment, heartbeatsUntil, snippets } = await host.handOver(record.id);
   assert.ok(heartbeatsUntil instanceof Date);
-  /** Runs what the console gives out to copy. */
-  const typescript = async (snippets) => {
+  /** Runs what the console gives out to copy, and what somebody writes after it. */
+  const typescript = async (snippets, more = "") => {
     const { code } = snippets.find(({ language }) => language === "typescript");
-    await write(folder, { "snippet.mjs": code });
-    return (await run("node", ["snippet.mjs"], folder, { TINKER_API_KEY: KEY })).trim();
+    await write(folder, { "snippet.mjs": `${code}\n${more}` });
+    return (await run("node", ["snippet.mjs"], folder, { TINKER_API_KEY: KEY })).trim().split("\n");
   };
-  assert.equal(await typescript(snippets), `attached to ${attachment.modelId}`);
-  const again = await TrainingClient.attach(attachment, service);
+  const [said, went] = await typescript(
+    snippets,
+    `const EXAMPLE = ${JSON.stringify(EXAMPLE)};
+    ${step}
+    console.log(JSON.stringify({ loss: await step(trainingClient), attachment: trainingClient.attachment }));`,
+  );
+  assert.equal(said, `attached to ${attachment.modelId}`);
+  const { loss, attachment: now } = JSON.parse(went);
+  assert.equal(loss, expected, "it trains on as if nothing had happened");
+  const again = await TrainingClient.attach(now, service);
   assert.match((await again.saveState("again")).path, /again$/);
   const detail = await host.run(again.modelId);
-  const made = (await typescript(detail.snippets)).match(/^new run: (\S+)$/);
+  const made = (await typescript(detail.snippets))[0].match(/^new run: (\S+)$/);
   const labelled = await until("the host knows the run", async () => (await host.run(made[1]).catch(() => undefined))?.row);
   assert.equal(labelled.name, "one of mine", "it has the labels of the run whose checkpoint it is from");
   assert.deepEqual(detail.lineage.map(({ generation }) => generation), [0, 1]);

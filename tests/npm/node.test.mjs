@@ -205,6 +205,84 @@ test("a signal ends a call, and its request", async (t) => {
   assert.equal(kept.listeners(), 0, "no listener stays after calls that were not aborted");
 });
 
+test("what a signal given before, or a disposed client, does to what is submitted", async (t) => {
+  const { url } = await startService(t);
+  const { retinker } = await installed(t);
+  const { ConfigError, Recovery, RestClient, ServiceClient } = retinker;
+  const service = new ServiceClient({ baseUrl: url, apiKey: KEY });
+  t.after(() => service.dispose());
+  const create = () => service.createLoraTrainingClient({ baseModel: MODEL, rank: 4, seed: 3 });
+  const expected = await train(await create(), 0, 2);
+
+  const client = await create();
+  const gone = AbortSignal.abort(new Error("not wanted"));
+  const losses = await train(client, 0, 1);
+  const refused = client.optimStep({ learningRate: 1e-2 }, { signal: gone });
+  await assert.rejects(refused, /not wanted/);
+  assert.deepEqual(refused.requestIds, []);
+  for await (const event of refused.events()) assert.fail(`${event}`);
+  losses.push(...(await train(client, 1, 2)));
+  assert.deepEqual(losses, expected, "the step was not taken");
+
+  const done = client.forward([example(0)], "cross_entropy");
+  await done;
+  for await (const event of done.events()) assert.fail(`${event}`);
+  const controller = new AbortController();
+  const left = client.forward([example(0)], "cross_entropy", { signal: controller.signal });
+  controller.abort();
+  await assert.rejects(left, { name: "AbortError" });
+  for await (const event of left.events()) assert.fail(`${event}`);
+
+  const rest = new RestClient(service);
+  const begun = rest.getServerCapabilities();
+  rest.dispose();
+  assert.ok((await begun).supportedModels.length > 0, "what was begun goes on");
+  await assert.rejects(rest.getServerCapabilities(), (error) => error instanceof ConfigError);
+
+  const strange = { modelInput: { chunks: [{ type: "encoded_text", tokens: [1] }] }, lossFnInputs: {} };
+  assert.throws(() => client.forward([strange], "cross_entropy"), (error) => error instanceof ConfigError);
+  for (const wrong of [1.5, -1, Number.NaN]) {
+    const datum = { modelInput: [1], lossFnInputs: { target_tokens: [wrong], weights: [1] } };
+    assert.throws(() => client.forward([datum], "cross_entropy"), (error) => error instanceof ConfigError, `${wrong}`);
+  }
+  const inner = { data: new Float32Array(1), crow: new BigInt64Array(2) };
+  assert.throws(() => client.forward([{ modelInput: [1], lossFnInputs: { weights: inner } }], "cross_entropy"), /crow and col/);
+
+  // A plan of one service, carried out where nobody answers: only the signal ends that.
+  await client.saveState("a");
+  const plan = await new Recovery(service).plan(client.modelId, { observed: "not_loaded" });
+  const nowhere = new Recovery({ baseUrl: "http://127.0.0.1:9", apiKey: KEY });
+  const stop = new AbortController();
+  const restoring = nowhere.restore(plan, { signal: stop.signal });
+  setTimeout(() => stop.abort(), 100);
+  await assert.rejects(restoring, { name: "AbortError" });
+  nowhere.dispose();
+  client.dispose();
+});
+
+test("a loss that is no number is told as such", async (t) => {
+  const { retinker } = await installed(t);
+  const text = (tag, of) => Buffer.concat([Buffer.from([tag, of.length]), Buffer.from(of)]);
+  const metric = (name, value) => {
+    const double = Buffer.alloc(9, 0x11);
+    double.writeDoubleLE(value, 1);
+    return text(0x1a, Buffer.concat([text(0x0a, name), double]));
+  };
+  // The result of a pass over one example: the name of its outputs, those of the example, and what was measured.
+  const result = Buffer.concat([text(0x0a, "x:cross_entropy"), Buffer.from([0x12, 2, 0x18, 1]), metric("loss:sum", NaN), metric("most", -Infinity)]);
+  const answers = {
+    forward: () => Response.json({ request_id: "1" }),
+    retrieve_future: () => new Response(result, { headers: { "content-type": "application/x-protobuf" } }),
+  };
+  const client = await retinker.TrainingClient.attach(
+    { sessionId: "s", modelId: "s:train:0", nextSeqId: 1 },
+    { baseUrl: "http://x.test", apiKey: "k", fetch: async (url) => answers[url.split("/").at(-1)]?.() ?? Response.json({}) },
+  );
+  t.after(() => client.dispose());
+  const { metrics } = await client.forward([example(0)], "cross_entropy");
+  assert.deepEqual(metrics, { "loss:sum": NaN, most: -Infinity });
+});
+
 test("a server sees that a call was aborted", async (t) => {
   const { retinker } = await installed(t);
   let closed;
@@ -248,8 +326,15 @@ test("what a service cannot do now is asked again, by the program's own fetch, w
   assert.deepEqual(asked[0], { url: asked[0].url, method: "GET", team: "blue", key: "the key" });
   const throws = new retinker.RestClient({ baseUrl: "http://x.test", apiKey: "k", retryForSeconds: 0, fetch: () => { throw new Error("no network here"); } });
   await assert.rejects(throws.getServerCapabilities(), (error) => error instanceof retinker.ConnectionError && /no network here/.test(error.message));
-  const silly = new retinker.RestClient({ baseUrl: "http://x.test", apiKey: "k", retryForSeconds: 0, fetch: async () => 7 });
-  await assert.rejects(silly.getServerCapabilities(), (error) => error instanceof retinker.RetinkerError);
+  const readAlready = async () => {
+    const answer = Response.json({});
+    await answer.text();
+    return answer;
+  };
+  for (const silly of [async () => 7, async () => undefined, () => null, readAlready]) {
+    const client = new retinker.RestClient({ baseUrl: "http://x.test", apiKey: "k", retryForSeconds: 0, fetch: silly });
+    await assert.rejects(client.getServerCapabilities(), (error) => error instanceof retinker.ConnectionError, `${silly}`);
+  }
 });
 
 test("leaving a loop ends what it read", async (t) => {

@@ -486,7 +486,7 @@ async fn a_restored_run_is_attached_to_once_and_trains_on() {
             format!("attach(\"{}\", \"{session_id}\", \"{model_id}\", {next_seq_id})", place.api.base_url()),
         ),
         ("rust", format!("model_id: \"{model_id}\".into(), next_seq_id: {next_seq_id} }}")),
-        ("typescript", format!("let next_seq_id = {next_seq_id};")),
+        ("typescript", format!("nextSeqId: {next_seq_id} }}")),
     ] {
         // By the old run's name and the new one's.
         for name in [&run, &model_id] {

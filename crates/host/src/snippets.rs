@@ -235,11 +235,23 @@ mod tests {
             expires_at: None,
         };
         let start = from_checkpoint("http://h", &checkpoint, &labels);
-        assert!(start[0].code.contains(r#"user_metadata={"name": "mine"}"#), "{}", start[0].code);
-        assert!(start[1].code.contains(r#"("name".into(), "mine".into())"#), "{}", start[1].code);
-        assert!(start[2].code.contains(r#"(service_client, "tinker://r/weights/a")"#), "{}", start[2].code);
-        let line = r#"{"name": "a", "epoch": epoch, "batch": batch, "state_path": "tinker://r/weights/a"}"#;
-        assert!(start[3].code.contains(line), "{}", start[3].code);
+        let lines = [
+            ("python", r#"user_metadata={"name": "mine"}"#),
+            ("rust", r#"("name".into(), "mine".into())"#),
+            ("typescript", r#"{ userMetadata: {"name": "mine"} }"#),
+            ("elixir", r#"(service_client, "tinker://r/weights/a")"#),
+            (
+                "cookbook",
+                r#"{"name": "a", "epoch": epoch, "batch": batch, "state_path": "tinker://r/weights/a"}"#,
+            ),
+        ];
+        assert_eq!(
+            start.iter().map(|s| s.language.as_str()).collect::<Vec<_>>(),
+            lines.map(|(name, _)| name)
+        );
+        for (snippet, (_, line)) in start.iter().zip(lines) {
+            assert!(snippet.code.contains(line), "{}", snippet.code);
+        }
         for snippet in attach.iter().chain(&start) {
             for name in ["base_url", "base_url_word", "session_id", "model_id", "next_seq_id", "path", "name"]
             {
@@ -255,6 +267,7 @@ mod tests {
         let expected = r#""s\"); import os; os.system(\"x\U0000000a# {model_id} \U000000e9""#;
         assert!(code[0].code.contains(expected), "{}", code[0].code);
         assert!(code[1].code.contains(r#"os.system(\"x\u{a}# {model_id} \u{e9}""#), "{}", code[1].code);
+        assert!(code[2].code.contains(r#"os.system(\"x\u{a}# {model_id} \u{e9}""#), "{}", code[2].code);
         assert_eq!(elixir("\"#{System.halt()}\\\n"), r#""\"\#{System.halt()}\\\u{a}""#);
     }
 }

@@ -7,7 +7,7 @@ use retinker::wire::tensor::{SparseIndices, TensorData, TensorValues};
 use retinker::wire::training::{Datum, ForwardBackwardOutput, ImageFormat, ModelInput, ModelInputChunk};
 use wasm_bindgen::prelude::*;
 
-use crate::call::{Outcome, text};
+use crate::call::Outcome;
 use crate::failure::Failure;
 
 #[wasm_bindgen]
@@ -150,7 +150,12 @@ pub(crate) fn output(output: &ForwardBackwardOutput) -> Outcome {
         outputs.push(&record);
     }
     put(&object, "lossFnOutputs", &outputs);
-    put(&object, "metrics", &JsValue::from_str(&text(&output.metrics)?));
+    // As numbers: in JSON there is no NaN, which is what the loss of a run that diverges is.
+    let metrics = Object::new();
+    for (name, value) in &output.metrics {
+        put(&metrics, name, &JsValue::from_f64(*value));
+    }
+    put(&object, "metrics", &metrics);
     Ok(object.into())
 }
 

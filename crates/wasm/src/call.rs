@@ -28,6 +28,21 @@ where
     outcome(signal, Box::pin(async move { Ok(JsValue::from_str(&work.await?)) }))
 }
 
+/// What comes of this, unless the signal is given before: then it is dropped, and what is thrown is the signal's reason.
+pub(crate) async fn unless_aborted<T>(
+    signal: Option<AbortSignal>,
+    work: LocalBoxFuture<'_, Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(signal) = signal else { return work.await };
+    if signal.aborted() {
+        return Err(Failure::of(signal.reason()));
+    }
+    match select(work, pin!(aborted(signal.clone()))).await {
+        Either::Left((result, _)) => result,
+        Either::Right(((), _)) => Err(Failure::of(signal.reason())),
+    }
+}
+
 /// A value as such a text.
 pub(crate) fn text(value: &impl Serialize) -> Result<String, Failure> {
     Ok(serde_json::to_string(value)?)
@@ -35,21 +50,7 @@ pub(crate) fn text(value: &impl Serialize) -> Result<String, Failure> {
 
 /// The same for what is no plain value. Not generic, so that its code is there once.
 pub(crate) fn outcome(signal: Option<AbortSignal>, work: LocalBoxFuture<'static, Outcome>) -> Promise {
-    future_to_promise(async move {
-        let result = match signal {
-            None => work.await,
-            // Nothing is begun.
-            Some(signal) if signal.aborted() => return Err(signal.reason()),
-            Some(signal) => {
-                match select(work, pin!(aborted(signal.clone()))).await {
-                    Either::Left((result, _)) => result,
-                    // The call is dropped with this, and what it asked for is aborted.
-                    Either::Right(((), _)) => return Err(signal.reason()),
-                }
-            }
-        };
-        result.map_err(Failure::thrown)
-    })
+    future_to_promise(async move { unless_aborted(signal, work).await.map_err(Failure::thrown) })
 }
 
 /// Listens to a signal until it is dropped.

@@ -46,6 +46,11 @@ impl Failure {
         Told::new("service", "config", message.into()).into()
     }
 
+    /// What somebody else has thrown.
+    pub(crate) fn of(thrown: JsValue) -> Self {
+        Self(thrown)
+    }
+
     /// What is thrown.
     pub(crate) fn thrown(self) -> JsValue {
         self.0

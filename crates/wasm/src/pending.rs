@@ -27,7 +27,17 @@ pub struct Submitted {
 #[derive(Default)]
 struct Seen {
     request_ids: RefCell<Vec<String>>,
-    listeners: RefCell<Vec<mpsc::UnboundedSender<PendingEvent>>>,
+    /// `None`: nobody waits for the result any more, so nothing is told.
+    listeners: RefCell<Option<Vec<mpsc::UnboundedSender<PendingEvent>>>>,
+}
+
+/// Ends what is told when the result is there, or is waited for no more.
+struct Ending(Rc<Seen>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.listeners.borrow_mut().take();
+    }
 }
 
 /// An event as the facade shows it.
@@ -43,7 +53,9 @@ impl Seen {
         if let PendingEvent::Accepted { request_id } = &event {
             self.request_ids.borrow_mut().push(request_id.clone());
         }
-        self.listeners.borrow_mut().retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+        if let Some(listeners) = &mut *self.listeners.borrow_mut() {
+            listeners.retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+        }
     }
 }
 
@@ -64,17 +76,18 @@ impl Submitted {
         pending: Pending<T>,
         show: impl FnOnce(T) -> Outcome + 'static,
     ) -> Self {
-        let (mut events, seen) = (pending.events().fuse(), Rc::new(Seen::default()));
-        let hears = Rc::clone(&seen);
+        let mut events = pending.events().fuse();
+        let seen = Rc::new(Seen { listeners: RefCell::new(Some(Vec::new())), ..Seen::default() });
+        let hears = Ending(Rc::clone(&seen));
         let result = async move {
             let mut pending = pending.fuse();
             let result: Result<T, Error> = loop {
                 select! {
-                    event = events.select_next_some() => hears.hear(event),
+                    event = events.select_next_some() => hears.0.hear(event),
                     result = pending => break result,
                 }
             };
-            hears.listeners.borrow_mut().clear();
+            drop(hears);
             show(result?)
         };
         Self { result: RefCell::new(Some(result.boxed_local())), seen }
@@ -105,7 +118,9 @@ impl Submitted {
     /// What happens from now on, until the result is there.
     pub fn events(&self) -> Pages {
         let (tell, events) = mpsc::unbounded();
-        self.seen.listeners.borrow_mut().push(tell);
+        if let Some(listeners) = &mut *self.seen.listeners.borrow_mut() {
+            listeners.push(tell);
+        }
         Pages::of(events.filter_map(|event| std::future::ready(told(event))))
     }
 }

@@ -20,7 +20,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::call::{call, text};
+use crate::call::{call, text, unless_aborted};
 use crate::client::{Client, runtime};
 use crate::failure::Failure;
 
@@ -88,8 +88,8 @@ impl Recovery {
     }
 
     /// Restores a run by a plan as it was kept, and gives the record of it however it ended. `progress` is called with the
-    /// record after each step.
-    pub fn restore(&self, kept: String, progress: Function) -> Promise {
+    /// record after each step. The signal ends what comes before there is a record; what is begun is cancelled by its id.
+    pub fn restore(&self, kept: String, progress: Function, signal: Option<AbortSignal>) -> Promise {
         let (tell, mut told) = mpsc::unbounded();
         let executor = self.executor.clone().on_progress(move |record| {
             // Who does not wait any more is not told.
@@ -97,7 +97,9 @@ impl Recovery {
         });
         call(None, async move {
             let plan: RestorePlan = json::read(kept.as_bytes())?;
-            let (Begun::New(record) | Begun::Existing(record)) = executor.begin(plan).await?;
+            let begun = async { Ok(executor.begin(plan).await?) };
+            let (Begun::New(record) | Begun::Existing(record)) =
+                unless_aborted(signal, Box::pin(begun)).await?;
             let mut work = pin!(executor.run(&record.id).fuse());
             let ended = loop {
                 select! {

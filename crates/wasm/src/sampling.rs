@@ -3,7 +3,7 @@
 use js_sys::{Array, Float32Array, Int32Array, Object, Promise};
 use retinker::client::{SampleOptions, SamplingClient, SamplingOptions};
 use retinker::json;
-use retinker::wire::sampling::{SampleResponse, SamplingParams, TargetTokens};
+use retinker::wire::sampling::{SampleResponse, SamplingParams, TargetTokens, TopkLogprobs};
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
@@ -150,6 +150,21 @@ impl Sampling {
     }
 }
 
+/// Pairs of a token and its log-probability by position; `null` for one that was not computed. Not by way of JSON, which has no
+/// infinity: a token that cannot come has that.
+fn most_probable(topk: &TopkLogprobs) -> JsValue {
+    let row = |row: &Vec<(u32, f32)>| -> JsValue {
+        if row.is_empty() {
+            return JsValue::NULL;
+        }
+        let pairs = row.iter().map(|&(token, logprob)| -> JsValue {
+            Array::of2(&JsValue::from(token), &JsValue::from(logprob)).into()
+        });
+        pairs.collect::<Array>().into()
+    };
+    topk.rows.iter().map(row).collect::<Array>().into()
+}
+
 fn shown(response: &SampleResponse) -> Outcome {
     let object = Object::new();
     let sequences = Array::new();
@@ -160,7 +175,7 @@ fn shown(response: &SampleResponse) -> Outcome {
         put(&shown, "tokens", &Int32Array::from(tokens.as_slice()));
         put(&shown, "logprobs", &Float32Array::from(sequence.logprobs.as_slice()));
         if let Some(topk) = &sequence.topk_logprobs {
-            put(&shown, "topkLogprobs", &JsValue::from_str(&text(topk)?));
+            put(&shown, "topkLogprobs", &most_probable(topk));
         }
         if let Some(id) = &sequence.sequence_id {
             put(&shown, "sequenceId", &JsValue::from_str(id));
@@ -172,7 +187,7 @@ fn shown(response: &SampleResponse) -> Outcome {
         put(&object, "promptLogprobs", &Float32Array::from(logprobs.as_slice()));
     }
     if let Some(topk) = &response.topk_prompt_logprobs {
-        put(&object, "topkPromptLogprobs", &JsValue::from_str(&text(topk)?));
+        put(&object, "topkPromptLogprobs", &most_probable(topk));
     }
     if let Some(scores) = &response.target_prompt_logprobs {
         put(&object, "targetPromptLogprobs", &Float32Array::from(scores.data.as_slice()));

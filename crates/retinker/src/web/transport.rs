@@ -23,6 +23,11 @@ extern "C" {
     // Bound as a global, not as a member of `Window`, which workers and Node do not have.
     #[wasm_bindgen(js_name = fetch, catch)]
     fn fetch(url: &str, init: &RequestInit) -> Result<JsValue, JsValue>;
+
+    /// A `ReadableStream` that somebody else may be reading.
+    type Readable;
+    #[wasm_bindgen(method, catch, js_name = getReader)]
+    fn get_reader(this: &Readable) -> Result<ReadableStreamDefaultReader, JsValue>;
 }
 
 /// A transport by the host's `fetch`.
@@ -83,6 +88,9 @@ async fn send(own: Option<Arc<SendWrapper<Function>>>, request: Request) -> Resu
     };
     let promise = promise.map_err(no_answer)?;
     let answer = JsFuture::from(Promise::resolve(&promise)).await.map_err(no_answer)?;
+    if !answer.is_object() {
+        return Err(no_answer(JsValue::from_str("what fetch gave is no response")));
+    }
     // Unchecked: a page may have put a `fetch` of its own in the place of the host's, with answers of its own.
     let response: &web_sys::Response = answer.unchecked_ref();
     let opaque_redirect = response.type_() == ResponseType::Opaqueredirect;
@@ -90,7 +98,7 @@ async fn send(own: Option<Arc<SendWrapper<Function>>>, request: Request) -> Resu
     let headers = pairs(&response.headers());
     let body: BodyStream = match response.body() {
         Some(stream) => {
-            let reader = stream.get_reader().unchecked_into::<ReadableStreamDefaultReader>();
+            let reader = stream.unchecked_ref::<Readable>().get_reader().map_err(no_answer)?;
             Box::pin(SendWrapper::new(Body { reader, reading: None, guard: Some(guard), place }))
         }
         None => Box::pin(futures_util::stream::empty()),
@@ -104,7 +112,9 @@ fn build(request: &Request) -> Result<(RequestInit, AbortGuard), JsValue> {
     let guard = AbortGuard(AbortController::new()?);
     let headers = Headers::new()?;
     for (name, value) in &request.headers {
-        headers.append(name, value)?;
+        // What the host says of it repeats the value, which may be a secret.
+        let wrong = |_| JsValue::from_str(&format!("header {name} cannot be sent"));
+        headers.append(name, value).map_err(wrong)?;
     }
     let init = RequestInit::new();
     init.set_method(request.method.as_str());

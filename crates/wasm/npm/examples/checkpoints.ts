@@ -10,12 +10,14 @@ const rest = new RestClient();
 
 const newest = new Map<string, Checkpoint>();
 const others: Checkpoint[] = [];
-// Newest first.
 for await (const checkpoint of rest.userCheckpoints()) {
   if (checkpoint.checkpointType !== "training") continue;
   const run = checkpoint.tinkerPath.split("/")[2] ?? "";
-  if (newest.has(run)) others.push(checkpoint);
-  else newest.set(run, checkpoint);
+  const known = newest.get(run);
+  const isNewer = known === undefined || checkpoint.time > known.time;
+  const older = isNewer ? known : checkpoint;
+  if (isNewer) newest.set(run, checkpoint);
+  if (older !== undefined) others.push(older);
 }
 for (const { tinkerPath, sizeBytes = 0, expiresAt } of others) {
   if (expiresAt !== undefined) continue;

@@ -15,7 +15,6 @@ let client = await service.createLoraTrainingClient({
   userMetadata: { name: "train.ts" },
 });
 await client.saveState("step-0");
-let saved = 0;
 for (let step = 0; step < STEPS; ) {
   try {
     // Both are on their way at once, and are carried out in this order.
@@ -27,23 +26,24 @@ for (let step = 0; step < STEPS; ) {
     console.log(`step ${step}: loss ${metrics["loss:sum"]?.toFixed(4)}`);
     if (step % SAVE_EVERY === 0) {
       await client.saveState(`step-${step}`);
-      saved = step;
     }
   } catch (error) {
-    client = await restored(error);
-    step = saved;
+    [client, step] = await restored(error);
   }
 }
 
-/** The run restored from its newest checkpoint; throws what is no poisoning. */
-async function restored(error: unknown): Promise<TrainingClient> {
+/** The run restored, and the step that it is at; throws what is no poisoning. */
+async function restored(error: unknown): Promise<[TrainingClient, number]> {
   const mayBe = error instanceof PoisonedError || error instanceof RequestFailedError || error instanceof StatusError;
   if (!mayBe) throw error;
   const { verdict } = await recovery.health(client.modelId);
   if (verdict.health !== "poisoned") throw error;
   console.log(verdict.reason);
-  const { attachment } = await recovery.restore(await recovery.plan(client.modelId));
-  return TrainingClient.attach(attachment, service);
+  const plan = await recovery.plan(client.modelId);
+  const { attachment } = await recovery.restore(plan);
+  // By the name of the checkpoint that was taken: one that was saved when the run was lost may not be there.
+  const step = Number(plan.checkpoint.tinkerPath.split("step-").at(-1));
+  return [await TrainingClient.attach(attachment, service), step];
 }
 
 /** What is learned at a step. */

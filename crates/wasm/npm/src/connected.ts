@@ -18,6 +18,11 @@ export abstract class Connected {
     return this.#client;
   }
 
+  /** @internal */
+  get _isDisposed(): boolean {
+    return this.#own === undefined;
+  }
+
   /** Lets go of what the wasm holds for this client: what `using` does. Calls afterwards are refused; what was begun goes on. */
   dispose(): void {
     if (this.#own === undefined) return;

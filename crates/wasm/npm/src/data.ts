@@ -94,13 +94,15 @@ export function chunks(input: ModelInput): object[] {
   if (!Array.isArray(input?.chunks)) throw new ConfigError("a model's input is an array of tokens, or { chunks: [...] }");
   return (input.chunks as readonly ModelInputChunk[]).map((chunk) => {
     if (isTokens(chunk)) return tokens(chunk);
-    switch (chunk.type) {
+    switch (chunk?.type) {
       case "image":
         return { bytes: chunk.data, format: chunk.format, expectedTokens: chunk.expectedTokens };
       case "image_asset_pointer":
         return { location: chunk.location, format: chunk.format, expectedTokens: chunk.expectedTokens };
       case "dmel":
         return { bytes: chunk.dmel };
+      default:
+        throw new ConfigError("a piece of a model's input is an array of tokens, or of type image, image_asset_pointer or dmel");
     }
   });
 }
@@ -119,6 +121,7 @@ function tokens(of: Tokens): Int32Array {
 
 function tensor(name: string, value: TensorValues | Tensor): object {
   const { data, shape, crow, col } = isValues(value) ? { data: value, shape: undefined, crow: undefined, col: undefined } : value;
+  if ((crow === undefined) !== (col === undefined)) throw new ConfigError(`tensor '${name}' has one of crow and col: a sparse one has both`);
   return { name, data: values(name, data), shape: shape && Float64Array.from(shape), crow, col };
 }
 
@@ -128,5 +131,5 @@ function isValues(value: TensorValues | Tensor): value is TensorValues {
 
 function values(name: string, data: TensorValues): Float32Array | Int32Array | BigInt64Array {
   if (!Array.isArray(data)) return data as Float32Array | Int32Array | BigInt64Array;
-  return name === "target_tokens" ? Int32Array.from(data as number[]) : Float32Array.from(data as number[]);
+  return name === "target_tokens" ? tokens(data as number[]) : Float32Array.from(data as number[]);
 }

@@ -76,7 +76,8 @@ function alive(): void {
 
 /** Makes a call that the wasm answers by a promise. What it throws is an error of this package, or the signal's reason. */
 export async function call<T>(begin: (wasm: Wasm) => Promise<T>): Promise<T> {
-  const at = await ready();
+  // Where the wasm is there, what is begun is begun before this returns: who disposes of a client then takes nothing back.
+  const at = engine() ?? (await ready());
   return guarded(() => begin(at));
 }
 

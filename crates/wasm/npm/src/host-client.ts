@@ -40,12 +40,16 @@ export class HostClient {
   }
 
   /** How the host and its service are. */
-  status({ signal }: CallOptions = {}): Promise<HostStatus> {
+  async status(options: CallOptions = {}): Promise<HostStatus> {
+    known("status", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.status(signal));
   }
 
   /** The services that the host can stand before; the first is the one that is meant when none is named. */
-  async connections({ signal }: CallOptions = {}): Promise<ConnectionInfo[]> {
+  async connections(options: CallOptions = {}): Promise<ConnectionInfo[]> {
+    known("connections", options, ["signal"]);
+    const { signal } = options;
     const { connections } = await this.#host.call<{ connections: ConnectionInfo[] }>((host) => host.connections(signal));
     return connections;
   }
@@ -57,7 +61,9 @@ export class HostClient {
   }
 
   /** Everything about one run. */
-  run(runId: string, { signal }: CallOptions = {}): Promise<RunDetail> {
+  async run(runId: string, options: CallOptions = {}): Promise<RunDetail> {
+    known("run", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.run(runId, signal));
   }
 
@@ -68,54 +74,77 @@ export class HostClient {
   }
 
   /** Starts a restore exactly as planned. Asking again is harmless: `already` says that it had been started before. */
-  startRestore(plan: RestorePlan, { signal }: CallOptions = {}): Promise<{ readonly restore: RestoreRecord; readonly already: boolean }> {
+  async startRestore(
+    plan: RestorePlan,
+    options: CallOptions = {},
+  ): Promise<{ readonly restore: RestoreRecord; readonly already: boolean }> {
+    known("startRestore", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.startRestore(plan._kept, signal));
   }
 
   /** All restores, newest first. */
-  async restores({ signal }: CallOptions = {}): Promise<RestoreRecord[]> {
+  async restores(options: CallOptions = {}): Promise<RestoreRecord[]> {
+    known("restores", options, ["signal"]);
+    const { signal } = options;
     const { restores } = await this.#host.call<{ restores: RestoreRecord[] }>((host) => host.restores(signal));
     return restores;
   }
 
   /** One restore. */
-  restore(restoreId: string, { signal }: CallOptions = {}): Promise<RestoreRecord> {
+  async restore(restoreId: string, options: CallOptions = {}): Promise<RestoreRecord> {
+    known("restore", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.restore(restoreId, signal));
   }
 
   /** Stops a restore that is not done yet, whoever carries it out. */
-  cancelRestore(restoreId: string, { signal }: CallOptions = {}): Promise<RestoreRecord> {
+  async cancelRestore(restoreId: string, options: CallOptions = {}): Promise<RestoreRecord> {
+    known("cancelRestore", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.cancel(restoreId, signal));
   }
 
   /** Takes a restored run over: `TrainingClient.attach(handOver.attachment)`. */
-  handOver(restoreId: string, { signal }: CallOptions = {}): Promise<HandOver> {
+  async handOver(restoreId: string, options: CallOptions = {}): Promise<HandOver> {
+    known("handOver", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.handOver(restoreId, signal));
   }
 
   /** Which runs failed together, newest first. */
-  async incidents({ signal }: CallOptions = {}): Promise<Incident[]> {
+  async incidents(options: CallOptions = {}): Promise<Incident[]> {
+    known("incidents", options, ["signal"]);
+    const { signal } = options;
     const { incidents } = await this.#host.call<{ incidents: Incident[] }>((host) => host.incidents(signal));
     return incidents;
   }
 
   /** What was done about lost runs and with the service's things. */
-  activity({ signal }: CallOptions = {}): Promise<Activity> {
+  async activity(options: CallOptions = {}): Promise<Activity> {
+    known("activity", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.activity(signal));
   }
 
   /** Whether restores begin by themselves. */
-  monitor({ signal }: CallOptions = {}): Promise<MonitorState> {
+  async monitor(options: CallOptions = {}): Promise<MonitorState> {
+    known("monitor", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.monitor(signal));
   }
 
   /** Pauses or resumes restores that begin by themselves, for all monitors of the host's journal. */
-  setMonitor(gate: "open" | "paused", { signal }: CallOptions = {}): Promise<MonitorState> {
+  async setMonitor(gate: "open" | "paused", options: CallOptions = {}): Promise<MonitorState> {
+    known("setMonitor", options, ["signal"]);
+    const { signal } = options;
     return this.#host.call((host) => host.setMonitor(gate === "paused", signal));
   }
 
   /** What changes, as it happens. Ends with an error when the connection does: read the window again then, and listen anew. */
-  events({ signal }: CallOptions = {}): AsyncIterableIterator<HostEvent> {
+  events(options: CallOptions = {}): AsyncIterableIterator<HostEvent> {
+    known("events", options, ["signal"]);
+    const { signal } = options;
     return values<HostEvent>((wasm) => this.#host.of(wasm).events(), { signal });
   }
 

@@ -33,10 +33,11 @@ export const KEPT: ReadonlySet<string> = new Set([
   "event_details",
   "metrics",
   "optimizer_config",
-  "own_metadata",
   "urls",
-  "user_metadata",
 ]);
+
+/** Labels: their names are people's, and their values texts. Servers give what is no text as it is. */
+const LABELS: ReadonlySet<string> = new Set(["own_metadata", "user_metadata"]);
 
 /** A text of the wasm's. */
 export function read<T>(text: string): T {
@@ -47,12 +48,18 @@ function shaped(value: unknown, name: string): unknown {
   if (value === null) return undefined;
   if (typeof value === "string") return TIMES.has(name) ? time(value) : value;
   if (typeof value !== "object" || KEPT.has(name)) return value;
+  if (LABELS.has(name)) return labels(value);
   // In a list something is there even where it is nothing.
   if (Array.isArray(value)) return value.map((each) => (each === null ? null : shaped(each, "")));
   // The sessions of a bill are told by their ids.
   const isById = name === "sessions";
   const members = Object.entries(value).map(([key, each]) => [isById ? key : camel(key), shaped(each, key)] as const);
   return Object.fromEntries(members.filter(([, each]) => each !== undefined));
+}
+
+function labels(value: object): Record<string, string> {
+  const all = Object.entries(value).map(([key, of]) => [key, typeof of === "string" ? of : JSON.stringify(of)] as const);
+  return Object.fromEntries(all);
 }
 
 /** A time; one without a zone, as SkyRL sends, is UTC. */

@@ -17,7 +17,10 @@ export interface ClientOptions {
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** What sends requests, in the place of the global `fetch`. */
   readonly fetch?: ((url: string, init: RequestInit) => Promise<Response>) | undefined;
-  /** For how long a call is sent again while the service cannot be reached or is overloaded, in seconds; 300. */
+  /**
+   * For how long a call is sent again while the service cannot be reached or is overloaded, in seconds; 300. Samples are drawn again
+   * for two hours, and a download is gone on with five times.
+   */
   readonly retryForSeconds?: number | undefined;
 }
 
@@ -30,12 +33,19 @@ function environment(name: string): string | undefined {
 }
 
 /**
+ * The names of {@link ClientOptions}.
+ *
+ * @internal
+ */
+export const CLIENT: readonly string[] = ["baseUrl", "apiKey", "headers", "fetch", "retryForSeconds"];
+
+/**
  * The options of a client, with what the environment says.
  *
  * @internal
  */
-export function resolved(options: ClientOptions): { baseUrl: string; apiKey?: string; headers?: Record<string, string>; retryForSeconds?: number } {
-  known("a client", options, ["baseUrl", "apiKey", "headers", "fetch", "retryForSeconds"]);
+export function resolved(options: ClientOptions, beside: readonly string[]): { baseUrl: string; apiKey?: string; headers?: Record<string, string>; retryForSeconds?: number } {
+  known("a client", options, [...CLIENT, ...beside]);
   const apiKey = options.apiKey ?? environment("TINKER_API_KEY");
   return {
     baseUrl: options.baseUrl ?? environment("TINKER_BASE_URL") ?? HOSTED,
@@ -50,9 +60,9 @@ export function resolved(options: ClientOptions): { baseUrl: string; apiKey?: st
  *
  * @internal
  */
-export function known<T extends object>(what: string, options: T | undefined, names: readonly (keyof T & string)[]): void {
+export function known(what: string, options: object | undefined, names: readonly string[]): void {
   for (const name of Object.keys(options ?? {})) {
-    if (!(names as readonly string[]).includes(name)) {
+    if (!names.includes(name)) {
       const like = names.find((each) => each.toLowerCase() === name.replaceAll("_", "").toLowerCase());
       const hint = like === undefined ? `it takes ${names.join(", ")}` : `did you mean '${like}'?`;
       throw new ConfigError(`${what} takes no option '${name}': ${hint}`);

@@ -1,8 +1,11 @@
 import type { Submitted } from "#wasm";
 import { ask, guarded } from "./engine.js";
 import { read } from "./json.js";
-import type { CallOptions } from "./options.js";
+import { type CallOptions, known } from "./options.js";
 import { values } from "./stream.js";
+
+/** Of what was not submitted. */
+async function* nothing(): AsyncGenerator<never, void, undefined> {}
 
 /** What happens to a request while it waits. */
 export type PendingEvent =
@@ -20,18 +23,21 @@ export type QueueState = "active" | "paused_capacity" | "paused_rate_limit" | (s
  * the request back. The failure of one that nobody awaits is no unhandled rejection: what is submitted after it says so.
  */
 export class PendingResult<T> implements Promise<T> {
-  readonly #submitted: Submitted;
+  /** `undefined`: it was not submitted, because its signal was given before. */
+  readonly #submitted: Submitted | undefined;
   readonly #result: Promise<T>;
   readonly [Symbol.toStringTag] = "PendingResult";
 
-  private constructor(submitted: Submitted, result: Promise<T>) {
+  private constructor(submitted: Submitted | undefined, result: Promise<T>) {
     this.#submitted = submitted;
     this.#result = result;
     result.catch(() => {});
   }
 
   /** @internal */
-  static _of<T, R>(submitted: Submitted, { signal }: CallOptions, show: (result: R) => T): PendingResult<T> {
+  static _of<T, R>(submit: () => Submitted, { signal }: CallOptions, show: (result: R) => T): PendingResult<T> {
+    if (signal?.aborted) return new PendingResult<T>(undefined, Promise.reject(signal.reason));
+    const submitted = submit();
     const result = guarded(() => submitted.result(signal) as Promise<unknown>).then((told) =>
       show(typeof told === "string" ? read<R>(told) : (told as R)),
     );
@@ -45,12 +51,16 @@ export class PendingResult<T> implements Promise<T> {
 
   /** All ids: a batch that went out in several requests has one for each. */
   get requestIds(): readonly string[] {
-    return ask(() => this.#submitted.requestIds);
+    return ask(() => this.#submitted?.requestIds ?? []);
   }
 
   /** What happens to the request from now on, each change once, until its result is there. */
-  events({ signal }: CallOptions = {}): AsyncIterableIterator<PendingEvent> {
-    const events = ask(() => this.#submitted.events());
+  events(options: CallOptions = {}): AsyncIterableIterator<PendingEvent> {
+    known("events", options, ["signal"]);
+    const { signal } = options;
+    const submitted = this.#submitted;
+    if (submitted === undefined) return nothing();
+    const events = ask(() => submitted.events());
     return values<PendingEvent>(() => events, { signal });
   }
 

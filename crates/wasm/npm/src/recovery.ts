@@ -4,7 +4,7 @@ import { connection } from "./connection.js";
 import { RecoveryError } from "./errors.js";
 import { Handle } from "./handle.js";
 import { read } from "./json.js";
-import type { CallOptions, ClientOptions } from "./options.js";
+import { type CallOptions, type ClientOptions, known } from "./options.js";
 import { RestorePlan, request } from "./plan.js";
 import type { Checkup, Health, OptimizerState, PlanOptions, RestoreRecord, Restored, Verification } from "./recovery-types.js";
 
@@ -26,7 +26,9 @@ export class Recovery extends Connected {
    *
    * @param onBehalfOf Whom restores are begun for: the labels of nobody, but the restore's record tells it.
    */
-  constructor(of: ClientOptions | Connected = {}, { onBehalfOf = "a program" }: { readonly onBehalfOf?: string | undefined } = {}) {
+  constructor(of: ClientOptions | Connected = {}, options: { readonly onBehalfOf?: string | undefined } = {}) {
+    known("a recovery", options, ["onBehalfOf"]);
+    const { onBehalfOf = "a program" } = options;
     const client = connection(of);
     const recovery = new Handle((wasm) => new wasm.Recovery(client.of(wasm), onBehalfOf));
     super(client, recovery);
@@ -34,12 +36,16 @@ export class Recovery extends Connected {
   }
 
   /** How a run is: by what the service says of it, its checkpoints and its session. */
-  health(runId: string, { signal }: CallOptions = {}): Promise<Checkup> {
+  async health(runId: string, options: CallOptions = {}): Promise<Checkup> {
+    known("health", options, ["signal"]);
+    const { signal } = options;
     return this.#recovery.call((recovery) => recovery.check(runId, signal));
   }
 
   /** How all of the caller's runs are, in the service's order; of some health only, where one is said. */
-  async survey({ health, signal }: CallOptions & { readonly health?: Health | undefined } = {}): Promise<Checkup[]> {
+  async survey(options: CallOptions & { readonly health?: Health | undefined } = {}): Promise<Checkup[]> {
+    known("survey", options, ["health", "signal"]);
+    const { health, signal } = options;
     const all = await this.#recovery.call<Checkup[]>((recovery) => recovery.checkAll(signal));
     return health === undefined ? all : all.filter(({ verdict }) => verdict.health === health);
   }
@@ -61,7 +67,9 @@ export class Recovery extends Connected {
    *
    * A signal cancels the restore, as long as the new run is not adopted.
    */
-  async restore(plan: RestorePlan, { onProgress, signal }: RestoreOptions = {}): Promise<Restored> {
+  async restore(plan: RestorePlan, options: RestoreOptions = {}): Promise<Restored> {
+    known("restore", options, ["onProgress", "signal"]);
+    const { onProgress, signal } = options;
     signal?.throwIfAborted();
     let id: string | undefined;
     const cancel = () => {
@@ -75,7 +83,7 @@ export class Recovery extends Connected {
     };
     signal?.addEventListener("abort", cancel);
     try {
-      const record = await this.#recovery.call<RestoreRecord>((recovery) => recovery.restore(plan._kept, told));
+      const record = await this.#recovery.call<RestoreRecord>((recovery) => recovery.restore(plan._kept, told, signal));
       if (record.state === "cancelled") signal?.throwIfAborted();
       return await this.#taken(record);
     } finally {
@@ -102,7 +110,12 @@ export class Recovery extends Connected {
   }
 
   /** Whether a checkpoint brings back what was saved with it, found out on throw-away copies of it. */
-  verify(runId: string, tinkerPath: string, { signal }: CallOptions = {}): Promise<{ readonly weights: Verification; readonly optimizer: OptimizerState }> {
+  async verify(
+    runId: string, tinkerPath: string,
+    options: CallOptions = {},
+  ): Promise<{ readonly weights: Verification; readonly optimizer: OptimizerState }> {
+    known("verify", options, ["signal"]);
+    const { signal } = options;
     return this.#recovery.call((recovery) => recovery.verify(runId, tinkerPath, signal));
   }
 }

@@ -74,90 +74,122 @@ export class RestClient extends Connected {
   }
 
   /** The base models that the server offers. */
-  getServerCapabilities({ signal }: CallOptions = {}): Promise<ServerCapabilities> {
+  async getServerCapabilities(options: CallOptions = {}): Promise<ServerCapabilities> {
+    known("getServerCapabilities", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.capabilities(signal));
   }
 
   /** One run. Rejects with a {@link StatusError} of status 404 for one that there is not. */
-  getTrainingRun(runId: string, { accessScope, signal }: CallOptions & ScopeOptions = {}): Promise<TrainingRun> {
+  async getTrainingRun(runId: string, options: CallOptions & ScopeOptions = {}): Promise<TrainingRun> {
+    known("getTrainingRun", options, ["accessScope", "signal"]);
+    const { accessScope, signal } = options;
     return this.#rest.call((rest) => rest.run(runId, accessScope, signal));
   }
 
   /** The run that a checkpoint belongs to. */
-  getTrainingRunByTinkerPath(path: string, { accessScope, signal }: CallOptions & ScopeOptions = {}): Promise<TrainingRun> {
+  async getTrainingRunByTinkerPath(path: string, options: CallOptions & ScopeOptions = {}): Promise<TrainingRun> {
+    known("getTrainingRunByTinkerPath", options, ["accessScope", "signal"]);
+    const { accessScope, signal } = options;
     return this.#rest.call((rest) => rest.runOfPath(path, accessScope, signal));
   }
 
   /** One page of the runs. */
-  listTrainingRuns(
-    { limit = 20, offset = 0, accessScope, projectId, signal }: PageOptions & ScopeOptions & { readonly projectId?: string | undefined } = {},
+  async listTrainingRuns(
+    options: PageOptions & ScopeOptions & { readonly projectId?: string | undefined } = {},
   ): Promise<TrainingRunsPage> {
+    known("listTrainingRuns", options, ["limit", "offset", "accessScope", "projectId", "signal"]);
+    const { limit = 20, offset = 0, accessScope, projectId, signal } = options;
     return this.#rest.call((rest) => rest.runs(limit, offset, accessScope, projectId, signal));
   }
 
   /** All runs. Each comes once, whatever is made, used or deleted meanwhile; a list of several pages is read twice for that. */
-  trainingRuns(
-    { pageSize = 100, accessScope, projectId, ...call }: ListingOptions & ScopeOptions & { readonly projectId?: string | undefined } = {},
-  ): Listing<TrainingRun> {
+  trainingRuns(options: ListingOptions & ScopeOptions & { readonly projectId?: string | undefined } = {}): Listing<TrainingRun> {
+    known("trainingRuns", options, ["pageSize", "accessScope", "projectId", "signal"]);
+    const { pageSize = 100, accessScope, projectId, ...call } = options;
     return listing((wasm) => this.#rest.of(wasm).allRuns(pageSize, accessScope, projectId), call);
   }
 
   /** The checkpoints of a run. */
-  async listCheckpoints(runId: string, { signal }: CallOptions = {}): Promise<Checkpoint[]> {
+  async listCheckpoints(runId: string, options: CallOptions = {}): Promise<Checkpoint[]> {
+    known("listCheckpoints", options, ["signal"]);
+    const { signal } = options;
     const { checkpoints } = await this.#rest.call<{ checkpoints: Checkpoint[] }>((rest) => rest.checkpoints(runId, signal));
     return checkpoints;
   }
 
   /** One page of the checkpoints of all runs, newest first. */
-  listUserCheckpoints({ limit = 20, offset = 0, signal }: PageOptions = {}): Promise<CheckpointsPage> {
+  async listUserCheckpoints(options: PageOptions = {}): Promise<CheckpointsPage> {
+    known("listUserCheckpoints", options, ["limit", "offset", "signal"]);
+    const { limit = 20, offset = 0, signal } = options;
     return this.#rest.call((rest) => rest.userCheckpoints(limit, offset, signal));
   }
 
   /** The checkpoints of all runs, newest first. */
-  userCheckpoints({ pageSize = 100, ...call }: ListingOptions = {}): Listing<Checkpoint> {
+  userCheckpoints(options: ListingOptions = {}): Listing<Checkpoint> {
+    known("userCheckpoints", options, ["pageSize", "signal"]);
+    const { pageSize = 100, ...call } = options;
     return listing((wasm) => this.#rest.of(wasm).allUserCheckpoints(pageSize), call);
   }
 
   /** What a checkpoint fits. */
-  getWeightsInfoByTinkerPath(path: string, { signal }: CallOptions = {}): Promise<WeightsInfo> {
+  async getWeightsInfoByTinkerPath(path: string, options: CallOptions = {}): Promise<WeightsInfo> {
+    known("getWeightsInfoByTinkerPath", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.weightsInfo(path, signal));
   }
 
   /** Lets a checkpoint live for so many seconds from now; `null` = for ever. */
-  setCheckpointTtlFromTinkerPath(path: string, ttlSeconds: number | null, { signal }: CallOptions = {}): Promise<void> {
+  async setCheckpointTtlFromTinkerPath(path: string, ttlSeconds: number | null, options: CallOptions = {}): Promise<void> {
+    known("setCheckpointTtlFromTinkerPath", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.setTtl(path, ttlSeconds ?? undefined, signal));
   }
 
   /** Deletes a checkpoint, for good. */
-  deleteCheckpointFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<void> {
+  async deleteCheckpointFromTinkerPath(path: string, options: CallOptions = {}): Promise<void> {
+    known("deleteCheckpointFromTinkerPath", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.deleteCheckpoint(path, signal));
   }
 
   /** Lets everybody load a checkpoint and sample from it. */
-  publishCheckpointFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<void> {
+  async publishCheckpointFromTinkerPath(path: string, options: CallOptions = {}): Promise<void> {
+    known("publishCheckpointFromTinkerPath", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.publish(path, signal));
   }
 
   /** Takes that back. */
-  unpublishCheckpointFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<void> {
+  async unpublishCheckpointFromTinkerPath(path: string, options: CallOptions = {}): Promise<void> {
+    known("unpublishCheckpointFromTinkerPath", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.unpublish(path, signal));
   }
 
   /** Where an archive of a checkpoint's files can be had for a while. The address is a secret. */
-  getCheckpointArchiveUrlFromTinkerPath(path: string, { signal }: CallOptions = {}): Promise<string> {
+  async getCheckpointArchiveUrlFromTinkerPath(path: string, options: CallOptions = {}): Promise<string> {
+    known("getCheckpointArchiveUrlFromTinkerPath", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.archiveAddress(path, signal));
   }
 
   /**
-   * That archive's bytes, a piece at a time; what breaks off is gone on with. To a file in Node:
-   * `await pipeline(rest.downloadCheckpointArchive(path), createWriteStream("weights.tar"))`.
+   * That archive's bytes, a piece at a time; what breaks off is gone on with, where the server can begin in the middle. To a file in
+   * Node: `await pipeline(rest.downloadCheckpointArchive(path), createWriteStream("weights.tar"))`.
+   *
+   * Not in a page, where the service answers by a redirect: browsers tell no script where to.
    */
-  downloadCheckpointArchive(path: string, { signal }: CallOptions = {}): AsyncIterableIterator<Uint8Array> {
+  downloadCheckpointArchive(path: string, options: CallOptions = {}): AsyncIterableIterator<Uint8Array> {
+    known("downloadCheckpointArchive", options, ["signal"]);
+    const { signal } = options;
     return pieces((wasm) => this.#rest.of(wasm).downloadArchive(path), { signal });
   }
 
   /** Where the files of an external checkpoint can be had for a while. */
-  getExternalWeightsUrls(path: string, { signal }: CallOptions = {}): Promise<ExternalWeights> {
+  async getExternalWeightsUrls(path: string, options: CallOptions = {}): Promise<ExternalWeights> {
+    known("getExternalWeightsUrls", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.externalWeights(path, signal));
   }
 
@@ -178,18 +210,24 @@ export class RestClient extends Connected {
   }
 
   /** One page of session ids, newest first. */
-  async listSessions({ limit = 20, offset = 0, accessScope, signal }: PageOptions & ScopeOptions = {}): Promise<string[]> {
+  async listSessions(options: PageOptions & ScopeOptions = {}): Promise<string[]> {
+    known("listSessions", options, ["limit", "offset", "accessScope", "signal"]);
+    const { limit = 20, offset = 0, accessScope, signal } = options;
     const { sessions } = await this.#rest.call<{ sessions: string[] }>((rest) => rest.sessions(limit, offset, accessScope, signal));
     return sessions;
   }
 
   /** All session ids, newest first. */
-  sessions({ pageSize = 100, accessScope, ...call }: ListingOptions & ScopeOptions = {}): Listing<string> {
+  sessions(options: ListingOptions & ScopeOptions = {}): Listing<string> {
+    known("sessions", options, ["pageSize", "accessScope", "signal"]);
+    const { pageSize = 100, accessScope, ...call } = options;
     return listing((wasm) => this.#rest.of(wasm).allSessions(pageSize, accessScope), call);
   }
 
   /** The runs and samplers of a session. */
-  getSession(sessionId: string, { accessScope, signal }: CallOptions & ScopeOptions = {}): Promise<Session> {
+  async getSession(sessionId: string, options: CallOptions & ScopeOptions = {}): Promise<Session> {
+    known("getSession", options, ["accessScope", "signal"]);
+    const { accessScope, signal } = options;
     return this.#rest.call((rest) => rest.session(sessionId, accessScope, signal));
   }
 
@@ -209,42 +247,56 @@ export class RestClient extends Connected {
   }
 
   /** Moves a session into a project. */
-  assignSessionProject(sessionId: string, projectId: string, { signal }: CallOptions = {}): Promise<void> {
+  async assignSessionProject(sessionId: string, projectId: string, options: CallOptions = {}): Promise<void> {
+    known("assignSessionProject", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.assignProject(sessionId, projectId, signal));
   }
 
   /** What a sampler samples from. */
-  getSampler(samplerId: string, { signal }: CallOptions = {}): Promise<Sampler> {
+  async getSampler(samplerId: string, options: CallOptions = {}): Promise<Sampler> {
+    known("getSampler", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.sampler(samplerId, signal));
   }
 
   /** Who the credential belongs to. Servers that give no tokens cannot say. */
-  whoami({ signal }: CallOptions = {}): Promise<Whoami> {
+  async whoami(options: CallOptions = {}): Promise<Whoami> {
+    known("whoami", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.whoami(signal));
   }
 
   /** What was done with the organization's things on one day (`YYYY-MM-DD`); today where none is said. */
   async getAuditLog(
-    { eventType = "all", day, signal }: CallOptions & { readonly eventType?: AuditEventType | undefined; readonly day?: string | undefined } = {},
+    options: CallOptions & { readonly eventType?: AuditEventType | undefined; readonly day?: string | undefined } = {},
   ): Promise<AuditLogEntry[]> {
+    known("getAuditLog", options, ["eventType", "day", "signal"]);
+    const { eventType = "all", day, signal } = options;
     const { entries } = await this.#rest.call<{ entries: AuditLogEntry[] }>((rest) => rest.auditLog(eventType, day, signal));
     return entries;
   }
 
   /** Usage between two full hours, at most 14 days apart. */
-  getBillingUsage(startingOn: Date, endingBefore: Date, { signal }: CallOptions = {}): Promise<BillingUsage> {
+  async getBillingUsage(startingOn: Date, endingBefore: Date, options: CallOptions = {}): Promise<BillingUsage> {
+    known("getBillingUsage", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.billingUsage(startingOn.toISOString(), endingBefore.toISOString(), signal));
   }
 
   /** What checkpoints take now, in all or in one project. */
-  getCurrentCheckpointStorageUsage(
-    { projectId, signal }: CallOptions & { readonly projectId?: string | undefined } = {},
+  async getCurrentCheckpointStorageUsage(
+    options: CallOptions & { readonly projectId?: string | undefined } = {},
   ): Promise<CheckpointStorageUsage> {
+    known("getCurrentCheckpointStorageUsage", options, ["projectId", "signal"]);
+    const { projectId, signal } = options;
     return this.#rest.call((rest) => rest.storageUsage(projectId, signal));
   }
 
   /** Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from. The address is a secret. */
-  exportSessionTrace(sessionId: string, { signal }: CallOptions = {}): Promise<string> {
+  async exportSessionTrace(sessionId: string, options: CallOptions = {}): Promise<string> {
+    known("exportSessionTrace", options, ["signal"]);
+    const { signal } = options;
     return this.#rest.call((rest) => rest.exportTrace(sessionId, signal));
   }
 }

@@ -75,12 +75,6 @@ export interface SampleResponse {
   readonly promptCacheHitTokens: number;
 }
 
-/** What the wasm gives of it: the tables of tokens as JSON. */
-interface Told extends Omit<SampleResponse, "sequences" | "topkPromptLogprobs"> {
-  readonly sequences: readonly (Omit<SampledSequence, "topkLogprobs"> & { readonly topkLogprobs?: string })[];
-  readonly topkPromptLogprobs?: string;
-}
-
 /**
  * Samples. A sample is tried again, as a new request, while the service cannot be reached, is overloaded or has lost the result.
  * How many are under way at once is the service's to say: the others wait here.
@@ -100,8 +94,8 @@ export class SamplingClient extends Connected {
 
   /** Another client of a sampler, from a {@link handle}, or from one of the official SDK. */
   static async fromHandle(handle: string, of: (ClientOptions | Connected) & CallOptions = {}): Promise<SamplingClient> {
-    const { signal, ...options } = of;
-    const client = connection(of instanceof Connected ? of : options);
+    const client = connection(of, ["signal"]);
+    const { signal } = of;
     const sampling = await client.call<Sampling>((raw, wasm) => wasm.Sampling.fromHandle(raw, handle, signal));
     return SamplingClient._of(client, sampling);
   }
@@ -141,31 +135,27 @@ export class SamplingClient extends Connected {
       samplingParams: JSON.parse(wire(samplingParams)),
       targetPromptLogprobs: targets && { data: targets.flat(), dtype: "int64", shape: [targets.length, targets[0]?.length ?? 0] },
     });
-    const { sequences, topkPromptLogprobs, ...response } = await this.#sampling.call<Told>((sampling) =>
-      sampling.sample(chunks(prompt), wanted, signal),
-    );
-    return {
-      ...response,
-      sequences: sequences.map(({ topkLogprobs, ...sequence }) => ({
-        ...sequence,
-        ...(topkLogprobs !== undefined && { topkLogprobs: JSON.parse(topkLogprobs) }),
-      })),
-      ...(topkPromptLogprobs !== undefined && { topkPromptLogprobs: JSON.parse(topkPromptLogprobs) }),
-    };
+    return this.#sampling.call((sampling) => sampling.sample(chunks(prompt), wanted, signal));
   }
 
   /** The log-probability of each of the prompt's tokens, in nats; NaN for the first, and before the last `lastN`. */
-  computeLogprobs(prompt: ModelInput, { lastN, signal }: CallOptions & { readonly lastN?: number | undefined } = {}): Promise<Float32Array> {
+  async computeLogprobs(prompt: ModelInput, options: CallOptions & { readonly lastN?: number | undefined } = {}): Promise<Float32Array> {
+    known("computeLogprobs", options, ["lastN", "signal"]);
+    const { lastN, signal } = options;
     return this.#sampling.call((sampling) => sampling.computeLogprobs(chunks(prompt), lastN, signal));
   }
 
   /** What the server knows of the sampler. */
-  getSampler({ signal }: CallOptions = {}): Promise<Sampler> {
+  async getSampler(options: CallOptions = {}): Promise<Sampler> {
+    known("getSampler", options, ["signal"]);
+    const { signal } = options;
     return this.#sampling.call((sampling) => sampling.info(signal));
   }
 
   /** How the service stands to this client's samples, from now on: each change once. */
-  events({ signal }: CallOptions = {}): AsyncIterableIterator<PendingEvent> {
+  events(options: CallOptions = {}): AsyncIterableIterator<PendingEvent> {
+    known("events", options, ["signal"]);
+    const { signal } = options;
     const events = this.#sampling.ask((sampling) => sampling.events());
     return values<PendingEvent>(() => events, { signal });
   }

@@ -63,6 +63,7 @@ export class ServiceClient extends Connected {
 
   /** A client of this service. Sends nothing. */
   constructor(options: ClientOptions & SessionOptions = {}) {
+    known("a service client", options, [...CLIENT, "tags", "userMetadata", "projectId", "displayName", "telemetry"]);
     const { tags, userMetadata, projectId, displayName, telemetry, ...rest } = options;
     const client = connection(rest);
     const session = wire({ tags, userMetadata, projectId, displayName, telemetry });
@@ -77,12 +78,19 @@ export class ServiceClient extends Connected {
   }
 
   /** The base models that the server offers. */
-  getServerCapabilities(options: CallOptions = {}): Promise<ServerCapabilities> {
-    return this.createRestClient().getServerCapabilities(options);
+  async getServerCapabilities(options: CallOptions = {}): Promise<ServerCapabilities> {
+    const rest = this.createRestClient();
+    try {
+      return await rest.getServerCapabilities(options);
+    } finally {
+      rest.dispose();
+    }
   }
 
   /** The session's id; opens the session if there is none yet. */
-  sessionId({ signal }: CallOptions = {}): Promise<string> {
+  async sessionId(options: CallOptions = {}): Promise<string> {
+    known("sessionId", options, ["signal"]);
+    const { signal } = options;
     return this.#service.call((service) => service.sessionId(signal));
   }
 
@@ -145,13 +153,15 @@ export class ServiceClient extends Connected {
   }
 
   /** Ends the session: its runs can be trained no more, and what they have not saved is lost. Does nothing if none was opened. */
-  finish({ reason = "success", detail, signal }: CallOptions & { readonly reason?: FinishReason | undefined; readonly detail?: string | undefined } = {}): Promise<void> {
+  async finish(options: CallOptions & { readonly reason?: FinishReason | undefined; readonly detail?: string | undefined } = {}): Promise<void> {
+    known("finish", options, ["reason", "detail", "signal"]);
+    const { reason = "success", detail, signal } = options;
     return this.#service.call((service) => service.finish(reason, detail, signal));
   }
 
-
   /** Finishes the session and lets go of it: what `await using` does. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this._isDisposed) return;
     try {
       await this.finish();
     } finally {

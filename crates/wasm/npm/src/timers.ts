@@ -16,6 +16,8 @@ let worker: Worker | undefined;
 let isBroken = false;
 let last = 0;
 const due = new Map<number, { readonly run: () => void; readonly at: number }>();
+/** What the page's own timers do in the place of a worker that has broken. */
+const instead = new Map<number, ReturnType<typeof setTimeout>>();
 
 function started(): Worker | undefined {
   if (worker !== undefined || isBroken || typeof document === "undefined" || typeof Worker === "undefined") return worker;
@@ -33,7 +35,7 @@ function started(): Worker | undefined {
   worker?.addEventListener("error", () => {
     worker = undefined;
     isBroken = true;
-    for (const { run, at } of due.values()) setTimeout(run, Math.max(0, at - Date.now()));
+    for (const [id, { run, at }] of due) instead.set(id, setTimeout(run, Math.max(0, at - Date.now())));
     due.clear();
   });
   return worker;
@@ -52,4 +54,6 @@ export function later(run: () => void, millis: number): WorkerTimer | undefined 
 /** Has it not come. */
 export function cancel({ id }: WorkerTimer): void {
   due.delete(id);
+  clearTimeout(instead.get(id));
+  instead.delete(id);
 }

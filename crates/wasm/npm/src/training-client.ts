@@ -1,4 +1,4 @@
-import type { Client, Training } from "#wasm";
+import type { Client, Submitted, Training } from "#wasm";
 import { Connected } from "./connected.js";
 import { connection } from "./connection.js";
 import { batch, type Datum, type ForwardBackwardOutput } from "./data.js";
@@ -119,6 +119,11 @@ export class TrainingClient extends Connected {
     return read(this.#training.ask((training) => training.attachment()));
   }
 
+  /** Submits an operation, unless the signal was given before. */
+  #submit<T, R>(begin: (training: Training) => Submitted, options: CallOptions, show: (result: R) => T): PendingResult<T> {
+    return PendingResult._of(() => this.#training.ask(begin), options, show);
+  }
+
   /** A forward and backward pass: the gradient adds up until the next {@link optimStep}. */
   forwardBackward(data: readonly Datum[], lossFn: LossFn, options: PassOptions = {}): PendingResult<ForwardBackwardOutput> {
     return this.#pass(data, lossFn, options, false);
@@ -133,11 +138,7 @@ export class TrainingClient extends Connected {
     known("a pass", options, ["lossFnConfig", "signal"]);
     const examples = batch(data);
     const config = JSON.stringify(options.lossFnConfig ?? {});
-    const submitted = this.#training.ask((training) => training.pass(examples, lossFn, config, forward));
-    return PendingResult._of(submitted, options, ({ metrics, ...output }: ForwardBackwardOutput & { metrics: unknown }) => ({
-      ...output,
-      metrics: JSON.parse(metrics as unknown as string),
-    }));
+    return this.#submit((training) => training.pass(examples, lossFn, config, forward), options, (output: ForwardBackwardOutput) => output);
   }
 
   /** One step of the optimizer over the gradients added up. */
@@ -151,24 +152,21 @@ export class TrainingClient extends Connected {
       "weightDecay",
       "gradClipNorm",
     ]);
-    const submitted = this.#training.ask((training) => training.optimStep(wire(params)));
-    return PendingResult._of(submitted, options, ({ metrics = {} }: Partial<OptimStepResult>) => ({ metrics }));
+    return this.#submit((training) => training.optimStep(wire(params)), options, ({ metrics = {} }: Partial<OptimStepResult>) => ({ metrics }));
   }
 
   /** Saves weights and optimizer state under a name. */
   saveState(name: string, options: SaveOptions & { readonly overwrite?: boolean | undefined } = {}): PendingResult<Saved> {
     known("saveState", options, ["ttlSeconds", "overwrite", "userMetadata", "signal"]);
     const { signal, ...rest } = options;
-    const submitted = this.#training.ask((training) => training.saveState(name, wire(rest)));
-    return PendingResult._of(submitted, { signal }, (saved: Saved) => saved);
+    return this.#submit((training) => training.saveState(name, wire(rest)), { signal }, (saved: Saved) => saved);
   }
 
   /** Saves weights to sample from under a name. */
   saveWeightsForSampler(name: string, options: SaveOptions = {}): PendingResult<Saved> {
     known("saveWeightsForSampler", options, ["ttlSeconds", "userMetadata", "signal"]);
     const { signal, ...rest } = options;
-    const submitted = this.#training.ask((training) => training.saveForSampler(name, wire(rest)));
-    return PendingResult._of(submitted, { signal }, (saved: Saved) => ({ path: saved.path }));
+    return this.#submit((training) => training.saveForSampler(name, wire(rest)), { signal }, (saved: Saved) => ({ path: saved.path }));
   }
 
   /** Saves weights under a name in the layout that `peft` loads. */
@@ -182,8 +180,7 @@ export class TrainingClient extends Connected {
   ): PendingResult<Saved> {
     known("saveWeightsExternal", options, ["ttlSeconds", "ageEncryptionRecipients", "signal"]);
     const { signal, ...rest } = options;
-    const submitted = this.#training.ask((training) => training.saveExternal(name, wire(rest)));
-    return PendingResult._of(submitted, { signal }, (saved: Saved) => saved);
+    return this.#submit((training) => training.saveExternal(name, wire(rest)), { signal }, (saved: Saved) => saved);
   }
 
   /** Saves the weights as they are now for a sampler, and gives a client of it. They are gone with the session. */
@@ -197,14 +194,15 @@ export class TrainingClient extends Connected {
   }
 
   #sampler(inflight: boolean, options: CallOptions): PendingResult<SamplingClient> {
-    const submitted = this.#training.ask((training) => training.saveAndSample(inflight));
-    return PendingResult._of(submitted, options, (sampling: Parameters<typeof SamplingClient._of>[1]) =>
+    return this.#submit((training) => training.saveAndSample(inflight), options, (sampling: Parameters<typeof SamplingClient._of>[1]) =>
       SamplingClient._of(this._client, sampling),
     );
   }
 
   /** A client of a sampler checkpoint, in the run's session. */
-  async createSamplingClient(path: string, { signal }: CallOptions = {}): Promise<SamplingClient> {
+  async createSamplingClient(path: string, options: CallOptions = {}): Promise<SamplingClient> {
+    known("createSamplingClient", options, ["signal"]);
+    const { signal } = options;
     const sampling = await this.#training.call<Parameters<typeof SamplingClient._of>[1]>((training) =>
       training.createSampling(path, signal),
     );
@@ -227,14 +225,17 @@ export class TrainingClient extends Connected {
   #load(
     path: string,
     optimizer: boolean,
-    { weightsAccessToken, signal }: CallOptions & { readonly weightsAccessToken?: string | undefined },
+    options: CallOptions & { readonly weightsAccessToken?: string | undefined },
   ): PendingResult<Loaded> {
-    const submitted = this.#training.ask((training) => training.load(path, optimizer, weightsAccessToken));
-    return PendingResult._of(submitted, { signal }, (loaded: Loaded) => loaded);
+    known("loading a checkpoint", options, ["weightsAccessToken", "signal"]);
+    const { weightsAccessToken, signal } = options;
+    return this.#submit((training) => training.load(path, optimizer, weightsAccessToken), { signal }, (loaded: Loaded) => loaded);
   }
 
   /** What the run is made of. */
-  getInfo({ signal }: CallOptions = {}): Promise<ModelInfo> {
+  async getInfo(options: CallOptions = {}): Promise<ModelInfo> {
+    known("getInfo", options, ["signal"]);
+    const { signal } = options;
     return this.#training.call((training) => training.info(signal));
   }
 
@@ -242,7 +243,9 @@ export class TrainingClient extends Connected {
    * Gives the run away: waits until every operation called so far was accepted, and resolves to what somebody else needs to go on.
    * This client takes no operation afterwards.
    */
-  handOver({ signal }: CallOptions = {}): Promise<Attachment> {
+  async handOver(options: CallOptions = {}): Promise<Attachment> {
+    known("handOver", options, ["signal"]);
+    const { signal } = options;
     return this.#training.call((training) => training.handOver(signal));
   }
 }
