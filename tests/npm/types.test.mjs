@@ -45,8 +45,8 @@ test("types refuse what the clients would", async (t) => {
       new RestClient({ base_url: "x" });
       // @ts-expect-error a base model is needed
       new ServiceClient().createLoraTrainingClient({ rank: 4 });
-      // @ts-expect-error no such health
-      export const health: Health = "purple";
+      // @ts-expect-error a health is a text
+      export const health: Health = 7;
       export const type = (checkpoint: Checkpoint): "training" | "sampler" | "external" | string => checkpoint.checkpointType;
       // @ts-expect-error a time is a Date
       export const time: string = ({} as Checkpoint).time;

@@ -11,7 +11,7 @@ export interface Problem {
 }
 
 /** What kind of service stands behind a host: the embedded one, or another. */
-export type ServiceKind = "local" | "remote";
+export type ServiceKind = "local" | "remote" | (string & {});
 
 /** How a host is. */
 export interface HostStatus {
@@ -163,7 +163,7 @@ export interface Act {
 
 /** Whether restores begin by themselves. */
 export interface MonitorState {
-  readonly gate: "open" | "paused" | "draining";
+  readonly gate: "open" | "paused" | "draining" | (string & {});
   readonly policy: {
     readonly enabled: boolean;
     readonly maxAttempts: number;

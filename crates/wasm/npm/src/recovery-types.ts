@@ -2,7 +2,7 @@
 import type { Attachment, Checkpoint, TrainingRun, UserMetadata } from "./types.js";
 
 /** How a run is. */
-export type Health = "healthy" | "at_risk" | "poisoned" | "stalled" | "recovered" | "unrecoverable";
+export type Health = "healthy" | "at_risk" | "poisoned" | "stalled" | "recovered" | "unrecoverable" | (string & {});
 
 /** How a run is, and why. */
 export interface Verdict {
@@ -10,7 +10,7 @@ export interface Verdict {
   /** A sentence for people. */
   readonly reason: string;
   /** Whose fault; absent where nothing failed. */
-  readonly category?: "server" | "user" | "unknown";
+  readonly category?: "server" | "user" | "unknown" | (string & {});
   /** Since when, as far as is known. */
   readonly since?: Date;
 }
@@ -60,7 +60,7 @@ export interface PlanOptions {
 export interface Check {
   readonly name: string;
   /** `unknown`: the server could not say; `warning`: something to know before going on. */
-  readonly outcome: "passed" | "unknown" | "warning";
+  readonly outcome: "passed" | "unknown" | "warning" | (string & {});
   readonly detail: string;
 }
 
@@ -101,7 +101,8 @@ export type RestoreState =
   | "adopted"
   | "handed_over"
   | "failed"
-  | "cancelled";
+  | "cancelled"
+  | (string & {});
 
 /** Whether a restored run is the one that was saved. */
 export type Verification =
