@@ -60,13 +60,26 @@ test("types refuse what the clients would", async (t) => {
   await run(tool("tsc"), ["-p", "."], folder);
 });
 
+/**
+ * What a line begins with that begins a member, or what is exported, in a file as tsc writes it. Not what is private, nor what is passed on
+ * from another file.
+ */
+const BEGINNINGS = [
+  /^\s+(?:readonly|static|get) /,
+  /^ {4}(?:[a-zA-Z]\w*[<(]|\[)/,
+  /^export (?:declare )?(?:interface|type|class|abstract class|function|const) \w/,
+];
+
 test("nothing of the wasm's insides is among the types, and nothing is untyped", async (t) => {
   const folder = join(await freshFolder(t), "node_modules/retinker/dist/esm");
   for (const file of (await readdir(folder)).filter((name) => name.endsWith(".d.ts"))) {
     const text = await readFile(join(folder, file), "utf8");
     const code = text.replaceAll(/\/\*\*[\s\S]*?\*\//g, "");
     assert.doesNotMatch(code, /#wasm|wbindgen|__wbg|\bany\b/, file);
-    assert.match(text, /\/\*\*/, `${file} has no doc comment`);
+    const lines = text.split("\n");
+    const begins = (line) => BEGINNINGS.some((beginning) => beginning.test(line));
+    const bare = lines.filter((line, at) => begins(line) && !lines[at - 1]?.endsWith("*/"));
+    assert.deepEqual(bare, [], `${file} has members or declarations without a doc comment`);
   }
 });
 

@@ -6,8 +6,11 @@ export type Tokens = Int32Array | readonly number[];
 
 /** A picture, as the bytes of its file. */
 export interface ImageChunk {
+  /** What kind of piece this is. */
   readonly type: "image";
+  /** The bytes of the file. */
   readonly data: Uint8Array;
+  /** How it is encoded. */
   readonly format: "png" | "jpeg";
   /** How many tokens it should count as; the server counts itself, and refuses what does not agree. */
   readonly expectedTokens?: number | undefined;
@@ -15,15 +18,21 @@ export interface ImageChunk {
 
 /** A picture that the server fetches. For sampling only. */
 export interface ImageAssetPointerChunk {
+  /** What kind of piece this is. */
   readonly type: "image_asset_pointer";
+  /** Its path or address. */
   readonly location: string;
+  /** How it is encoded. */
   readonly format: "png" | "jpeg";
+  /** How many tokens it should count as; the server counts itself, and refuses what does not agree. */
   readonly expectedTokens?: number | undefined;
 }
 
 /** Discretised sound: the bytes of a TensorContainer. */
 export interface DmelChunk {
+  /** What kind of piece this is. */
   readonly type: "dmel";
+  /** The bytes. */
   readonly dmel: Uint8Array;
 }
 
@@ -31,14 +40,21 @@ export interface DmelChunk {
 export type ModelInputChunk = Tokens | ImageChunk | ImageAssetPointerChunk | DmelChunk;
 
 /** What a model reads: tokens, or pieces of several kinds. */
-export type ModelInput = Tokens | { readonly chunks: readonly ModelInputChunk[] };
+export type ModelInput =
+  | Tokens
+  | {
+      /** The pieces, in order. */
+      readonly chunks: readonly ModelInputChunk[];
+    };
 
 /** The values of a tensor. An `Int32Array` is sent as int64; numbers as float32, but for `target_tokens`, which are tokens. */
 export type TensorValues = Float32Array | Int32Array | BigInt64Array | readonly number[];
 
 /** A tensor: row by row, of one dimension where no shape is given. */
 export interface Tensor {
+  /** The values, row by row. */
   readonly data: TensorValues;
+  /** The size of each dimension; absent = one dimension. */
   readonly shape?: readonly number[] | undefined;
   /** Of a matrix of which only some cells are given, in compressed rows: where each row's values begin, and where the last one's end. */
   readonly crow?: BigInt64Array | undefined;
@@ -56,15 +72,21 @@ export interface Datum {
 
 /** A tensor that a service gives. */
 export interface TensorData {
+  /** The values, row by row; of a sparse one, those that are given. */
   readonly data: Float32Array | BigInt64Array;
+  /** The type of its values. */
   readonly dtype: "float32" | "int64";
+  /** The size of each dimension; absent = one dimension. */
   readonly shape?: readonly number[];
+  /** Of a matrix of which only some cells are given, in compressed rows: where each row's values begin, and where the last one's end. */
   readonly crow?: BigInt64Array;
+  /** Likewise: the column of each value. */
   readonly col?: BigInt64Array;
 }
 
 /** What a pass over a batch gives. */
 export interface ForwardBackwardOutput {
+  /** What kind of outputs, by the service's own name of it. */
   readonly lossFnOutputType: string;
   /** One for each example, in order: tensors by name, such as `logprobs`. */
   readonly lossFnOutputs: readonly Readonly<Record<string, TensorData>>[];

@@ -34,19 +34,32 @@ export type ErrorCategory = "user" | "server" | "unknown" | (string & {});
 
 /** Every error of this package is one of these. */
 export class RetinkerError extends Error implements ErrorDetails {
+  /** The class's name. */
   override readonly name: string = "RetinkerError";
+  /** A stable name, such as `refused`, `timed_out`, `no_checkpoint`; `config` for calls that make no sense. */
   readonly code: string;
+  /** The status that the server answered with, if it answered with one that is not a success. */
   declare readonly status?: number;
+  /** Whose fault it is: `user` for what another try cannot mend, `server` for what the service did, `unknown` where nothing says. */
   readonly category: ErrorCategory;
+  /** Whether the same call, made again later, may go through. */
   readonly retryable: boolean;
+  /** The request's id, where the server had given one. */
   declare readonly requestId?: string;
+  /** What was being done, such as `optim_step of run s:train:0`. */
   declare readonly operation?: string;
+  /** The server's own words, where it gave any. */
   declare readonly detail?: string;
+  /** Whether the server may have acted on the request, as far as can be told from here. */
   readonly mayHaveBeenSeen: boolean;
+  /** Whether the server does not have what was asked for at all. */
   readonly unsupported: boolean;
+  /** How long the server asked not to be asked again, in seconds; absent where it did not. */
   declare readonly retryAfterSeconds?: number;
+  /** What to do about it, where there is more to say than the message does. */
   declare readonly hint?: string;
 
+  /** An error with this sentence. Where nothing is said it is a `config` error of category `user`, and not retryable. */
   constructor(message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = details.code ?? "config";
@@ -65,38 +78,53 @@ export class RetinkerError extends Error implements ErrorDetails {
 
 /** A call that makes no sense as it was given. Nothing was sent. */
 export class ConfigError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "ConfigError";
 }
 
 /** No connection, one that broke off, or no answer in time. `mayHaveBeenSeen` says whether the server may have acted. */
 export class ConnectionError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "ConnectionError";
 }
 
 /** The server answered with a status that is not a success, or with what is none of the protocol's. */
 export class StatusError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "StatusError";
 }
 
 /** A request that was accepted, and then failed or was forgotten. `category` says whose fault that was. */
 export class RequestFailedError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "RequestFailedError";
 }
 
 /** Not sent, because something before it did not go through, or its client was given away. */
 export class CancelledError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "CancelledError";
 }
 
 /** The order of a run's operations can no longer be known, so none is sent: restore the run. */
 export class PoisonedError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "PoisonedError";
   /** The run. */
   readonly runId: string;
-  /** The last checkpoint that the client has saved or loaded; the run may have others. */
+  /** The last checkpoint that the client has saved or loaded; the run may have others. Absent = the client knows of none. */
   declare readonly checkpoint?: string;
 
-  constructor(message: string, details: ErrorDetails & { readonly runId: string; readonly checkpoint?: string }) {
+  /** An error with this sentence, about this run. */
+  constructor(
+    message: string,
+    details: ErrorDetails & {
+      /** The run. */
+      readonly runId: string;
+      /** The last checkpoint that the client has saved or loaded; absent = it knows of none. */
+      readonly checkpoint?: string;
+    },
+  ) {
     super(message, details);
     this.runId = details.runId;
     if (details.checkpoint !== undefined) this.checkpoint = details.checkpoint;
@@ -105,16 +133,30 @@ export class PoisonedError extends RetinkerError {
 
 /** A restore that cannot be planned, begun or carried out. */
 export class RecoveryError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "RecoveryError";
   /** The checkpoints that were looked at, with why each cannot be used. */
-  readonly rejected: readonly { readonly tinkerPath: string; readonly reason: string }[];
+  readonly rejected: readonly {
+    /** Its path. */
+    readonly tinkerPath: string;
+    /** Why it cannot be used. */
+    readonly reason: string;
+  }[];
   /** The restore that it is about, where there is one. */
   readonly restoreId?: string;
 
+  /** An error with this sentence. */
   constructor(
     message: string,
     details: ErrorDetails & {
-      readonly rejected?: readonly { readonly tinkerPath: string; readonly reason: string }[];
+      /** The checkpoints that were looked at; none where nothing is said. */
+      readonly rejected?: readonly {
+        /** Its path. */
+        readonly tinkerPath: string;
+        /** Why it cannot be used. */
+        readonly reason: string;
+      }[];
+      /** The restore that it is about. */
       readonly restoreId?: string;
     } = {},
   ) {
@@ -126,13 +168,16 @@ export class RecoveryError extends RetinkerError {
 
 /** What a host refused or could not do; `code` is the host's, such as `run_not_found`. */
 export class HostError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "HostError";
 }
 
 /** A fault of this package: its wasm panicked, and takes no calls any more. Load the program anew, and tell us. */
 export class PanickedError extends RetinkerError {
+  /** The class's name. */
   override readonly name = "PanickedError";
 
+  /** An error that tells what was panicked about. */
   constructor(message: string) {
     super(`retinker's wasm panicked, and can do nothing more: ${message}`, { code: "panicked", category: "unknown" });
   }

@@ -25,6 +25,7 @@ export interface HostOptions {
   readonly token: string;
   /** Which of its connections is meant; its first where none is named. */
   readonly connection?: string | undefined;
+  /** What sends requests, in the place of the global `fetch`. */
   readonly fetch?: ClientOptions["fetch"];
 }
 
@@ -77,7 +78,12 @@ export class HostClient {
   async startRestore(
     plan: RestorePlan,
     options: CallOptions = {},
-  ): Promise<{ readonly restore: RestoreRecord; readonly already: boolean }> {
+  ): Promise<{
+    /** The restore. */
+    readonly restore: RestoreRecord;
+    /** Whether it had been started before, by another program or click: nothing was started now. */
+    readonly already: boolean;
+  }> {
     known("startRestore", options, ["signal"]);
     const { signal } = options;
     return this.#host.call((host) => host.startRestore(plan._kept, signal));

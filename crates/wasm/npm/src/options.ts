@@ -11,7 +11,10 @@ export interface CallOptions {
 export interface ClientOptions {
   /** Where the service is. In Node, Deno and Bun the environment's `TINKER_BASE_URL` where nothing is said, else the hosted service's. */
   readonly baseUrl?: string | undefined;
-  /** The key. In Node, Deno and Bun the environment's `TINKER_API_KEY` where nothing is said. A page must not hold one: whoever opens it could read it. */
+  /**
+   * The key. In Node, Deno and Bun the environment's `TINKER_API_KEY` where nothing is said. A page must not hold one: whoever opens it
+   * could read it.
+   */
   readonly apiKey?: string | undefined;
   /** More headers for every request. */
   readonly headers?: Readonly<Record<string, string>> | undefined;

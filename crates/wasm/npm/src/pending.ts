@@ -10,11 +10,26 @@ async function* nothing(): AsyncGenerator<never, void, undefined> {}
 /** What happens to a request while it waits. */
 export type PendingEvent =
   /** The server has accepted it under this id. */
-  | { readonly type: "accepted"; readonly requestId: string }
+  | {
+      /** What has happened. */
+      readonly type: "accepted";
+      /** The request's id. */
+      readonly requestId: string;
+    }
   /** The server is not done, and says why, where it does. */
-  | { readonly type: "queued"; readonly state?: QueueState; readonly reason?: string };
+  | {
+      /** What has happened. */
+      readonly type: "queued";
+      /** Why it waits, where the server says. */
+      readonly state?: QueueState;
+      /** The same for people, where the server says. */
+      readonly reason?: string;
+    };
 
-/** Why a request waits. */
+/**
+ * Why a request waits: it is being worked on (`active`), the service is short of machines (`paused_capacity`), or the account is at a
+ * limit (`paused_rate_limit`).
+ */
 export type QueueState = "active" | "paused_capacity" | "paused_rate_limit" | (string & {});
 
 /**
@@ -26,6 +41,7 @@ export class PendingResult<T> implements Promise<T> {
   /** `undefined`: it was not submitted, because its signal was given before. */
   readonly #submitted: Submitted | undefined;
   readonly #result: Promise<T>;
+  /** The class's name, as texts of it show it. */
   readonly [Symbol.toStringTag] = "PendingResult";
 
   private constructor(submitted: Submitted | undefined, result: Promise<T>) {
@@ -64,6 +80,7 @@ export class PendingResult<T> implements Promise<T> {
     return values<PendingEvent>(() => events, { signal });
   }
 
+  /** What `await` calls: settles as the result does. */
   then<A = T, B = never>(
     fulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     rejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
@@ -71,10 +88,12 @@ export class PendingResult<T> implements Promise<T> {
     return this.#result.then(fulfilled, rejected);
   }
 
+  /** Has this called where the result is a failure. */
   catch<B = never>(rejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<T | B> {
     return this.#result.catch(rejected);
   }
 
+  /** Has this called once the result is there, or has failed. */
   finally(done?: (() => void) | null): Promise<T> {
     return this.#result.finally(done);
   }

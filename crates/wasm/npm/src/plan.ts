@@ -9,6 +9,7 @@ import type { PlanDetails, PlanOptions } from "./recovery-types.js";
  */
 export interface RestorePlan extends PlanDetails {}
 
+/** Made by `Recovery.plan` and `HostClient.plan`, and brought back by {@link RestorePlan.from}. */
 export class RestorePlan {
   readonly #kept: string;
 

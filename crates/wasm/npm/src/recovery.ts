@@ -26,7 +26,13 @@ export class Recovery extends Connected {
    *
    * @param onBehalfOf Whom restores are begun for: the labels of nobody, but the restore's record tells it.
    */
-  constructor(of: ClientOptions | Connected = {}, options: { readonly onBehalfOf?: string | undefined } = {}) {
+  constructor(
+    of: ClientOptions | Connected = {},
+    options: {
+      /** Whom restores are begun for, as their records tell it; `a program`. */
+      readonly onBehalfOf?: string | undefined;
+    } = {},
+  ) {
     known("a recovery", options, ["onBehalfOf"]);
     const { onBehalfOf = "a program" } = options;
     const client = connection(of);
@@ -43,7 +49,12 @@ export class Recovery extends Connected {
   }
 
   /** How all of the caller's runs are, in the service's order; of some health only, where one is said. */
-  async survey(options: CallOptions & { readonly health?: Health | undefined } = {}): Promise<Checkup[]> {
+  async survey(
+    options: CallOptions & {
+      /** Only runs of this health; absent = all. */
+      readonly health?: Health | undefined;
+    } = {},
+  ): Promise<Checkup[]> {
     known("survey", options, ["health", "signal"]);
     const { health, signal } = options;
     const all = await this.#recovery.call<Checkup[]>((recovery) => recovery.checkAll(signal));
@@ -113,7 +124,12 @@ export class Recovery extends Connected {
   async verify(
     runId: string, tinkerPath: string,
     options: CallOptions = {},
-  ): Promise<{ readonly weights: Verification; readonly optimizer: OptimizerState }> {
+  ): Promise<{
+    /** Whether the weights are those that were saved. */
+    readonly weights: Verification;
+    /** Whether the optimizer's state comes with them. */
+    readonly optimizer: OptimizerState;
+  }> {
     known("verify", options, ["signal"]);
     const { signal } = options;
     return this.#recovery.call((recovery) => recovery.verify(runId, tinkerPath, signal));

@@ -42,22 +42,42 @@ export interface ListingOptions extends CallOptions {
 
 /** Whose things are asked for. */
 export interface ScopeOptions {
-  /** `owned`. */
+  /** The caller's own, or all that the caller may see; `owned`. */
   readonly accessScope?: AccessScope | undefined;
 }
 
 /** Which sessions are looked for. All that is said must hold, but `sessionId` and `displayName` are alternatives. */
 export interface SessionSearch extends CallOptions {
+  /** This session. */
   readonly sessionId?: string | undefined;
+  /** Sessions of these projects; absent = of all. */
   readonly projectIds?: readonly string[] | undefined;
   /** Sessions with all of these labels. */
   readonly userMetadata?: UserMetadata | undefined;
-  /** Sessions whose name has every word of this. */
+  /** Sessions whose name has every word of this, in any case. */
   readonly displayName?: string | undefined;
   /** Whose; `own`. */
-  readonly owner?: "own" | "accessible" | { readonly ownerUrns: readonly string[] } | undefined;
-  readonly statuses?: readonly ("active" | "cancelled" | "failed" | { readonly finished: readonly FinishReason[] })[] | undefined;
-  /** How many are asked for at once, from 1 to 200. */
+  readonly owner?:
+    | "own"
+    | "accessible"
+    | {
+        /** Those of these users, one to ten of them. */
+        readonly ownerUrns: readonly string[];
+      }
+    | undefined;
+  /** Sessions in one of these states; absent = in any. */
+  readonly statuses?:
+    | readonly (
+        | "active"
+        | "cancelled"
+        | "failed"
+        | {
+            /** Those that their client ended, in these ways. */
+            readonly finished: readonly FinishReason[];
+          }
+      )[]
+    | undefined;
+  /** How many are asked for at once, from 1 to 200; 50. */
   readonly pageSize?: number | undefined;
 }
 
@@ -96,7 +116,11 @@ export class RestClient extends Connected {
 
   /** One page of the runs. */
   async listTrainingRuns(
-    options: PageOptions & ScopeOptions & { readonly projectId?: string | undefined } = {},
+    options: PageOptions &
+      ScopeOptions & {
+        /** Only runs of this project; absent = of all. */
+        readonly projectId?: string | undefined;
+      } = {},
   ): Promise<TrainingRunsPage> {
     known("listTrainingRuns", options, ["limit", "offset", "accessScope", "projectId", "signal"]);
     const { limit = 20, offset = 0, accessScope, projectId, signal } = options;
@@ -104,7 +128,13 @@ export class RestClient extends Connected {
   }
 
   /** All runs. Each comes once, whatever is made, used or deleted meanwhile; a list of several pages is read twice for that. */
-  trainingRuns(options: ListingOptions & ScopeOptions & { readonly projectId?: string | undefined } = {}): Listing<TrainingRun> {
+  trainingRuns(
+    options: ListingOptions &
+      ScopeOptions & {
+        /** Only runs of this project; absent = of all. */
+        readonly projectId?: string | undefined;
+      } = {},
+  ): Listing<TrainingRun> {
     known("trainingRuns", options, ["pageSize", "accessScope", "projectId", "signal"]);
     const { pageSize = 100, accessScope, projectId, ...call } = options;
     return listing((wasm) => this.#rest.of(wasm).allRuns(pageSize, accessScope, projectId), call);
@@ -197,8 +227,9 @@ export class RestClient extends Connected {
   copyWeights(
     path: string,
     options: CallOptions & {
+      /** The project that gets the copy. */
       readonly destinationProjectId?: string | undefined;
-      /** For how long the copy lives; absent = for ever. */
+      /** For how long the copy lives, in seconds; absent = for ever. */
       readonly ttlSeconds?: number | undefined;
       /** Leave to copy another account's checkpoint. */
       readonly weightsAccessToken?: string | undefined;
@@ -269,7 +300,12 @@ export class RestClient extends Connected {
 
   /** What was done with the organization's things on one day (`YYYY-MM-DD`); today where none is said. */
   async getAuditLog(
-    options: CallOptions & { readonly eventType?: AuditEventType | undefined; readonly day?: string | undefined } = {},
+    options: CallOptions & {
+      /** Which events; `all`. */
+      readonly eventType?: AuditEventType | undefined;
+      /** Which day, as `YYYY-MM-DD`; today. */
+      readonly day?: string | undefined;
+    } = {},
   ): Promise<AuditLogEntry[]> {
     known("getAuditLog", options, ["eventType", "day", "signal"]);
     const { eventType = "all", day, signal } = options;
@@ -286,14 +322,20 @@ export class RestClient extends Connected {
 
   /** What checkpoints take now, in all or in one project. */
   async getCurrentCheckpointStorageUsage(
-    options: CallOptions & { readonly projectId?: string | undefined } = {},
+    options: CallOptions & {
+      /** Only what this project's take; absent = all. */
+      readonly projectId?: string | undefined;
+    } = {},
   ): Promise<CheckpointStorageUsage> {
     known("getCurrentCheckpointStorageUsage", options, ["projectId", "signal"]);
     const { projectId, signal } = options;
     return this.#rest.call((rest) => rest.storageUsage(projectId, signal));
   }
 
-  /** Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from. The address is a secret. */
+  /**
+   * Has a session's timeline built as a Perfetto trace, waits for it, and gives the address to download it from. The address is a
+   * secret.
+   */
   async exportSessionTrace(sessionId: string, options: CallOptions = {}): Promise<string> {
     known("exportSessionTrace", options, ["signal"]);
     const { signal } = options;

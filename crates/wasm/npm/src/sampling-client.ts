@@ -12,7 +12,7 @@ import type { Sampler } from "./types.js";
 export interface SamplingParams {
   /** The most tokens; absent = up to the model's context. */
   readonly maxTokens?: number | undefined;
-  /** The same seed draws the same tokens. */
+  /** The same seed draws the same tokens; absent = any. */
   readonly seed?: number | undefined;
   /** What ends a sample: a text, texts, or token ids; absent = the model's own end. */
   readonly stop?: string | readonly string[] | readonly number[] | undefined;
@@ -28,36 +28,39 @@ export interface SamplingParams {
 export interface SampleOptions extends CallOptions {
   /** How many samples, each drawn by itself; 1. */
   readonly numSamples?: number | undefined;
+  /** How tokens are chosen, and what ends a sample; absent = the defaults of each. */
   readonly samplingParams?: SamplingParams | undefined;
-  /** Score the prompt's tokens. */
+  /** Score the prompt's tokens; false. */
   readonly includePromptLogprobs?: boolean | undefined;
-  /** So many of the most probable tokens at each prompt position. */
+  /** So many of the most probable tokens at each prompt position; 0. */
   readonly topkPromptLogprobs?: number | undefined;
-  /** So many of the most probable tokens at each sampled position. */
+  /** So many of the most probable tokens at each sampled position; 0. */
   readonly topkSampleLogprobs?: number | undefined;
   /** Score these tokens at the prompt's positions after the first: as many for each, -1 for none. */
   readonly targetPromptLogprobs?: readonly (readonly number[])[] | undefined;
-  /** Draw so many tokens at each prompt position after the first. */
+  /** Draw so many tokens at each prompt position after the first; 0. */
   readonly promptAltTokensK?: number | undefined;
-  /** Score only so many of the prompt's last tokens. */
+  /** Score only so many of the prompt's last tokens, at least 1; needs `includePromptLogprobs`. Absent = all. */
   readonly promptLogprobsLastN?: number | undefined;
 }
 
 /** The most probable tokens of each position: pairs of a token and its log-probability, absent where there are none. */
 export type TopkLogprobs = readonly (readonly (readonly [token: number, logprob: number])[] | null)[];
 
-/** Why a sample ended. */
+/** Why a sample ended: something that was to end it came (`stop`), or it is as long as it may be (`length`). */
 export type StopReason = "stop" | "length" | (string & {});
 
 /** One sample. */
 export interface SampledSequence {
+  /** Why it ended. */
   readonly stopReason: StopReason;
-  /** What ended it is among them. */
+  /** Its tokens; what ended it is among them. */
   readonly tokens: Int32Array;
-  /** One for each token, in nats; empty where the service gives none. */
+  /** The log-probability of each token, in nats; empty where the service gives none. */
   readonly logprobs: Float32Array;
+  /** The most probable tokens at each of its positions, where they were asked for. */
   readonly topkLogprobs?: TopkLogprobs;
-  /** The service's name of it. */
+  /** The service's name of it, where it gives one. */
   readonly sequenceId?: string;
 }
 
@@ -65,12 +68,19 @@ export interface SampledSequence {
 export interface SampleResponse {
   /** One for each sample, in order. */
   readonly sequences: readonly SampledSequence[];
-  /** One for each of the prompt's tokens, NaN where there is none. */
+  /** The log-probability of each of the prompt's tokens, in nats; NaN where there is none. Absent where they were not asked for. */
   readonly promptLogprobs?: Float32Array;
+  /** The most probable tokens at each of the prompt's positions, where they were asked for. */
   readonly topkPromptLogprobs?: TopkLogprobs;
-  /** Of the tokens that were asked for, row by row. */
+  /** The log-probabilities of the tokens that were asked for, in nats, row by row; 0 where there was -1. */
   readonly targetPromptLogprobs?: Float32Array;
-  readonly promptAltTokens?: { readonly tokens: TensorData; readonly logprobs: TensorData };
+  /** Tokens drawn for each prompt position after the first, where they were asked for. */
+  readonly promptAltTokens?: {
+    /** Token ids. */
+    readonly tokens: TensorData;
+    /** Their log-probabilities, in nats. */
+    readonly logprobs: TensorData;
+  };
   /** How many of the prompt's tokens were in a cache already. */
   readonly promptCacheHitTokens: number;
 }
@@ -139,7 +149,13 @@ export class SamplingClient extends Connected {
   }
 
   /** The log-probability of each of the prompt's tokens, in nats; NaN for the first, and before the last `lastN`. */
-  async computeLogprobs(prompt: ModelInput, options: CallOptions & { readonly lastN?: number | undefined } = {}): Promise<Float32Array> {
+  async computeLogprobs(
+    prompt: ModelInput,
+    options: CallOptions & {
+      /** Only so many of the prompt's last tokens, at least 1; absent = all. */
+      readonly lastN?: number | undefined;
+    } = {},
+  ): Promise<Float32Array> {
     known("computeLogprobs", options, ["lastN", "signal"]);
     const { lastN, signal } = options;
     return this.#sampling.call((sampling) => sampling.computeLogprobs(chunks(prompt), lastN, signal));

@@ -11,11 +11,13 @@ import type { FinishReason, OptimizerConfig, ServerCapabilities, UserMetadata } 
 
 /** What a session is opened with. */
 export interface SessionOptions {
+  /** The session's labels without values. */
   readonly tags?: readonly string[] | undefined;
-  /** The session's labels. */
+  /** The session's labels with values. */
   readonly userMetadata?: UserMetadata | undefined;
+  /** The project that the session belongs to. */
   readonly projectId?: string | undefined;
-  /** A name for people. */
+  /** The session's name for people. */
   readonly displayName?: string | undefined;
   /** Whether the service is told how the session and its clients fare; false. */
   readonly telemetry?: boolean | undefined;
@@ -29,24 +31,25 @@ export interface RunOptions extends CallOptions {
 
 /** A new run's adapter. */
 export interface LoraOptions extends RunOptions {
+  /** The base model that the adapter is trained on. */
   readonly baseModel: string;
-  /** 32. */
+  /** The adapter's rank; 32. */
   readonly rank?: number | undefined;
   /** Where the initial weights come from; one is drawn where none is said. */
   readonly seed?: number | undefined;
-  /** True. */
+  /** Whether the MLP projections are trained; true. */
   readonly trainMlp?: boolean | undefined;
-  /** True. */
+  /** Whether the attention projections are trained; true. */
   readonly trainAttn?: boolean | undefined;
-  /** True. */
+  /** Whether the unembedding is trained; true. */
   readonly trainUnembed?: boolean | undefined;
-  /** AdamW where nothing is said. */
+  /** Which optimizer the run is trained with; AdamW where nothing is said. */
   readonly optimizerConfig?: OptimizerConfig | undefined;
 }
 
 /** A run from a checkpoint. */
 export interface FromStateOptions extends RunOptions {
-  /** Another base model that the checkpoint fits. */
+  /** Another base model that the checkpoint fits; absent = the checkpoint's own. */
   readonly baseModel?: string | undefined;
   /** Leave to load another account's checkpoint. */
   readonly weightsAccessToken?: string | undefined;
@@ -115,7 +118,10 @@ export class ServiceClient extends Connected {
   /** Makes a run that starts from a checkpoint's weights, with a cold optimizer. `path` is a training checkpoint's. */
   createTrainingClientFromState(
     path: string,
-    options: FromStateOptions & { readonly optimizerConfig?: OptimizerConfig | undefined } = {},
+    options: FromStateOptions & {
+      /** Which optimizer the run is trained with; AdamW where nothing is said. */
+      readonly optimizerConfig?: OptimizerConfig | undefined;
+    } = {},
   ): Promise<TrainingClient> {
     return this.#from(path, false, options);
   }
@@ -141,7 +147,12 @@ export class ServiceClient extends Connected {
 
   /** Makes a sampler of a base model, or of a sampler checkpoint; of both: of a checkpoint on another base model that it fits. */
   async createSamplingClient(
-    options: CallOptions & { readonly baseModel?: string | undefined; readonly modelPath?: string | undefined },
+    options: CallOptions & {
+      /** The base model that is sampled from; absent = the checkpoint's own. */
+      readonly baseModel?: string | undefined;
+      /** The sampler checkpoint that is sampled from, by its `tinker://` path; absent = the base model itself. */
+      readonly modelPath?: string | undefined;
+    },
   ): Promise<SamplingClient> {
     known("createSamplingClient", options, ["baseModel", "modelPath", "signal"]);
     const { baseModel, modelPath, signal } = options;
@@ -153,7 +164,14 @@ export class ServiceClient extends Connected {
   }
 
   /** Ends the session: its runs can be trained no more, and what they have not saved is lost. Does nothing if none was opened. */
-  async finish(options: CallOptions & { readonly reason?: FinishReason | undefined; readonly detail?: string | undefined } = {}): Promise<void> {
+  async finish(
+    options: CallOptions & {
+      /** How the session ended; `success`. */
+      readonly reason?: FinishReason | undefined;
+      /** A sentence for people; none. */
+      readonly detail?: string | undefined;
+    } = {},
+  ): Promise<void> {
     known("finish", options, ["reason", "detail", "signal"]);
     const { reason = "success", detail, signal } = options;
     return this.#service.call((service) => service.finish(reason, detail, signal));

@@ -21,27 +21,29 @@ export interface PassOptions extends CallOptions {
 
 /** AdamW's settings of one step; the defaults are the official SDK's. */
 export interface AdamParams {
-  /** 1e-4. */
+  /** The step's size; 1e-4. */
   readonly learningRate?: number | undefined;
-  /** 0.9. */
+  /** Decay of the first moment; 0.9. */
   readonly beta1?: number | undefined;
-  /** 0.95. */
+  /** Decay of the second moment; 0.95. */
   readonly beta2?: number | undefined;
-  /** 1e-12. */
+  /** Added to the denominator; 1e-12. */
   readonly eps?: number | undefined;
-  /** 0. */
+  /** Decoupled weight decay; 0. */
   readonly weightDecay?: number | undefined;
-  /** Bound on the gradient's global norm; 0 = none. */
+  /** Bound on the gradient's global norm; 0, which is none. */
   readonly gradClipNorm?: number | undefined;
 }
 
 /** Dimuon's settings of one step. */
 export interface DimuonParams {
+  /** Which optimizer these are for. */
   readonly type: "dimuon";
+  /** The step's size; not negative. */
   readonly learningRate: number;
-  /** Bound on the gradient's global norm; 0 = none. */
+  /** Bound on the gradient's global norm; 0, which is none. */
   readonly gradClipNorm?: number | undefined;
-  /** 0.9. */
+  /** Decay of the momentum, from 0 to less than 1; 0.9. */
   readonly beta1?: number | undefined;
 }
 
@@ -67,7 +69,9 @@ export interface OptimStepResult {
 
 /** Where a loaded run is. */
 export interface Loaded {
+  /** The path that was loaded; absent = not said. */
   readonly path?: string;
+  /** The run that holds it now; absent = not said. */
   readonly modelId?: string;
 }
 
@@ -156,7 +160,13 @@ export class TrainingClient extends Connected {
   }
 
   /** Saves weights and optimizer state under a name. */
-  saveState(name: string, options: SaveOptions & { readonly overwrite?: boolean | undefined } = {}): PendingResult<Saved> {
+  saveState(
+    name: string,
+    options: SaveOptions & {
+      /** Whether to replace a checkpoint of the same name; false. */
+      readonly overwrite?: boolean | undefined;
+    } = {},
+  ): PendingResult<Saved> {
     known("saveState", options, ["ttlSeconds", "overwrite", "userMetadata", "signal"]);
     const { signal, ...rest } = options;
     return this.#submit((training) => training.saveState(name, wire(rest)), { signal }, (saved: Saved) => saved);
@@ -173,8 +183,9 @@ export class TrainingClient extends Connected {
   saveWeightsExternal(
     name: string,
     options: CallOptions & {
+      /** Seconds until the server deletes them; absent = never. */
       readonly ttlSeconds?: number | undefined;
-      /** Who can read the files, as recipients of `age`; absent = they are not encrypted. */
+      /** Who can read the files, as recipients of `age`, at most 10; absent = they are not encrypted. */
       readonly ageEncryptionRecipients?: readonly string[] | undefined;
     } = {},
   ): PendingResult<Saved> {
@@ -210,14 +221,23 @@ export class TrainingClient extends Connected {
   }
 
   /** Loads a checkpoint's weights, with a cold optimizer. */
-  loadState(path: string, options: CallOptions & { readonly weightsAccessToken?: string | undefined } = {}): PendingResult<Loaded> {
+  loadState(
+    path: string,
+    options: CallOptions & {
+      /** Leave to load another account's checkpoint. */
+      readonly weightsAccessToken?: string | undefined;
+    } = {},
+  ): PendingResult<Loaded> {
     return this.#load(path, false, options);
   }
 
   /** Loads a checkpoint's weights and optimizer state. */
   loadStateWithOptimizer(
     path: string,
-    options: CallOptions & { readonly weightsAccessToken?: string | undefined } = {},
+    options: CallOptions & {
+      /** Leave to load another account's checkpoint. */
+      readonly weightsAccessToken?: string | undefined;
+    } = {},
   ): PendingResult<Loaded> {
     return this.#load(path, true, options);
   }
