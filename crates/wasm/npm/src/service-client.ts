@@ -3,7 +3,7 @@ import { Connected } from "./connected.js";
 import { connection } from "./connection.js";
 import { ConfigError } from "./errors.js";
 import { Handle } from "./handle.js";
-import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
+import { type CallOptions, type ClientOptions, CLIENT, known, wire } from "./options.js";
 import { RestClient } from "./rest-client.js";
 import { SamplingClient } from "./sampling-client.js";
 import { TrainingClient } from "./training-client.js";

@@ -147,7 +147,7 @@ export class TrainingClient extends Connected {
 
   /** One step of the optimizer over the gradients added up. */
   optimStep(params: AdamParams | DimuonParams = {}, options: CallOptions = {}): PendingResult<OptimStepResult> {
-    known<DimuonParams & AdamParams>("optimStep", params as DimuonParams, [
+    known("optimStep", params, [
       "type",
       "learningRate",
       "beta1",
