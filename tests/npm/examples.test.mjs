@@ -39,10 +39,10 @@ test("train.ts goes on through a poisoning with the losses of a run that nothing
     if (!line.startsWith("step 7:")) continue;
     const { trainingRuns } = await rest.listTrainingRuns();
     const last = trainingRuns.reduce((a, b) => (a.lastRequestTime > b.lastRequestTime ? a : b));
-    if (!/a machine died/.test(said)) await fault("poison", { run_id: last.trainingRunId, reason: "a machine died" });
+    if (!/a machine died/i.test(said)) await fault("poison", { run_id: last.trainingRunId, reason: "a machine died" });
   }
   assert.equal(await ended, 0, said);
-  assert.match(said, /a machine died/);
+  assert.match(said, /a machine died/i);
   assert.deepEqual(losses(said), expected);
 });
 
@@ -56,7 +56,7 @@ test("the other examples say what they find and do", async (t) => {
   assert.match(await example("poisoned"), /^No run is poisoned\.$/m);
   await fault("poison", { run_id: client.modelId, reason: "a machine died" });
   const lost = await example("poisoned");
-  assert.match(lost, /^the lost one\n {2}.*a machine died.*\n {2}Restored from weights\/second it would lose: .*\n1 poisoned\.$/m);
+  assert.match(lost, /^the lost one\n {2}.*a machine died.*\n {2}Restored from weights\/second it would lose: .*\n1 poisoned\.$/im);
 
   const tidied = await example("checkpoints");
   assert.match(tidied, /^Would give a week to .*\/weights\/first \(\d+\.\d MB\)\n1 runs keep their newest checkpoint\.$/m);

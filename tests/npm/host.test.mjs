@@ -73,7 +73,12 @@ test("a host finds a poisoned run, restores it, and hands it over", async (t) =>
   const again = await TrainingClient.attach(now, service);
   assert.match((await again.saveState("again")).path, /again$/);
   const detail = await host.run(again.modelId);
-  const made = (await typescript(detail.snippets))[0].match(/^new run: (\S+)$/);
+  await undisturbed.saveState("own");
+  const fromCheckpoint = await until("the host knows its checkpoint", async () => {
+    const { snippets } = await host.run(undisturbed.modelId);
+    return snippets.some(({ code }) => code.includes("weights/own")) && snippets;
+  });
+  const made = (await typescript(fromCheckpoint))[0].match(/^new run: (\S+)$/);
   const labelled = await until("the host knows the run", async () => (await host.run(made[1]).catch(() => undefined))?.row);
   assert.equal(labelled.name, "one of mine", "it has the labels of the run whose checkpoint it is from");
   assert.deepEqual(detail.lineage.map(({ generation }) => generation), [0, 1]);
