@@ -120,10 +120,7 @@ struct ConformanceServer {
 impl ConformanceServer {
     fn start() -> Result<Self> {
         use std::io::BufRead;
-        let features = ["--features", "test-util"];
-        run(cargo()
-            .args(["build", "--package", "retinker", "--example", "conformance_server"])
-            .args(features))?;
+        run(cargo().args(["build", "--workspace", "--all-features", "--example", "conformance_server"]))?;
         let binary = target_dir()
             .join("debug/examples")
             .join(format!("conformance_server{}", std::env::consts::EXE_SUFFIX));
@@ -157,6 +154,6 @@ fn official_sdk() -> Result<()> {
 fn story() -> Result<()> {
     console::build()?;
     let binary = up::binary()?;
-    let train = shell::release("retinker", "--example", "train")?;
+    let train = shell::release("retinker-tests", "--bin", "train")?;
     browser::test(&binary, &train, &python::sdk()?)
 }
