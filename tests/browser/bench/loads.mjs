@@ -20,7 +20,9 @@ function watch() {
     const original = WebAssembly[name];
     WebAssembly[name] = async (...args) => {
       const made = await original.apply(WebAssembly, args);
-      seen.memory = (made.instance ?? made).exports.memory ?? seen.memory;
+      // By its kind: a console that was made short has other names.
+      const exports = Object.values((made.instance ?? made).exports);
+      seen.memory = exports.find((each) => each instanceof WebAssembly.Memory) ?? seen.memory;
       return made;
     };
   }
