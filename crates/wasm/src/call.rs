@@ -11,7 +11,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 use web_sys::AbortSignal;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, thrown};
 
 /// What a call gives, or throws.
 pub(crate) type Outcome = Result<JsValue, Failure>;
@@ -27,6 +27,15 @@ where
 {
     outcome(signal, Box::pin(async move { Ok(JsValue::from_str(&work.await?)) }))
 }
+
+/// Calls this with a clone of what `$this` wraps, as a promise of its text.
+macro_rules! ask {
+    ($this:ident, $signal:ident, |$of:ident| $work:expr) => {{
+        let $of = $this.0.clone();
+        $crate::call::call($signal, async move { Ok::<_, $crate::failure::Failure>($work) })
+    }};
+}
+pub(crate) use ask;
 
 /// What comes of this, unless the signal is given before: then it is dropped, and what is thrown is the signal's reason.
 pub(crate) async fn unless_aborted<T>(
@@ -50,7 +59,7 @@ pub(crate) fn text(value: &impl Serialize) -> Result<String, Failure> {
 
 /// The same for what is no plain value. Not generic, so that its code is there once.
 pub(crate) fn outcome(signal: Option<AbortSignal>, work: LocalBoxFuture<'static, Outcome>) -> Promise {
-    future_to_promise(async move { unless_aborted(signal, work).await.map_err(Failure::thrown) })
+    future_to_promise(async move { unless_aborted(signal, work).await.map_err(thrown) })
 }
 
 /// Listens to a signal until it is dropped.

@@ -15,7 +15,7 @@ use retinker::web::{WebRuntime, WebTransport};
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, thrown};
 
 /// The endpoints of one service.
 #[wasm_bindgen]
@@ -50,7 +50,7 @@ impl Client {
     /// A client by these options, as JSON. Sends nothing.
     #[wasm_bindgen(constructor)]
     pub fn new(options: &str, fetch: Option<Function>) -> Result<Client, JsValue> {
-        client(options, fetch).map(Self).map_err(Failure::thrown)
+        client(options, fetch).map(Self).map_err(thrown)
     }
 }
 

@@ -50,11 +50,11 @@ impl Failure {
     pub(crate) fn of(thrown: JsValue) -> Self {
         Self(thrown)
     }
+}
 
-    /// What is thrown.
-    pub(crate) fn thrown(self) -> JsValue {
-        self.0
-    }
+/// What a call throws at once.
+pub(crate) fn thrown(failure: impl Into<Failure>) -> JsValue {
+    failure.into().0
 }
 
 impl Told {

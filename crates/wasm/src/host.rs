@@ -10,22 +10,13 @@ use retinker::recovery::policy::Gate;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::call::{call, text};
+use crate::call::{ask, text};
 use crate::client::{runtime, transport};
-use crate::failure::Failure;
 use crate::pages::Pages;
 
 /// The core's [`HostClient`].
 #[wasm_bindgen]
 pub struct Host(HostClient);
-
-/// Calls this with a client of its own, as a promise.
-macro_rules! ask {
-    ($this:ident, $signal:ident, |$host:ident| $work:expr) => {{
-        let $host = $this.0.clone();
-        call($signal, async move { Ok::<_, Failure>($work) })
-    }};
-}
 
 #[wasm_bindgen]
 impl Host {

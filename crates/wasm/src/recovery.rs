@@ -22,7 +22,7 @@ use web_sys::AbortSignal;
 
 use crate::call::{call, text, unless_aborted};
 use crate::client::{Client, runtime};
-use crate::failure::Failure;
+use crate::failure::{Failure, thrown};
 
 /// What looks for lost runs, and restores them.
 #[wasm_bindgen]
@@ -41,9 +41,9 @@ struct Verified {
 /// Refuses what is no plan, or not as it was made.
 #[wasm_bindgen(js_name = checkPlan)]
 pub fn check_plan(kept: &str) -> Result<(), JsValue> {
-    let plan: RestorePlan = json::read(kept.as_bytes()).map_err(|error| Failure::from(error).thrown())?;
+    let plan: RestorePlan = json::read(kept.as_bytes()).map_err(thrown)?;
     if !plan.verify_id() {
-        return Err(Failure::from(RestoreError::NotThePlan).thrown());
+        return Err(thrown(RestoreError::NotThePlan));
     }
     Ok(())
 }

@@ -14,9 +14,9 @@ use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::call::{call, text};
+use crate::call::{ask, text};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Failure, thrown};
 use crate::pages::Pages;
 
 /// The core's [`RestClient`].
@@ -30,14 +30,6 @@ fn scope(name: Option<String>) -> Result<AccessScope, Failure> {
         Some("accessible") => Ok(AccessScope::Accessible),
         Some(other) => Err(Failure::config(format!("accessScope is 'owned' or 'accessible', not '{other}'"))),
     }
-}
-
-/// Calls this with a client of its own, as a promise of its text.
-macro_rules! ask {
-    ($this:ident, $signal:ident, |$rest:ident| $work:expr) => {{
-        let $rest = $this.0.clone();
-        call($signal, async move { Ok::<_, Failure>($work) })
-    }};
 }
 
 #[wasm_bindgen]
@@ -90,7 +82,7 @@ impl Rest {
         whose: Option<String>,
         project: Option<String>,
     ) -> Result<Pages, JsValue> {
-        let whose = scope(whose).map_err(Failure::thrown)?;
+        let whose = scope(whose).map_err(thrown)?;
         Ok(Pages::new(self.0.training_runs_in(page_size.into(), whose, project.as_deref())))
     }
 
@@ -204,7 +196,7 @@ impl Rest {
     /// All session ids, a page at a time.
     #[wasm_bindgen(js_name = allSessions)]
     pub fn all_sessions(&self, page_size: u32, whose: Option<String>) -> Result<Pages, JsValue> {
-        let whose = scope(whose).map_err(Failure::thrown)?;
+        let whose = scope(whose).map_err(thrown)?;
         Ok(Pages::new(self.0.sessions_in(page_size.into(), whose)))
     }
 
@@ -216,8 +208,7 @@ impl Rest {
     /// All sessions that fit, a page at a time. `wanted` is the request as JSON.
     #[wasm_bindgen(js_name = searchSessions)]
     pub fn search_sessions(&self, wanted: &str) -> Result<Pages, JsValue> {
-        let wanted: SessionSearchRequest =
-            json::read(wanted.as_bytes()).map_err(|error| Failure::from(error).thrown())?;
+        let wanted: SessionSearchRequest = json::read(wanted.as_bytes()).map_err(thrown)?;
         Ok(Pages::new(self.0.search_sessions(wanted)))
     }
 

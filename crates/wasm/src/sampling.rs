@@ -3,8 +3,7 @@
 use js_sys::{Array, Float32Array, Int32Array, Object, Promise};
 use retinker::client::{SampleOptions, SamplingClient, SamplingOptions};
 use retinker::json;
-use retinker::wire::sampling::{SampleResponse, SamplingParams, TargetTokens, TopkLogprobs};
-use serde::Deserialize;
+use retinker::wire::sampling::{SampleResponse, TopkLogprobs};
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
@@ -21,55 +20,6 @@ pub struct Sampling(SamplingClient);
 impl Sampling {
     pub(crate) fn new(client: SamplingClient) -> Self {
         Self(client)
-    }
-}
-
-#[derive(Deserialize)]
-struct Wanted {
-    #[serde(default = "one")]
-    num_samples: u32,
-    #[serde(default)]
-    sampling_params: SamplingParams,
-    #[serde(default)]
-    include_prompt_logprobs: bool,
-    #[serde(default)]
-    topk_prompt_logprobs: u32,
-    #[serde(default)]
-    topk_sample_logprobs: u32,
-    #[serde(default)]
-    target_prompt_logprobs: Option<TargetTokens>,
-    #[serde(default)]
-    prompt_alt_tokens_k: u32,
-    #[serde(default)]
-    prompt_logprobs_last_n: Option<u32>,
-}
-
-fn one() -> u32 {
-    1
-}
-
-impl From<Wanted> for SampleOptions {
-    fn from(wanted: Wanted) -> Self {
-        let Wanted {
-            num_samples,
-            sampling_params,
-            include_prompt_logprobs,
-            topk_prompt_logprobs,
-            topk_sample_logprobs,
-            target_prompt_logprobs,
-            prompt_alt_tokens_k,
-            prompt_logprobs_last_n,
-        } = wanted;
-        Self {
-            num_samples,
-            sampling_params,
-            include_prompt_logprobs,
-            topk_prompt_logprobs,
-            topk_sample_logprobs,
-            target_prompt_logprobs,
-            prompt_alt_tokens_k,
-            prompt_logprobs_last_n,
-        }
     }
 }
 
@@ -118,8 +68,8 @@ impl Sampling {
     pub fn sample(&self, prompt: &Array, wanted: String, signal: Option<AbortSignal>) -> Promise {
         let (client, prompt) = (self.0.clone(), batch::input(prompt));
         let drawn = async move {
-            let wanted: Wanted = json::read(wanted.as_bytes())?;
-            shown(&client.sample(&prompt?, &wanted.into()).await?)
+            let wanted: SampleOptions = json::read(wanted.as_bytes())?;
+            shown(&client.sample(&prompt?, &wanted).await?)
         };
         outcome(signal, Box::pin(drawn))
     }

@@ -12,23 +12,13 @@ use web_sys::AbortSignal;
 
 use crate::call::{call, outcome, text};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Failure, thrown};
 use crate::sampling::Sampling;
 use crate::training::Training;
 
 /// The core's [`ServiceClient`].
 #[wasm_bindgen]
 pub struct Service(ServiceClient);
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Session {
-    tags: Vec<String>,
-    user_metadata: UserMetadata,
-    project_id: Option<String>,
-    display_name: Option<String>,
-    telemetry: bool,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -55,10 +45,7 @@ impl Service {
     /// Over these endpoints; `session` is what its session is opened with, as JSON.
     #[wasm_bindgen(constructor)]
     pub fn new(client: &Client, session: &str) -> Result<Service, JsValue> {
-        let session: Session =
-            json::read(session.as_bytes()).map_err(|error| Failure::from(error).thrown())?;
-        let Session { tags, user_metadata, project_id, display_name, telemetry } = session;
-        let options = SessionOptions { tags, user_metadata, project_id, display_name, telemetry };
+        let options: SessionOptions = json::read(session.as_bytes()).map_err(thrown)?;
         Ok(Service(ServiceClient::with_options(client.api(), options)))
     }
 

@@ -16,7 +16,7 @@ use web_sys::AbortSignal;
 use crate::batch;
 use crate::call::{call, outcome, text};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Failure, thrown};
 use crate::pending::Submitted;
 use crate::sampling::Sampling;
 
@@ -38,11 +38,6 @@ impl Training {
     pub(crate) fn new(client: TrainingClient) -> Self {
         Self(client)
     }
-}
-
-/// What a call throws at once.
-fn thrown(failure: impl Into<Failure>) -> JsValue {
-    failure.into().thrown()
 }
 
 #[wasm_bindgen]

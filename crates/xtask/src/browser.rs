@@ -100,12 +100,9 @@ pub fn outages(binary: &Path) -> Result<String> {
 pub fn test_npm(binary: &Path, tarball: &Path, conformance: &str) -> Result<()> {
     let (chromium, dir) = (chromium()?, root().join("tests/npm"));
     install(&dir, "Installing the npm package's tests")?;
-    run(command("node")
-        .current_dir(&dir)
+    run(node_on_package(binary, tarball)
         .args(["--test", "--test-concurrency=2", "--test-timeout=600000", "--test-reporter=spec"])
         .args(test_files(&dir)?)
-        .env("RETINKER_BIN", binary)
-        .env("RETINKER_NPM", tarball)
         .env("RETINKER_CONFORMANCE_URL", conformance)
         .env("RETINKER_CHROMIUM", chromium))
 }
@@ -113,13 +110,17 @@ pub fn test_npm(binary: &Path, tarball: &Path, conformance: &str) -> Result<()> 
 /// Measures the package of this tarball in Node, beside native Rust and the Python SDK.
 pub fn bench_npm(binary: &Path, tarball: &Path, encode: &Path, python: &Path) -> Result<()> {
     tools::node()?;
-    run(command("node")
-        .current_dir(root().join("tests/npm"))
+    run(node_on_package(binary, tarball)
         .arg("bench/npm.mjs")
-        .env("RETINKER_BIN", binary)
-        .env("RETINKER_NPM", tarball)
         .env("RETINKER_ENCODE", encode)
         .env("RETINKER_PYTHON", python))
+}
+
+/// Node among the package's tests, told which binary and which package they are of.
+fn node_on_package(binary: &Path, tarball: &Path) -> Command {
+    let mut node = command("node");
+    node.current_dir(root().join("tests/npm")).env("RETINKER_BIN", binary).env("RETINKER_NPM", tarball);
+    node
 }
 
 /// Measures the console in the browser.

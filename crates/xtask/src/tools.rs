@@ -33,6 +33,16 @@ struct CargoTool {
     prebuilt: fn() -> Option<String>,
 }
 
+/// This machine as projects name it that offer prebuilt programs, on Linux with this C library.
+fn target(libc: &str) -> Option<String> {
+    let arch = std::env::consts::ARCH;
+    match std::env::consts::OS {
+        "linux" => Some(format!("{arch}-unknown-linux-{libc}")),
+        "macos" => Some(format!("{arch}-apple-darwin")),
+        _ => None,
+    }
+}
+
 const TRUNK_TOOL: CargoTool = CargoTool {
     krate: "trunk",
     version: TRUNK,
@@ -40,13 +50,7 @@ const TRUNK_TOOL: CargoTool = CargoTool {
     patience: "about five minutes",
     opt_level: "0",
     prebuilt: || {
-        let target = match (std::env::consts::OS, std::env::consts::ARCH) {
-            ("linux", "x86_64") => "x86_64-unknown-linux-gnu",
-            ("linux", "aarch64") => "aarch64-unknown-linux-gnu",
-            ("macos", "x86_64") => "x86_64-apple-darwin",
-            ("macos", "aarch64") => "aarch64-apple-darwin",
-            _ => return None,
-        };
+        let target = target("gnu")?;
         Some(format!("https://github.com/trunk-rs/trunk/releases/download/v{TRUNK}/trunk-{target}.tar.gz"))
     },
 };
@@ -58,13 +62,7 @@ const WASM_BINDGEN_TOOL: CargoTool = CargoTool {
     patience: "about two minutes",
     opt_level: "1",
     prebuilt: || {
-        let target = match (std::env::consts::OS, std::env::consts::ARCH) {
-            ("linux", "x86_64") => "x86_64-unknown-linux-musl",
-            ("linux", "aarch64") => "aarch64-unknown-linux-musl",
-            ("macos", "x86_64") => "x86_64-apple-darwin",
-            ("macos", "aarch64") => "aarch64-apple-darwin",
-            _ => return None,
-        };
+        let target = target("musl")?;
         Some(format!(
             "https://github.com/wasm-bindgen/wasm-bindgen/releases/download/{WASM_BINDGEN}/wasm-bindgen-{WASM_BINDGEN}-{target}.tar.gz"
         ))
@@ -78,12 +76,7 @@ const WASM_PACK_TOOL: CargoTool = CargoTool {
     patience: "about three minutes",
     opt_level: "0",
     prebuilt: || {
-        let target = match (std::env::consts::OS, std::env::consts::ARCH) {
-            ("linux", "x86_64") => "x86_64-unknown-linux-musl",
-            ("macos", "x86_64") => "x86_64-apple-darwin",
-            ("macos", "aarch64") => "aarch64-apple-darwin",
-            _ => return None,
-        };
+        let target = target("musl")?;
         Some(format!(
             "https://github.com/wasm-bindgen/wasm-pack/releases/download/v{WASM_PACK}/wasm-pack-v{WASM_PACK}-{target}.tar.gz"
         ))

@@ -256,9 +256,11 @@ impl Api {
 
     /// What of that may change while a program runs. A server without it has the defaults.
     pub async fn dynamic_config(&self) -> Result<DynamicConfig, Error> {
-        let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
-        let call = Call::post("dynamic_config", "/api/v1/client/dynamic_config", &body)?;
-        match self.json(|| Ok(call)).await {
+        let call = || {
+            let body = ClientConfigRequest { sdk_version: SDK_VERSION.to_owned() };
+            Call::post("dynamic_config", "/api/v1/client/dynamic_config", &body)
+        };
+        match self.json(call).await {
             Err(error) if error.is_unsupported() => Ok(DynamicConfig::default()),
             answer => answer,
         }
@@ -941,8 +943,6 @@ impl Api {
 
     // -- how ----------------------------------------------------------------------------------------------------
 
-    /// Sends what is answered with nothing of interest. A page, or half of an answer, is no yes: something else may stand at the
-    /// address. Empty ones are, and whatever words a server finds.
     pub(crate) fn json<T: DeserializeOwned>(
         &self,
         call: impl FnOnce() -> Result<Call, Error>,
@@ -950,6 +950,8 @@ impl Api {
         Asked::new(self, call())
     }
 
+    /// Sends what is answered with nothing of interest. A page, or half of an answer, is no yes: something else may stand at the
+    /// address. Empty ones are, and whatever words a server finds.
     fn done(&self, call: impl FnOnce() -> Result<Call, Error>) -> Asked<'_, ()> {
         Asked::nothing(self, call())
     }
@@ -958,6 +960,7 @@ impl Api {
         self.caller.call(call, &self.retry).await
     }
 
+    /// Sends a submission; resolves to its request id once the server has accepted it.
     pub(crate) async fn accept(&self, call: &Call) -> Result<String, Error> {
         let answer = self.answer(call).await?;
         decode::<UntypedApiFuture>(&call.operation, &answer).map(|future| future.request_id)

@@ -12,6 +12,7 @@ use retinker_wire::sampling::{
     AsampleRequest, CLONE_BLOCK, SampleFuture, SampleResponse, SamplingParams, TargetTokens, sample_type,
 };
 use retinker_wire::training::ModelInput;
+use serde::Deserialize;
 use tracing::Instrument;
 
 use super::api::{Api, asample_call};
@@ -80,7 +81,8 @@ impl Default for SampleRetry {
 }
 
 /// What is asked of a sample beside its prompt.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
 pub struct SampleOptions {
     /// How many samples, each drawn by itself; 1, and at least 1.
     pub num_samples: u32,

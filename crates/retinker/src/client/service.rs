@@ -15,6 +15,7 @@ use retinker_wire::session::{CreateSessionRequest, FinishReason};
 use retinker_wire::training::{
     CreateCustomLossRequest, CreateCustomLossResult, CustomLossInput, create_custom_loss_type,
 };
+use serde::Deserialize;
 
 use super::api::{Api, SDK_VERSION};
 use super::console_url;
@@ -28,7 +29,8 @@ use super::telemetry::Telemetry;
 use super::training::{LoadOptions, TrainingClient};
 
 /// What a session is opened with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub struct SessionOptions {
     /// Labels.
     pub tags: Vec<String>,

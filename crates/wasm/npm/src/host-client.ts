@@ -35,22 +35,19 @@ export class HostClient {
 
   /** A client of this host. Sends nothing. */
   constructor(options: HostOptions) {
-    known("a host's client", options, ["baseUrl", "token", "connection", "fetch"]);
-    const { baseUrl, token, connection, fetch } = options;
+    const { baseUrl, token, connection, fetch } = known("a host's client", options, ["baseUrl", "token", "connection", "fetch"]);
     this.#host = new Handle((wasm) => new wasm.Host(baseUrl, token, connection, fetch));
   }
 
   /** How the host and its service are. */
   async status(options: CallOptions = {}): Promise<HostStatus> {
-    known("status", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("status", options, ["signal"]);
     return this.#host.call((host) => host.status(signal));
   }
 
   /** The services that the host can stand before; the first is the one that is meant when none is named. */
   async connections(options: CallOptions = {}): Promise<ConnectionInfo[]> {
-    known("connections", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("connections", options, ["signal"]);
     const { connections } = await this.#host.call<{ connections: ConnectionInfo[] }>((host) => host.connections(signal));
     return connections;
   }
@@ -63,8 +60,7 @@ export class HostClient {
 
   /** Everything about one run. */
   async run(runId: string, options: CallOptions = {}): Promise<RunDetail> {
-    known("run", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("run", options, ["signal"]);
     return this.#host.call((host) => host.run(runId, signal));
   }
 
@@ -84,73 +80,63 @@ export class HostClient {
     /** Whether it had been started before, by another program or click: nothing was started now. */
     readonly already: boolean;
   }> {
-    known("startRestore", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("startRestore", options, ["signal"]);
     return this.#host.call((host) => host.startRestore(plan._kept, signal));
   }
 
   /** All restores, newest first. */
   async restores(options: CallOptions = {}): Promise<RestoreRecord[]> {
-    known("restores", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("restores", options, ["signal"]);
     const { restores } = await this.#host.call<{ restores: RestoreRecord[] }>((host) => host.restores(signal));
     return restores;
   }
 
   /** One restore. */
   async restore(restoreId: string, options: CallOptions = {}): Promise<RestoreRecord> {
-    known("restore", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("restore", options, ["signal"]);
     return this.#host.call((host) => host.restore(restoreId, signal));
   }
 
   /** Stops a restore that is not done yet, whoever carries it out. */
   async cancelRestore(restoreId: string, options: CallOptions = {}): Promise<RestoreRecord> {
-    known("cancelRestore", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("cancelRestore", options, ["signal"]);
     return this.#host.call((host) => host.cancel(restoreId, signal));
   }
 
   /** Takes a restored run over: `TrainingClient.attach(handOver.attachment)`. */
   async handOver(restoreId: string, options: CallOptions = {}): Promise<HandOver> {
-    known("handOver", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("handOver", options, ["signal"]);
     return this.#host.call((host) => host.handOver(restoreId, signal));
   }
 
   /** Which runs failed together, newest first. */
   async incidents(options: CallOptions = {}): Promise<Incident[]> {
-    known("incidents", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("incidents", options, ["signal"]);
     const { incidents } = await this.#host.call<{ incidents: Incident[] }>((host) => host.incidents(signal));
     return incidents;
   }
 
   /** What was done about lost runs and with the service's things. */
   async activity(options: CallOptions = {}): Promise<Activity> {
-    known("activity", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("activity", options, ["signal"]);
     return this.#host.call((host) => host.activity(signal));
   }
 
   /** Whether restores begin by themselves. */
   async monitor(options: CallOptions = {}): Promise<MonitorState> {
-    known("monitor", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("monitor", options, ["signal"]);
     return this.#host.call((host) => host.monitor(signal));
   }
 
   /** Pauses or resumes restores that begin by themselves, for all monitors of the host's journal. */
   async setMonitor(gate: "open" | "paused", options: CallOptions = {}): Promise<MonitorState> {
-    known("setMonitor", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("setMonitor", options, ["signal"]);
     return this.#host.call((host) => host.setMonitor(gate === "paused", signal));
   }
 
   /** What changes, as it happens. Ends with an error when the connection does: read the window again then, and listen anew. */
   events(options: CallOptions = {}): AsyncIterableIterator<HostEvent> {
-    known("events", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("events", options, ["signal"]);
     return values<HostEvent>((wasm) => this.#host.of(wasm).events(), { signal });
   }
 

@@ -59,18 +59,19 @@ export function resolved(options: ClientOptions, beside: readonly string[]): { b
 }
 
 /**
- * Refuses members that mean nothing: a name in snake_case would else be passed over in silence.
+ * These options, unless a member means nothing: a name in snake_case would else be passed over in silence.
  *
  * @internal
  */
-export function known(what: string, options: object | undefined, names: readonly string[]): void {
-  for (const name of Object.keys(options ?? {})) {
+export function known<T extends object>(what: string, options: T, names: readonly string[]): T {
+  for (const name of Object.keys(options)) {
     if (!names.includes(name)) {
       const like = names.find((each) => each.toLowerCase() === name.replaceAll("_", "").toLowerCase());
       const hint = like === undefined ? `it takes ${names.join(", ")}` : `did you mean '${like}'?`;
       throw new ConfigError(`${what} takes no option '${name}': ${hint}`);
     }
   }
+  return options;
 }
 
 /**

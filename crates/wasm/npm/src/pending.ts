@@ -72,8 +72,7 @@ export class PendingResult<T> implements Promise<T> {
 
   /** What happens to the request from now on, each change once, until its result is there. */
   events(options: CallOptions = {}): AsyncIterableIterator<PendingEvent> {
-    known("events", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("events", options, ["signal"]);
     const submitted = this.#submitted;
     if (submitted === undefined) return nothing();
     const events = ask(() => submitted.events());

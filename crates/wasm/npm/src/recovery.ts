@@ -33,8 +33,7 @@ export class Recovery extends Connected {
       readonly onBehalfOf?: string | undefined;
     } = {},
   ) {
-    known("a recovery", options, ["onBehalfOf"]);
-    const { onBehalfOf = "a program" } = options;
+    const { onBehalfOf = "a program" } = known("a recovery", options, ["onBehalfOf"]);
     const client = connection(of);
     const recovery = new Handle((wasm) => new wasm.Recovery(client.of(wasm), onBehalfOf));
     super(client, recovery);
@@ -43,8 +42,7 @@ export class Recovery extends Connected {
 
   /** How a run is: by what the service says of it, its checkpoints and its session. */
   async health(runId: string, options: CallOptions = {}): Promise<Checkup> {
-    known("health", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("health", options, ["signal"]);
     return this.#recovery.call((recovery) => recovery.check(runId, signal));
   }
 
@@ -55,8 +53,7 @@ export class Recovery extends Connected {
       readonly health?: Health | undefined;
     } = {},
   ): Promise<Checkup[]> {
-    known("survey", options, ["health", "signal"]);
-    const { health, signal } = options;
+    const { health, signal } = known("survey", options, ["health", "signal"]);
     const all = await this.#recovery.call<Checkup[]>((recovery) => recovery.checkAll(signal));
     return health === undefined ? all : all.filter(({ verdict }) => verdict.health === health);
   }
@@ -79,8 +76,7 @@ export class Recovery extends Connected {
    * A signal cancels the restore, as long as the new run is not adopted.
    */
   async restore(plan: RestorePlan, options: RestoreOptions = {}): Promise<Restored> {
-    known("restore", options, ["onProgress", "signal"]);
-    const { onProgress, signal } = options;
+    const { onProgress, signal } = known("restore", options, ["onProgress", "signal"]);
     signal?.throwIfAborted();
     let id: string | undefined;
     const cancel = () => {
@@ -130,8 +126,7 @@ export class Recovery extends Connected {
     /** Whether the optimizer's state comes with them. */
     readonly optimizer: OptimizerState;
   }> {
-    known("verify", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("verify", options, ["signal"]);
     return this.#recovery.call((recovery) => recovery.verify(runId, tinkerPath, signal));
   }
 }

@@ -95,22 +95,19 @@ export class RestClient extends Connected {
 
   /** The base models that the server offers. */
   async getServerCapabilities(options: CallOptions = {}): Promise<ServerCapabilities> {
-    known("getServerCapabilities", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("getServerCapabilities", options, ["signal"]);
     return this.#rest.call((rest) => rest.capabilities(signal));
   }
 
   /** One run. Rejects with a {@link StatusError} of status 404 for one that there is not. */
   async getTrainingRun(runId: string, options: CallOptions & ScopeOptions = {}): Promise<TrainingRun> {
-    known("getTrainingRun", options, ["accessScope", "signal"]);
-    const { accessScope, signal } = options;
+    const { accessScope, signal } = known("getTrainingRun", options, ["accessScope", "signal"]);
     return this.#rest.call((rest) => rest.run(runId, accessScope, signal));
   }
 
   /** The run that a checkpoint belongs to. */
   async getTrainingRunByTinkerPath(path: string, options: CallOptions & ScopeOptions = {}): Promise<TrainingRun> {
-    known("getTrainingRunByTinkerPath", options, ["accessScope", "signal"]);
-    const { accessScope, signal } = options;
+    const { accessScope, signal } = known("getTrainingRunByTinkerPath", options, ["accessScope", "signal"]);
     return this.#rest.call((rest) => rest.runOfPath(path, accessScope, signal));
   }
 
@@ -122,8 +119,7 @@ export class RestClient extends Connected {
         readonly projectId?: string | undefined;
       } = {},
   ): Promise<TrainingRunsPage> {
-    known("listTrainingRuns", options, ["limit", "offset", "accessScope", "projectId", "signal"]);
-    const { limit = 20, offset = 0, accessScope, projectId, signal } = options;
+    const { limit = 20, offset = 0, accessScope, projectId, signal } = known("listTrainingRuns", options, ["limit", "offset", "accessScope", "projectId", "signal"]);
     return this.#rest.call((rest) => rest.runs(limit, offset, accessScope, projectId, signal));
   }
 
@@ -135,72 +131,62 @@ export class RestClient extends Connected {
         readonly projectId?: string | undefined;
       } = {},
   ): Listing<TrainingRun> {
-    known("trainingRuns", options, ["pageSize", "accessScope", "projectId", "signal"]);
-    const { pageSize = 100, accessScope, projectId, ...call } = options;
+    const { pageSize = 100, accessScope, projectId, ...call } = known("trainingRuns", options, ["pageSize", "accessScope", "projectId", "signal"]);
     return listing((wasm) => this.#rest.of(wasm).allRuns(pageSize, accessScope, projectId), call);
   }
 
   /** The checkpoints of a run. */
   async listCheckpoints(runId: string, options: CallOptions = {}): Promise<Checkpoint[]> {
-    known("listCheckpoints", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("listCheckpoints", options, ["signal"]);
     const { checkpoints } = await this.#rest.call<{ checkpoints: Checkpoint[] }>((rest) => rest.checkpoints(runId, signal));
     return checkpoints;
   }
 
   /** One page of the checkpoints of all runs, newest first. */
   async listUserCheckpoints(options: PageOptions = {}): Promise<CheckpointsPage> {
-    known("listUserCheckpoints", options, ["limit", "offset", "signal"]);
-    const { limit = 20, offset = 0, signal } = options;
+    const { limit = 20, offset = 0, signal } = known("listUserCheckpoints", options, ["limit", "offset", "signal"]);
     return this.#rest.call((rest) => rest.userCheckpoints(limit, offset, signal));
   }
 
   /** The checkpoints of all runs, newest first. */
   userCheckpoints(options: ListingOptions = {}): Listing<Checkpoint> {
-    known("userCheckpoints", options, ["pageSize", "signal"]);
-    const { pageSize = 100, ...call } = options;
+    const { pageSize = 100, ...call } = known("userCheckpoints", options, ["pageSize", "signal"]);
     return listing((wasm) => this.#rest.of(wasm).allUserCheckpoints(pageSize), call);
   }
 
   /** What a checkpoint fits. */
   async getWeightsInfoByTinkerPath(path: string, options: CallOptions = {}): Promise<WeightsInfo> {
-    known("getWeightsInfoByTinkerPath", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("getWeightsInfoByTinkerPath", options, ["signal"]);
     return this.#rest.call((rest) => rest.weightsInfo(path, signal));
   }
 
   /** Lets a checkpoint live for so many seconds from now; `null` = for ever. */
   async setCheckpointTtlFromTinkerPath(path: string, ttlSeconds: number | null, options: CallOptions = {}): Promise<void> {
-    known("setCheckpointTtlFromTinkerPath", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("setCheckpointTtlFromTinkerPath", options, ["signal"]);
     return this.#rest.call((rest) => rest.setTtl(path, ttlSeconds ?? undefined, signal));
   }
 
   /** Deletes a checkpoint, for good. */
   async deleteCheckpointFromTinkerPath(path: string, options: CallOptions = {}): Promise<void> {
-    known("deleteCheckpointFromTinkerPath", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("deleteCheckpointFromTinkerPath", options, ["signal"]);
     return this.#rest.call((rest) => rest.deleteCheckpoint(path, signal));
   }
 
   /** Lets everybody load a checkpoint and sample from it. */
   async publishCheckpointFromTinkerPath(path: string, options: CallOptions = {}): Promise<void> {
-    known("publishCheckpointFromTinkerPath", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("publishCheckpointFromTinkerPath", options, ["signal"]);
     return this.#rest.call((rest) => rest.publish(path, signal));
   }
 
   /** Takes that back. */
   async unpublishCheckpointFromTinkerPath(path: string, options: CallOptions = {}): Promise<void> {
-    known("unpublishCheckpointFromTinkerPath", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("unpublishCheckpointFromTinkerPath", options, ["signal"]);
     return this.#rest.call((rest) => rest.unpublish(path, signal));
   }
 
   /** Where an archive of a checkpoint's files can be had for a while. The address is a secret. */
   async getCheckpointArchiveUrlFromTinkerPath(path: string, options: CallOptions = {}): Promise<string> {
-    known("getCheckpointArchiveUrlFromTinkerPath", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("getCheckpointArchiveUrlFromTinkerPath", options, ["signal"]);
     return this.#rest.call((rest) => rest.archiveAddress(path, signal));
   }
 
@@ -211,15 +197,13 @@ export class RestClient extends Connected {
    * Not in a page, where the service answers by a redirect: browsers tell no script where to.
    */
   downloadCheckpointArchive(path: string, options: CallOptions = {}): AsyncIterableIterator<Uint8Array> {
-    known("downloadCheckpointArchive", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("downloadCheckpointArchive", options, ["signal"]);
     return pieces((wasm) => this.#rest.of(wasm).downloadArchive(path), { signal });
   }
 
   /** Where the files of an external checkpoint can be had for a while. */
   async getExternalWeightsUrls(path: string, options: CallOptions = {}): Promise<ExternalWeights> {
-    known("getExternalWeightsUrls", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("getExternalWeightsUrls", options, ["signal"]);
     return this.#rest.call((rest) => rest.externalWeights(path, signal));
   }
 
@@ -235,37 +219,40 @@ export class RestClient extends Connected {
       readonly weightsAccessToken?: string | undefined;
     } = {},
   ): Promise<string> {
-    known("copyWeights", options, ["destinationProjectId", "ttlSeconds", "weightsAccessToken", "signal"]);
-    const { destinationProjectId, ttlSeconds, weightsAccessToken, signal } = options;
+    const { destinationProjectId, ttlSeconds, weightsAccessToken, signal } = known("copyWeights", options, ["destinationProjectId", "ttlSeconds", "weightsAccessToken", "signal"]);
     return this.#rest.call((rest) => rest.copy(path, destinationProjectId, ttlSeconds, weightsAccessToken, signal));
   }
 
   /** One page of session ids, newest first. */
   async listSessions(options: PageOptions & ScopeOptions = {}): Promise<string[]> {
-    known("listSessions", options, ["limit", "offset", "accessScope", "signal"]);
-    const { limit = 20, offset = 0, accessScope, signal } = options;
+    const { limit = 20, offset = 0, accessScope, signal } = known("listSessions", options, ["limit", "offset", "accessScope", "signal"]);
     const { sessions } = await this.#rest.call<{ sessions: string[] }>((rest) => rest.sessions(limit, offset, accessScope, signal));
     return sessions;
   }
 
   /** All session ids, newest first. */
   sessions(options: ListingOptions & ScopeOptions = {}): Listing<string> {
-    known("sessions", options, ["pageSize", "accessScope", "signal"]);
-    const { pageSize = 100, accessScope, ...call } = options;
+    const { pageSize = 100, accessScope, ...call } = known("sessions", options, ["pageSize", "accessScope", "signal"]);
     return listing((wasm) => this.#rest.of(wasm).allSessions(pageSize, accessScope), call);
   }
 
   /** The runs and samplers of a session. */
   async getSession(sessionId: string, options: CallOptions & ScopeOptions = {}): Promise<Session> {
-    known("getSession", options, ["accessScope", "signal"]);
-    const { accessScope, signal } = options;
+    const { accessScope, signal } = known("getSession", options, ["accessScope", "signal"]);
     return this.#rest.call((rest) => rest.session(sessionId, accessScope, signal));
   }
 
   /** All sessions that fit, newest first. */
   searchSessions({ signal, ...search }: SessionSearch = {}): Listing<SessionSummary> {
-    known("searchSessions", search, ["sessionId", "projectIds", "userMetadata", "displayName", "owner", "statuses", "pageSize"]);
-    const { owner = "own", statuses, pageSize, ...rest } = search;
+    const { owner = "own", statuses, pageSize, ...rest } = known("searchSessions", search, [
+      "sessionId",
+      "projectIds",
+      "userMetadata",
+      "displayName",
+      "owner",
+      "statuses",
+      "pageSize",
+    ]);
     const wanted = wire({
       ...rest,
       limit: pageSize,
@@ -279,22 +266,19 @@ export class RestClient extends Connected {
 
   /** Moves a session into a project. */
   async assignSessionProject(sessionId: string, projectId: string, options: CallOptions = {}): Promise<void> {
-    known("assignSessionProject", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("assignSessionProject", options, ["signal"]);
     return this.#rest.call((rest) => rest.assignProject(sessionId, projectId, signal));
   }
 
   /** What a sampler samples from. */
   async getSampler(samplerId: string, options: CallOptions = {}): Promise<Sampler> {
-    known("getSampler", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("getSampler", options, ["signal"]);
     return this.#rest.call((rest) => rest.sampler(samplerId, signal));
   }
 
   /** Who the credential belongs to. Servers that give no tokens cannot say. */
   async whoami(options: CallOptions = {}): Promise<Whoami> {
-    known("whoami", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("whoami", options, ["signal"]);
     return this.#rest.call((rest) => rest.whoami(signal));
   }
 
@@ -307,16 +291,14 @@ export class RestClient extends Connected {
       readonly day?: string | undefined;
     } = {},
   ): Promise<AuditLogEntry[]> {
-    known("getAuditLog", options, ["eventType", "day", "signal"]);
-    const { eventType = "all", day, signal } = options;
+    const { eventType = "all", day, signal } = known("getAuditLog", options, ["eventType", "day", "signal"]);
     const { entries } = await this.#rest.call<{ entries: AuditLogEntry[] }>((rest) => rest.auditLog(eventType, day, signal));
     return entries;
   }
 
   /** Usage between two full hours, at most 14 days apart. */
   async getBillingUsage(startingOn: Date, endingBefore: Date, options: CallOptions = {}): Promise<BillingUsage> {
-    known("getBillingUsage", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("getBillingUsage", options, ["signal"]);
     return this.#rest.call((rest) => rest.billingUsage(startingOn.toISOString(), endingBefore.toISOString(), signal));
   }
 
@@ -327,8 +309,7 @@ export class RestClient extends Connected {
       readonly projectId?: string | undefined;
     } = {},
   ): Promise<CheckpointStorageUsage> {
-    known("getCurrentCheckpointStorageUsage", options, ["projectId", "signal"]);
-    const { projectId, signal } = options;
+    const { projectId, signal } = known("getCurrentCheckpointStorageUsage", options, ["projectId", "signal"]);
     return this.#rest.call((rest) => rest.storageUsage(projectId, signal));
   }
 
@@ -337,8 +318,7 @@ export class RestClient extends Connected {
    * secret.
    */
   async exportSessionTrace(sessionId: string, options: CallOptions = {}): Promise<string> {
-    known("exportSessionTrace", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("exportSessionTrace", options, ["signal"]);
     return this.#rest.call((rest) => rest.exportTrace(sessionId, signal));
   }
 }

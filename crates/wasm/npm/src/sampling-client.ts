@@ -127,7 +127,7 @@ export class SamplingClient extends Connected {
 
   /** Draws samples that go on from a prompt. */
   async sample(prompt: ModelInput, options: SampleOptions = {}): Promise<SampleResponse> {
-    known("sample", options, [
+    const { signal, samplingParams = {}, targetPromptLogprobs: targets, ...rest } = known("sample", options, [
       "numSamples",
       "samplingParams",
       "includePromptLogprobs",
@@ -138,7 +138,6 @@ export class SamplingClient extends Connected {
       "promptLogprobsLastN",
       "signal",
     ]);
-    const { signal, samplingParams = {}, targetPromptLogprobs: targets, ...rest } = options;
     known("samplingParams", samplingParams, ["maxTokens", "seed", "stop", "temperature", "topK", "topP"]);
     const wanted = wire({
       ...rest,
@@ -156,22 +155,19 @@ export class SamplingClient extends Connected {
       readonly lastN?: number | undefined;
     } = {},
   ): Promise<Float32Array> {
-    known("computeLogprobs", options, ["lastN", "signal"]);
-    const { lastN, signal } = options;
+    const { lastN, signal } = known("computeLogprobs", options, ["lastN", "signal"]);
     return this.#sampling.call((sampling) => sampling.computeLogprobs(chunks(prompt), lastN, signal));
   }
 
   /** What the server knows of the sampler. */
   async getSampler(options: CallOptions = {}): Promise<Sampler> {
-    known("getSampler", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("getSampler", options, ["signal"]);
     return this.#sampling.call((sampling) => sampling.info(signal));
   }
 
   /** How the service stands to this client's samples, from now on: each change once. */
   events(options: CallOptions = {}): AsyncIterableIterator<PendingEvent> {
-    known("events", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("events", options, ["signal"]);
     const events = this.#sampling.ask((sampling) => sampling.events());
     return values<PendingEvent>(() => events, { signal });
   }

@@ -66,8 +66,7 @@ export class ServiceClient extends Connected {
 
   /** A client of this service. Sends nothing. */
   constructor(options: ClientOptions & SessionOptions = {}) {
-    known("a service client", options, [...CLIENT, "tags", "userMetadata", "projectId", "displayName", "telemetry"]);
-    const { tags, userMetadata, projectId, displayName, telemetry, ...rest } = options;
+    const { tags, userMetadata, projectId, displayName, telemetry, ...rest } = known("a service client", options, [...CLIENT, "tags", "userMetadata", "projectId", "displayName", "telemetry"]);
     const client = connection(rest);
     const session = wire({ tags, userMetadata, projectId, displayName, telemetry });
     const service = new Handle((wasm) => new wasm.Service(client.of(wasm), session));
@@ -92,14 +91,13 @@ export class ServiceClient extends Connected {
 
   /** The session's id; opens the session if there is none yet. */
   async sessionId(options: CallOptions = {}): Promise<string> {
-    known("sessionId", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("sessionId", options, ["signal"]);
     return this.#service.call((service) => service.sessionId(signal));
   }
 
   /** Makes a run, and a client that trains it. */
   async createLoraTrainingClient(options: LoraOptions): Promise<TrainingClient> {
-    known("createLoraTrainingClient", options, [
+    const { baseModel, rank = 32, seed, trainMlp, trainAttn, trainUnembed, userMetadata, optimizerConfig, signal } = known("createLoraTrainingClient", options, [
       ...RUN,
       "baseModel",
       "rank",
@@ -109,7 +107,6 @@ export class ServiceClient extends Connected {
       "trainUnembed",
       "optimizerConfig",
     ]);
-    const { baseModel, rank = 32, seed, trainMlp, trainAttn, trainUnembed, userMetadata, optimizerConfig, signal } = options;
     const lora = wire({ rank, seed, trainMlp, trainAttn, trainUnembed });
     const run = wire({ userMetadata, optimizerConfig });
     return this.#made(await this.#service.call((service) => service.createLora(baseModel, lora, run, signal)));
@@ -136,8 +133,7 @@ export class ServiceClient extends Connected {
     optimizer: boolean,
     options: FromStateOptions & { readonly optimizerConfig?: OptimizerConfig | undefined },
   ): Promise<TrainingClient> {
-    known("a run from a checkpoint", options, [...RUN, "baseModel", "weightsAccessToken", "optimizerConfig"]);
-    const { signal, ...rest } = options;
+    const { signal, ...rest } = known("a run from a checkpoint", options, [...RUN, "baseModel", "weightsAccessToken", "optimizerConfig"]);
     return this.#made(await this.#service.call((service) => service.createFromState(path, optimizer, wire(rest), signal)));
   }
 
@@ -154,8 +150,7 @@ export class ServiceClient extends Connected {
       readonly modelPath?: string | undefined;
     },
   ): Promise<SamplingClient> {
-    known("createSamplingClient", options, ["baseModel", "modelPath", "signal"]);
-    const { baseModel, modelPath, signal } = options;
+    const { baseModel, modelPath, signal } = known("createSamplingClient", options, ["baseModel", "modelPath", "signal"]);
     if (baseModel === undefined && modelPath === undefined) {
       throw new ConfigError("createSamplingClient needs a baseModel or a modelPath");
     }
@@ -172,8 +167,7 @@ export class ServiceClient extends Connected {
       readonly detail?: string | undefined;
     } = {},
   ): Promise<void> {
-    known("finish", options, ["reason", "detail", "signal"]);
-    const { reason = "success", detail, signal } = options;
+    const { reason = "success", detail, signal } = known("finish", options, ["reason", "detail", "signal"]);
     return this.#service.call((service) => service.finish(reason, detail, signal));
   }
 

@@ -167,15 +167,13 @@ export class TrainingClient extends Connected {
       readonly overwrite?: boolean | undefined;
     } = {},
   ): PendingResult<Saved> {
-    known("saveState", options, ["ttlSeconds", "overwrite", "userMetadata", "signal"]);
-    const { signal, ...rest } = options;
+    const { signal, ...rest } = known("saveState", options, ["ttlSeconds", "overwrite", "userMetadata", "signal"]);
     return this.#submit((training) => training.saveState(name, wire(rest)), { signal }, (saved: Saved) => saved);
   }
 
   /** Saves weights to sample from under a name. */
   saveWeightsForSampler(name: string, options: SaveOptions = {}): PendingResult<Saved> {
-    known("saveWeightsForSampler", options, ["ttlSeconds", "userMetadata", "signal"]);
-    const { signal, ...rest } = options;
+    const { signal, ...rest } = known("saveWeightsForSampler", options, ["ttlSeconds", "userMetadata", "signal"]);
     return this.#submit((training) => training.saveForSampler(name, wire(rest)), { signal }, (saved: Saved) => ({ path: saved.path }));
   }
 
@@ -189,8 +187,7 @@ export class TrainingClient extends Connected {
       readonly ageEncryptionRecipients?: readonly string[] | undefined;
     } = {},
   ): PendingResult<Saved> {
-    known("saveWeightsExternal", options, ["ttlSeconds", "ageEncryptionRecipients", "signal"]);
-    const { signal, ...rest } = options;
+    const { signal, ...rest } = known("saveWeightsExternal", options, ["ttlSeconds", "ageEncryptionRecipients", "signal"]);
     return this.#submit((training) => training.saveExternal(name, wire(rest)), { signal }, (saved: Saved) => saved);
   }
 
@@ -212,8 +209,7 @@ export class TrainingClient extends Connected {
 
   /** A client of a sampler checkpoint, in the run's session. */
   async createSamplingClient(path: string, options: CallOptions = {}): Promise<SamplingClient> {
-    known("createSamplingClient", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("createSamplingClient", options, ["signal"]);
     const sampling = await this.#training.call<Parameters<typeof SamplingClient._of>[1]>((training) =>
       training.createSampling(path, signal),
     );
@@ -247,15 +243,13 @@ export class TrainingClient extends Connected {
     optimizer: boolean,
     options: CallOptions & { readonly weightsAccessToken?: string | undefined },
   ): PendingResult<Loaded> {
-    known("loading a checkpoint", options, ["weightsAccessToken", "signal"]);
-    const { weightsAccessToken, signal } = options;
+    const { weightsAccessToken, signal } = known("loading a checkpoint", options, ["weightsAccessToken", "signal"]);
     return this.#submit((training) => training.load(path, optimizer, weightsAccessToken), { signal }, (loaded: Loaded) => loaded);
   }
 
   /** What the run is made of. */
   async getInfo(options: CallOptions = {}): Promise<ModelInfo> {
-    known("getInfo", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("getInfo", options, ["signal"]);
     return this.#training.call((training) => training.info(signal));
   }
 
@@ -264,8 +258,7 @@ export class TrainingClient extends Connected {
    * This client takes no operation afterwards.
    */
   async handOver(options: CallOptions = {}): Promise<Attachment> {
-    known("handOver", options, ["signal"]);
-    const { signal } = options;
+    const { signal } = known("handOver", options, ["signal"]);
     return this.#training.call((training) => training.handOver(signal));
   }
 }
