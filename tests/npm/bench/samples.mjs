@@ -1,10 +1,12 @@
-// Many samples of a small prompt at once, as `tests/bench/client_python.py` draws them. Prints one line of JSON.
+// Many samples of a small prompt at once, as `tests/bench/client_python.py` draws them; with `fetch` as the last argument over the
+// global `fetch`, else over what the package takes in Node. Prints one line of JSON.
 import { ServiceClient } from "retinker";
 
 const [baseUrl, baseModel, ...numbers] = process.argv.slice(2);
 const [tokens, atOnce, rounds] = numbers.map(Number);
+const over = numbers.at(-1) === "fetch" ? { fetch: (url, init) => fetch(url, init) } : {};
 
-const service = new ServiceClient({ baseUrl, apiKey: "tml-bench" });
+const service = new ServiceClient({ baseUrl, apiKey: "tml-bench", ...over });
 const client = await service.createSamplingClient({ baseModel });
 const prompt = Int32Array.from({ length: tokens }, (_, at) => 65 + at);
 const draw = (many) =>

@@ -52,12 +52,20 @@ impl WebTransport {
     }
 }
 
-/// Aborts the request when dropped; a request that is over does not notice.
-struct AbortGuard(AbortController);
+/// Aborts the request when dropped before it is over: an abort that nobody would notice still makes an exception.
+struct AbortGuard(Option<AbortController>);
+
+impl AbortGuard {
+    fn over(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for AbortGuard {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(controller) = &self.0 {
+            controller.abort();
+        }
     }
 }
 
@@ -101,7 +109,10 @@ async fn send(own: Option<Arc<SendWrapper<Function>>>, request: Request) -> Resu
             let reader = stream.unchecked_ref::<Readable>().get_reader().map_err(no_answer)?;
             Box::pin(SendWrapper::new(Body { reader, reading: None, guard: Some(guard), place }))
         }
-        None => Box::pin(futures_util::stream::empty()),
+        None => {
+            guard.over();
+            Box::pin(futures_util::stream::empty())
+        }
     };
     Ok(Response { status, headers, body })
 }
@@ -109,7 +120,7 @@ async fn send(own: Option<Arc<SendWrapper<Function>>>, request: Request) -> Resu
 fn build(request: &Request) -> Result<(RequestInit, AbortGuard), JsValue> {
     // `fetch` would say of a bad address what it says of a connection that broke off.
     web_sys::Url::new(&request.url)?;
-    let guard = AbortGuard(AbortController::new()?);
+    let controller = AbortController::new()?;
     let headers = Headers::new()?;
     for (name, value) in &request.headers {
         // What the host says of it repeats the value, which may be a secret.
@@ -121,11 +132,11 @@ fn build(request: &Request) -> Result<(RequestInit, AbortGuard), JsValue> {
     init.set_headers(&headers);
     init.set_redirect(RequestRedirect::Manual);
     init.set_cache(RequestCache::NoStore);
-    init.set_signal(Some(&guard.0.signal()));
+    init.set_signal(Some(&controller.signal()));
     if !request.body.is_empty() {
         init.set_body(&Uint8Array::from(request.body.as_ref()));
     }
-    Ok((init, guard))
+    Ok((init, AbortGuard(Some(controller))))
 }
 
 fn pairs(headers: &Headers) -> Vec<(String, String)> {
@@ -190,7 +201,7 @@ impl Stream for Body {
                 }
             },
             Ok(None) => {
-                self.guard = None;
+                self.guard.take().map(AbortGuard::over);
                 None
             }
             Err(error) => {

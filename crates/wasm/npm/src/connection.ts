@@ -1,4 +1,5 @@
 /** One service, as the clients of it share it. */
+import { platform } from "#platform";
 import type { Client } from "#wasm";
 import { Connected } from "./connected.js";
 import { ConfigError } from "./errors.js";
@@ -13,6 +14,6 @@ export function connection(of: ClientOptions | Connected, beside: readonly strin
     throw new ConfigError("a client is made of options, or of another client of the same entry of this package");
   }
   const options = resolved(of, beside);
-  const { fetch } = of;
+  const { fetch = platform.fetch } = of;
   return new SharedHandle((wasm) => new wasm.Client(wire(options), fetch));
 }

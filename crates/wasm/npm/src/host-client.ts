@@ -1,3 +1,4 @@
+import { platform } from "#platform";
 import type { Host } from "#wasm";
 import { Handle } from "./handle.js";
 import type {
@@ -25,7 +26,7 @@ export interface HostOptions {
   readonly token: string;
   /** Which of its connections is meant; its first where none is named. */
   readonly connection?: string | undefined;
-  /** What sends requests, in the place of the global `fetch`. */
+  /** What sends requests, in the place of the global `fetch`; in Node in the place of its `node:http`. */
   readonly fetch?: ClientOptions["fetch"];
 }
 
@@ -35,7 +36,7 @@ export class HostClient {
 
   /** A client of this host. Sends nothing. */
   constructor(options: HostOptions) {
-    const { baseUrl, token, connection, fetch } = known("a host's client", options, ["baseUrl", "token", "connection", "fetch"]);
+    const { baseUrl, token, connection, fetch = platform.fetch } = known("a host's client", options, ["baseUrl", "token", "connection", "fetch"]);
     this.#host = new Handle((wasm) => new wasm.Host(baseUrl, token, connection, fetch));
   }
 

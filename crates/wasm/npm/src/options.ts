@@ -18,7 +18,7 @@ export interface ClientOptions {
   readonly apiKey?: string | undefined;
   /** More headers for every request. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** What sends requests, in the place of the global `fetch`. */
+  /** What sends requests, in the place of the global `fetch`; in Node in the place of its `node:http`. */
   readonly fetch?: ((url: string, init: RequestInit) => Promise<Response>) | undefined;
   /**
    * For how long a call is sent again while the service cannot be reached or is overloaded, in seconds; 300. Samples are drawn again

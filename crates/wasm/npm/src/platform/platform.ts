@@ -6,6 +6,8 @@ export interface Platform {
   readonly address?: () => URL;
   /** Whether it is fetched only once the program asks for that. */
   readonly asked?: true;
+  /** What sends requests, where that is better than the global `fetch`. */
+  readonly fetch?: (url: string, init: RequestInit) => Promise<Response>;
   /** A worker whose timers are not slowed down. */
   readonly timers?: () => Worker;
 }
