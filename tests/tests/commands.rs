@@ -79,7 +79,7 @@ impl Place {
 
     /// One that was poisoned afterwards.
     async fn lost(&self) -> String {
-        let run = self.trained().await.model_id().to_owned();
+        let run = self.trained().await.model_id();
         self.poison(&run).await;
         run
     }
@@ -207,7 +207,7 @@ async fn a_run_is_restored_once_however_often_it_is_asked_for() {
 async fn the_checkpoint_can_be_chosen() {
     let place = Place::new().await;
     let client = fresh(&place.api).await;
-    let run = client.model_id();
+    let run = &client.model_id();
     for (name, loss) in [("a", Some("0.5")), ("b", Some("0.2")), ("c", Some("0.9")), ("d", None)] {
         let labels = loss.map(|loss| UserMetadata::from([("loss".to_owned(), loss.to_owned())]));
         client
@@ -253,7 +253,7 @@ async fn the_checkpoint_can_be_chosen() {
 async fn a_run_that_is_well_or_unknown_or_has_saved_nothing_is_not_restored() {
     let place = Place::new().await;
     let (sound, unsaved) = (place.trained().await, fresh(&place.api).await);
-    let (sound, unsaved) = (sound.model_id(), unsaved.model_id());
+    let (sound, unsaved) = (&*sound.model_id(), &*unsaved.model_id());
     place.poison(unsaved).await;
     for (run, why) in [
         (sound, format!("Run {sound} is not corrupted, so there is nothing to restore.")),
@@ -349,7 +349,7 @@ async fn a_killed_restore_is_gone_on_with() {
 async fn a_restore_that_was_begun_otherwise_than_is_asked_for_is_not_gone_on_with() {
     let place = Place::new().await;
     let client = place.trained().await;
-    let (run, store) = (client.model_id(), place.store().await);
+    let (run, store) = (&client.model_id(), place.store().await);
     client.save_state("b", SaveOptions::default()).await.unwrap();
     place.poison(run).await;
     let executor = Executor::new(place.api.clone(), Arc::clone(&store), runtime());
@@ -623,7 +623,7 @@ async fn a_restore_that_failed_is_told_and_leaves_nothing_to_attach_to() {
 async fn verify_tells_by_its_exit_code_what_a_checkpoint_is_worth() {
     let place = Place::new().await;
     let client = fresh(&place.api).await;
-    let run = client.model_id();
+    let run = &client.model_id();
     let cold = save_state_with_probe(&client, "cold", SaveOptions::default(), &TEXT).await.unwrap().path;
     schedule::step(&client, 0).await.unwrap();
     let unknown = client.save_state("unknown", SaveOptions::default()).await.unwrap().path;
@@ -826,7 +826,7 @@ async fn monitors_do_what_they_are_told() {
 async fn what_a_program_told_of_its_run_can_be_taken_back() {
     let place = Place::new().await;
     let (client, store) = (place.trained().await, place.store().await);
-    let run = client.model_id();
+    let run = &client.model_id();
     let symptom = retinker::recovery::evidence::Symptom::NotLoaded;
     retinker::recovery::reports::report(&*store, run, symptom, runtime().now()).await.unwrap();
     let watch = ["watch", "--once"];

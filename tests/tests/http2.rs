@@ -94,7 +94,7 @@ async fn a_sample_that_is_not_tried_again_fails_with_its_reason() {
     let expected = samples(&made, 200).await;
     let streams = Streams::before(&service.base_url()).await.unwrap();
     let once = api(&streams.base_url).with_retry(RetryPolicy::none());
-    let client = SamplingClient::join(once, made.session_id(), made.sampler_id()).await.unwrap();
+    let client = SamplingClient::join(once, &made.session_id(), &made.sampler_id()).await.unwrap();
     let retry = SampleRetry { enabled: false, ..SampleRetry::default() };
     let client = client.with_options(SamplingOptions { retry, ..SamplingOptions::default() });
     let all = join_all((0..200).map(|seed| sample(&client, seed, 3))).await;

@@ -62,8 +62,8 @@ async fn trained(api: &Api, names: &[&str]) -> (TrainingClient, Vec<TinkerPath>)
 
 async fn poisoned(service: &LocalService, api: &Api, names: &[&str]) -> (String, Vec<TinkerPath>) {
     let (client, paths) = trained(api, names).await;
-    service.faults().poison(client.model_id(), "a backend failed").await.unwrap();
-    (client.model_id().to_owned(), paths)
+    service.faults().poison(&client.model_id(), "a backend failed").await.unwrap();
+    (client.model_id(), paths)
 }
 
 async fn plan(api: &Api, run_id: &str, now: Time) -> RestorePlan {
@@ -403,11 +403,11 @@ async fn a_checkpoint_that_is_about_to_expire_is_protected_and_can_be_given_its_
         owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), made).await.unwrap();
     let options = SaveOptions { ttl_seconds: Some(3_600), ..SaveOptions::default() };
     let path = client.save_state("a", options).await.unwrap().path;
-    service.faults().poison(client.model_id(), "a backend failed").await.unwrap();
+    service.faults().poison(&client.model_id(), "a backend failed").await.unwrap();
     let (store, told) = (memory(), Told::default());
     let (monitor, _) = monitor(&api, &store, Policy::default(), &told);
     let expires = async || {
-        let listed = api.run_checkpoints(client.model_id()).await.unwrap().checkpoints;
+        let listed = api.run_checkpoints(&client.model_id()).await.unwrap().checkpoints;
         listed[0].expires_at.unwrap().as_millis()
     };
     let before = expires().await;

@@ -70,11 +70,11 @@ async fn trained(api: &Api, count: usize) -> Vec<TrainingClient> {
 
 async fn poison(service: &LocalService, clients: &[TrainingClient]) -> Vec<String> {
     let faults = service.faults();
-    join_all(clients.iter().map(|client| faults.poison(client.model_id(), "a backend failed")))
+    join_all(clients.iter().map(async |client: &TrainingClient| faults.poison(&client.model_id(), "a backend failed").await))
         .await
         .into_iter()
         .for_each(Result::unwrap);
-    clients.iter().map(|client| client.model_id().to_owned()).collect()
+    clients.iter().map(|client| client.model_id()).collect()
 }
 
 /// Quick rounds, and no bound that these tests would meet.
@@ -202,11 +202,11 @@ async fn monitor_killed_at(journal: Journal, write: u64, when: &str) -> bool {
         .create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), TrainingOptions::default())
         .await
         .unwrap();
-    let saved = api.run_checkpoints(client.model_id()).await.unwrap().checkpoints.remove(0);
+    let saved = api.run_checkpoints(&client.model_id()).await.unwrap().checkpoints.remove(0);
     // It would not outlast the weekend: it is protected.
     let path: TinkerPath = saved.tinker_path.parse().unwrap();
     api.set_checkpoint_ttl(&path.training_run_id, &path.checkpoint_id(), Some(3_600)).await.unwrap();
-    let saved = api.run_checkpoints(client.model_id()).await.unwrap().checkpoints.remove(0);
+    let saved = api.run_checkpoints(&client.model_id()).await.unwrap().checkpoints.remove(0);
     let lost = poison(&service, &[client]).await;
     let hopeless = poison(&service, &[unsaved]).await.remove(0);
     let mut mortal = Command::new(env!("CARGO_BIN_EXE_mortal_monitor"));

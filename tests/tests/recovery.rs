@@ -83,8 +83,8 @@ async fn a_restored_run_is_verified_by_the_probe_that_was_saved_with_its_checkpo
     let found = Probe::of_checkpoint(&checkpoint(&api, &saved.path).await).unwrap().unwrap();
     assert_eq!(found.tokens(), TEXT);
     train(&client, 3..5).await;
-    service.faults().poison(client.model_id(), "a test").await.unwrap();
-    let record = restore(&api, client.model_id()).await;
+    service.faults().poison(&client.model_id(), "a test").await.unwrap();
+    let record = restore(&api, &client.model_id()).await;
     assert_eq!(record.state, RestoreState::Adopted, "{:?}", record.error);
     assert_eq!(record.verification, Some(Verification::Verified { difference: 0.0 }));
     // The probe took a number of the new run: who attaches goes on with the next.
@@ -103,8 +103,8 @@ async fn a_run_that_is_not_what_was_saved_is_not_adopted() {
     train(&client, 2..6).await;
     let options = SaveOptions { user_metadata: Some(probe.label()), ..SaveOptions::default() };
     client.save_state("a", options).await.unwrap();
-    service.faults().poison(client.model_id(), "a test").await.unwrap();
-    let record = restore(&api, client.model_id()).await;
+    service.faults().poison(&client.model_id(), "a test").await.unwrap();
+    let record = restore(&api, &client.model_id()).await;
     assert_eq!(record.state, RestoreState::Failed);
     assert!(matches!(record.verification, Some(Verification::Different { .. })), "{:?}", record.verification);
     assert!(record.error.unwrap().contains("is not what was saved"));
@@ -117,8 +117,8 @@ async fn without_a_probe_nothing_passes_in_silence() {
     let client = run(&api).await;
     train(&client, 0..1).await;
     client.save_state("a", SaveOptions::default()).await.unwrap();
-    service.faults().poison(client.model_id(), "a test").await.unwrap();
-    let record = restore(&api, client.model_id()).await;
+    service.faults().poison(&client.model_id(), "a test").await.unwrap();
+    let record = restore(&api, &client.model_id()).await;
     assert_eq!(record.state, RestoreState::Adopted);
     assert!(matches!(record.verification, Some(Verification::NotVerified { .. })));
     assert_eq!(record.attachment.unwrap().next_seq_id, 1);
@@ -138,7 +138,7 @@ async fn a_silent_rollback_of_a_live_run_is_found_by_its_driver() {
     service.faults().roll_back(&old.path.parse().unwrap()).await.unwrap();
     let found = probe.check(&client).await.unwrap();
     assert!(matches!(found, Verification::Different { .. }), "{found}");
-    let listed = api.training_run(client.model_id()).await.unwrap();
+    let listed = api.training_run(&client.model_id()).await.unwrap();
     assert_eq!(listed.corrupted, Some(false), "the service says nothing");
     service.stop().await;
 }
@@ -219,7 +219,7 @@ async fn a_load_that_drops_the_optimizers_state_is_found_out_before_the_new_run_
         train(&client, 0..4).await;
         let saved = save_state_with_probe(&client, "a", SaveOptions::default(), &TEXT).await.unwrap();
         let expected = train(&client, 4..6).await;
-        service.faults().poison(client.model_id(), "a test").await.unwrap();
+        service.faults().poison(&client.model_id(), "a test").await.unwrap();
         if cold {
             service.faults().add_cold_loads(100).unwrap();
         }

@@ -30,7 +30,7 @@ async fn checkpoints_and_sessions_are_listed_shared_copied_and_deleted() {
     assert_eq!(paths, [&weights, &state]);
     assert_eq!(rest.list_user_checkpoints(1, 1).await.unwrap().checkpoints[0].tinker_path, state);
 
-    let public = async || rest.list_checkpoints(run.model_id()).await.unwrap().checkpoints[0].public;
+    let public = async || rest.list_checkpoints(&run.model_id()).await.unwrap().checkpoints[0].public;
     rest.publish_checkpoint_from_tinker_path(&weights).await.unwrap();
     assert!(public().await);
     rest.unpublish_checkpoint_from_tinker_path(&weights).await.unwrap();

@@ -256,7 +256,7 @@ async fn keys_are_exchanged_for_tokens_and_weights_leave_the_service() {
     for error in [
         rest.get_audit_log(&retinker::wire::account::AuditEventType::All, None).await.unwrap_err(),
         rest.get_current_checkpoint_storage_usage(Some("a b&c")).await.unwrap_err(),
-        rest.export_session_trace(client.session_id()).await.unwrap_err(),
+        rest.export_session_trace(&client.session_id()).await.unwrap_err(),
     ] {
         assert!(error.is_unsupported(), "{error}");
     }

@@ -15,6 +15,7 @@ pub mod native;
 #[cfg(feature = "opentelemetry")]
 pub mod propagation;
 pub mod recovery;
+pub mod redo;
 pub mod runtime;
 pub mod transport;
 #[cfg(target_arch = "wasm32")]

@@ -76,7 +76,7 @@ async fn perform(base_url: String, faults: &Faults, progress: &watch::Sender<Dem
         match run.story.ending {
             Ending::Finishes => run.service.finish(FinishReason::Success, None).await?,
             Ending::LosesItsTrainer => {
-                let run_id = run.client.model_id();
+                let run_id = &run.client.model_id();
                 // One trainer holds several runs: an earlier stop may have taken this one's memory already.
                 if api.training_run(run_id).await?.corrupted != Some(true) {
                     faults.stop_trainer_of(run_id).await?;

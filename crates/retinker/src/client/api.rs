@@ -450,7 +450,7 @@ impl Api {
         loss_fn_config: &LossFnConfig,
         forward_only: bool,
     ) -> Result<Pending<ForwardBackwardOutput>, Error> {
-        let batch = Batch::new(model_id, data, loss_fn, loss_fn_config, forward_only)
+        let batch = Batch::new(data, loss_fn, loss_fn_config, forward_only)
             .map_err(|e| Error::config(format!("a batch for run {model_id}"), e.to_string()))?;
         self.submit(forward_backward_call(model_id, seq_id, batch, forward_only)?).await
     }
@@ -987,7 +987,7 @@ pub(crate) fn forward_backward_call(
     let number = i32::try_from(seq_id).map_err(|_| {
         Error::config(&call.operation, "the protocol's numbers end at 2147483647: go on in a new run")
     })?;
-    call.body = batch.numbered(number);
+    call.body = batch.placed(model_id, number);
     call.content_type = PROTOBUF;
     Ok(call)
 }

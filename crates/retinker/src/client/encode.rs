@@ -9,6 +9,9 @@ use retinker_wire::proto;
 use retinker_wire::tensor::{SparseIndices, TensorData, i32_le, i64_le};
 use retinker_wire::training::{Datum, DatumError, ModelInputChunk};
 
+/// Room for the place in a run's order: an id as long as any that was seen, the number, and the names of both.
+const PLACE: usize = 192;
+
 /// The settings of a loss function, by name.
 pub type LossFnConfig = BTreeMap<String, LossConfigValue>;
 
@@ -41,13 +44,12 @@ pub(crate) fn check(data: &[Datum]) -> Result<(), DatumError> {
         .try_for_each(|chunk| chunk.to_proto().map(drop))
 }
 
-/// An encoded batch that lacks only its number, which is decided when it is sent.
+/// An encoded batch that lacks only its place, a run and a number in it, which is decided when it is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch(BytesMut);
 
 impl Batch {
     pub(crate) fn new(
-        model_id: &str,
         data: &[Datum],
         loss_fn: &str,
         config: &LossFnConfig,
@@ -56,8 +58,7 @@ impl Batch {
         let examples = data.iter().map(Example::new).collect::<Result<Vec<_>, _>>()?;
         let lengths: Vec<usize> = examples.iter().map(Example::len).collect();
         let body: usize = lengths.iter().map(|n| n + 12).sum();
-        let mut out = BytesMut::with_capacity(body + model_id.len() + loss_fn.len() + 64 + config.len() * 96);
-        text(1, model_id, &mut out);
+        let mut out = BytesMut::with_capacity(body + loss_fn.len() + PLACE + config.len() * 96);
         for (example, length) in examples.iter().zip(lengths) {
             put_len(3, length, &mut out);
             example.put(&mut out);
@@ -98,8 +99,21 @@ impl Batch {
         Ok(Self(out))
     }
 
-    /// The finished body. Fields of a protobuf message may stand in any order, so the number goes last.
-    pub(crate) fn numbered(mut self, seq_id: i32) -> Bytes {
+    /// What is known of the body.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// One that was known before.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut body = BytesMut::with_capacity(bytes.len() + PLACE);
+        body.put_slice(bytes);
+        Self(body)
+    }
+
+    /// The finished body. Fields of a protobuf message may stand in any order, so what is not known before goes last.
+    pub(crate) fn placed(mut self, model_id: &str, seq_id: i32) -> Bytes {
+        text(1, model_id, &mut self.0);
         encode_key(2, WireType::Varint, &mut self.0);
         encode_varint(seq_id as u64, &mut self.0);
         self.0.freeze()
@@ -312,7 +326,7 @@ mod tests {
         let datum = Datum { model_input: ModelInput::default().append(pointer), ..everything() };
         let expected = DatumError::Unsupported("image_asset_pointer");
         assert_eq!(check(std::slice::from_ref(&datum)), Err(expected.clone()));
-        let error = Batch::new("m", &[datum], "ppo", &LossFnConfig::new(), false).unwrap_err();
+        let error = Batch::new(&[datum], "ppo", &LossFnConfig::new(), false).unwrap_err();
         assert_eq!((error, check(&batch())), (expected, Ok(())));
     }
 
@@ -328,7 +342,7 @@ mod tests {
         for forward_only in [false, true] {
             for seq_id in [1, 127, 128, i32::MAX] {
                 let body =
-                    Batch::new("s:train:0", &batch(), "ppo", &config, forward_only).unwrap().numbered(seq_id);
+                    Batch::new(&batch(), "ppo", &config, forward_only).unwrap().placed("s:train:0", seq_id);
                 let message = proto::ForwardBackwardRequest::decode(body.clone()).unwrap();
                 assert_eq!(message.encoded_len(), body.len() - extra_zero_bytes(&message));
                 assert_eq!(message.model_id, "s:train:0");

@@ -104,6 +104,14 @@ pub enum ErrorKind {
         /// What made it so.
         cause: Error,
     },
+    /// The run's state was lost, and could not be made anew from its redo log. Of a recovering client only; see
+    /// [`redo`](crate::redo).
+    Unrecovered {
+        /// The run that was lost.
+        run_id: String,
+        /// What kept it from being recovered.
+        reason: String,
+    },
     /// It was not sent, because something before it did not go through or the client was closed.
     Cancelled {
         /// Why.
@@ -128,6 +136,7 @@ impl ErrorKind {
             Self::Expired { .. } => "expired",
             Self::Undecodable { .. } => "undecodable",
             Self::Poisoned { .. } => "poisoned",
+            Self::Unrecovered { .. } => "unrecovered",
             Self::Cancelled { .. } => "cancelled",
             Self::TimedOut { .. } => "timed_out",
         }
@@ -423,6 +432,10 @@ impl fmt::Display for Error {
                 }
                 f.write_str(" and go on with the new one.")
             }
+            ErrorKind::Unrecovered { run_id, reason } => write!(
+                f,
+                "{what}: run {run_id} has lost its state and could not be made anew: {reason}"
+            ),
             ErrorKind::Cancelled { reason } => write!(f, "{what} was not sent: {reason}"),
             ErrorKind::TimedOut { after } => write!(
                 f,

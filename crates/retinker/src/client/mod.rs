@@ -8,27 +8,27 @@ pub(crate) mod call;
 mod console_url;
 mod dispatch;
 mod download;
-mod encode;
+pub(crate) mod encode;
 mod error;
 mod handle;
 mod heartbeat;
 mod heeded;
 mod pages;
-mod pending;
+pub(crate) mod pending;
 mod poller;
 mod rest;
 pub mod retry;
-mod sampling;
+pub(crate) mod sampling;
 mod secret;
-mod service;
-mod session;
+pub(crate) mod service;
+pub(crate) mod session;
 mod telemetry;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
-mod training;
+pub(crate) mod training;
 pub mod waiting;
 mod witness;
 

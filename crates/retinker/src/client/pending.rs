@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_channel::mpsc;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
@@ -18,7 +19,7 @@ use retinker_wire::training::{CreateCustomLossResult, ForwardBackwardOutput, Opt
 use retinker_wire::{model, weights};
 
 use super::api::Api;
-use super::call::{Answer, Call, RETRIEVE_TIMEOUT};
+use super::call::{Call, RETRIEVE_TIMEOUT};
 use super::error::{Error, ErrorKind, snippet_of};
 use super::retry::Decision;
 use super::waiting::{Reply, WaitState};
@@ -345,6 +346,21 @@ fn retrieve(
     Ok(call)
 }
 
+/// A result as the server gave it.
+#[derive(Debug, Clone)]
+pub(crate) struct Raw {
+    pub(crate) protobuf: bool,
+    pub(crate) body: Bytes,
+}
+
+impl Raw {
+    /// What it says.
+    pub(crate) fn read<T: FutureResult>(&self, operation: &str) -> Result<T, Error> {
+        T::decode(self.protobuf, &self.body)
+            .map_err(|problem| undecodable(operation, problem, self.protobuf, &self.body))
+    }
+}
+
 /// Asks for a future until there is a result or a final no.
 pub(crate) async fn wait<T: FutureResult>(
     api: &Api,
@@ -363,9 +379,48 @@ pub(crate) async fn wait_sized<T: FutureResult>(
     watch: &Watch,
     size: Option<u64>,
 ) -> Result<T, Error> {
+    let mut result = None;
+    let mut take = |protobuf: bool, body: &Bytes| {
+        result = Some(T::decode(protobuf, body)?);
+        Ok(())
+    };
+    ask_until(api, request_id, T::TYPE, operation, watch, size, &mut take).await?;
+    result.ok_or_else(|| Error::unreadable(operation, "the result", "there is none"))
+}
+
+/// The same for a result that is not read here.
+pub(crate) async fn wait_raw(
+    api: &Api,
+    request_id: &str,
+    kind: RequestType,
+    operation: &str,
+    watch: &Watch,
+) -> Result<Raw, Error> {
+    let mut result = Raw { protobuf: false, body: Bytes::new() };
+    let mut take = |protobuf: bool, body: &Bytes| {
+        result = Raw { protobuf, body: body.clone() };
+        Ok(())
+    };
+    ask_until(api, request_id, kind, operation, watch, None, &mut take).await?;
+    Ok(result)
+}
+
+/// Takes a result; an error says what of it cannot be read: where, and why.
+type Take<'a> = &'a mut (dyn FnMut(bool, &Bytes) -> Result<(), (String, String)> + Send);
+
+/// Not generic, so that it is there once and not for each type of result.
+async fn ask_until(
+    api: &Api,
+    request_id: &str,
+    kind: RequestType,
+    operation: &str,
+    watch: &Watch,
+    size: Option<u64>,
+    take: Take<'_>,
+) -> Result<(), Error> {
     let runtime = &api.caller().runtime;
     let policy = api.wait_policy();
-    let mut call = retrieve(operation, request_id, T::TYPE, size.is_none())?;
+    let mut call = retrieve(operation, request_id, kind, size.is_none())?;
     // A large result is announced by its size, and comes when there is room for it.
     let mut room = match size {
         Some(size) => Some(api.caller().heeded.response(size).await),
@@ -376,7 +431,7 @@ pub(crate) async fn wait_sized<T: FutureResult>(
     loop {
         call.headers = vec![
             ("x-tinker-request-iteration".into(), iteration.to_string()),
-            ("x-tinker-request-type".into(), T::TYPE.as_str().to_owned()),
+            ("x-tinker-request-type".into(), kind.as_str().to_owned()),
         ];
         iteration += 1;
         let asked_at = runtime.monotonic();
@@ -384,22 +439,24 @@ pub(crate) async fn wait_sized<T: FutureResult>(
             Ok(answer) if answer.is_success() => {
                 let protobuf = answer.header("content-type").is_some_and(|t| t.contains(PROTOBUF));
                 match what_it_says(protobuf, &answer.body) {
-                    Said::Result => match decode(operation, protobuf, &answer) {
-                        Ok(result) => return Ok(result),
-                        Err(error) => (Reply::Final, error),
+                    Said::Result => match take(protobuf, &answer.body) {
+                        Ok(()) => return Ok(()),
+                        Err(problem) => {
+                            (Reply::Final, undecodable(operation, problem, protobuf, &answer.body))
+                        }
                     },
                     Said::Failed(failed) => (Reply::Final, failure(operation, request_id, failed)),
                     Said::SizeOnly(bytes) if room.is_none() => {
                         room = Some(api.caller().heeded.response(bytes).await);
-                        call = retrieve(operation, request_id, T::TYPE, false)?;
+                        call = retrieve(operation, request_id, kind, false)?;
                         state = WaitState { paused: state.paused, ..WaitState::default() };
                         continue;
                     }
                     Said::SizeOnly(_) => {
                         let what =
                             "the server sent the result's size a second time, where the result was asked for";
-                        let error = undecodable(operation, ("its status".into(), what.into()), &answer);
-                        (Reply::Final, error)
+                        let problem = ("its status".into(), what.into());
+                        (Reply::Final, undecodable(operation, problem, protobuf, &answer.body))
                     }
                     Said::NotYet(again) => {
                         let error = answer.refusal(operation, Some(request_id.to_owned()));
@@ -433,7 +490,7 @@ pub(crate) async fn wait_sized<T: FutureResult>(
         // That it is not there yet, or that billing is paused, is no failure.
         if !matches!(reply, Reply::NotYet { .. } | Reply::Billing) || decision == Decision::Stop {
             api.caller().note(Note {
-                of: NoteOf::Future(T::TYPE),
+                of: NoteOf::Future(kind),
                 error: &error,
                 again: decision != Decision::Stop,
                 tries: iteration,
@@ -465,12 +522,7 @@ fn failure(operation: &str, request_id: &str, failed: RequestFailed) -> Error {
     )
 }
 
-fn decode<T: FutureResult>(operation: &str, protobuf: bool, answer: &Answer) -> Result<T, Error> {
-    T::decode(protobuf, &answer.body).map_err(|problem| undecodable(operation, problem, answer))
-}
-
-fn undecodable(operation: &str, (path, what): (String, String), answer: &Answer) -> Error {
-    let binary = answer.header("content-type").is_some_and(|t| t.contains(PROTOBUF));
-    let snippet = if binary { String::new() } else { snippet_of(&answer.body) };
+fn undecodable(operation: &str, (path, what): (String, String), protobuf: bool, body: &[u8]) -> Error {
+    let snippet = if protobuf { String::new() } else { snippet_of(body) };
     Error::new(operation, ErrorKind::Undecodable { path, what, snippet })
 }

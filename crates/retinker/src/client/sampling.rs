@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_core::future::BoxFuture;
 use futures_util::future::{Either, select};
 use retinker_wire::sampler::{CreateSamplingSessionRequest, GetSamplerResponse};
 use retinker_wire::sampling::{
@@ -131,11 +132,35 @@ impl Default for SampleOptions {
 /// because the server asks for it, it is given too, but for a 429 to the submission, which only slows down.
 #[derive(Clone)]
 pub struct SamplingClient {
-    inner: Arc<Inner>,
+    slot: Arc<Slot>,
     options: Arc<SamplingOptions>,
 }
 
-struct Inner {
+/// Where a client's sampler is. A recovering run puts another in its place when it has lost the first.
+pub(crate) struct Slot {
+    now: Mutex<Arc<Inner>>,
+    keeper: Option<Arc<dyn Keeper>>,
+}
+
+/// Who has samplers made anew that were lost with their run.
+pub(crate) trait Keeper: Send + Sync {
+    /// Resolves when it is known what the error means: to whether there may be another sampler now.
+    fn failed(&self, error: &Error) -> BoxFuture<'static, bool>;
+}
+
+impl Slot {
+    fn now(&self) -> Arc<Inner> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Samples from another sampler from now on.
+    pub(crate) async fn replace(&self, api: Api, session: Arc<Session>, sampler_id: String) {
+        let inner = Inner::new(api, session, sampler_id, 0).await;
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(inner);
+    }
+}
+
+pub(crate) struct Inner {
     api: Api,
     session: Arc<Session>,
     settings: Arc<Settings>,
@@ -151,14 +176,33 @@ struct Inner {
 
 impl fmt::Debug for SamplingClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SamplingClient").field("sampler_id", &self.inner.sampler_id).finish_non_exhaustive()
+        f.debug_struct("SamplingClient").field("sampler_id", &self.sampler_id()).finish_non_exhaustive()
     }
 }
 
 impl SamplingClient {
     /// The first client of a sampling session.
     pub(crate) async fn new(api: Api, session: Arc<Session>, sampler_id: String) -> Self {
-        Self::numbered(api, session, sampler_id, 0).await
+        Self::numbered(api, session, sampler_id, 0, None).await
+    }
+
+    /// The same; when the sampler is lost, this one is asked for another.
+    pub(crate) async fn kept(
+        api: Api,
+        session: Arc<Session>,
+        sampler_id: String,
+        keeper: Arc<dyn Keeper>,
+    ) -> Self {
+        Self::numbered(api, session, sampler_id, 0, Some(keeper)).await
+    }
+
+    /// Where its sampler is, to put another there as long as anybody samples.
+    pub(crate) fn slot(&self) -> Weak<Slot> {
+        Arc::downgrade(&self.slot)
+    }
+
+    fn now(&self) -> Arc<Inner> {
+        self.slot.now()
     }
 
     /// Makes a sampler in a session, and a client of it.
@@ -183,15 +227,15 @@ impl SamplingClient {
     }
 
     /// A client that numbers its requests in this block.
-    async fn numbered(api: Api, session: Arc<Session>, sampler_id: String, block: u64) -> Self {
-        let progress = Mutex::new(api.runtime().monotonic());
-        let next_seq_id = AtomicU64::new(block.saturating_mul(CLONE_BLOCK));
-        let settings = session.settings(&api).await;
-        let together = settings.config.sample_use_retrieve_futures;
-        let poller = together.then(|| Poller::start(api.clone(), sampler_id.clone(), block));
-        let watch = Watch::default();
-        let inner = Inner { api, session, settings, sampler_id, next_seq_id, poller, watch, progress };
-        Self { inner: Arc::new(inner), options: Arc::default() }
+    async fn numbered(
+        api: Api,
+        session: Arc<Session>,
+        sampler_id: String,
+        block: u64,
+        keeper: Option<Arc<dyn Keeper>>,
+    ) -> Self {
+        let now = Mutex::new(Arc::new(Inner::new(api, session, sampler_id, block).await));
+        Self { slot: Arc::new(Slot { now, keeper }), options: Arc::default() }
     }
 
     /// The same client with other options: it shares its numbers and budgets with this one.
@@ -220,7 +264,7 @@ impl SamplingClient {
         } else {
             by_chance
         };
-        Ok(Self::numbered(api, session, sampler_id.to_owned(), block).await)
+        Ok(Self::numbered(api, session, sampler_id.to_owned(), block, None).await)
     }
 
     /// Another client of a sampler, from a handle of [`get_sampler_handle`](Self::get_sampler_handle), or of the official
@@ -236,7 +280,8 @@ impl SamplingClient {
 
     /// The sampler as a text, for other programs. It holds no credentials. The sampler lives as long as its session.
     pub fn get_sampler_handle(&self) -> String {
-        let (session_id, sampling_session_id) = (self.session_id().to_owned(), self.sampler_id().to_owned());
+        let now = self.now();
+        let (session_id, sampling_session_id) = (now.session.id.clone(), now.sampler_id.clone());
         let record_stability_info = self.options.record_stability_info;
         Handle { session_id, sampling_session_id, record_stability_info }.encode()
     }
@@ -244,17 +289,17 @@ impl SamplingClient {
     /// How the service stands to this client's samples, from now on: each change once, e.g. that work is paused for want of
     /// capacity, and that it goes on. The stream ends with the client.
     pub fn events(&self) -> impl Stream<Item = PendingEvent> + Send + 'static + use<> {
-        self.inner.watch.events()
+        self.now().watch.events()
     }
 
-    /// The sampling session.
-    pub fn sampler_id(&self) -> &str {
-        &self.inner.sampler_id
+    /// The sampling session. Of a recovering run's sampler it is another after a recovery.
+    pub fn sampler_id(&self) -> String {
+        self.now().sampler_id.clone()
     }
 
     /// The session that the sampler belongs to.
-    pub fn session_id(&self) -> &str {
-        &self.inner.session.id
+    pub fn session_id(&self) -> String {
+        self.now().session.id.clone()
     }
 
     /// What the server knows of the sampler: its base model, and the checkpoint that it was made from.
@@ -262,7 +307,8 @@ impl SamplingClient {
     /// # Errors
     /// [`ErrorKind::Refused`] with 404 if the server does not know the sampler.
     pub async fn get_sampler(&self) -> Result<GetSamplerResponse, Error> {
-        self.inner.api.get_sampler(&self.inner.sampler_id).await
+        let now = self.now();
+        now.api.get_sampler(&now.sampler_id).await
     }
 
     /// The name of the base model.
@@ -299,8 +345,9 @@ impl SamplingClient {
         prompt: &ModelInput,
         options: &SampleOptions,
     ) -> Result<SampleResponse, Error> {
-        let span = tracing::info_span!("sample", sampler_id = self.inner.sampler_id);
-        self.inner.api.noted(self.drawn(prompt, options).instrument(span).await)
+        let now = self.now();
+        let span = tracing::info_span!("sample", sampler_id = now.sampler_id);
+        now.api.noted(self.drawn(&now.api, prompt, options).instrument(span).await)
     }
 
     /// The log-probability of each of the prompt's tokens under the model; `None` for the first, which nothing precedes,
@@ -324,45 +371,83 @@ impl SamplingClient {
     }
 
     /// Submissions, until one has a result.
-    async fn drawn(&self, prompt: &ModelInput, options: &SampleOptions) -> Result<SampleResponse, Error> {
-        let (inner, SampleRetry { enabled, progress_timeout, first_delay, max_delay, jitter }) =
-            (&*self.inner, &self.options.retry);
-        let (operation, config) = (format!("sample of sampler {}", inner.sampler_id), &inner.settings.config);
+    async fn drawn(
+        &self,
+        api: &Api,
+        prompt: &ModelInput,
+        options: &SampleOptions,
+    ) -> Result<SampleResponse, Error> {
+        let SampleRetry { enabled, progress_timeout, first_delay, max_delay, jitter } = &self.options.retry;
+        let first = self.now();
+        let (operation, config) = (format!("sample of sampler {}", first.sampler_id), &first.settings.config);
         check(&operation, options)?;
-        let request = |seq_id| inner.request(seq_id, prompt, options, self.options.record_stability_info);
         // Boxed at once: there may be thousands, and what is moved later keeps its room in this future as well.
         let retried = Box::pin(async {
-            let (mut failures, begun) = (0, inner.api.runtime().monotonic());
+            let (mut failures, begun) = (0, api.runtime().monotonic());
             loop {
+                let inner = self.now();
+                let request =
+                    |seq_id| inner.request(seq_id, prompt, options, self.options.record_stability_info);
                 let error = match inner.attempt(&operation, request, options).await {
                     Ok(response) => return Ok(response),
                     Err(error) => error,
                 };
+                if let Some(keeper) = &self.slot.keeper
+                    && keeper.failed(&error).await
+                    && !Arc::ptr_eq(&inner, &self.now())
+                {
+                    continue;
+                }
                 let again = *enabled && !config.sample_no_retries && is_worth_another(&error);
-                let elapsed = inner.api.runtime().monotonic().saturating_sub(begun);
+                let elapsed = api.runtime().monotonic().saturating_sub(begun);
                 let tries = failures + 1;
-                inner.api.caller().note(Note { of: NoteOf::Sample, error: &error, again, tries, elapsed });
+                api.caller().note(Note { of: NoteOf::Sample, error: &error, again, tries, elapsed });
                 if !again {
                     return Err(error);
                 }
                 let delay =
-                    jittered(*first_delay, *max_delay, *jitter, failures, inner.api.runtime().random());
+                    jittered(*first_delay, *max_delay, *jitter, failures, api.runtime().random());
                 tracing::debug!(%error, ?delay, "sampling again");
                 failures += 1;
-                inner.api.runtime().sleep(delay).await;
+                api.runtime().sleep(delay).await;
             }
         });
         let Some(timeout) = progress_timeout.filter(|_| config.sample_enable_stuck_detection) else {
             return retried.await;
         };
-        match select(retried, Box::pin(inner.stuck(timeout))).await {
+        match select(retried, Box::pin(self.stuck(api, timeout))).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => Err(Error::new(&operation, ErrorKind::TimedOut { after: timeout })),
+        }
+    }
+
+    /// Resolves when no sample of this client has succeeded for too long, counted from now at the earliest.
+    async fn stuck(&self, api: &Api, timeout: Duration) {
+        let runtime = api.runtime();
+        let begin = runtime.monotonic();
+        loop {
+            let progress = *self.now().progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = progress.max(begin) + timeout;
+            match end.checked_sub(runtime.monotonic()).filter(|left| !left.is_zero()) {
+                Some(left) => runtime.sleep(left).await,
+                None => return,
+            }
         }
     }
 }
 
 impl Inner {
+    /// A sampler whose requests are numbered in this block.
+    async fn new(api: Api, session: Arc<Session>, sampler_id: String, block: u64) -> Self {
+        let progress = Mutex::new(api.runtime().monotonic());
+        let next_seq_id = AtomicU64::new(block.saturating_mul(CLONE_BLOCK));
+        let settings = session.settings(&api).await;
+        let together = settings.config.sample_use_retrieve_futures;
+        let poller = together.then(|| Poller::start(api.clone(), sampler_id.clone(), block));
+        let watch = Watch::default();
+        Self { api, session, settings, sampler_id, next_seq_id, poller, watch, progress }
+    }
+
     /// One submission and its result.
     async fn attempt<'a>(
         &self,
@@ -439,20 +524,6 @@ impl Inner {
             prompt_logprobs_last_n: options.prompt_logprobs_last_n.map(Into::into),
             record_stability_info: record_stability_info.then_some(true),
             kind: sample_type(),
-        }
-    }
-
-    /// Resolves when no sample of this client has succeeded for too long, counted from now at the earliest.
-    async fn stuck(&self, timeout: Duration) {
-        let runtime = self.api.runtime();
-        let begin = runtime.monotonic();
-        loop {
-            let progress = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-            let end = progress.max(begin) + timeout;
-            match end.checked_sub(runtime.monotonic()).filter(|left| !left.is_zero()) {
-                Some(left) => runtime.sleep(left).await,
-                None => return,
-            }
         }
     }
 }

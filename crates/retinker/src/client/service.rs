@@ -359,6 +359,60 @@ impl ServiceClient {
     }
 }
 
+/// Where a new run is to be: a session, and a number in it.
+pub(crate) struct Place {
+    open: Open,
+    number: u64,
+}
+
+impl ServiceClient {
+    /// A place that no run has, in this client's session, or in a new one if that is over.
+    pub(crate) async fn place(&self) -> Result<Place, Error> {
+        {
+            let mut state = self.inner.session.lock().await;
+            if matches!(&*state, State::Open(open) if open.session.is_over()) {
+                *state = State::None;
+            }
+        }
+        let open = self.open().await?;
+        Ok(Place { open, number: self.inner.next_model.fetch_add(1, Ordering::Relaxed) })
+    }
+
+    /// One that another program has chosen.
+    pub(crate) fn place_of(&self, session_id: &str, number: u64) -> Place {
+        let api = self.inner.api.clone();
+        let session = Arc::new(Session::adopted(&api, session_id.to_owned()));
+        Place { open: Open { session, api, telemetry: None }, number }
+    }
+}
+
+impl Place {
+    pub(crate) fn session_id(&self) -> &str {
+        &self.open.session.id
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Makes the run there, from a checkpoint with its optimizer's state. Asked again, finds the same run, where the service
+    /// tells runs apart by their places.
+    pub(crate) async fn make_from(&self, path: &str, labels: UserMetadata) -> Result<TrainingClient, Error> {
+        self.open.go_on_from(self.number, path, true, labels.into()).await
+    }
+
+    /// The same of a run from its beginning.
+    pub(crate) async fn make(
+        &self,
+        base_model: &str,
+        lora_config: LoraConfig,
+        options: &TrainingOptions,
+    ) -> Result<TrainingClient, Error> {
+        let model_id = self.open.create_model(self.number, base_model, lora_config, options).await?;
+        Ok(self.open.training_client(model_id))
+    }
+}
+
 impl Open {
     /// A client of a run that nothing was asked of yet.
     fn training_client(&self, model_id: String) -> TrainingClient {

@@ -138,9 +138,9 @@ async fn poison(
     stream::iter(clients)
         .map(|client| async move {
             let at = runtime.now().as_millis();
-            let status = service.poison(client.model_id()).await?;
+            let status = service.poison(&client.model_id()).await?;
             ensure!(status == 200, "a poisoning was answered with {status}");
-            Ok((client.model_id().to_owned(), at))
+            Ok((client.model_id(), at))
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()

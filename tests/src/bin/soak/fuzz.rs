@@ -27,7 +27,7 @@ pub(crate) async fn run(requests: u64, reference: &[f64]) -> Result<String> {
     let victim = target
         .create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), TrainingOptions::default())
         .await?;
-    let seeds = seeds(victim.model_id(), &target.session_id().await?);
+    let seeds = seeds(&victim.model_id(), &target.session_id().await?);
     let mut random = Random(0xf022);
     let mut connection = Connection::open(&service.base_url).await?;
     let mut accepted = 0u64;

@@ -83,7 +83,7 @@ async fn train(api: Api, label: String, ledger: &Ledger, mut random: Random) -> 
     let client = owner.create_lora_training_client(schedule::BASE_MODEL, schedule::lora(), labels).await?;
     let note = |change: &dyn Fn(&mut Known)| {
         let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        change(ledger.entry(client.model_id().to_owned()).or_default());
+        change(ledger.entry(client.model_id()).or_default());
     };
     note(&|known| known.label.clone_from(&label));
     for step in 1..crate::STEPS {

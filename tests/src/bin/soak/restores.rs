@@ -82,5 +82,5 @@ async fn poisoned_run(data: &std::path::Path) -> Result<String> {
     client.save_state("step-1", SaveOptions::default()).await?;
     schedule::step(&client, 1).await?;
     up.kill().await?;
-    Ok(client.model_id().to_owned())
+    Ok(client.model_id())
 }

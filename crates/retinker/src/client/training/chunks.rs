@@ -6,8 +6,8 @@ use retinker_wire::capabilities::ClientConfig;
 use retinker_wire::metrics;
 use retinker_wire::training::{Datum, ForwardBackwardOutput};
 
-use super::order::Part;
-use crate::client::api::forward_backward_call;
+use super::operation::Part;
+use super::request::TrainingRequest;
 use crate::client::encode::{Batch, LossFnConfig, check};
 use crate::client::error::Error;
 
@@ -16,7 +16,6 @@ use crate::client::error::Error;
 pub(super) struct Pass {
     /// For errors.
     pub(super) operation: String,
-    pub(super) model_id: String,
     pub(super) data: Vec<Datum>,
     pub(super) loss_fn: String,
     pub(super) config: LossFnConfig,
@@ -38,19 +37,19 @@ impl Pass {
     /// The requests, within the server's bounds. Each is written when it is sent, and its data are let go then: the batch is
     /// never in memory twice as a whole.
     pub(super) fn cut(self, bounds: &ClientConfig) -> Vec<Part> {
-        let Self { operation, model_id, data, loss_fn, config, forward_only } = self;
-        let shared = Arc::new((operation, model_id, loss_fn, config));
+        let Self { operation, data, loss_fn, config, forward_only } = self;
+        let shared = Arc::new((operation, loss_fn, config));
         let (most, most_bytes) =
             (bounds.fwdbwd_max_chunk_len.max(1), bounds.fwdbwd_max_chunk_bytes_count.max(1));
         let parts = chunks(data, most, most_bytes).into_iter().map(|(chunk, bytes)| {
             let (shared, datums) = (shared.clone(), chunk.len());
-            let call = Box::new(move |seq_id| {
-                let (operation, model_id, loss_fn, config) = &*shared;
-                let batch = Batch::new(model_id, &chunk, loss_fn, config, forward_only)
+            let write = Box::new(move || {
+                let (operation, loss_fn, config) = &*shared;
+                let batch = Batch::new(&chunk, loss_fn, config, forward_only)
                     .map_err(|e| Error::config(operation, e.to_string()))?;
-                forward_backward_call(model_id, seq_id, batch, forward_only)
+                Ok(TrainingRequest::Pass { batch, forward_only })
             });
-            Part { call, bytes, datums }
+            Part { write, bytes, datums, makes_a_sampler: false }
         });
         parts.collect()
     }

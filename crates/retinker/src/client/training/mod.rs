@@ -2,28 +2,25 @@
 
 mod chunks;
 mod custom;
-mod order;
+pub(crate) mod line;
+pub(crate) mod operation;
+pub(crate) mod order;
+pub(crate) mod request;
+mod sender;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
 use retinker_wire::UserMetadata;
-use retinker_wire::model::{GetInfoResponse, LoadWeightsRequest, LoadWeightsResult, load_weights_type};
+use retinker_wire::model::{GetInfoResponse, LoadWeightsResult};
 use retinker_wire::sampler::sampler_id_of;
 use retinker_wire::tensor::TensorData;
-use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimParams, OptimStepRequest, OptimStepResult};
-use retinker_wire::weights::{
-    SamplerKind, SaveWeightsExternalRequest, SaveWeightsForSamplerRequest, SaveWeightsForSamplerResult,
-    SaveWeightsRequest, SaveWeightsResult, save_weights_type,
-};
+use retinker_wire::training::{Datum, ForwardBackwardOutput, OptimParams, OptimStepResult};
+use retinker_wire::weights::{SamplerKind, SaveWeightsForSamplerResult, SaveWeightsResult};
 use tracing::Instrument;
 
-use super::api::{
-    Api, load_weights_call, optim_step_call, save_weights_call, save_weights_external_call,
-    save_weights_for_sampler_call,
-};
-use super::call::Call;
+use super::api::Api;
 use super::console_url;
 use super::encode::LossFnConfig;
 use super::error::Error;
@@ -36,7 +33,11 @@ use crate::recovery::restore::Attachment;
 
 use chunks::{Pass, merge};
 pub use custom::CustomLoss;
-use order::{Before, Cut, Job, Operation, Order, Part, Sender, Then, after_refusal, cancelled, results};
+use line::Line;
+use operation::{Cut, Job, Operation, Part, Sent, Then, after_refusal, cancelled, results};
+use order::Order;
+use request::TrainingRequest;
+use sender::Sender;
 
 /// Trains one run. Cheap to clone; clones share the run's order.
 ///
@@ -71,13 +72,13 @@ pub struct TrainingClient {
 
 struct Inner {
     api: Api,
-    session_id: String,
-    model_id: String,
     jobs: mpsc::UnboundedSender<Job>,
     order: Arc<Order>,
-    /// `None` once the run is given away.
-    session: Mutex<Option<Arc<Session>>>,
+    session: Held,
 }
+
+/// The session of a run, kept alive by its clients; `None` once the run is given away.
+pub(crate) type Held = Arc<Mutex<Option<Arc<Session>>>>;
 
 /// How a checkpoint is saved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,10 +120,11 @@ pub struct SaveForSamplerOptions {
 
 impl fmt::Debug for TrainingClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Attachment { session_id, model_id, next_seq_id } = self.attachment();
         f.debug_struct("TrainingClient")
-            .field("session_id", &self.inner.session_id)
-            .field("model_id", &self.inner.model_id)
-            .field("next_seq_id", &self.inner.order.lock().next_seq_id)
+            .field("session_id", &session_id)
+            .field("model_id", &model_id)
+            .field("next_seq_id", &next_seq_id)
             .finish_non_exhaustive()
     }
 }
@@ -139,37 +141,41 @@ impl TrainingClient {
 
     pub(crate) fn new(api: Api, session: Arc<Session>, model_id: String, next_seq_id: u64) -> Self {
         let (jobs, queue) = mpsc::unbounded();
-        let order = Order::new(next_seq_id);
-        let sender = Sender::new(api.clone(), model_id.clone(), order.clone(), &session);
-        api.runtime().spawn(Box::pin(sender.run(queue)));
-        let inner = Inner {
-            api,
-            session_id: session.id.clone(),
-            model_id,
-            jobs,
-            order,
-            session: Mutex::new(Some(session)),
-        };
-        Self { inner: Arc::new(inner) }
+        let order = Order::new(model_id.clone(), session.id.clone(), next_seq_id);
+        let line = Line::new(api.clone(), model_id, order.clone(), &session);
+        api.runtime().spawn(Box::pin(Sender::new(line, order.clone()).run(queue)));
+        Self::driven(api, jobs, order, Arc::new(Mutex::new(Some(session))))
     }
 
-    /// The run, which is also the id that the console and REST calls know it by.
-    pub fn model_id(&self) -> &str {
-        &self.inner.model_id
+    /// A client whose operations somebody takes from the other end of `jobs`.
+    pub(crate) fn driven(
+        api: Api,
+        jobs: mpsc::UnboundedSender<Job>,
+        order: Arc<Order>,
+        session: Held,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { api, jobs, order, session }) }
+    }
+
+    /// The run, which is also the id that the console and REST calls know it by. Of a recovering client it is another after a
+    /// recovery.
+    pub fn model_id(&self) -> String {
+        self.inner.order.lock().model_id.clone()
     }
 
     /// The session that the run belongs to.
-    pub fn session_id(&self) -> &str {
-        &self.inner.session_id
+    pub fn session_id(&self) -> String {
+        self.inner.order.lock().session_id.clone()
     }
 
     /// How somebody else could go on with the run now: its number is the first that has not been accepted yet. To
     /// give the run away use [`hand_over`](Self::hand_over), which waits and stops this client.
     pub fn attachment(&self) -> Attachment {
+        let state = self.inner.order.lock();
         Attachment {
-            session_id: self.inner.session_id.clone(),
-            model_id: self.inner.model_id.clone(),
-            next_seq_id: self.inner.order.lock().next_seq_id,
+            session_id: state.session_id.clone(),
+            model_id: state.model_id.clone(),
+            next_seq_id: state.next_seq_id,
         }
     }
 
@@ -226,10 +232,7 @@ impl TrainingClient {
     /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 422, or [`ErrorKind::Failed`](super::ErrorKind::Failed) of
     /// category `User`, for settings out of their range or of another optimizer.
     pub fn optim_step(&self, params: impl Into<OptimParams>) -> Pending<OptimStepResult> {
-        let (model_id, params) = (self.inner.model_id.clone(), params.into());
-        self.one("optim_step", move |seq_id| {
-            optim_step_call(&OptimStepRequest::new(model_id, seq_id, params))
-        })
+        self.one("optim_step", TrainingRequest::OptimStep(params.into()))
     }
 
     /// Saves weights and optimizer state under a name; the result has the checkpoint's `tinker://` path.
@@ -240,18 +243,8 @@ impl TrainingClient {
     /// name. After an attempt that broke off a 409 may tell of that one's own checkpoint: it is undecided, and poisons
     /// the client.
     pub fn save_state(&self, name: &str, options: SaveOptions) -> Pending<SaveWeightsResult> {
-        let (model_id, path) = (self.inner.model_id.clone(), name.to_owned());
-        let saved: Pending<SaveWeightsResult> = self.one("save_state", move |seq_id| {
-            save_weights_call(&SaveWeightsRequest {
-                model_id,
-                path,
-                seq_id,
-                ttl_seconds: options.ttl_seconds,
-                overwrite: options.overwrite,
-                user_metadata: options.user_metadata,
-                kind: save_weights_type(),
-            })
-        });
+        let request = TrainingRequest::SaveState { name: name.to_owned(), options };
+        let saved: Pending<SaveWeightsResult> = self.one("save_state", request);
         let order = self.inner.order.clone();
         saved.map(move |saved| {
             order.remember(&saved.path);
@@ -268,16 +261,8 @@ impl TrainingClient {
         name: &str,
         options: SaveForSamplerOptions,
     ) -> Pending<SaveWeightsForSamplerResult> {
-        let path = Some(name.to_owned());
-        let unnumbered = Arc::default();
-        self.save_for_sampler(
-            "save_weights_for_sampler",
-            None,
-            path,
-            unnumbered,
-            SamplerKind::Snapshot,
-            options,
-        )
+        let (name, kind) = (Some(name.to_owned()), SamplerKind::Snapshot);
+        self.one("save_weights_for_sampler", TrainingRequest::SaveForSampler { name, kind, options })
     }
 
     /// Saves weights under a name in the layout that `peft` loads; where their files can be had is told by
@@ -292,16 +277,7 @@ impl TrainingClient {
         name: &str,
         options: SaveExternalOptions,
     ) -> Pending<SaveWeightsResult> {
-        let (model_id, path) = (self.inner.model_id.clone(), name.to_owned());
-        self.one("save_weights_external", move |seq_id| {
-            save_weights_external_call(&SaveWeightsExternalRequest {
-                model_id,
-                path,
-                seq_id: Some(seq_id),
-                ttl_seconds: options.ttl_seconds,
-                age_encryption_recipients: options.age_encryption_recipients,
-            })
-        })
+        self.one("save_weights_external", TrainingRequest::SaveExternal { name: name.to_owned(), options })
     }
 
     /// Saves the weights as they are now for a sampler, and gives a client of it. There is no checkpoint to find again:
@@ -326,25 +302,24 @@ impl TrainingClient {
 
     fn sampler(&self, kind: SamplerKind) -> Pending<SamplingClient> {
         let name = "save_weights_and_get_sampling_client";
-        let Some(session) = self.session() else {
+        if self.session().is_none() {
             return Pending::failed(cancelled(self.describe(name), "the run was given away".to_owned()));
-        };
-        // The place in the run's order is taken now; the number in the session when its turn has come.
-        let number = Arc::new(OnceLock::new());
-        let before: Before = {
-            let (api, session, number) = (self.inner.api.clone(), session.clone(), number.clone());
-            Box::pin(async move {
-                let _ = number.set(session.next_sampler(&api).await?);
-                Ok(())
-            })
-        };
+        }
         let options = SaveForSamplerOptions::default();
-        let saved = self.save_for_sampler(name, Some(before), None, number.clone(), kind, options);
-        let api = self.inner.api.clone();
-        saved.then(move |saved| async move {
+        let request = TrainingRequest::SaveForSampler { name: None, kind, options };
+        let saved = self.enqueue(name, single(request), None, |sent: Sent, results| {
+            Ok((sent, first::<SaveWeightsForSamplerResult>(name, results)?))
+        });
+        let (api, operation) = (self.inner.api.clone(), self.describe(name));
+        saved.then(move |(sent, saved)| async move {
+            if let Some(client) = sent.sampler {
+                return Ok(client);
+            }
+            let session = sent.session;
+            let session = session.ok_or_else(|| cancelled(operation, "the run was given away".to_owned()))?;
             // Servers that name no sampler use the only name there can be.
-            let name = || sampler_id_of(&session.id, number.get().copied().unwrap_or_default());
-            let sampler_id = saved.sampling_session_id.unwrap_or_else(name);
+            let number = sent.accepted.first().and_then(|accepted| accepted.sampler).unwrap_or_default();
+            let sampler_id = saved.sampling_session_id.unwrap_or_else(|| sampler_id_of(&session.id, number));
             Ok(SamplingClient::new(api, session, sampler_id).await)
         })
     }
@@ -367,33 +342,11 @@ impl TrainingClient {
 
     /// The run's page in the console of the hosted service.
     pub fn get_console_url(&self) -> String {
-        console_url::of_training_run(&self.inner.model_id)
+        console_url::of_training_run(&self.model_id())
     }
 
-    fn save_for_sampler(
-        &self,
-        operation: &str,
-        before: Option<Before>,
-        path: Option<String>,
-        number: Arc<OnceLock<u64>>,
-        kind: SamplerKind,
-        options: SaveForSamplerOptions,
-    ) -> Pending<SaveWeightsForSamplerResult> {
-        let model_id = self.inner.model_id.clone();
-        self.one_after(operation, before, move |seq_id| {
-            save_weights_for_sampler_call(&SaveWeightsForSamplerRequest {
-                model_id,
-                path,
-                sampling_session_seq_id: number.get().copied(),
-                kind,
-                seq_id: Some(seq_id),
-                ttl_seconds: options.ttl_seconds,
-                user_metadata: options.user_metadata,
-            })
-        })
-    }
-
-    fn session(&self) -> Option<Arc<Session>> {
+    /// The run's session, unless the run was given away.
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
         self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -433,7 +386,7 @@ impl TrainingClient {
     /// # Errors
     /// [`ErrorKind::Refused`](super::ErrorKind::Refused) with 404 if the server does not know the run.
     pub async fn get_info(&self) -> Result<GetInfoResponse, Error> {
-        self.inner.api.get_info(&self.inner.model_id).await
+        self.inner.api.get_info(&self.model_id()).await
     }
 
     /// The tokenizer of the run's model, from such a source as `retinker::native::HubTokenizers` (feature `tokenizers`).
@@ -453,13 +406,13 @@ impl TrainingClient {
     /// [`ErrorKind::Poisoned`](super::ErrorKind::Poisoned) if the order is lost: there is nothing to go on with.
     /// [`ErrorKind::Cancelled`](super::ErrorKind::Cancelled) if the runtime has ended.
     pub async fn hand_over(&self) -> Result<Attachment, Error> {
-        let operation = format!("hand_over of run {}", self.inner.model_id);
+        let operation = self.describe("hand_over");
         self.inner.order.lock().closed = true;
         let (done, passed) = oneshot::channel();
         if self.inner.jobs.unbounded_send(Job::Barrier(done)).is_err() || passed.await.is_err() {
             return Err(cancelled(operation, "the runtime it was running in has ended.".to_owned()));
         }
-        if let Some(error) = self.inner.order.lock().refuses(&operation, &self.inner.model_id) {
+        if let Some(error) = self.inner.order.lock().refuses(&operation) {
             return Err(error);
         }
         self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -472,19 +425,8 @@ impl TrainingClient {
     }
 
     fn load(&self, name: &str, path: &str, options: LoadOptions) -> Pending<LoadWeightsResult> {
-        let LoadOptions { optimizer, weights_access_token } = options;
-        let (model_id, source) = (self.inner.model_id.clone(), path.to_owned());
-        let loaded: Pending<LoadWeightsResult> = self.one(name, move |seq_id| {
-            load_weights_call(&LoadWeightsRequest {
-                model_id: Some(model_id),
-                seq_id: Some(seq_id),
-                path: source,
-                optimizer,
-                weights_access_token: weights_access_token.as_ref().map(|t| t.expose().to_owned()),
-                kind: load_weights_type(),
-                ..LoadWeightsRequest::default()
-            })
-        });
+        let request = TrainingRequest::Load { path: path.to_owned(), options };
+        let loaded: Pending<LoadWeightsResult> = self.one(name, request);
         let (order, path) = (self.inner.order.clone(), path.to_owned());
         loaded.map(move |loaded| {
             order.remember(&path);
@@ -520,10 +462,10 @@ impl TrainingClient {
     ) -> Pending<ForwardBackwardOutput> {
         let operation = self.describe("forward_backward_custom");
         let pass = {
-            let (operation, model_id) = (operation.clone(), self.inner.model_id.clone());
+            let operation = operation.clone();
             move |data: Vec<Datum>, forward_only: bool| {
                 let (loss_fn, config) = (custom::SURROGATE.to_owned(), LossFnConfig::new());
-                Pass { operation, model_id, data, loss_fn, config, forward_only }.checked()
+                Pass { operation, data, loss_fn, config, forward_only }.checked()
             }
         };
         let forward = custom::forward_data(&data).map_err(|e| Error::config(&operation, e));
@@ -543,7 +485,7 @@ impl TrainingClient {
             Ok(pass(data, false)?.cut(bounds))
         });
         let cut: Cut = Box::new(move |bounds| forward.cut(bounds));
-        self.enqueue("forward_backward_custom", None, cut, Some(then), move |outputs| {
+        self.enqueue("forward_backward_custom", cut, Some(then), move |_, outputs| {
             let (loss, metrics) =
                 computed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
             Ok(custom::report(merge(&operation, outputs)?, loss, metrics))
@@ -561,7 +503,6 @@ impl TrainingClient {
         let operation = self.describe(name);
         let pass = Pass {
             operation: operation.clone(),
-            model_id: self.inner.model_id.clone(),
             data,
             loss_fn: loss_fn.to_owned(),
             config: config.clone(),
@@ -572,43 +513,25 @@ impl TrainingClient {
             Err(error) => return Pending::failed(error),
         };
         let cut: Cut = Box::new(move |bounds| pass.cut(bounds));
-        self.enqueue(name, None, cut, None, move |outputs| merge(&operation, outputs))
+        self.enqueue(name, cut, None, move |_, outputs| merge(&operation, outputs))
     }
 
-    fn one<T: FutureResult>(
-        &self,
-        name: &str,
-        part: impl FnOnce(u64) -> Result<Call, Error> + Send + 'static,
-    ) -> Pending<T> {
-        self.one_after(name, None, part)
-    }
-
-    fn one_after<T: FutureResult>(
-        &self,
-        name: &str,
-        before: Option<Before>,
-        part: impl FnOnce(u64) -> Result<Call, Error> + Send + 'static,
-    ) -> Pending<T> {
+    fn one<T: FutureResult>(&self, name: &str, request: TrainingRequest) -> Pending<T> {
         let operation = self.describe(name);
-        let cut: Cut = Box::new(move |_| vec![Part { call: Box::new(part), bytes: 0, datums: 0 }]);
-        self.enqueue(name, before, cut, None, move |results: Vec<(T, usize)>| {
-            let nothing = || cancelled(operation, "it came to no request.".to_owned());
-            results.into_iter().next().map(|(result, _)| result).ok_or_else(nothing)
-        })
+        self.enqueue(name, single(request), None, move |_, results| first(&operation, results))
     }
 
     fn describe(&self, name: &str) -> String {
-        format!("{name} of run {}", self.inner.model_id)
+        format!("{name} of run {}", self.model_id())
     }
 
     /// Gives an operation its place in the order. What comes back waits for its result.
     fn enqueue<T: FutureResult, U: Send + 'static>(
         &self,
         name: &str,
-        before: Option<Before>,
         cut: Cut,
         then: Option<Then>,
-        finish: impl FnOnce(Vec<(T, usize)>) -> Result<U, Error> + Send + 'static,
+        finish: impl FnOnce(Sent, Vec<(T, usize)>) -> Result<U, Error> + Send + 'static,
     ) -> Pending<U> {
         let operation = self.describe(name);
         let watch = Arc::new(Watch::default());
@@ -616,13 +539,13 @@ impl TrainingClient {
             "training",
             otel.name = name,
             operation = name,
-            model_id = self.inner.model_id
+            model_id = self.model_id()
         );
         let (done, submitted) = oneshot::channel();
         {
             // The place in the queue is taken under the lock, so that it agrees with the epoch.
             let state = self.inner.order.lock();
-            if let Some(error) = state.refuses(&operation, &self.inner.model_id) {
+            if let Some(error) = state.refuses(&operation) {
                 return Pending::failed(error);
             }
             if state.closed {
@@ -633,7 +556,7 @@ impl TrainingClient {
             }
             let (name, watch) = (operation.clone(), watch.clone());
             let span = span.clone();
-            let job = Operation { name, epoch: state.epoch, before, cut, then, watch, span, done };
+            let job = Operation { name, epoch: state.epoch, cut, then, watch, span, done };
             if self.inner.jobs.unbounded_send(Job::Operation(job)).is_err() {
                 return Pending::failed(cancelled(
                     operation,
@@ -650,9 +573,23 @@ impl TrainingClient {
                     return Err(cancelled(operation, "the runtime it was running in has ended.".to_owned()));
                 }
             };
-            finish(results(&api, &submitted.result?, &operation, &held).await?)
+            let sent = submitted.result?;
+            let results = results(&api, &sent.accepted, &operation, &held).await?;
+            finish(sent, results)
         };
         let noted = async move { noting.noted(waiting.await) };
         Pending::new(watch, Box::pin(noted.instrument(span)))
     }
+}
+
+/// An operation of this one request.
+fn single(request: TrainingRequest) -> Cut {
+    let makes_a_sampler = matches!(request, TrainingRequest::SaveForSampler { name: None, .. });
+    Box::new(move |_| vec![Part { write: Box::new(|| Ok(request)), bytes: 0, datums: 0, makes_a_sampler }])
+}
+
+/// Its result.
+fn first<T>(operation: &str, results: Vec<(T, usize)>) -> Result<T, Error> {
+    let nothing = || cancelled(operation.to_owned(), "it came to no request.".to_owned());
+    results.into_iter().next().map(|(result, _)| result).ok_or_else(nothing)
 }

@@ -1,0 +1,78 @@
+//! Why a run could not be made anew.
+
+use super::log::LogError;
+use crate::client::Error;
+
+/// Why a run with a redo log could not be made, or made anew.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedoError {
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The service did not do it.
+    #[error("{0}")]
+    Service(Error),
+    /// The log is of another run.
+    #[error("the redo log {log} is of another run: it has {kept}, where {asked} was asked for. Give each run a log of its own.")]
+    OtherRun {
+        /// Which log.
+        log: String,
+        /// What is in it.
+        kept: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// No checkpoint that the log stands on can be restored.
+    #[error("no checkpoint that the redo log stands on can be restored; the last one that was tried: {last}")]
+    NoStart {
+        /// Why the last one cannot be.
+        last: String,
+    },
+    /// A replayed result is not the one that was recorded.
+    #[error(
+        "{what} of {operation} is {replayed} after the replay, and was {recorded}. {metric} before it was {recorded_series:?}, and \
+         is {replayed_series:?}. The service does not compute the same again: give a tolerance that it keeps, or go on from the \
+         checkpoint by hand."
+    )]
+    Mismatch {
+        /// The operation, and the step of the optimizer before it.
+        operation: String,
+        /// The number that differs.
+        what: String,
+        /// What it was.
+        recorded: f64,
+        /// What it is.
+        replayed: f64,
+        /// What the series are of, e.g. `loss:sum`.
+        metric: String,
+        /// That of each pass since the checkpoint, this one last, as recorded.
+        recorded_series: Vec<f64>,
+        /// As replayed.
+        replayed_series: Vec<f64>,
+    },
+    /// The run was lost twice while the same request was carried out.
+    #[error(
+        "{operation} seems to be what the run is lost by: it was being carried out each of the {times} times. It is not sent again. \
+         Look at its data, and go on from the checkpoint without it."
+    )]
+    PoisonPill {
+        /// The operation, and the step of the optimizer before it.
+        operation: String,
+        /// How often.
+        times: u32,
+    },
+    /// Nothing is known of this step any more, or yet.
+    #[error("step {step} cannot be gone back to: the redo log covers steps {first} to {last}")]
+    NotCovered {
+        /// The step that was asked for.
+        step: u64,
+        /// The first that can be.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
+    /// The client that the log belonged to is gone.
+    #[error("the training client is gone, and its redo log with it")]
+    Gone,
+}

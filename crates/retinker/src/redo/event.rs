@@ -1,0 +1,128 @@
+//! What a recovering client tells of, so that people know what their training loop never saw.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::mpsc;
+use futures_core::Stream;
+
+/// Something that happened to a run with a redo log.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum RedoEvent {
+    /// The run has lost its state.
+    Lost {
+        /// The run.
+        run_id: String,
+        /// By what this was seen.
+        why: String,
+    },
+    /// The service is not there, or is in no state to make a run; it is asked again.
+    Waiting {
+        /// What it said.
+        why: String,
+    },
+    /// A checkpoint could not be restored; the one before it is tried.
+    SteppedBack {
+        /// Its path.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// A new run is there, and what was done since its checkpoint is done again.
+    Replaying {
+        /// The new run.
+        run_id: String,
+        /// The checkpoint that it was made from; `None` = from its beginning.
+        path: Option<String>,
+        /// Steps of the optimizer that are in it.
+        step: u64,
+        /// Requests to be done again.
+        requests: u64,
+        /// Steps of the optimizer among them.
+        steps: u64,
+    },
+    /// The new run is where the old one was: training goes on.
+    Recovered {
+        /// The new run.
+        run_id: String,
+        /// The one whose place it has taken.
+        from: String,
+        /// Steps of the optimizer in all.
+        step: u64,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
+    /// A checkpoint was saved that the log can stand on.
+    Saved {
+        /// Its path.
+        path: String,
+        /// Steps of the optimizer that are in it.
+        step: u64,
+    },
+    /// A checkpoint was to be saved, and was not.
+    NotSaved {
+        /// Why.
+        why: String,
+    },
+    /// What an operation came to could not be written down: after a recovery it is not held against anything.
+    NotRecorded {
+        /// Why.
+        why: String,
+    },
+    /// The run cannot be recovered: every operation fails from now on.
+    Stopped {
+        /// The run that was lost.
+        run_id: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for RedoEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost { run_id, why } => write!(f, "Run {run_id} has lost its state: {why}"),
+            Self::Waiting { why } => write!(f, "The service cannot be recovered on yet, and is asked again: {why}"),
+            Self::SteppedBack { path, why } => {
+                write!(f, "Checkpoint {path} could not be restored, the one before it is tried: {why}")
+            }
+            Self::Replaying { run_id, path, step, requests, steps } => {
+                write!(f, "Run {run_id} was made ")?;
+                match path {
+                    Some(path) => write!(f, "from {path}, at step {step}")?,
+                    None => f.write_str("from the beginning")?,
+                }
+                write!(f, "; {requests} requests are sent again, {steps} of them optimizer steps.")
+            }
+            Self::Recovered { run_id, from, step, seconds } => {
+                write!(f, "Run {run_id} has taken the place of run {from} at step {step}, after {seconds:.1} s.")
+            }
+            Self::Saved { path, step } => write!(f, "Checkpoint {path} of step {step} was saved."),
+            Self::NotSaved { why } => write!(f, "A checkpoint was not saved: {why}"),
+            Self::NotRecorded { why } => write!(f, "A result was not recorded: {why}"),
+            Self::Stopped { run_id, why } => write!(f, "Run {run_id} cannot be recovered: {why}"),
+        }
+    }
+}
+
+/// Those who listen.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hub(Arc<Mutex<Vec<mpsc::UnboundedSender<RedoEvent>>>>);
+
+impl Hub {
+    pub(crate) fn tell(&self, event: RedoEvent) {
+        match &event {
+            RedoEvent::Saved { .. } => tracing::info!("{event}"),
+            event => tracing::warn!("{event}"),
+        }
+        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+    }
+
+    pub(crate) fn listen(&self) -> impl Stream<Item = RedoEvent> + Send + 'static + use<> {
+        let (sender, receiver) = mpsc::unbounded();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+}

@@ -1,0 +1,168 @@
+//! What a request came to, as it is remembered, and whether another is the same.
+
+use std::collections::BTreeMap;
+
+use retinker_wire::metrics::Metrics;
+use retinker_wire::model::LoadWeightsResult;
+use retinker_wire::tensor::TensorValues;
+use retinker_wire::training::{ForwardBackwardOutput, OptimStepResult};
+use retinker_wire::weights::{SaveWeightsForSamplerResult, SaveWeightsResult};
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Form, bits};
+use crate::client::error::Error;
+use crate::client::pending::{FutureResult, Raw};
+use retinker_wire::future::RequestType;
+
+/// How a replayed result is held against the one that was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Matching {
+    /// Bit for bit, as the embedded service computes. The default: of a service that is not deterministic it stops the first
+    /// recovery, rather than to go on with something else.
+    #[default]
+    Exact,
+    /// Each sum of a result within this part of the sum of its absolute values, e.g. 1e-4. How much a service varies by itself
+    /// is to be found out by passing the same batch forward twice.
+    Tolerance(f64),
+}
+
+/// What a request came to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Outcome {
+    /// It failed by itself, through nobody's loss of state: it had no effect, and is not done again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) void: bool,
+    #[serde(with = "bits", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) metrics: Metrics,
+    /// Of all values of the outputs, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<u64>,
+    /// For each output, by its datum's number and its name: the sum of its values, and of their absolute ones.
+    #[serde(with = "bits", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sums: BTreeMap<String, f64>,
+    /// Of a save.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
+}
+
+/// The sum of an output's absolute values, beside the sum.
+const ABSOLUTE: &str = "|";
+
+impl Outcome {
+    pub(crate) fn void() -> Self {
+        Self { void: true, ..Self::default() }
+    }
+
+    /// What a result says. One that cannot be read took place all the same, and has nothing to be compared.
+    pub(crate) fn of(form: &Form, operation: &str, raw: &Raw) -> Result<Self, Error> {
+        Ok(match form {
+            Form::Forward | Form::ForwardBackward => Self::of_pass(&raw.read(operation)?),
+            Form::OptimStep { .. } => {
+                let OptimStepResult { metrics } = raw.read(operation)?;
+                Self { metrics: metrics.unwrap_or_default(), ..Self::default() }
+            }
+            Form::SaveState { .. } | Form::SaveExternal { .. } => {
+                let SaveWeightsResult { path } = raw.read(operation)?;
+                Self { path: Some(path), ..Self::default() }
+            }
+            Form::SaveForSampler { .. } => {
+                let SaveWeightsForSamplerResult { path, .. } = raw.read(operation)?;
+                Self { path, ..Self::default() }
+            }
+            Form::Load { .. } => Self::default(),
+        })
+    }
+
+    fn of_pass(output: &ForwardBackwardOutput) -> Self {
+        let mut digest = Digest::new();
+        let mut sums = BTreeMap::new();
+        for (datum, fields) in output.loss_fn_outputs.iter().enumerate() {
+            for (name, tensor) in fields {
+                digest.bytes(name.as_bytes());
+                let (mut sum, mut absolute) = (0.0, 0.0);
+                match &tensor.values {
+                    TensorValues::Float32(values) => values.iter().for_each(|value| {
+                        digest.word(u64::from(value.to_bits()));
+                        sum += f64::from(*value);
+                        absolute += f64::from(value.abs());
+                    }),
+                    TensorValues::Int64(values) => values.iter().for_each(|value| {
+                        digest.word(value.cast_unsigned());
+                        sum += *value as f64;
+                        absolute += value.abs() as f64;
+                    }),
+                }
+                sums.insert(format!("{datum} {name}"), sum);
+                sums.insert(format!("{ABSOLUTE}{datum} {name}"), absolute);
+            }
+        }
+        Self { metrics: output.metrics.clone(), digest: Some(digest.0), sums, ..Self::default() }
+    }
+
+    /// The first thing that differs from what was recorded, if anything does: its name, then, and now.
+    pub(crate) fn differs(&self, recorded: &Self, matching: Matching) -> Option<(String, f64, f64)> {
+        let of = |of: &Self, name: &str| of.metrics.get(name).copied().unwrap_or(f64::NAN);
+        let metric = recorded.metrics.keys().find(|name| {
+            let (then, now) = (of(recorded, name), of(self, name));
+            !matching.same(then, now, then.abs())
+        });
+        if let Some(name) = metric {
+            return Some((name.clone(), of(recorded, name), of(self, name)));
+        }
+        if recorded.digest.is_none() || (self.digest == recorded.digest && self.digest.is_some()) {
+            return None;
+        }
+        let sums = recorded.sums.iter().filter(|(name, _)| !name.starts_with(ABSOLUTE));
+        let mut pairs = sums.map(|(name, then)| {
+            let scale = recorded.sums.get(&format!("{ABSOLUTE}{name}")).copied().unwrap_or_default();
+            (name, *then, self.sums.get(name).copied().unwrap_or(f64::NAN), scale)
+        });
+        let differs = match matching {
+            Matching::Exact => pairs.clone().find(|(_, then, now, _)| then != now).or_else(|| pairs.next()),
+            Matching::Tolerance(_) => {
+                pairs.find(|(_, then, now, scale)| !matching.same(*then, *now, *scale))
+            }
+        };
+        differs.map(|(name, then, now, _)| (format!("datum {name}"), then, now))
+    }
+}
+
+impl Matching {
+    fn same(self, then: f64, now: f64, scale: f64) -> bool {
+        match self {
+            Self::Exact => then.to_bits() == now.to_bits(),
+            Self::Tolerance(part) => {
+                then.to_bits() == now.to_bits() || (then - now).abs() <= part * scale.max(f64::MIN_POSITIVE)
+            }
+        }
+    }
+}
+
+/// FNV-1a over words of 64 bits: what it has to find is chance, not malice.
+struct Digest(u64);
+
+impl Digest {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.word(u64::from(*byte)));
+    }
+}
+
+/// What `retrieve_future` is told of a request of this form.
+pub(crate) fn result_type(form: &Form) -> RequestType {
+    match form {
+        Form::Forward | Form::ForwardBackward => ForwardBackwardOutput::TYPE,
+        Form::OptimStep { .. } => OptimStepResult::TYPE,
+        Form::SaveState { .. } | Form::SaveExternal { .. } => SaveWeightsResult::TYPE,
+        Form::SaveForSampler { .. } => SaveWeightsForSamplerResult::TYPE,
+        Form::Load { .. } => LoadWeightsResult::TYPE,
+    }
+}

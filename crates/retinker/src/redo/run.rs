@@ -1,0 +1,428 @@
+//! A run with a redo log: begun, or gone on with.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_channel::{mpsc, oneshot};
+use futures_core::Stream;
+use retinker_wire::UserMetadata;
+use retinker_wire::model::LoraConfig;
+
+use super::driver::{Control, Driver, labels, make_from};
+use super::entry::{Base, Creation, Entry, Head, Identity, frame, parse};
+use super::error::RedoError;
+use super::event::{Hub, RedoEvent};
+use super::ledger::Ledger;
+use super::log::{LogError, RedoLog};
+use super::outcome::{Matching, Outcome};
+use super::policy::CheckpointPolicy;
+use super::replay::{Again, Halt, Replay};
+use crate::client::training::line::Line;
+use crate::client::training::order::Order;
+use crate::client::{ServiceClient, TrainingClient, TrainingOptions};
+use crate::recovery::plan::{LABEL_OPT_OUT, SCHEMA_VERSION};
+
+/// How a run is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RedoOptions {
+    /// How replayed results are held against recorded ones; exactly.
+    pub matching: Matching,
+    /// When checkpoints are saved beside those that the program saves; never.
+    pub checkpoints: CheckpointPolicy,
+    /// Bytes that the log may take; 1 GiB. When a third of it was written since the last checkpoint one is saved; when it is
+    /// full, operations wait until one is.
+    pub bound: u64,
+    /// How long a service that is not there is asked for a new run; an hour.
+    pub patience: Duration,
+    /// The run's labels, and its optimizer.
+    pub training: TrainingOptions,
+}
+
+impl Default for RedoOptions {
+    fn default() -> Self {
+        Self {
+            matching: Matching::default(),
+            checkpoints: CheckpointPolicy::default(),
+            bound: 1 << 30,
+            patience: Duration::from_secs(3600),
+            training: TrainingOptions::default(),
+        }
+    }
+}
+
+/// Where a program that was started again goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// The steps of the optimizer that were taken.
+    pub step: u64,
+    /// What the program gave with the last of them; see [`Redo::set_cursor`].
+    pub cursor: Option<Bytes>,
+}
+
+/// A run with a redo log. Cheap to clone.
+#[derive(Clone)]
+pub struct Redo {
+    training: TrainingClient,
+    service: ServiceClient,
+    log: Arc<dyn RedoLog>,
+    matching: Matching,
+    hub: Hub,
+    cursor: Arc<Mutex<Option<Bytes>>>,
+    controls: mpsc::UnboundedSender<Control>,
+    resumed: Option<Resumed>,
+}
+
+impl fmt::Debug for Redo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redo").field("training", &self.training).field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl Redo {
+    /// Makes a run whose requests are written to this log; or goes on with the run that is in it, made anew first if it was
+    /// lost, or if it was left within a step.
+    ///
+    /// # Errors
+    /// [`RedoError::OtherRun`] for a log of a run on another base model, of another adapter or of another service.
+    /// [`RedoError::Service`] for what [`ServiceClient::create_lora_training_client`] gives.
+    pub async fn lora(
+        service: &ServiceClient,
+        log: impl RedoLog,
+        base_model: &str,
+        lora_config: LoraConfig,
+        options: RedoOptions,
+    ) -> Result<Self, RedoError> {
+        let log: Arc<dyn RedoLog> = Arc::new(log);
+        match Ledger::read(&*log).await? {
+            Some(ledger) => {
+                check_same(&*log, &ledger.head, service, base_model, &lora_config)?;
+                Self::resume(service, log, ledger, options).await
+            }
+            None => Self::begin(service, log, base_model, lora_config, options).await,
+        }
+    }
+
+    async fn begin(
+        service: &ServiceClient,
+        log: Arc<dyn RedoLog>,
+        base_model: &str,
+        mut lora_config: LoraConfig,
+        options: RedoOptions,
+    ) -> Result<Self, RedoError> {
+        let runtime = service.api().runtime().clone();
+        // Always explicit, so that the run can be made again: as by the client without a log.
+        lora_config.seed.get_or_insert_with(|| runtime.random() >> 33);
+        let mut user_metadata = options.training.user_metadata.clone().unwrap_or_default();
+        user_metadata.insert(LABEL_OPT_OUT.to_owned(), "redo_log".to_owned());
+        let creation = Creation {
+            base_model: base_model.to_owned(),
+            lora_config,
+            optimizer_config: options.training.optimizer_config.clone(),
+            user_metadata,
+        };
+        let head = Head {
+            schema: SCHEMA_VERSION,
+            log: format!("{:016x}", runtime.random()),
+            service: service.api().base_url().to_owned(),
+            creation,
+            next_op: 0,
+            steps: 0,
+            generation: 0,
+            run: None,
+            root: None,
+            bases: Vec::new(),
+        };
+        let mut ledger = Ledger::new(head.clone());
+        put(&*log, &mut ledger, Entry::Head(Box::new(head)), &[]).await?;
+        Self::first_run(service, &log, &mut ledger).await.and_then(|made| {
+            Self::drive(service, log, ledger, &made, options, None)
+        })
+    }
+
+    /// Makes the first run of a log.
+    async fn first_run(
+        service: &ServiceClient,
+        log: &Arc<dyn RedoLog>,
+        ledger: &mut Ledger,
+    ) -> Result<TrainingClient, RedoError> {
+        let place = service.place().await.map_err(RedoError::Service)?;
+        let (session_id, model_seq_id) = (place.session_id().to_owned(), place.number());
+        let identity = Identity { session_id, model_seq_id, path: None };
+        put(&**log, ledger, Entry::Identity(identity), &[]).await?;
+        let creation = ledger.creation().clone();
+        let labels = creation.user_metadata.clone();
+        let made = make_from(&place, None, &creation, labels).await.map_err(RedoError::Service)?;
+        let attachment = made.attachment();
+        put(&**log, ledger, Entry::Run { generation: 0, attachment }, &[]).await?;
+        Ok(made)
+    }
+
+    async fn resume(
+        service: &ServiceClient,
+        log: Arc<dyn RedoLog>,
+        mut ledger: Ledger,
+        options: RedoOptions,
+    ) -> Result<Self, RedoError> {
+        let Some(attachment) = ledger.attachment() else {
+            // It ended before its run was there.
+            let made = Self::first_run(service, &log, &mut ledger).await?;
+            return Self::drive(service, log, ledger, &made, options, None);
+        };
+        // What lies behind the last step is begun again by the program.
+        let adrift = ledger.is_adrift();
+        if let Some(from) = ledger.loose_end() {
+            put(&*log, &mut ledger, Entry::Discarded { from }, &[]).await?;
+        }
+        let cursor = match ledger.last_step() {
+            Some((_, op)) if op.cursor => match op.parts.first() {
+                Some(part) => Some(body_at(&*log, part.place).await?),
+                None => None,
+            },
+            _ => None,
+        };
+        let resumed = Some(Resumed { step: ledger.head.steps, cursor });
+        let client = TrainingClient::attach(service.api().clone(), attachment);
+        let lost = adrift || is_gone(service, &client).await?;
+        let redo = Self::drive(service, log, ledger, &client, options, resumed)?;
+        if lost {
+            redo.ask(|answer| Control::Rebuild { answer }).await??;
+        }
+        Ok(redo)
+    }
+
+    /// Has a driver take the client's operations from now on.
+    fn drive(
+        service: &ServiceClient,
+        log: Arc<dyn RedoLog>,
+        ledger: Ledger,
+        made: &TrainingClient,
+        options: RedoOptions,
+        resumed: Option<Resumed>,
+    ) -> Result<Self, RedoError> {
+        let api = service.api().clone();
+        let attachment = made.attachment();
+        let session = made.session().ok_or(RedoError::Gone)?;
+        let order = Order::new(attachment.model_id.clone(), attachment.session_id, attachment.next_seq_id);
+        let line = Line::new(api.clone(), attachment.model_id, order.clone(), &session);
+        let held = Arc::new(Mutex::new(Some(session)));
+        let (jobs, queue) = mpsc::unbounded();
+        let (controls, asked) = mpsc::unbounded();
+        let (hub, cursor) = (Hub::default(), Arc::default());
+        let matching = options.matching;
+        let driver = Driver::new(super::driver::Parts {
+            service: service.clone(),
+            order: order.clone(),
+            held: held.clone(),
+            line,
+            log: log.clone(),
+            ledger,
+            options,
+            hub: hub.clone(),
+            cursor: Arc::clone(&cursor),
+            controls: controls.clone(),
+        });
+        api.runtime().spawn(Box::pin(driver.run(queue, asked)));
+        let training = TrainingClient::driven(api, jobs, order, held);
+        let service = service.clone();
+        Ok(Self { training, service, log, matching, hub, cursor, controls, resumed })
+    }
+
+    /// The client that trains the run: it recovers by itself. Its clones and this share the run.
+    pub fn training_client(&self) -> &TrainingClient {
+        &self.training
+    }
+
+    /// Where the program goes on, if the log had a run already.
+    pub fn resumed(&self) -> Option<&Resumed> {
+        self.resumed.as_ref()
+    }
+
+    /// What happens to the run from now on.
+    pub fn events(&self) -> impl Stream<Item = RedoEvent> + Send + 'static + use<> {
+        self.hub.listen()
+    }
+
+    /// Gives the next step of the optimizer a cursor: what the program needs to go on after that step, such as its place in the
+    /// data and the state of its chance. It is written with the step, and never read.
+    pub fn set_cursor(&self, cursor: impl Into<Bytes>) {
+        *self.cursor.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.into());
+    }
+
+    /// The steps of the optimizer that a run can be made of anew, from the first to the last.
+    ///
+    /// # Errors
+    /// [`RedoError::Gone`] once every client is gone.
+    pub async fn window(&self) -> Result<std::ops::RangeInclusive<u64>, RedoError> {
+        Ok(self.ask(|answer| Control::Ledger { answer }).await?.ledger.window())
+    }
+
+    /// Saves a checkpoint that the log can stand on, and gives its path when it is there: for the end of the training.
+    ///
+    /// # Errors
+    /// [`RedoError::Service`] for what [`TrainingClient::save_state`] gives.
+    pub async fn save(&self, name: &str) -> Result<String, RedoError> {
+        let saved = self.training.save_state(name, Default::default()).await;
+        Ok(saved.map_err(RedoError::Service)?.path)
+    }
+
+    /// Makes a new run that is as this one was after its `step`-th step of the optimizer, 0 for the beginning. This run goes on as it
+    /// is. The new one has no redo log.
+    ///
+    /// # Errors
+    /// [`RedoError::NotCovered`] for a step outside of [`window`](Self::window); [`RedoError::Mismatch`] if the service does not come to the
+    /// same results again.
+    pub async fn recover_to(&self, step: u64) -> Result<TrainingClient, RedoError> {
+        let held = self.ask(|answer| Control::Ledger { answer }).await?;
+        rebuild_to(&self.service, &self.log, &held.ledger, self.matching, step).await
+    }
+
+    async fn ask<T>(&self, control: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, RedoError> {
+        let (answer, answered) = oneshot::channel();
+        self.controls.unbounded_send(control(answer)).map_err(|_| RedoError::Gone)?;
+        answered.await.map_err(|_| RedoError::Gone)
+    }
+}
+
+/// Makes a run that is as the log's was after this step.
+pub(crate) async fn rebuild_to(
+    service: &ServiceClient,
+    log: &Arc<dyn RedoLog>,
+    ledger: &Ledger,
+    matching: Matching,
+    step: u64,
+) -> Result<TrainingClient, RedoError> {
+    let window = ledger.window();
+    if !window.contains(&step) {
+        return Err(RedoError::NotCovered { step, first: *window.start(), last: *window.end() });
+    }
+    let last = ledger.op_of_step(step);
+    let starts = ledger.starts().into_iter().filter(|start| start.as_ref().is_none_or(|base| base.step <= step));
+    let mut refused = None;
+    for start in starts {
+        let made = match new_run(service, ledger, start.as_ref()).await {
+            Ok(made) => made,
+            Err(error) => {
+                refused = Some(error);
+                continue;
+            }
+        };
+        let session = made.session().ok_or(RedoError::Gone)?;
+        let attachment = made.attachment();
+        let order = Order::new(attachment.model_id.clone(), attachment.session_id, attachment.next_seq_id);
+        let mut line = Line::new(service.api().clone(), attachment.model_id, order.clone(), &session);
+        line.settle().await;
+        let from = Ledger::from(start.as_ref());
+        let wanted = ledger.ops.range(from..).filter(|(number, op)| last.is_some_and(|last| **number <= last) && op.changes_the_run());
+        let queue: VecDeque<Again> = wanted
+            .map(|(number, op)| Again {
+                number: *number,
+                parts: (0..op.parts.len())
+                    .filter(|part| op.parts.get(*part).and_then(|part| part.outcome.as_ref()).is_none_or(|outcome| !outcome.void))
+                    .collect(),
+                op: op.clone(),
+                watch: Arc::default(),
+            })
+            .collect();
+        let mut replay = Replay::new(log.clone(), queue);
+        let mut seen = Vec::new();
+        loop {
+            let done = match replay.next(&line).await {
+                Ok(Some(done)) => done,
+                Ok(None) => break,
+                Err(Halt::Lost(error)) => return Err(RedoError::Service(error)),
+                Err(Halt::Stop(error)) => return Err(error),
+            };
+            let raw = done.result.map_err(RedoError::Service)?;
+            if let Some(op) = ledger.ops.get(&done.op) {
+                let outcome = Outcome::of(&op.form, op.form.name(), &raw).unwrap_or_default();
+                super::driver::hold_against(ledger, done.op, done.part, &outcome, matching, &mut seen)?;
+            }
+        }
+        let api = service.api().clone();
+        let next_seq_id = order.lock().next_seq_id;
+        return Ok(TrainingClient::new(api, session, made.model_id(), next_seq_id));
+    }
+    Err(refused.map_or_else(
+        || RedoError::NoStart { last: "there is none".to_owned() },
+        |error| RedoError::NoStart { last: error.to_string() },
+    ))
+}
+
+async fn new_run(
+    service: &ServiceClient,
+    ledger: &Ledger,
+    start: Option<&Base>,
+) -> Result<TrainingClient, crate::client::Error> {
+    let place = service.place().await?;
+    make_from(&place, start, ledger.creation(), point_labels(ledger, start)).await
+}
+
+/// The labels of a run that takes nobody's place.
+fn point_labels(ledger: &Ledger, start: Option<&Base>) -> UserMetadata {
+    let mut labels = labels(ledger, start);
+    labels.remove(LABEL_OPT_OUT);
+    labels
+}
+
+/// Whether a run that the log says nothing against is lost all the same.
+async fn is_gone(service: &ServiceClient, client: &TrainingClient) -> Result<bool, RedoError> {
+    let (run_id, session_id) = (client.model_id(), client.session_id());
+    match service.api().session_heartbeat(&session_id).await {
+        Ok(()) => {}
+        Err(error) if error.status().is_some_and(|status| (400..500).contains(&status) && status != 429) => {
+            return Ok(!error.is_unsupported());
+        }
+        Err(error) => return Err(RedoError::Service(error)),
+    }
+    match service.api().training_run(&run_id).await {
+        Ok(run) => Ok(run.corrupted == Some(true)),
+        Err(error) if error.is_not_found() => Ok(true),
+        Err(error) => Err(RedoError::Service(error)),
+    }
+}
+
+fn check_same(
+    log: &dyn RedoLog,
+    head: &Head,
+    service: &ServiceClient,
+    base_model: &str,
+    lora_config: &LoraConfig,
+) -> Result<(), RedoError> {
+    let kept = &head.creation;
+    let seed = lora_config.seed.or(kept.lora_config.seed);
+    let asked = LoraConfig { seed, ..lora_config.clone() };
+    let describe = |service: &str, model: &str, lora: &LoraConfig| {
+        format!("a run on {model} at {service} with the adapter {lora:?}")
+    };
+    let address = service.api().base_url();
+    if head.service != address || kept.base_model != base_model || kept.lora_config != asked {
+        return Err(RedoError::OtherRun {
+            log: log.name(),
+            kept: describe(&head.service, &kept.base_model, &kept.lora_config),
+            asked: describe(address, base_model, &asked),
+        });
+    }
+    Ok(())
+}
+
+/// Writes an entry, and takes it.
+pub(crate) async fn put(
+    log: &dyn RedoLog,
+    ledger: &mut Ledger,
+    entry: Entry,
+    body: &[u8],
+) -> Result<(), LogError> {
+    let unwritable = |error: serde_json::Error| LogError::Unavailable { log: log.name(), reason: error.to_string() };
+    let place = log.append(frame(&entry, body).map_err(unwritable)?).await?;
+    ledger.take(place, entry);
+    Ok(())
+}
+
+async fn body_at(log: &dyn RedoLog, place: super::log::Place) -> Result<Bytes, LogError> {
+    let frame = log.read(place).await?;
+    let damaged = |reason| LogError::Damaged { log: log.name(), place, reason };
+    Ok(parse(&frame).map_err(damaged)?.1)
+}
