@@ -1,7 +1,7 @@
 //! One task that takes a client's operations: writes each down, sends it, writes down what it came to, and makes the run anew when it
 //! is lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -24,7 +24,6 @@ use super::outcome::{Matching, Outcome, result_type};
 use super::policy::Due;
 use super::replay::{Again, Done, Halt, Replay};
 use super::run::{RedoOptions, put};
-use crate::client::error::{Error, ErrorKind};
 use crate::client::pending::{Raw, Watch, wait_raw};
 use crate::client::sampling::{Keeper, SamplingClient, Slot};
 use crate::client::service::Place;
@@ -35,7 +34,7 @@ use crate::client::training::operation::{
 };
 use crate::client::training::order::Order;
 use crate::client::training::request::TrainingRequest;
-use crate::client::{Api, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
+use crate::client::{Api, Error, ErrorKind, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
 use crate::recovery::evidence::Symptom;
 use crate::recovery::plan::{
     LABEL_CHECKPOINT, LABEL_GENERATION, LABEL_RESTORE_ID, LABEL_RESTORED_FROM, LABEL_ROOT,
@@ -102,6 +101,8 @@ pub(crate) struct Driver {
     parts: Parts,
     waiters: BTreeMap<u64, Waiter>,
     results: (mpsc::UnboundedSender<Came>, mpsc::UnboundedReceiver<Came>),
+    /// An operation whose first half is done.
+    half: Option<(Waiter, Vec<Accepted>)>,
     /// Ends the waiting for results of the run of now.
     waits: Vec<AbortHandle>,
     /// Live samplers, by the operation that made them.
@@ -122,6 +123,7 @@ impl Driver {
             parts,
             waiters: BTreeMap::new(),
             results: mpsc::unbounded(),
+            half: None,
             waits: Vec::new(),
             samplers: Vec::new(),
             due: Due::since(now),
@@ -163,7 +165,7 @@ impl Driver {
             Control::Sampler { error, answer } => {
                 let lost = self.is_lost(&error).await;
                 if lost {
-                    self.recover(&error).await;
+                    self.recover(&error, None).await;
                 }
                 // By now there may be another one, whoever has seen the loss first.
                 let _ = answer.send(true);
@@ -198,9 +200,12 @@ impl Driver {
         let Some(op) = self.operate(parts, waiter, false).await else { return };
         if custom {
             // What was called later comes behind the second half.
-            while self.waiters.contains_key(&op) && self.parts.order.lock().poisoned.is_none() {
+            while self.half.is_none() && self.waiters.contains_key(&op) {
                 let came = self.results.1.select_next_some().await;
                 self.came(came).await;
+            }
+            if let Some((waiter, accepted)) = self.half.take() {
+                self.second_half(waiter, accepted).await;
             }
         }
         self.save_if_due(op).await;
@@ -240,20 +245,20 @@ impl Driver {
         let mut requests = Vec::with_capacity(count);
         for (part, operation::Part { write, bytes, datums, makes_a_sampler }) in parts.into_iter().enumerate() {
             let request = write()?;
-            let operation = || format!("a request of run {}", self.parts.line.model_id);
-            let (form, body) = Form::of(&request).map_err(|reason| Error::config(operation(), reason))?;
+            let operation = format!("a request of run {}", self.parts.line.model_id);
+            let (form, body) = Form::of(&request).map_err(|reason| Error::config(&operation, reason))?;
             let cursor = match form {
                 Form::OptimStep { .. } => self.parts.cursor.lock().unwrap_or_else(PoisonError::into_inner).take(),
                 _ => None,
             };
             if part == 0 && matches!(form, Form::SaveState { .. }) {
-                self.begin_segment(number).await.map_err(|error| Error::config(operation(), error.to_string()))?;
+                self.begin_segment(number).await.map_err(|error| Error::config(&operation, error.to_string()))?;
             }
             let body = cursor.as_deref().unwrap_or(body);
             let cursor = cursor.is_some();
             let entry = RequestEntry { op: number, part, parts: count, datums, bytes, own, cursor, form };
             put(&*self.parts.log, &mut self.parts.ledger, Entry::Request(entry), body).await.map_err(|error| {
-                Error::config(operation(), format!("it was not sent, since it could not be written down first: {error}"))
+                Error::config(&operation, format!("it was not sent, since it could not be written down first: {error}"))
             })?;
             let write: operation::Write = Box::new(|| Ok(request));
             requests.push(operation::Part { write, bytes, datums, makes_a_sampler });
@@ -295,7 +300,7 @@ impl Driver {
                     self.refuse(waiter, error);
                 }
             }
-            Err(Stop::Refused(error) | Stop::Lost(error)) => self.recover(&error).await,
+            Err(Stop::Refused(error) | Stop::Lost(error)) => self.recover(&error, None).await,
         }
     }
 
@@ -334,7 +339,7 @@ impl Driver {
             && self.is_lost(error).await
         {
             let error = error.clone();
-            self.recover(&error).await;
+            self.recover(&error, Some((op, part))).await;
             return;
         }
         self.take(op, part, result).await;
@@ -377,7 +382,8 @@ impl Driver {
             }
         }
         if waiter.then.is_some() {
-            return Box::pin(self.second_half(number, waiter, accepted)).await;
+            self.half = Some((waiter, accepted));
+            return;
         }
         let sampler = self.sampler_of(number, &accepted).await;
         let session = self.parts.line.session();
@@ -398,20 +404,13 @@ impl Driver {
     }
 
     /// Sends what follows from the results of an operation's first half.
-    async fn second_half(&mut self, number: u64, mut waiter: Waiter, accepted: Vec<Accepted>) {
+    async fn second_half(&mut self, mut waiter: Waiter, accepted: Vec<Accepted>) {
         let Some(then) = waiter.then.take() else { return };
         let outputs = results(self.api(), &accepted, &waiter.name, &waiter.watch).await;
         let parts = outputs.and_then(|outputs| then(outputs, &self.parts.line.settings.config));
         match parts {
             Ok(parts) => {
-                // Under a number of its own; whoever waits for the first half waits for it.
-                if let Some(second) = self.operate(parts, waiter, false).await {
-                    tracing::debug!(number, second, "the second half of a pass");
-                    while self.waiters.contains_key(&second) && self.parts.order.lock().poisoned.is_none() {
-                        let came = self.results.1.select_next_some().await;
-                        Box::pin(self.came(came)).await;
-                    }
-                }
+                self.operate(parts, waiter, false).await;
             }
             Err(error) => self.refuse(waiter, error),
         }
@@ -498,7 +497,7 @@ impl Driver {
     }
 
     /// Whether the service knows the checkpoint.
-    async fn check(&self, path: &str) -> Result<(), String> {
+    async fn check(&mut self, path: &str) -> Result<(), String> {
         match self.api().weights_info(path).await {
             Ok(_) => Ok(()),
             // It cannot be asked: that the save succeeded has to do.
@@ -523,7 +522,7 @@ impl Driver {
     // -- recovery -----------------------------------------------------------------------------------------------
 
     /// Whether an error tells that the run has lost its state.
-    async fn is_lost(&self, error: &Error) -> bool {
+    async fn is_lost(&mut self, error: &Error) -> bool {
         if Symptom::of(error).is_some() {
             return true;
         }
@@ -540,10 +539,11 @@ impl Driver {
         }
     }
 
-    /// Makes the run anew; if that cannot be done, every operation fails from now on.
-    async fn recover(&mut self, cause: &Error) {
+    /// Makes the run anew; if that cannot be done, every operation fails from now on. `failed` is the request whose result has told
+    /// that the run is lost.
+    async fn recover(&mut self, cause: &Error, failed: Option<(u64, usize)>) {
         let why = cause.to_string();
-        self.settle_what_is_there().await;
+        self.settle_what_is_there(failed.into_iter().collect()).await;
         let struck = self.waiters.iter().find(|(_, waiter)| !waiter.accepted.is_empty()).map(|(op, _)| *op);
         if let Some(op) = struck {
             self.note(Entry::Struck { op }).await;
@@ -552,10 +552,9 @@ impl Driver {
     }
 
     /// Takes the results that a lost run still gives: they are the true ones.
-    async fn settle_what_is_there(&mut self) {
+    async fn settle_what_is_there(&mut self, mut failed: BTreeSet<(u64, usize)>) {
         let generation = self.parts.ledger.head.generation;
         let mut grace = self.api().runtime().sleep(GRACE);
-        let mut failed = std::collections::BTreeSet::new();
         loop {
             let outstanding = self.waiters.iter().flat_map(|(op, waiter)| {
                 waiter.results.iter().enumerate().filter(|(_, r)| r.is_none()).map(move |(part, _)| (*op, part))
@@ -576,9 +575,7 @@ impl Driver {
             let by_itself = came.result.as_ref().err().is_none_or(|error| {
                 error.category() == RequestErrorCategory::User && matches!(error.kind(), ErrorKind::Failed { .. })
             });
-            // The first half of two is not followed by its second now.
-            let halves = self.waiters.get(&came.op).is_some_and(|waiter| waiter.then.is_some());
-            if by_itself && !halves {
+            if by_itself {
                 Box::pin(self.take(came.op, came.part, came.result)).await;
             } else {
                 failed.insert((came.op, came.part));
@@ -796,7 +793,6 @@ impl Driver {
                         *place = accepted;
                     }
                 }
-                // What follows from the first half of two is sent once the run is whole: see `second_half`.
                 Box::pin(self.take(number, part, result)).await;
                 Ok(())
             }

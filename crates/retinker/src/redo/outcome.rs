@@ -10,7 +10,7 @@ use retinker_wire::weights::{SaveWeightsForSamplerResult, SaveWeightsResult};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Form, bits};
-use crate::client::error::Error;
+use crate::client::Error;
 use crate::client::pending::{FutureResult, Raw};
 use retinker_wire::future::RequestType;
 

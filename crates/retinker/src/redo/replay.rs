@@ -13,7 +13,7 @@ use super::entry::{Entry, parse};
 use super::ledger::Op;
 use super::log::{LogError, RedoLog};
 use super::outcome::result_type;
-use crate::client::error::Error;
+use crate::client::Error;
 use crate::client::pending::{Raw, Watch, wait_raw};
 use crate::client::training::line::Line;
 use crate::client::training::operation::{self, Accepted, Stop};

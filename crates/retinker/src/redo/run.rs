@@ -26,7 +26,7 @@ use crate::client::{ServiceClient, TrainingClient, TrainingOptions};
 use crate::recovery::plan::{LABEL_OPT_OUT, SCHEMA_VERSION};
 
 /// How a run is kept.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct RedoOptions {
     /// How replayed results are held against recorded ones; exactly.
     pub matching: Matching,
