@@ -70,10 +70,14 @@ async fn trained(api: &Api, count: usize) -> Vec<TrainingClient> {
 
 async fn poison(service: &LocalService, clients: &[TrainingClient]) -> Vec<String> {
     let faults = service.faults();
-    join_all(clients.iter().map(async |client: &TrainingClient| faults.poison(&client.model_id(), "a backend failed").await))
-        .await
-        .into_iter()
-        .for_each(Result::unwrap);
+    join_all(
+        clients
+            .iter()
+            .map(async |client: &TrainingClient| faults.poison(&client.model_id(), "a backend failed").await),
+    )
+    .await
+    .into_iter()
+    .for_each(Result::unwrap);
     clients.iter().map(|client| client.model_id()).collect()
 }
 

@@ -2,16 +2,28 @@
 //! nothing happened, bit for bit.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test that fails, panics.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
+use retinker::client::retry::RetryPolicy;
 use retinker::client::{
-    Api, CustomLoss, ErrorKind, LossFnConfig, SampleOptions, SaveOptions, ServiceClient, TrainingClient, TrainingOptions,
+    Api, CustomLoss, ErrorKind, LossFnConfig, SampleOptions, SaveOptions, ServiceClient, TrainingClient,
+    TrainingOptions,
 };
 use retinker::native::DiskLog;
-use retinker::redo::{CheckpointPolicy, MemoryLog, Redo, RedoError, RedoEvent, RedoLog, RedoOptions, Resumed};
+use retinker::redo::{
+    CheckpointPolicy, LogError, Matching, MemoryLog, Place, Redo, RedoError, RedoEvent, RedoLog, RedoOptions,
+    Resumed,
+};
 use retinker::wire::sampling::SamplingParams;
 use retinker::wire::tensor::TensorData;
 use retinker::wire::training::{AdamParams, Datum, ModelInput};
-use retinker_local::LocalService;
+use retinker_local::{LocalConfig, LocalService, OperationRule, RequestFault, RequestRule};
 use retinker_tests::schedule;
 
 async fn service() -> (tempfile::TempDir, LocalService, Api) {
@@ -79,7 +91,11 @@ async fn poison(service: &LocalService, redo: &Redo) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_steps_poisoned_twenty_times_are_two_hundred_steps() {
     let (_dir, service, api) = service().await;
-    let plain = undisturbed(&api).await;
+    // What it should be, computed by another service, with one thread.
+    let quiet = tempfile::tempdir().unwrap();
+    let quiet =
+        LocalService::start(LocalConfig { threads: 1, ..LocalConfig::new(quiet.path()) }).await.unwrap();
+    let plain = undisturbed(&retinker_tests::service::api(&quiet.base_url()).unwrap()).await;
     let expected = train(&plain, 0..200).await;
     let kept = redo(&api, MemoryLog::new(), 25).await;
     let client = kept.training_client();
@@ -119,8 +135,10 @@ async fn two_hundred_steps_poisoned_twenty_times_are_two_hundred_steps() {
     assert_eq!(left, 0);
     other.abort();
     assert_eq!(state(client).await, state(&plain).await);
-    let recovered = told(&mut events).into_iter().filter(|event| matches!(event, RedoEvent::Recovered { .. })).count();
+    let recovered =
+        told(&mut events).into_iter().filter(|event| matches!(event, RedoEvent::Recovered { .. })).count();
     assert!((15..=20).contains(&recovered), "two poisonings of one step are one loss: {recovered}");
+    quiet.stop().await;
     service.stop().await;
 }
 
@@ -133,7 +151,11 @@ async fn a_gradient_that_adds_up_over_a_save_is_in_no_checkpoint_and_yet_not_los
         let mut outcomes = Vec::new();
         for (client, disturbed) in [(&plain, false), (kept.training_client(), true)] {
             let mut results = train(client, 0..3).await;
-            let here = async |at: usize| if disturbed && gap == at { poison(&service, &kept).await };
+            let here = async |at: usize| {
+                if disturbed && gap == at {
+                    poison(&service, &kept).await
+                }
+            };
             here(0).await;
             let first = client.forward_backward(schedule::batch(3), "cross_entropy", &none());
             results.push(first.await.unwrap().metrics["loss:sum"]);
@@ -157,7 +179,8 @@ async fn a_gradient_that_adds_up_over_a_save_is_in_no_checkpoint_and_yet_not_los
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loss_of_the_programs_own_goes_on_through_a_poisoning() {
     fn own(data: &[Datum], logprobs: &[TensorData]) -> Result<CustomLoss, String> {
-        let gradients = logprobs.iter().map(|tensor| tensor.to_f32().iter().map(|p| p * 0.5).collect()).collect();
+        let gradients =
+            logprobs.iter().map(|tensor| tensor.to_f32().iter().map(|p| p * 0.5).collect()).collect();
         let loss = logprobs.iter().flat_map(|tensor| tensor.to_f32()).map(|p| f64::from(p * p) / 4.0).sum();
         assert_eq!(data.len(), logprobs.len());
         Ok(CustomLoss { loss, gradients, metrics: [("own:mean".to_owned(), 1.0)].into() })
@@ -248,7 +271,9 @@ async fn a_program_that_died_goes_on_behind_its_last_step() {
     let log = || DiskLog::open(directory.path().join("log")).unwrap();
     let (mut done, mut losses) = (0, Vec::new());
     // It dies: between steps; within one; between steps, and its run with it.
-    for (until, within, poisoned) in [(3, false, false), (6, true, false), (9, false, true), (12, false, false)] {
+    for (until, within, poisoned) in
+        [(3, false, false), (6, true, false), (9, false, true), (12, false, false)]
+    {
         let kept = redo(&api, log(), 4).await;
         let client = kept.training_client();
         let resumed = kept.resumed().cloned();
@@ -288,7 +313,10 @@ async fn what_fails_by_itself_is_told_and_not_done_again() {
     let client = kept.training_client();
     let mut losses = train(client, 0..2).await;
     let unknown = client.forward_backward(schedule::batch(0), "no_such_loss", &none()).await.unwrap_err();
-    assert!(!matches!(unknown.kind(), ErrorKind::Unrecovered { .. } | ErrorKind::Poisoned { .. }), "{unknown}");
+    assert!(
+        !matches!(unknown.kind(), ErrorKind::Unrecovered { .. } | ErrorKind::Poisoned { .. }),
+        "{unknown}"
+    );
     losses.extend(train(client, 2..4).await);
     poison(&service, &kept).await;
     losses.extend(train(client, 4..6).await);
@@ -311,5 +339,269 @@ async fn a_run_that_a_monitor_would_restore_is_left_to_its_log() {
     let labels = run.user_metadata.unwrap();
     assert_eq!(labels[retinker::recovery::plan::LABEL_OPT_OUT], "redo_log");
     assert_eq!(labels[retinker::recovery::plan::LABEL_GENERATION], "1");
+    service.stop().await;
+}
+
+/// A service that can fail by rules, and a run with a log on it that was trained for six steps; a checkpoint is of the fourth.
+async fn six_steps(log: impl RedoLog, matching: Matching) -> (tempfile::TempDir, LocalService, Redo) {
+    let (dir, service, api) = retinker_tests::service::faulty().await.unwrap();
+    let checkpoints = CheckpointPolicy { every_steps: Some(4), ..CheckpointPolicy::default() };
+    let kept =
+        with(&api, log, RedoOptions { checkpoints, matching, ..RedoOptions::default() }).await.unwrap();
+    let mut events = Box::pin(kept.events());
+    train(kept.training_client(), 0..6).await;
+    while !matches!(events.next().await, Some(RedoEvent::Saved { step: 4, .. })) {}
+    (dir, service, kept)
+}
+
+/// Why a run could not be recovered, as its training loop is told.
+async fn stopped(kept: &Redo) -> String {
+    let client = kept.training_client();
+    let passed = client.forward_backward(schedule::batch(6), "cross_entropy", &none()).await.unwrap_err();
+    let ErrorKind::Unrecovered { reason, .. } = passed.kind() else { panic!("{passed}") };
+    let later = client.optim_step(adam()).await.unwrap_err();
+    assert!(matches!(later.kind(), ErrorKind::Poisoned { .. }), "{later}");
+    reason.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_optimizers_state_the_replay_is_not_the_same_and_says_so() {
+    let (_dir, service, kept) = six_steps(MemoryLog::new(), Matching::Exact).await;
+    service.faults().add_cold_loads(1).unwrap();
+    poison(&service, &kept).await;
+    let reason = stopped(&kept).await;
+    assert!(
+        reason.contains("the forward_backward after step 5") && reason.contains("loss:sum before it was ["),
+        "{reason}"
+    );
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_a_record_dropped_or_two_swapped_is_found_out() {
+    for swapped in [false, true] {
+        let log = MemoryLog::new();
+        let (_dir, service, kept) = six_steps(log.clone(), Matching::Exact).await;
+        poison(&service, &kept).await;
+        let head = |frame: &Bytes| -> serde_json::Value {
+            let length = u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize;
+            serde_json::from_slice(&frame[4..4 + length]).unwrap()
+        };
+        let body =
+            |frame: &Bytes| frame.slice(4 + u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize..);
+        let frames: Vec<Bytes> = log.frames().map(|frame| frame.unwrap().1).collect().await;
+        // The passes of the fifth and the sixth step.
+        let passes: Vec<(u64, Bytes)> = frames
+            .iter()
+            .filter(|frame| head(frame)["request"]["form"] == "forward_backward")
+            .map(|frame| (head(frame)["request"]["op"].as_u64().unwrap(), body(frame)))
+            .collect();
+        let [(fifth, first), (sixth, second)] = &passes[4..] else { panic!() };
+        let other = MemoryLog::new();
+        for frame in frames {
+            let entry = head(&frame);
+            let (kind, value) = entry.as_object().map_or(("", None), |entry| {
+                entry.iter().next().map_or(("", None), |(kind, value)| (kind.as_str(), Some(value)))
+            });
+            let op = value.and_then(|value| value["op"].as_u64());
+            let frame = match (swapped, kind, op) {
+                (false, _, op) if op == Some(*fifth) => continue,
+                (true, "request", Some(op)) if op == *fifth || op == *sixth => {
+                    let text = serde_json::to_vec(&entry).unwrap();
+                    let other = if op == *fifth { second } else { first };
+                    [&(text.len() as u32).to_le_bytes(), &text[..], other].concat().into()
+                }
+                _ => frame,
+            };
+            if kind == "head" && other.size() > 0 {
+                other.begin_segment().await.unwrap();
+            }
+            other.append(frame).await.unwrap();
+        }
+        let api = retinker_tests::service::api(&service.base_url()).unwrap();
+        let error = with(&api, other, RedoOptions::default()).await.unwrap_err();
+        assert!(matches!(error, RedoError::Mismatch { .. }), "swapped: {swapped}: {error}");
+        service.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_with_noise_is_within_a_tolerance_and_never_the_same() {
+    for (noise, matching, passes) in [
+        (1e-6, Matching::Tolerance(1e-4), true),
+        (1e-6, Matching::Exact, false),
+        (1e-2, Matching::Tolerance(1e-4), false),
+        (1e-2, Matching::Exact, false),
+    ] {
+        let (_dir, service, kept) = six_steps(MemoryLog::new(), matching).await;
+        service.faults().set_noise(noise).unwrap();
+        poison(&service, &kept).await;
+        if passes {
+            train(kept.training_client(), 6..8).await;
+        } else {
+            let reason = stopped(&kept).await;
+            assert!(reason.contains("before it was [") && reason.contains("and is ["), "{reason}");
+        }
+        service.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_the_run_is_lost_by_is_named_and_not_sent_a_third_time() {
+    let (_dir, service, kept) = six_steps(MemoryLog::new(), Matching::Exact).await;
+    let rule = OperationRule { times: 9, corrupts: true, ..OperationRule::new("save_weights_for_sampler") };
+    service.faults().add_operation_rule(rule).unwrap();
+    let pill = kept.training_client().save_weights_for_sampler("pill", Default::default()).await.unwrap_err();
+    assert!(
+        pill.to_string()
+            .contains("the save_weights_for_sampler after step 6 seems to be what the run is lost by"),
+        "{pill}"
+    );
+    assert_eq!(service.faults().active().operations[0].times, 7, "it was sent twice");
+    // Without it, the run can be made as it was.
+    service.faults().clear();
+    assert_eq!(kept.window().await.unwrap(), 0..=6);
+    let back = kept.recover_to(6).await.unwrap();
+    let api = retinker_tests::service::api(&service.base_url()).unwrap();
+    let plain = undisturbed(&api).await;
+    train(&plain, 0..6).await;
+    assert_eq!(state(&back).await, state(&plain).await);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_lost_again_while_it_is_made_anew_is_made_anew_again() {
+    let (_dir, service, kept) = six_steps(MemoryLog::new(), Matching::Exact).await;
+    let rule = OperationRule { times: 2, corrupts: true, ..OperationRule::new("optim_step") };
+    service.faults().add_operation_rule(rule).unwrap();
+    let mut events = Box::pin(kept.events());
+    let losses = train(kept.training_client(), 6..9).await;
+    let lost = told(&mut events).into_iter().filter(|event| matches!(event, RedoEvent::Lost { .. })).count();
+    assert_eq!(lost, 2);
+    let api = retinker_tests::service::api(&service.base_url()).unwrap();
+    let plain = undisturbed(&api).await;
+    assert_eq!(train(&plain, 0..9).await[6..], losses);
+    assert_eq!(state(kept.training_client()).await, state(&plain).await);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_which_only_some_chunks_were_accepted_is_taken_once() {
+    let tiny = |n: i32| Datum::cross_entropy(vec![65 + n % 8, 66], vec![66, 67], vec![1.0, 0.5]);
+    let large: Vec<Datum> = (0..2100).map(tiny).collect();
+    let (_dir, service, api) = retinker_tests::service::faulty().await.unwrap();
+    let plain = undisturbed(&api).await;
+    // What breaks off is not tried again by itself.
+    let brittle = api.clone().with_retry(RetryPolicy { budget: Duration::ZERO, ..RetryPolicy::default() });
+    let kept = with(&brittle, MemoryLog::new(), RedoOptions::default()).await.unwrap();
+    let mut outcomes = Vec::new();
+    for (client, disturbed) in [(&plain, false), (kept.training_client(), true)] {
+        let mut losses = train(client, 0..2).await;
+        for _ in 0..3 {
+            if disturbed {
+                let fault = RequestFault::Fail { status: 500, retry_after: None, empty_body: false };
+                service.faults().add_request_rule(RequestRule::new("forward_backward", fault)).unwrap();
+            }
+            let passed = client.forward_backward(large.clone(), "cross_entropy", &none());
+            let stepped = client.optim_step(adam());
+            let passed = passed.await.unwrap();
+            assert_eq!(passed.loss_fn_outputs.len(), large.len());
+            losses.push(passed.metrics["loss:sum"]);
+            stepped.await.unwrap();
+        }
+        outcomes.push((losses, state(client).await));
+    }
+    assert_eq!(outcomes[0], outcomes[1]);
+    service.stop().await;
+}
+
+/// A log whose disk can be full.
+#[derive(Debug, Clone)]
+struct Full(MemoryLog, Arc<AtomicBool>);
+
+impl RedoLog for Full {
+    fn name(&self) -> String {
+        "on a small disk".to_owned()
+    }
+    fn append(&self, frame: Bytes) -> BoxFuture<'static, Result<Place, LogError>> {
+        if self.1.load(Ordering::Relaxed) {
+            let error =
+                LogError::Unavailable { log: self.name(), reason: "No space left on device".to_owned() };
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        self.0.append(frame)
+    }
+    fn begin_segment(&self) -> BoxFuture<'static, Result<u64, LogError>> {
+        self.0.begin_segment()
+    }
+    fn frames(&self) -> BoxStream<'static, Result<(Place, Bytes), LogError>> {
+        self.0.frames()
+    }
+    fn read(&self, place: Place) -> BoxFuture<'static, Result<Bytes, LogError>> {
+        self.0.read(place)
+    }
+    fn drop_before(&self, segment: u64) -> BoxFuture<'static, Result<(), LogError>> {
+        self.0.drop_before(segment)
+    }
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_down_is_not_sent() {
+    let (_dir, service, api) = service().await;
+    let (plain, full) = (undisturbed(&api).await, Arc::new(AtomicBool::new(false)));
+    let kept = redo(&api, Full(MemoryLog::new(), Arc::clone(&full)), 1000).await;
+    let client = kept.training_client();
+    let mut losses = train(client, 0..2).await;
+    full.store(true, Ordering::Relaxed);
+    let refused = client.forward_backward(schedule::batch(2), "cross_entropy", &none()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("could not be written down first")
+            && refused.to_string().contains("No space left"),
+        "{refused}"
+    );
+    full.store(false, Ordering::Relaxed);
+    losses.extend(train(client, 2..4).await);
+    poison(&service, &kept).await;
+    losses.extend(train(client, 4..6).await);
+    assert_eq!(losses, train(&plain, 0..6).await);
+    assert_eq!(state(client).await, state(&plain).await);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_cut_off_where_it_was_torn_and_refused_where_it_is_damaged() {
+    let (_dir, service, api) = service().await;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || async {
+        loop {
+            match DiskLog::open(directory.path()) {
+                Err(LogError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                opened => break opened,
+            }
+        }
+    };
+    let kept = redo(&api, open().await.unwrap(), 1000).await;
+    let mut losses = train(kept.training_client(), 0..3).await;
+    drop(kept);
+    drop(open().await);
+    let segment = directory.path().join("segment-00000000.log");
+    let whole = std::fs::read(&segment).unwrap();
+    // The machine stopped in the middle of the last entry, which tells what the third step came to.
+    std::fs::write(&segment, &whole[..whole.len() - 3]).unwrap();
+    let kept = redo(&api, open().await.unwrap(), 1000).await;
+    assert_eq!(kept.resumed().map(|resumed| resumed.step), Some(3));
+    losses.extend(train(kept.training_client(), 3..5).await);
+    assert_eq!(losses, train(&undisturbed(&api).await, 0..5).await);
+    drop(kept);
+    drop(open().await);
+    let mut whole = std::fs::read(&segment).unwrap();
+    let middle = whole.len() / 2;
+    whole[middle] ^= 1;
+    std::fs::write(&segment, &whole).unwrap();
+    let error = open().await.unwrap_err().to_string();
+    assert!(error.contains("is damaged at segment 0, byte") && error.contains("checksum"), "{error}");
     service.stop().await;
 }

@@ -64,6 +64,11 @@ enum Fault {
         #[arg(long, default_value_t = 1)]
         times: u32,
     },
+    /// Let each number that a pass gives be off by up to a part of itself, as where arithmetic depends on what else is done.
+    Noise {
+        /// The part, e.g. 1e-6; 0 ends it.
+        relative: f64,
+    },
     /// Answer the next requests of an endpoint with an error, unapplied.
     Fail {
         #[command(flatten)]
@@ -94,6 +99,9 @@ enum Fault {
         /// What the failure says.
         #[arg(long)]
         message: Option<String>,
+        /// Whether the run is lost by it.
+        #[arg(long)]
+        corrupts: bool,
     },
     /// Hold the next requests of an endpoint for a while, then apply them.
     Delay {
@@ -223,6 +231,7 @@ impl Service {
                 vec![format!("The run is as it was at {path}, and does not say so.")]
             }
             Fault::ColdLoads { times } => lines(&self.post("/cold_loads", &json!({ "times": times })).await?),
+            Fault::Noise { relative } => lines(&self.post("/noise", &json!({ "relative": relative })).await?),
             Fault::Fail { which, status, retry_after, empty_body } => {
                 self.add(which.rule(RequestFault::Fail { status, retry_after, empty_body })).await?
             }
@@ -236,7 +245,7 @@ impl Service {
                 };
                 self.add(which.rule(RequestFault::Drop { when })).await?
             }
-            Fault::FailOperation { operation, run_id, times, category, message } => {
+            Fault::FailOperation { operation, run_id, times, category, message, corrupts } => {
                 let category = match category {
                     Category::Server => "server",
                     Category::User => "user",
@@ -247,6 +256,7 @@ impl Service {
                     times,
                     category: category.to_owned().into(),
                     message,
+                    corrupts,
                     ..OperationRule::new(operation)
                 };
                 lines(&self.post("/operations", &rule).await?)
@@ -337,7 +347,11 @@ fn lines(active: &ActiveFaults) -> Vec<String> {
     });
     let operations = active.operations.iter().map(|rule| {
         let run = rule.run_id.as_deref().map_or_else(String::new, |run| format!(" of {run}"));
-        format!("next {} x operation {}{run}: fails, category {}", rule.times, rule.operation, rule.category)
+        let lost = if rule.corrupts { ", and the run is lost" } else { "" };
+        format!(
+            "next {} x operation {}{run}: fails, category {}{lost}",
+            rule.times, rule.operation, rule.category
+        )
     });
     let pause = active.pause.iter().map(|pause| {
         let reason = pause.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
@@ -346,7 +360,9 @@ fn lines(active: &ActiveFaults) -> Vec<String> {
     });
     let cold = (active.cold_loads > 0)
         .then(|| format!("next {} x load: the optimizer's state is left behind", active.cold_loads));
-    let lines: Vec<String> = requests.chain(operations).chain(cold).chain(pause).collect();
+    let noise =
+        (active.noise > 0.0).then(|| format!("what passes give is off by up to {} of itself", active.noise));
+    let lines: Vec<String> = requests.chain(operations).chain(cold).chain(noise).chain(pause).collect();
     if lines.is_empty() { vec!["Nothing is to go wrong.".to_owned()] } else { lines }
 }
 

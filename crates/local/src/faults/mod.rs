@@ -165,6 +165,12 @@ impl Faults {
         self.core.faults.add_cold_loads(times)
     }
 
+    /// Lets each number that a pass gives be off by up to this part of itself, 0 to 1, as on a service whose arithmetic depends on
+    /// what else it does. The weights are not touched.
+    pub fn set_noise(&self, relative: f64) -> Result<(), FaultError> {
+        self.core.faults.set_noise(relative)
+    }
+
     /// The rules that still stand.
     pub fn active(&self) -> ActiveFaults {
         self.core.faults.active()

@@ -100,6 +100,9 @@ pub struct OperationRule {
     /// What the failure says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether the run is lost by it: what it had in memory is gone, and the requests that wait fail.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub corrupts: bool,
 }
 
 /// A pause of all work: what was accepted waits.
@@ -118,7 +121,7 @@ pub struct Pause {
 }
 
 /// What is going wrong, or will.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActiveFaults {
     /// What happens to requests, oldest first.
     #[serde(default)]
@@ -129,6 +132,9 @@ pub struct ActiveFaults {
     /// How many loads still leave the optimizer's state behind.
     #[serde(default)]
     pub cold_loads: u32,
+    /// By which part of itself each number that a pass gives may be off; 0 = it is what was computed.
+    #[serde(default)]
+    pub noise: f64,
     /// The pause, while there is one.
     #[serde(default)]
     pub pause: Option<Pause>,
@@ -199,7 +205,14 @@ impl RequestRule {
 impl OperationRule {
     /// One operation of this name, of any run, failed by the service.
     pub fn new(operation: impl Into<String>) -> Self {
-        Self { operation: operation.into(), run_id: None, times: 1, category: server(), message: None }
+        Self {
+            operation: operation.into(),
+            run_id: None,
+            times: 1,
+            category: server(),
+            message: None,
+            corrupts: false,
+        }
     }
 
     fn checked(self) -> Result<Self, String> {
@@ -283,6 +296,7 @@ struct Standing {
     requests: Vec<RequestRule>,
     operations: Vec<OperationRule>,
     cold_loads: u32,
+    noise: f64,
 }
 
 #[derive(Debug, Clone)]
@@ -310,7 +324,10 @@ impl Rules {
     fn change<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
         let mut rules = lock(&self.rules);
         let changed = change(&mut rules);
-        let any = !rules.requests.is_empty() || !rules.operations.is_empty() || rules.cold_loads > 0;
+        let any = !rules.requests.is_empty()
+            || !rules.operations.is_empty()
+            || rules.cold_loads > 0
+            || rules.noise > 0.0;
         self.any.store(any, Ordering::Release);
         changed
     }
@@ -340,6 +357,13 @@ impl Rules {
         Ok(())
     }
 
+    pub(super) fn set_noise(&self, noise: f64) -> Result<(), FaultError> {
+        let sound = (0.0..=1.0).contains(&noise);
+        self.check(sound.then_some(()).ok_or_else(|| format!("relative must be from 0 to 1, not {noise}")))?;
+        self.change(|rules| rules.noise = noise);
+        Ok(())
+    }
+
     pub(super) fn pause(&self, pause: Pause) -> Result<(), FaultError> {
         let pause = self.check(pause.checked())?;
         // A pause longer than the clock can tell has no end.
@@ -360,8 +384,8 @@ impl Rules {
     }
 
     pub(super) fn active(&self) -> ActiveFaults {
-        let Standing { requests, operations, cold_loads } = lock(&self.rules).clone();
-        ActiveFaults { requests, operations, cold_loads, pause: self.paused() }
+        let Standing { requests, operations, cold_loads, noise } = lock(&self.rules).clone();
+        ActiveFaults { requests, operations, cold_loads, noise, pause: self.paused() }
     }
 
     /// What happens to a request, in this order. Each rule that takes part has one time less to go; the first that keeps
@@ -386,16 +410,34 @@ impl Rules {
 
     /// How an operation fails instead of being carried out, if so.
     pub(crate) fn of_operation(&self, operation: &str, run_id: &str) -> Option<Outcome> {
+        self.failing(operation, run_id, false)
+    }
+
+    /// The same of one by which its run is lost.
+    pub(crate) fn of_loss(&self, operation: &str, run_id: &str) -> Option<Outcome> {
+        self.failing(operation, run_id, true)
+    }
+
+    fn failing(&self, operation: &str, run_id: &str, corrupts: bool) -> Option<Outcome> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
         self.change(|rules| {
-            let rule = rules.operations.iter_mut().find(|rule| rule.matches(operation, run_id))?;
+            let mut fitting = rules.operations.iter_mut().filter(|rule| rule.corrupts == corrupts);
+            let rule = fitting.find(|rule| rule.matches(operation, run_id))?;
             rule.times -= 1;
             let outcome = rule.outcome(operation);
             rules.operations.retain(|rule| rule.times > 0);
             Some(outcome)
         })
+    }
+
+    /// By which part of itself each number that a pass gives may be off.
+    pub(crate) fn noise(&self) -> f64 {
+        if !self.any.load(Ordering::Acquire) {
+            return 0.0;
+        }
+        lock(&self.rules).noise
     }
 
     /// Whether a load that is to bring the optimizer's state leaves it behind.

@@ -108,6 +108,19 @@ pub(super) async fn add_cold_loads(State(core): Shared, body: Body) -> Active {
     Ok(Json(faults.active()))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noise {
+    relative: f64,
+}
+
+pub(super) async fn set_noise(State(core): Shared, body: Body) -> Active {
+    let Noise { relative } = body.json().await?;
+    let faults = Faults::new(core);
+    faults.set_noise(relative)?;
+    Ok(Json(faults.active()))
+}
+
 pub(super) async fn pause(State(core): Shared, body: Body) -> Active {
     let pause: Pause = body.json().await?;
     let faults = Faults::new(core);

@@ -105,6 +105,7 @@ routes! {
     post "/requests" => faults::add_request_rule,
     post "/operations" => faults::add_operation_rule,
     post "/cold_loads" => faults::add_cold_loads,
+    post "/noise" => faults::set_noise,
     post "/pause" => faults::pause,
     delete "/pause" => faults::resume,
     post "/poison" => faults::poison,

@@ -15,6 +15,8 @@ use crate::metrics::Tally;
 use crate::time::now_millis;
 use retinker_nn::Workspace;
 use retinker_wire::path::TinkerPath;
+use retinker_wire::tensor::TensorValues;
+use retinker_wire::training::ForwardBackwardOutput;
 
 /// What a trainer has in memory.
 struct Worker {
@@ -223,6 +225,14 @@ impl Worker {
                     return self.unload(core, &run_id, &outcome);
                 }
             };
+            if let Some(outcome) = core.faults.of_loss(job.op.name(), &run_id) {
+                let reason = format!("{} lost the run on purpose, by a fault rule", job.op.name());
+                if let Err(error) = core.corrupt(&[(Arc::clone(&run_id), reason)]) {
+                    tracing::error!(run = %run_id, %error, "a run could not be marked as corrupted");
+                }
+                job.completer.complete(outcome.clone());
+                return self.unload(core, &run_id, &outcome);
+            }
             let trained = job.op.trains();
             let outcome = execute(core, state, (&mut self.workspace, &mut run.tally), &job, seq);
             core.note_executed(&run_id, seq, trained && !state.modified);
@@ -232,6 +242,26 @@ impl Worker {
         }
         self.list_if_ready(core, &run_id);
     }
+}
+
+/// What a service whose arithmetic is not its own gives: each number off by up to this part of itself.
+fn noisy(mut output: ForwardBackwardOutput, part: f64, seq: u64) -> ForwardBackwardOutput {
+    if part == 0.0 {
+        return output;
+    }
+    // By the clock: the same pass is never off in the same way.
+    let mut chance = now_millis().cast_unsigned() ^ seq.rotate_left(32);
+    let mut off = || {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        1.0 + part * ((chance >> 11) as f64 / (1_u64 << 52) as f64 - 1.0)
+    };
+    for tensor in output.loss_fn_outputs.iter_mut().flat_map(|fields| fields.values_mut()) {
+        if let TensorValues::Float32(values) = &mut tensor.values {
+            values.iter_mut().for_each(|value| *value = (f64::from(*value) * off()) as f32);
+        }
+    }
+    output.metrics.values_mut().for_each(|value| *value *= off());
+    output
 }
 
 fn execute(
@@ -247,6 +277,7 @@ fn execute(
     match &job.op {
         Op::ForwardBackward(pass) => match state.pass(pass, workspace) {
             Ok(output) => {
+                let output = noisy(output, core.faults.noise(), seq);
                 let loss = output.metrics.get("loss:sum").copied().unwrap_or_default();
                 tracing::debug!(run = %job.run_id, seq, loss, forward_only = pass.forward_only, "pass");
                 if !pass.forward_only {

@@ -432,10 +432,9 @@ impl fmt::Display for Error {
                 }
                 f.write_str(" and go on with the new one.")
             }
-            ErrorKind::Unrecovered { run_id, reason } => write!(
-                f,
-                "{what}: run {run_id} has lost its state and could not be made anew: {reason}"
-            ),
+            ErrorKind::Unrecovered { run_id, reason } => {
+                write!(f, "{what}: run {run_id} has lost its state and could not be made anew: {reason}")
+            }
             ErrorKind::Cancelled { reason } => write!(f, "{what} was not sent: {reason}"),
             ErrorKind::TimedOut { after } => write!(
                 f,

@@ -405,8 +405,7 @@ impl SamplingClient {
                 if !again {
                     return Err(error);
                 }
-                let delay =
-                    jittered(*first_delay, *max_delay, *jitter, failures, api.runtime().random());
+                let delay = jittered(*first_delay, *max_delay, *jitter, failures, api.runtime().random());
                 tracing::debug!(%error, ?delay, "sampling again");
                 failures += 1;
                 api.runtime().sleep(delay).await;

@@ -136,8 +136,7 @@ impl DiskLog {
 
     /// The frame that begins there, and where the next one begins; `None` if it was not written whole.
     fn frame_at(&self, place: Place) -> Result<Option<(Bytes, u64)>, LogError> {
-        let damaged =
-            |reason: &str| LogError::Damaged { log: self.name(), place, reason: reason.to_owned() };
+        let damaged = |reason: &str| LogError::Damaged { log: self.name(), place, reason: reason.to_owned() };
         let unusable = |error: io::Error| self.unavailable(&error);
         let mut file = File::open(self.path(place.segment)).map_err(unusable)?;
         let length = file.metadata().map_err(unusable)?.len();
@@ -165,7 +164,10 @@ impl DiskLog {
         let expected = (plain & !COMPRESSED) as usize;
         let mut frame = Vec::with_capacity(expected);
         let reader = ruzstd::decoding::StreamingDecoder::new(&*bytes);
-        let read = reader.map_err(|error| damaged(&error.to_string()))?.take(u64::from(plain)).read_to_end(&mut frame);
+        let read = reader
+            .map_err(|error| damaged(&error.to_string()))?
+            .take(u64::from(plain))
+            .read_to_end(&mut frame);
         read.map_err(unusable)?;
         if frame.len() != expected {
             return Err(damaged("it is not as long as it says"));
@@ -174,7 +176,8 @@ impl DiskLog {
     }
 
     fn append_now(&self, frame: &[u8]) -> Result<Place, LogError> {
-        let too_long = || io::Error::new(ErrorKind::InvalidInput, "a request beyond 2 GiB cannot be written down");
+        let too_long =
+            || io::Error::new(ErrorKind::InvalidInput, "a request beyond 2 GiB cannot be written down");
         let plain = u32::try_from(frame.len()).ok().filter(|length| length & COMPRESSED == 0);
         let plain = plain.ok_or_else(|| self.unavailable(&too_long()))?;
         let compressed = (frame.len() >= WORTH_IT)
@@ -230,7 +233,9 @@ impl DiskLog {
     fn drop_now(&self, before: u64) -> Result<(), LogError> {
         let state = &mut *self.state();
         self.writable(state)?;
-        while let Some((segment, _)) = state.segments.first().copied().filter(|(segment, _)| *segment < before) {
+        while let Some((segment, _)) =
+            state.segments.first().copied().filter(|(segment, _)| *segment < before)
+        {
             fs::remove_file(self.path(segment)).map_err(|error| self.unavailable(&error))?;
             state.segments.remove(0);
         }
@@ -251,7 +256,10 @@ impl DiskLog {
         Box::pin(async move {
             let name = log.name();
             let done = tokio::task::spawn_blocking(move || work(&log)).await;
-            let ended = |error: tokio::task::JoinError| LogError::Unavailable { log: name, reason: error.to_string() };
+            let ended = |error: tokio::task::JoinError| LogError::Unavailable {
+                log: name,
+                reason: error.to_string(),
+            };
             done.map_err(ended)?
         })
     }
@@ -295,13 +303,18 @@ impl RedoLog for DiskLog {
         Box::pin(futures_util::stream::try_unfold(start, move |(log, mut segments, next)| async move {
             let mut next = next;
             loop {
-                let place = match next.or_else(|| segments.next().map(|segment| Place { segment, offset: 0 })) {
+                let place = match next.or_else(|| segments.next().map(|segment| Place { segment, offset: 0 }))
+                {
                     Some(place) => place,
                     None => return Ok(None),
                 };
                 let is_end = {
                     let state = log.state();
-                    state.segments.iter().find(|(segment, _)| *segment == place.segment).is_none_or(|(_, length)| place.offset >= *length)
+                    state
+                        .segments
+                        .iter()
+                        .find(|(segment, _)| *segment == place.segment)
+                        .is_none_or(|(_, length)| place.offset >= *length)
                 };
                 if is_end {
                     next = None;

@@ -196,7 +196,8 @@ impl Driver {
         self.parts.line.settle().await;
         let parts = cut(&self.parts.line.settings.config);
         let custom = then.is_some();
-        let waiter = Waiter { name, watch, then, done: Some(done), accepted: Vec::new(), results: Vec::new() };
+        let waiter =
+            Waiter { name, watch, then, done: Some(done), accepted: Vec::new(), results: Vec::new() };
         let Some(op) = self.operate(parts, waiter, false).await else { return };
         if custom {
             // What was called later comes behind the second half.
@@ -243,23 +244,33 @@ impl Driver {
         let number = self.parts.ledger.head.next_op;
         let count = parts.len();
         let mut requests = Vec::with_capacity(count);
-        for (part, operation::Part { write, bytes, datums, makes_a_sampler }) in parts.into_iter().enumerate() {
+        for (part, operation::Part { write, bytes, datums, makes_a_sampler }) in parts.into_iter().enumerate()
+        {
             let request = write()?;
             let operation = format!("a request of run {}", self.parts.line.model_id);
             let (form, body) = Form::of(&request).map_err(|reason| Error::config(&operation, reason))?;
             let cursor = match form {
-                Form::OptimStep { .. } => self.parts.cursor.lock().unwrap_or_else(PoisonError::into_inner).take(),
+                Form::OptimStep { .. } => {
+                    self.parts.cursor.lock().unwrap_or_else(PoisonError::into_inner).take()
+                }
                 _ => None,
             };
             if part == 0 && matches!(form, Form::SaveState { .. }) {
-                self.begin_segment(number).await.map_err(|error| Error::config(&operation, error.to_string()))?;
+                self.begin_segment(number)
+                    .await
+                    .map_err(|error| Error::config(&operation, error.to_string()))?;
             }
             let body = cursor.as_deref().unwrap_or(body);
             let cursor = cursor.is_some();
             let entry = RequestEntry { op: number, part, parts: count, datums, bytes, own, cursor, form };
-            put(&*self.parts.log, &mut self.parts.ledger, Entry::Request(entry), body).await.map_err(|error| {
-                Error::config(&operation, format!("it was not sent, since it could not be written down first: {error}"))
-            })?;
+            put(&*self.parts.log, &mut self.parts.ledger, Entry::Request(entry), body).await.map_err(
+                |error| {
+                    Error::config(
+                        &operation,
+                        format!("it was not sent, since it could not be written down first: {error}"),
+                    )
+                },
+            )?;
             let write: operation::Write = Box::new(|| Ok(request));
             requests.push(operation::Part { write, bytes, datums, makes_a_sampler });
         }
@@ -452,12 +463,8 @@ impl Driver {
         self.due.saved(self.api().runtime().monotonic());
         let name = format!("redo-{:06}", self.parts.ledger.head.steps);
         let request = TrainingRequest::SaveState { name, options: SaveOptions::default() };
-        let part = operation::Part {
-            write: Box::new(|| Ok(request)),
-            bytes: 0,
-            datums: 0,
-            makes_a_sampler: false,
-        };
+        let part =
+            operation::Part { write: Box::new(|| Ok(request)), bytes: 0, datums: 0, makes_a_sampler: false };
         let waiter = Waiter {
             name: format!("save_state of run {}", self.parts.line.model_id),
             watch: Arc::default(),
@@ -474,7 +481,8 @@ impl Driver {
         let Some(op) = self.parts.ledger.ops.get(&number) else { return };
         let Form::SaveState { ttl_seconds, .. } = &op.form else { return };
         let (own, lasts) = (op.own, ttl_seconds.is_none());
-        let path = op.parts.first().and_then(|part| part.outcome.as_ref()).and_then(|outcome| outcome.path.clone());
+        let path =
+            op.parts.first().and_then(|part| part.outcome.as_ref()).and_then(|outcome| outcome.path.clone());
         if own {
             self.saving = false;
         }
@@ -557,7 +565,12 @@ impl Driver {
         let mut grace = self.api().runtime().sleep(GRACE);
         loop {
             let outstanding = self.waiters.iter().flat_map(|(op, waiter)| {
-                waiter.results.iter().enumerate().filter(|(_, r)| r.is_none()).map(move |(part, _)| (*op, part))
+                waiter
+                    .results
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, r)| r.is_none())
+                    .map(move |(part, _)| (*op, part))
             });
             if outstanding.filter(|of| !failed.contains(of)).count() == 0 {
                 return;
@@ -573,7 +586,8 @@ impl Driver {
                 continue;
             }
             let by_itself = came.result.as_ref().err().is_none_or(|error| {
-                error.category() == RequestErrorCategory::User && matches!(error.kind(), ErrorKind::Failed { .. })
+                error.category() == RequestErrorCategory::User
+                    && matches!(error.kind(), ErrorKind::Failed { .. })
             });
             if by_itself {
                 Box::pin(self.take(came.op, came.part, came.result)).await;
@@ -779,7 +793,8 @@ impl Driver {
             (Some(_), Ok(raw)) => {
                 let outcome = Outcome::of(&op.form, op.form.name(), &raw).unwrap_or_default();
                 let matching = self.parts.options.matching;
-                hold_against(&self.parts.ledger, number, part, &outcome, matching, seen).map_err(Halt::Stop)?;
+                hold_against(&self.parts.ledger, number, part, &outcome, matching, seen)
+                    .map_err(Halt::Stop)?;
                 self.remap(number, &op, &Accepted { result: Some(raw), ..accepted }).await;
                 Ok(())
             }
@@ -801,8 +816,12 @@ impl Driver {
 
     /// Has clients of a sampler that was made anew sample from that one.
     async fn remap(&mut self, number: u64, op: &Op, accepted: &Accepted) {
-        let slots: Vec<_> =
-            self.samplers.iter().filter(|(of, _)| *of == number).filter_map(|(_, slot)| slot.upgrade()).collect();
+        let slots: Vec<_> = self
+            .samplers
+            .iter()
+            .filter(|(of, _)| *of == number)
+            .filter_map(|(_, slot)| slot.upgrade())
+            .collect();
         let Some(session) = self.parts.line.session() else { return };
         let Some(sampler_id) = sampler_id(op, accepted, &session.id) else { return };
         for slot in slots {

@@ -26,47 +26,25 @@ pub(crate) enum Entry {
     /// A request that is about to be sent: reserved.
     Request(RequestEntry),
     /// An operation's requests are sent now, under the numbers from this one on.
-    Submitted {
-        op: u64,
-        seq_id: u64,
-    },
+    Submitted { op: u64, seq_id: u64 },
     /// All of them were accepted.
-    Accepted {
-        op: u64,
-        request_ids: Vec<String>,
-    },
+    Accepted { op: u64, request_ids: Vec<String> },
     /// What one of them came to.
-    Resolved {
-        op: u64,
-        part: usize,
-        outcome: Outcome,
-    },
+    Resolved { op: u64, part: usize, outcome: Outcome },
     /// Operations from this one on are no part of the run's story: the program begins again before them.
-    Discarded {
-        from: u64,
-    },
+    Discarded { from: u64 },
     /// A checkpoint was looked at, and can be restored from.
-    Base {
-        op: u64,
-        path: String,
-    },
+    Base { op: u64, path: String },
     /// A checkpoint cannot be restored from.
-    Useless {
-        path: String,
-    },
+    Useless { path: String },
     /// A new run is about to be made: its identity.
     Identity(Identity),
     /// It is there, and what was done since its checkpoint is being done again: nobody else can go on with it.
     Replaying,
     /// It takes the place of the one before it.
-    Run {
-        generation: u32,
-        attachment: Attachment,
-    },
+    Run { generation: u32, attachment: Attachment },
     /// The run was lost while this operation was carried out.
-    Struck {
-        op: u64,
-    },
+    Struck { op: u64 },
 }
 
 /// Who a new run is: chosen before it is made, and asked for again by whoever goes on.
@@ -257,10 +235,9 @@ impl Form {
                     options: SaveExternalOptions { ttl_seconds, age_encryption_recipients },
                 }
             }
-            Self::Load { path, optimizer } => TrainingRequest::Load {
-                path,
-                options: LoadOptions { optimizer, weights_access_token: None },
-            },
+            Self::Load { path, optimizer } => {
+                TrainingRequest::Load { path, options: LoadOptions { optimizer, weights_access_token: None } }
+            }
         }
     }
 

@@ -14,7 +14,9 @@ pub enum RedoError {
     #[error("{0}")]
     Service(Error),
     /// The log is of another run.
-    #[error("the redo log {log} is of another run: it has {kept}, where {asked} was asked for. Give each run a log of its own.")]
+    #[error(
+        "the redo log {log} is of another run: it has {kept}, where {asked} was asked for. Give each run a log of its own."
+    )]
     OtherRun {
         /// Which log.
         log: String,

@@ -83,7 +83,9 @@ impl fmt::Display for RedoEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost { run_id, why } => write!(f, "Run {run_id} has lost its state: {why}"),
-            Self::Waiting { why } => write!(f, "The service cannot be recovered on yet, and is asked again: {why}"),
+            Self::Waiting { why } => {
+                write!(f, "The service cannot be recovered on yet, and is asked again: {why}")
+            }
             Self::SteppedBack { path, why } => {
                 write!(f, "Checkpoint {path} could not be restored, the one before it is tried: {why}")
             }
@@ -96,7 +98,10 @@ impl fmt::Display for RedoEvent {
                 write!(f, "; {requests} requests are sent again, {steps} of them optimizer steps.")
             }
             Self::Recovered { run_id, from, step, seconds } => {
-                write!(f, "Run {run_id} has taken the place of run {from} at step {step}, after {seconds:.1} s.")
+                write!(
+                    f,
+                    "Run {run_id} has taken the place of run {from} at step {step}, after {seconds:.1} s."
+                )
             }
             Self::Saved { path, step } => write!(f, "Checkpoint {path} of step {step} was saved."),
             Self::NotSaved { why } => write!(f, "A checkpoint was not saved: {why}"),

@@ -41,7 +41,9 @@ pub enum LogError {
         reason: String,
     },
     /// A newer version has written it.
-    #[error("the redo log {log} holds schema {found}, and this version knows {known}: use the newer retinker that wrote it")]
+    #[error(
+        "the redo log {log} holds schema {found}, and this version knows {known}: use the newer retinker that wrote it"
+    )]
     Newer {
         /// Which log.
         log: String,
@@ -165,11 +167,8 @@ impl RedoLog for MemoryLog {
         let frames = index.and_then(|index| segments.kept.get(index));
         let offset = usize::try_from(place.offset).ok();
         let frame = frames.zip(offset).and_then(|(frames, offset)| frames.get(offset)).cloned();
-        let nothing = || LogError::Damaged {
-            log: self.name(),
-            place,
-            reason: "there is nothing any more".to_owned(),
-        };
+        let nothing =
+            || LogError::Damaged { log: self.name(), place, reason: "there is nothing any more".to_owned() };
         ready(frame.ok_or_else(nothing))
     }
 

@@ -120,9 +120,7 @@ impl Outcome {
         });
         let differs = match matching {
             Matching::Exact => pairs.clone().find(|(_, then, now, _)| then != now).or_else(|| pairs.next()),
-            Matching::Tolerance(_) => {
-                pairs.find(|(_, then, now, scale)| !matching.same(*then, *now, *scale))
-            }
+            Matching::Tolerance(_) => pairs.find(|(_, then, now, scale)| !matching.same(*then, *now, *scale)),
         };
         differs.map(|(name, then, now, _)| (format!("datum {name}"), then, now))
     }

@@ -77,7 +77,10 @@ pub struct Redo {
 
 impl fmt::Debug for Redo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redo").field("training", &self.training).field("log", &self.log).finish_non_exhaustive()
+        f.debug_struct("Redo")
+            .field("training", &self.training)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,9 +140,9 @@ impl Redo {
         };
         let mut ledger = Ledger::new(head.clone());
         put(&*log, &mut ledger, Entry::Head(Box::new(head)), &[]).await?;
-        Self::first_run(service, &log, &mut ledger).await.and_then(|made| {
-            Self::drive(service, log, ledger, &made, options, None)
-        })
+        Self::first_run(service, &log, &mut ledger)
+            .await
+            .and_then(|made| Self::drive(service, log, ledger, &made, options, None))
     }
 
     /// Makes the first run of a log.
@@ -299,7 +302,8 @@ pub(crate) async fn rebuild_to(
         return Err(RedoError::NotCovered { step, first: *window.start(), last: *window.end() });
     }
     let last = ledger.op_of_step(step);
-    let starts = ledger.starts().into_iter().filter(|start| start.as_ref().is_none_or(|base| base.step <= step));
+    let starts =
+        ledger.starts().into_iter().filter(|start| start.as_ref().is_none_or(|base| base.step <= step));
     let mut refused = None;
     for start in starts {
         let made = match new_run(service, ledger, start.as_ref()).await {
@@ -315,12 +319,20 @@ pub(crate) async fn rebuild_to(
         let mut line = Line::new(service.api().clone(), attachment.model_id, order.clone(), &session);
         line.settle().await;
         let from = Ledger::from(start.as_ref());
-        let wanted = ledger.ops.range(from..).filter(|(number, op)| last.is_some_and(|last| **number <= last) && op.changes_the_run());
+        let wanted = ledger
+            .ops
+            .range(from..)
+            .filter(|(number, op)| last.is_some_and(|last| **number <= last) && op.changes_the_run());
         let queue: VecDeque<Again> = wanted
             .map(|(number, op)| Again {
                 number: *number,
                 parts: (0..op.parts.len())
-                    .filter(|part| op.parts.get(*part).and_then(|part| part.outcome.as_ref()).is_none_or(|outcome| !outcome.void))
+                    .filter(|part| {
+                        op.parts
+                            .get(*part)
+                            .and_then(|part| part.outcome.as_ref())
+                            .is_none_or(|outcome| !outcome.void)
+                    })
                     .collect(),
                 op: op.clone(),
                 watch: Arc::default(),
@@ -415,7 +427,8 @@ pub(crate) async fn put(
     entry: Entry,
     body: &[u8],
 ) -> Result<(), LogError> {
-    let unwritable = |error: serde_json::Error| LogError::Unavailable { log: log.name(), reason: error.to_string() };
+    let unwritable =
+        |error: serde_json::Error| LogError::Unavailable { log: log.name(), reason: error.to_string() };
     let place = log.append(frame(&entry, body).map_err(unwritable)?).await?;
     ledger.take(place, entry);
     Ok(())

@@ -52,8 +52,7 @@ async fn one(kind: &str, journal: OsString, kills: u64) -> Result<String> {
     };
     let mut programs = (0..3).map(start).collect::<Result<Vec<_>>>()?;
     let (mut random, mut by_hand) = (Random(0x5ca1e), Vec::new());
-    let first: Vec<String> =
-        clients.iter().take(POISONED.0).map(|client| client.model_id()).collect();
+    let first: Vec<String> = clients.iter().take(POISONED.0).map(|client| client.model_id()).collect();
     poison(&service, &first).await?;
     for kill in 0..kills {
         tokio::time::sleep(Duration::from_millis(20 + random.next() % 180)).await;

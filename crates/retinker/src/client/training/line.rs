@@ -47,8 +47,11 @@ impl Line {
         };
         let start = self.order.lock().next_seq_id;
         let together = parts.len() > 1 && self.settings.config.parallel_fwdbwd_chunks;
-        let mut sendings: Vec<_> =
-            parts.into_iter().zip(start..).map(|(part, seq_id)| self.send_one(part, seq_id, sampler)).collect();
+        let mut sendings: Vec<_> = parts
+            .into_iter()
+            .zip(start..)
+            .map(|(part, seq_id)| self.send_one(part, seq_id, sampler))
+            .collect();
         let mut outcomes = Vec::with_capacity(sendings.len());
         if together {
             let rest = sendings.split_off(1);

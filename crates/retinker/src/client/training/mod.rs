@@ -535,12 +535,8 @@ impl TrainingClient {
     ) -> Pending<U> {
         let operation = self.describe(name);
         let watch = Arc::new(Watch::default());
-        let span = tracing::info_span!(
-            "training",
-            otel.name = name,
-            operation = name,
-            model_id = self.model_id()
-        );
+        let span =
+            tracing::info_span!("training", otel.name = name, operation = name, model_id = self.model_id());
         let (done, submitted) = oneshot::channel();
         {
             // The place in the queue is taken under the lock, so that it agrees with the epoch.
