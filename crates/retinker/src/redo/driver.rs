@@ -16,7 +16,7 @@ use retinker_wire::sampler::sampler_id_of;
 use retinker_wire::weights::SaveWeightsForSamplerResult;
 
 use super::entry::{Base, Creation, Entry, Form, Identity, RequestEntry};
-use super::error::RedoError;
+use super::error::{Mismatch, RedoError};
 use super::event::{Hub, RedoEvent};
 use super::ledger::{Ledger, Op};
 use super::log::{LogError, RedoLog};
@@ -280,7 +280,7 @@ impl Driver {
     /// Has what follows begin in a segment of its own, if a checkpoint saved now would need nothing before it.
     async fn begin_segment(&mut self, op: u64) -> Result<(), LogError> {
         let Parts { log, ledger, .. } = &mut self.parts;
-        if ledger.from_for(op) < op || ledger.ops.is_empty() {
+        if ledger.again_from(op) < op || ledger.ops.is_empty() {
             return Ok(());
         }
         log.begin_segment().await?;
@@ -741,7 +741,7 @@ impl Driver {
             }
         }
         let generation = self.parts.ledger.head.generation + 1;
-        let queue = self.to_be_done_again(Ledger::from(start));
+        let queue = self.queue_again(Ledger::from(start));
         let steps = queue.iter().filter(|again| again.op.step.is_some()).count() as u64;
         let requests = queue.iter().map(|again| again.parts.len() as u64).sum();
         let (path, step) = (start.map(|base| base.path.clone()), start.map_or(0, |base| base.step));
@@ -758,7 +758,7 @@ impl Driver {
     }
 
     /// What has to be done again with a new run: what changes it, what somebody waits for, and samplers that somebody has.
-    fn to_be_done_again(&mut self, from: u64) -> VecDeque<Again> {
+    fn queue_again(&mut self, from: u64) -> VecDeque<Again> {
         self.samplers.retain(|(_, slot)| slot.strong_count() > 0);
         let mut queue = VecDeque::new();
         for (number, op) in self.parts.ledger.ops.range(from..) {
@@ -935,16 +935,15 @@ pub(crate) fn hold_against(
         seen.push((*then, *now));
     }
     let Some((what, then, now)) = replayed.differs(recorded, matching) else { return Ok(()) };
-    let (recorded_series, replayed_series) = seen.iter().copied().unzip();
-    Err(RedoError::Mismatch {
+    let (recorded_losses, replayed_losses) = seen.iter().copied().unzip();
+    Err(RedoError::Mismatch(Box::new(Mismatch {
         operation: describe(ledger, number),
         what,
         recorded: then,
         replayed: now,
-        metric: LOSS.to_owned(),
-        recorded_series,
-        replayed_series,
-    })
+        recorded_losses,
+        replayed_losses,
+    })))
 }
 
 /// An operation as people know it.

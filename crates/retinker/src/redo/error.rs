@@ -1,5 +1,7 @@
 //! Why a run could not be made anew.
 
+use std::fmt;
+
 use super::log::LogError;
 use crate::client::Error;
 
@@ -32,27 +34,8 @@ pub enum RedoError {
         last: String,
     },
     /// A replayed result is not the one that was recorded.
-    #[error(
-        "{what} of {operation} is {replayed} after the replay, and was {recorded}. {metric} before it was {recorded_series:?}, and \
-         is {replayed_series:?}. The service does not compute the same again: give a tolerance that it keeps, or go on from the \
-         checkpoint by hand."
-    )]
-    Mismatch {
-        /// The operation, and the step of the optimizer before it.
-        operation: String,
-        /// The number that differs.
-        what: String,
-        /// What it was.
-        recorded: f64,
-        /// What it is.
-        replayed: f64,
-        /// What the series are of, e.g. `loss:sum`.
-        metric: String,
-        /// That of each pass since the checkpoint, this one last, as recorded.
-        recorded_series: Vec<f64>,
-        /// As replayed.
-        replayed_series: Vec<f64>,
-    },
+    #[error("{0}")]
+    Mismatch(Box<Mismatch>),
     /// The run was lost twice while the same request was carried out.
     #[error(
         "{operation} seems to be what the run is lost by: it was being carried out each of the {times} times. It is not sent again. \
@@ -77,4 +60,33 @@ pub enum RedoError {
     /// The client that the log belonged to is gone.
     #[error("the training client is gone, and its redo log with it")]
     Gone,
+}
+
+/// A replayed result that is not the one that was recorded, and those before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mismatch {
+    /// The operation, and the step of the optimizer before it.
+    pub operation: String,
+    /// The number that differs.
+    pub what: String,
+    /// What it was.
+    pub recorded: f64,
+    /// What it is.
+    pub replayed: f64,
+    /// The losses (`loss:sum`) of the passes since the checkpoint, this one's last, as recorded.
+    pub recorded_losses: Vec<f64>,
+    /// The same as replayed.
+    pub replayed_losses: Vec<f64>,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, what, recorded, replayed, recorded_losses, replayed_losses } = self;
+        write!(
+            f,
+            "{what} of {operation} was {recorded}, and is {replayed} after the replay. The losses since the checkpoint were \
+             {recorded_losses:?} and are {replayed_losses:?}. The service does not come to the same again: give a tolerance that it \
+             keeps, or go on from the checkpoint by hand."
+        )
+    }
 }

@@ -181,12 +181,12 @@ impl Ledger {
         let before = self.ops.range(..op).rev().find_map(|(_, op)| op.step);
         // Of steps that are not kept any more all lie before it.
         let step = before.unwrap_or(self.head.steps - self.steps_kept());
-        self.head.bases.push(Base { op, path, from: self.from_for(op), step });
+        self.head.bases.push(Base { op, path, from: self.again_from(op), step });
     }
 
     /// The first operation to be done again after a checkpoint is loaded that this one saves: a gradient that adds up is in no
     /// checkpoint, and a sampler of the same weights has its place behind the last step.
-    pub(crate) fn from_for(&self, op: u64) -> u64 {
+    pub(crate) fn again_from(&self, op: u64) -> u64 {
         let behind = self.ops.range(..op).rev().take_while(|(_, op)| op.step.is_none());
         let again = behind.filter(|(_, op)| op.changes_the_run() || op.form.makes_a_sampler());
         again.last().map_or(op, |(number, _)| *number)

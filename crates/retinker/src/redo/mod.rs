@@ -50,7 +50,7 @@ mod policy;
 mod replay;
 mod run;
 
-pub use error::RedoError;
+pub use error::{Mismatch, RedoError};
 pub use event::RedoEvent;
 pub use log::{LogError, MemoryLog, Place, RedoLog};
 pub use outcome::Matching;

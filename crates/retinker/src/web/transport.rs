@@ -201,7 +201,9 @@ impl Stream for Body {
                 }
             },
             Ok(None) => {
-                self.guard.take().map(AbortGuard::over);
+                if let Some(guard) = self.guard.take() {
+                    guard.over();
+                }
                 None
             }
             Err(error) => {

@@ -237,7 +237,7 @@ fn an_attached_client_takes_a_number_that_no_sampler_has() {
         _ => obliging(request),
     });
     let sampler = runtime.block_on(client.save_weights_and_get_sampling_client()).unwrap();
-    assert_eq!((sampler.sampler_id(), sampler.session_id()), ("s:sample:11", "s"));
+    assert_eq!((&*sampler.sampler_id(), &*sampler.session_id()), ("s:sample:11", "s"));
     let saved = sent(&transport, "save_weights_for_sampler");
     assert_eq!(saved[0]["sampling_session_seq_id"], 11);
     assert_eq!((&saved[0]["seq_id"], &saved[0]["kind"]), (&json!(7), &json!("snapshot")));
@@ -417,7 +417,7 @@ fn a_handle_makes_another_client_with_a_block_of_its_own() {
         assert!(!handle.contains(KEY));
         let other = SamplingClient::from_sampler_handle(api(&runtime, &transport), &handle);
         let other = runtime.block_on(other).unwrap();
-        assert_eq!((other.sampler_id(), other.session_id()), ("s:sample:0", "s"));
+        assert_eq!((&*other.sampler_id(), &*other.session_id()), ("s:sample:0", "s"));
         // The result's token is the number, which is beyond a token's range; the request is what counts.
         let _ = runtime.block_on(other.sample(&prompt(), &SampleOptions::default()));
         let sample = sent(&transport, "asample").pop().unwrap();
