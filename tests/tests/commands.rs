@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt};
 use retinker::client::{Api, SaveOptions, ServiceClient, TrainingClient, TrainingOptions};
-use retinker::native::NativeRuntime;
+use retinker::native::{DiskLog, NativeRuntime};
 use retinker::recovery::events::{EventKind, RecoveryEvent};
 use retinker::recovery::executor::Executor;
 use retinker::recovery::incidents::Incident;
@@ -18,6 +18,7 @@ use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::probe::save_state_with_probe;
 use retinker::recovery::restore::{Attachment, RestoreRecord, RestoreState};
 use retinker::recovery::verify::{Findings, OptimizerState};
+use retinker::redo::{CheckpointPolicy, Redo, RedoOptions};
 use retinker::runtime::Runtime;
 use retinker::wire::UserMetadata;
 use retinker::wire::session::FinishReason;
@@ -1031,5 +1032,49 @@ async fn a_journal_of_a_newer_version_or_that_is_none_is_left_alone() {
     let retinker = Retinker { journal: file.into(), ..retinker };
     for said in all_refused(&retinker, &ASK_THE_JOURNAL).await {
         assert!(said.contains(&file.display().to_string()), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_made_as_it_was_after_a_step_by_its_redo_log() {
+    let place = Place::new().await;
+    let log = place.home.path().join("log");
+    let (directory, service) = (log.to_str().unwrap(), ServiceClient::new(place.api.clone()));
+    let checkpoints = CheckpointPolicy { every_steps: Some(4), ..CheckpointPolicy::default() };
+    let options = RedoOptions { checkpoints, ..RedoOptions::default() };
+    let written = DiskLog::open(&log).unwrap();
+    let redo = Redo::lora(&service, written, schedule::BASE_MODEL, schedule::lora(), options).await.unwrap();
+    let (plain, run) = (fresh(&place.api).await, redo.training_client().model_id());
+    for step in 0..7 {
+        schedule::step(redo.training_client(), step).await.unwrap();
+        if step < 5 {
+            schedule::step(&plain, step).await.unwrap();
+        }
+    }
+    let said = place.well(&["restore", &run, "--to-step", "5", "--log", directory, "--dry-run"]).await;
+    assert!(said.out.contains("(step 4)") && said.out.contains("again  2 requests with"), "{}", said.out);
+    let said = place.well(&["restore", &run, "--to-step", "5", "--log", directory, "--json"]).await;
+    let made: serde_json::Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
+    let path = made["path"].as_str().unwrap();
+    let back = service.create_training_client_from_state_with_optimizer(path, TrainingOptions::default());
+    let back = back.await.unwrap();
+    for step in 5..8 {
+        let losses =
+            (schedule::step(&back, step).await.unwrap(), schedule::step(&plain, step).await.unwrap());
+        assert_eq!(losses.0, losses.1, "step {step}");
+    }
+    for (words, why) in [
+        (
+            ["restore", &run, "--to-step", "9", "--log", directory],
+            "step 9 cannot be gone back to: the redo log covers",
+        ),
+        (["restore", "other", "--to-step", "5", "--log", directory], "is of run"),
+        (
+            ["restore", &run, "--to-step", "5", "--log", "/nowhere/at/all"],
+            "the redo log /nowhere/at/all cannot be used",
+        ),
+    ] {
+        let said = place.refused(&words).await;
+        assert!(said.contains(why), "{said}");
     }
 }

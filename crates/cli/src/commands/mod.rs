@@ -12,6 +12,7 @@ pub(crate) mod local;
 pub(crate) mod monitor;
 pub(crate) mod restore;
 mod target;
+mod to_step;
 pub(crate) mod up;
 pub(crate) mod verify;
 pub(crate) mod watch;

@@ -14,6 +14,7 @@ use retinker::recovery::{protect, reports};
 use retinker_host::Keeper;
 
 use super::target::{Target, nobody};
+use super::to_step;
 use crate::say::say;
 use crate::shutdown;
 
@@ -24,6 +25,7 @@ Examples:
   retinker restore RUN --checkpoint tinker://…    from this one
   retinker restore RUN --best loss:min            from the one with the lowest label 'loss'
   retinker restore RUN --seen not-loaded          although the service does not call it corrupted
+  retinker restore RUN --to-step 120 --log DIR    as it was after a step, by its redo log
   retinker restore RUN --cancel                   stop the restore that is under way";
 
 /// How often it is looked whether somebody has taken the restored run over.
@@ -60,6 +62,8 @@ pub(crate) struct Args {
     /// Stop the restore of this run that is under way, whoever carries it out. The run is left alone by every monitor then.
     #[arg(long, conflicts_with_all = ["dry_run", "without_optimizer", "check_optimizer", "checkpoint", "best", "step_back", "seen", "detach"])]
     cancel: bool,
+    #[command(flatten)]
+    to_step: to_step::Options,
     /// End once the new run is there. Somebody else has to keep its session alive then: a console or 'retinker watch' on the
     /// same journal, or the program that takes it over.
     #[arg(long)]
@@ -125,6 +129,10 @@ impl Args {
 
 pub(crate) async fn run(args: Args) -> Result<()> {
     let json = args.json;
+    if let Some(asked) = args.to_step.asked() {
+        let how = to_step::How { target: &args.target, dry_run: args.dry_run, json };
+        return to_step::run(&args.run, asked, &args.to_step, how).await;
+    }
     let keeper = args
         .target
         .keeper(Policy::default(), nobody(), move |record| {

@@ -21,6 +21,7 @@ use super::event::{Hub, RedoEvent};
 use super::ledger::{Ledger, Op};
 use super::log::{LogError, RedoLog};
 use super::outcome::{Matching, Outcome, result_type};
+use super::point::effective;
 use super::policy::Due;
 use super::replay::{Again, Done, Halt, Replay};
 use super::run::{RedoOptions, put};
@@ -242,9 +243,11 @@ impl Driver {
         own: bool,
     ) -> Result<(u64, Vec<operation::Part>), Error> {
         let number = self.parts.ledger.head.next_op;
+        let at = self.api().runtime().now();
         let count = parts.len();
         let mut requests = Vec::with_capacity(count);
-        for (part, operation::Part { write, bytes, datums, makes_a_sampler }) in parts.into_iter().enumerate()
+        for (part, operation::Part { write, bytes, datums, tokens, makes_a_sampler }) in
+            parts.into_iter().enumerate()
         {
             let request = write()?;
             let operation = format!("a request of run {}", self.parts.line.model_id);
@@ -262,7 +265,8 @@ impl Driver {
             }
             let body = cursor.as_deref().unwrap_or(body);
             let cursor = cursor.is_some();
-            let entry = RequestEntry { op: number, part, parts: count, datums, bytes, own, cursor, form };
+            let entry =
+                RequestEntry { op: number, part, parts: count, datums, bytes, tokens, at, own, cursor, form };
             put(&*self.parts.log, &mut self.parts.ledger, Entry::Request(entry), body).await.map_err(
                 |error| {
                     Error::config(
@@ -272,7 +276,7 @@ impl Driver {
                 },
             )?;
             let write: operation::Write = Box::new(|| Ok(request));
-            requests.push(operation::Part { write, bytes, datums, makes_a_sampler });
+            requests.push(operation::Part { write, bytes, datums, tokens, makes_a_sampler });
         }
         Ok((number, requests))
     }
@@ -463,8 +467,13 @@ impl Driver {
         self.due.saved(self.api().runtime().monotonic());
         let name = format!("redo-{:06}", self.parts.ledger.head.steps);
         let request = TrainingRequest::SaveState { name, options: SaveOptions::default() };
-        let part =
-            operation::Part { write: Box::new(|| Ok(request)), bytes: 0, datums: 0, makes_a_sampler: false };
+        let part = operation::Part {
+            write: Box::new(|| Ok(request)),
+            bytes: 0,
+            datums: 0,
+            tokens: 0,
+            makes_a_sampler: false,
+        };
         let waiter = Waiter {
             name: format!("save_state of run {}", self.parts.line.model_id),
             watch: Arc::default(),
@@ -768,10 +777,7 @@ impl Driver {
             if !wanted || op.is_void() {
                 continue;
             }
-            let void = |part: &usize| {
-                op.parts.get(*part).and_then(|part| part.outcome.as_ref()).is_some_and(|outcome| outcome.void)
-            };
-            let parts = (0..op.parts.len()).filter(|part| !void(part)).collect();
+            let parts = effective(op);
             let watch = waiter.map(|waiter| waiter.watch.clone()).unwrap_or_default();
             queue.push_back(Again { number: *number, op: op.clone(), parts, watch });
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use retinker_wire::UserMetadata;
 use retinker_wire::model::{LoraConfig, OptimizerConfig};
+use retinker_wire::time::Time;
 use retinker_wire::training::{AdamParams, OptimParams, OptimStepRequest};
 use retinker_wire::weights::SamplerKind;
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,10 @@ pub(crate) struct RequestEntry {
     pub(crate) datums: usize,
     #[serde(default)]
     pub(crate) bytes: usize,
+    #[serde(default)]
+    pub(crate) tokens: usize,
+    /// When it was called.
+    pub(crate) at: Time,
     /// Whether the log itself asked for it, by its policy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) own: bool,

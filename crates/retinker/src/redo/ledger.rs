@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
+use retinker_wire::time::Time;
 
 use super::entry::{Base, Creation, Entry, Form, Head, Identity, RequestEntry, parse};
 use super::log::{LogError, Place, RedoLog};
@@ -17,6 +18,7 @@ pub(crate) struct Part {
     pub(crate) place: Place,
     pub(crate) datums: usize,
     pub(crate) bytes: usize,
+    pub(crate) tokens: usize,
     /// What it came to, with whichever run.
     pub(crate) outcome: Option<Outcome>,
 }
@@ -34,6 +36,8 @@ pub(crate) struct Op {
     pub(crate) step: Option<u64>,
     pub(crate) cursor: bool,
     pub(crate) own: bool,
+    /// When it was called.
+    pub(crate) at: Time,
 }
 
 impl Op {
@@ -157,16 +161,16 @@ impl Ledger {
     }
 
     fn take_request(&mut self, place: Place, request: RequestEntry) {
-        let RequestEntry { op, part: _, parts, datums, bytes, own, cursor, form } = request;
+        let RequestEntry { op, part: _, parts, datums, bytes, tokens, at, own, cursor, form } = request;
         let steps = &mut self.head.steps;
         let kept = self.ops.entry(op).or_insert_with(|| {
             let step = matches!(form, Form::OptimStep { .. }).then(|| {
                 *steps += 1;
                 *steps
             });
-            Op { form, parts: Vec::new(), expected: parts, submitted: false, step, cursor, own }
+            Op { form, parts: Vec::new(), expected: parts, submitted: false, step, cursor, own, at }
         });
-        kept.parts.push(Part { place, datums, bytes, outcome: None });
+        kept.parts.push(Part { place, datums, bytes, tokens, outcome: None });
         self.head.next_op = op + 1;
     }
 

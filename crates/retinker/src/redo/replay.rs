@@ -104,6 +104,7 @@ impl Replay {
                 write: Box::new(move || Ok(request)),
                 bytes: part.bytes,
                 datums: part.datums,
+                tokens: part.tokens,
                 makes_a_sampler,
             });
         }

@@ -1,6 +1,5 @@
 //! A run with a redo log: begun, or gone on with.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,18 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use retinker_wire::UserMetadata;
 use retinker_wire::model::LoraConfig;
 
-use super::driver::{Control, Driver, labels, make_from};
-use super::entry::{Base, Creation, Entry, Head, Identity, frame, parse};
+use super::driver::{Control, Driver, make_from};
+use super::entry::{Creation, Entry, Head, Identity, frame, parse};
 use super::error::RedoError;
 use super::event::{Hub, RedoEvent};
 use super::ledger::Ledger;
 use super::log::{LogError, RedoLog};
-use super::outcome::{Matching, Outcome};
+use super::outcome::Matching;
+use super::point::{self, ReplayPlan};
 use super::policy::CheckpointPolicy;
-use super::replay::{Again, Halt, Replay};
 use crate::client::training::line::Line;
 use crate::client::training::order::Order;
 use crate::client::{ServiceClient, TrainingClient, TrainingOptions};
@@ -271,6 +269,14 @@ impl Redo {
         Ok(saved.map_err(RedoError::Service)?.path)
     }
 
+    /// What [`recover_to`](Self::recover_to) would do.
+    ///
+    /// # Errors
+    /// [`RedoError::NotCovered`] for a step outside of [`window`](Self::window).
+    pub async fn plan_to(&self, step: u64) -> Result<ReplayPlan, RedoError> {
+        point::plan(&self.ask(|answer| Control::Ledger { answer }).await?.ledger, step)
+    }
+
     /// Makes a new run that is as this one was after its `step`-th step of the optimizer, 0 for the beginning. This run goes on as it
     /// is. The new one has no redo log.
     ///
@@ -279,7 +285,7 @@ impl Redo {
     /// same results again.
     pub async fn recover_to(&self, step: u64) -> Result<TrainingClient, RedoError> {
         let held = self.ask(|answer| Control::Ledger { answer }).await?;
-        rebuild_to(&self.service, &self.log, &held.ledger, self.matching, step).await
+        point::make(&self.service, &self.log, &held.ledger, self.matching, step).await
     }
 
     async fn ask<T>(&self, control: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, RedoError> {
@@ -287,96 +293,6 @@ impl Redo {
         self.controls.unbounded_send(control(answer)).map_err(|_| RedoError::Gone)?;
         answered.await.map_err(|_| RedoError::Gone)
     }
-}
-
-/// Makes a run that is as the log's was after this step.
-pub(crate) async fn rebuild_to(
-    service: &ServiceClient,
-    log: &Arc<dyn RedoLog>,
-    ledger: &Ledger,
-    matching: Matching,
-    step: u64,
-) -> Result<TrainingClient, RedoError> {
-    let window = ledger.window();
-    if !window.contains(&step) {
-        return Err(RedoError::NotCovered { step, first: *window.start(), last: *window.end() });
-    }
-    let last = ledger.op_of_step(step);
-    let starts =
-        ledger.starts().into_iter().filter(|start| start.as_ref().is_none_or(|base| base.step <= step));
-    let mut refused = None;
-    for start in starts {
-        let made = match new_run(service, ledger, start.as_ref()).await {
-            Ok(made) => made,
-            Err(error) => {
-                refused = Some(error);
-                continue;
-            }
-        };
-        let session = made.session().ok_or(RedoError::Gone)?;
-        let attachment = made.attachment();
-        let order = Order::new(attachment.model_id.clone(), attachment.session_id, attachment.next_seq_id);
-        let mut line = Line::new(service.api().clone(), attachment.model_id, order.clone(), &session);
-        line.settle().await;
-        let from = Ledger::from(start.as_ref());
-        let wanted = ledger
-            .ops
-            .range(from..)
-            .filter(|(number, op)| last.is_some_and(|last| **number <= last) && op.changes_the_run());
-        let queue: VecDeque<Again> = wanted
-            .map(|(number, op)| Again {
-                number: *number,
-                parts: (0..op.parts.len())
-                    .filter(|part| {
-                        op.parts
-                            .get(*part)
-                            .and_then(|part| part.outcome.as_ref())
-                            .is_none_or(|outcome| !outcome.void)
-                    })
-                    .collect(),
-                op: op.clone(),
-                watch: Arc::default(),
-            })
-            .collect();
-        let mut replay = Replay::new(log.clone(), queue);
-        let mut seen = Vec::new();
-        loop {
-            let done = match replay.next(&line).await {
-                Ok(Some(done)) => done,
-                Ok(None) => break,
-                Err(Halt::Lost(error)) => return Err(RedoError::Service(error)),
-                Err(Halt::Stop(error)) => return Err(error),
-            };
-            let raw = done.result.map_err(RedoError::Service)?;
-            if let Some(op) = ledger.ops.get(&done.op) {
-                let outcome = Outcome::of(&op.form, op.form.name(), &raw).unwrap_or_default();
-                super::driver::hold_against(ledger, done.op, done.part, &outcome, matching, &mut seen)?;
-            }
-        }
-        let api = service.api().clone();
-        let next_seq_id = order.lock().next_seq_id;
-        return Ok(TrainingClient::new(api, session, made.model_id(), next_seq_id));
-    }
-    Err(refused.map_or_else(
-        || RedoError::NoStart { last: "there is none".to_owned() },
-        |error| RedoError::NoStart { last: error.to_string() },
-    ))
-}
-
-async fn new_run(
-    service: &ServiceClient,
-    ledger: &Ledger,
-    start: Option<&Base>,
-) -> Result<TrainingClient, crate::client::Error> {
-    let place = service.place().await?;
-    make_from(&place, start, ledger.creation(), point_labels(ledger, start)).await
-}
-
-/// The labels of a run that takes nobody's place.
-fn point_labels(ledger: &Ledger, start: Option<&Base>) -> UserMetadata {
-    let mut labels = labels(ledger, start);
-    labels.remove(LABEL_OPT_OUT);
-    labels
 }
 
 /// Whether a run that the log says nothing against is lost all the same.

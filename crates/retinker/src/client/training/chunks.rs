@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use retinker_wire::capabilities::ClientConfig;
 use retinker_wire::metrics;
-use retinker_wire::training::{Datum, ForwardBackwardOutput};
+use retinker_wire::training::{Datum, ForwardBackwardOutput, ModelInputChunk};
 
 use super::operation::Part;
 use super::request::TrainingRequest;
@@ -43,16 +43,26 @@ impl Pass {
             (bounds.fwdbwd_max_chunk_len.max(1), bounds.fwdbwd_max_chunk_bytes_count.max(1));
         let parts = chunks(data, most, most_bytes).into_iter().map(|(chunk, bytes)| {
             let (shared, datums) = (shared.clone(), chunk.len());
+            let tokens = chunk.iter().map(tokens).sum();
             let write = Box::new(move || {
                 let (operation, loss_fn, config) = &*shared;
                 let batch = Batch::new(&chunk, loss_fn, config, forward_only)
                     .map_err(|e| Error::config(operation, e.to_string()))?;
                 Ok(TrainingRequest::Pass { batch, forward_only })
             });
-            Part { write, bytes, datums, makes_a_sampler: false }
+            Part { write, bytes, datums, tokens, makes_a_sampler: false }
         });
         parts.collect()
     }
+}
+
+/// The tokens of an example's text.
+fn tokens(datum: &Datum) -> usize {
+    let text = |chunk: &ModelInputChunk| match chunk {
+        ModelInputChunk::EncodedText { tokens } => tokens.len(),
+        _ => 0,
+    };
+    datum.model_input.chunks.iter().map(text).sum()
 }
 
 /// Greedy, in order, as the official SDK does it: one datum that is too large by itself gets a chunk of its own. Each with

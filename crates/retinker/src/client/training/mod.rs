@@ -581,7 +581,9 @@ impl TrainingClient {
 /// An operation of this one request.
 fn single(request: TrainingRequest) -> Cut {
     let makes_a_sampler = matches!(request, TrainingRequest::SaveForSampler { name: None, .. });
-    Box::new(move |_| vec![Part { write: Box::new(|| Ok(request)), bytes: 0, datums: 0, makes_a_sampler }])
+    Box::new(move |_| {
+        vec![Part { write: Box::new(|| Ok(request)), bytes: 0, datums: 0, tokens: 0, makes_a_sampler }]
+    })
 }
 
 /// Its result.

@@ -39,8 +39,9 @@ pub(crate) struct Part {
     pub(crate) write: Write,
     /// As estimated, for the budget of what is under way.
     pub(crate) bytes: usize,
-    /// How many are in it.
+    /// How many are in it, and tokens of theirs.
     pub(crate) datums: usize,
+    pub(crate) tokens: usize,
     /// Whether it makes a sampler, which has a number in the session.
     pub(crate) makes_a_sampler: bool,
 }
