@@ -164,8 +164,9 @@ async fn a_run_is_sampled_from_as_it_is_and_as_it_was() {
     assert_eq!(tokens(&following, "ab", &greedy).await, ab, "one that follows is given the new weights");
 
     // Another client of the same sampler, as another program would make it.
-    let again = SamplingClient::join(client.api().clone(), &trained.session_id(), &trained.sampler_id());
-    assert_eq!(tokens(&again.await.unwrap(), "ab", &greedy).await, ab);
+    let (session, sampler) = (trained.session_id(), trained.sampler_id());
+    let again = SamplingClient::join(client.api().clone(), &session, &sampler).await.unwrap();
+    assert_eq!(tokens(&again, "ab", &greedy).await, ab);
     service.stop().await;
 }
 

@@ -157,7 +157,7 @@ async fn lives_and_publications_can_be_taken_back() {
     let eternal = save(&client, "b", 1e-3, None).await;
     let missing = mortal.replace("/a", "/x");
     let left = async || {
-        let listed = stage.api.run_checkpoints(client.model_id()).await.unwrap().checkpoints;
+        let listed = stage.api.run_checkpoints(&client.model_id()).await.unwrap().checkpoints;
         let one = listed.into_iter().find(|one| one.tinker_path == mortal).unwrap();
         let now = stage.api.runtime().now().as_millis();
         one.expires_at.map(|at| (at.as_millis() - now + 30_000) / 60_000)
@@ -236,7 +236,7 @@ async fn what_is_needed_is_not_deleted_by_a_slip() {
     assert_eq!(preview.usd_per_gigabyte_month, None, "the embedded service is free");
 
     // Poisoned after the preview: that counts which is so when it is done.
-    stage.service.faults().poison(client.model_id(), "a backend failed").await.unwrap();
+    stage.service.faults().poison(&client.model_id(), "a backend failed").await.unwrap();
     let done = act(host, CheckpointDo::Delete, &[&old, &last, &missing], None).await;
     assert_eq!(
         done.iter().map(|one| (one.done, one.changed)).collect::<Vec<_>>(),
@@ -297,7 +297,7 @@ async fn a_rule_tells_what_it_would_delete_and_deletes_nothing() {
         preview.goes.iter().map(|item| name(&item.checkpoint.tinker_path)).collect::<String>()
     };
     assert_eq!(goes("", Rule { last: Some(1), ..Rule::default() }).await, "abc");
-    let series = stage.api.run_series(client.model_id(), None, 100).await.unwrap().points;
+    let series = stage.api.run_series(&client.model_id(), None, 100).await.unwrap().points;
     let losses: Vec<f64> = series.iter().map(|point| point.loss_per_token.unwrap()).collect();
     let best = (0..4).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap();
     let others: String =
@@ -321,7 +321,7 @@ async fn an_archive_is_passed_on_once_and_whole() {
     let client = run(&stage.api).await;
     let path = save(&client, "a", 1e-3, None).await;
     let id = path.split_once("/weights/").map(|(_, name)| format!("weights/{name}")).unwrap();
-    let address = stage.api.checkpoint_archive_address(client.model_id(), &id).await.unwrap();
+    let address = stage.api.checkpoint_archive_address(&client.model_id(), &id).await.unwrap();
     let mut own = Download::open(&stage.api, "it", &address, 0).await.unwrap();
     let own = own.whole(1 << 30).await.unwrap();
 

@@ -46,6 +46,12 @@ impl Failure {
         Told::new("service", "config", message.into()).into()
     }
 
+    /// What kept a recovery from being done.
+    #[cfg(feature = "training")]
+    pub(crate) fn recovery(code: &'static str, message: String) -> Self {
+        Told::new("recovery", code, message).into()
+    }
+
     /// What somebody else has thrown.
     pub(crate) fn of(thrown: JsValue) -> Self {
         Self(thrown)
@@ -103,6 +109,9 @@ impl From<Error> for Told {
             retry_after_seconds: error.retry_after().map(|after| after.as_secs_f64()),
             ..Self::default()
         };
+        if let ErrorKind::Unrecovered { run_id, .. } = error.kind() {
+            told.run_id = Some(run_id.clone());
+        }
         if let ErrorKind::Poisoned { run_id, checkpoint, cause } = error.kind() {
             told.run_id = Some(run_id.clone());
             told.checkpoint.clone_from(checkpoint);

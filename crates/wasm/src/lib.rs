@@ -18,6 +18,8 @@ mod batch;
 #[cfg(feature = "training")]
 mod pending;
 #[cfg(feature = "training")]
+mod redo;
+#[cfg(feature = "training")]
 mod sampling;
 #[cfg(feature = "training")]
 mod service;

@@ -40,6 +40,12 @@ impl From<Run> for TrainingOptions {
     }
 }
 
+impl Service {
+    pub(crate) fn client(&self) -> ServiceClient {
+        self.0.clone()
+    }
+}
+
 #[wasm_bindgen]
 impl Service {
     /// Over these endpoints; `session` is what its session is opened with, as JSON.

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::mpsc;
 use futures_core::Stream;
+use serde::Serialize;
 
 /// Something that happened to a run with a redo log.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RedoEvent {
     /// The run has lost its state.

@@ -131,7 +131,7 @@ export class PoisonedError extends RetinkerError {
   }
 }
 
-/** A restore that cannot be planned, begun or carried out. */
+/** A restore that cannot be planned, begun or carried out; of code `unrecovered`: a run that could not be made anew by itself. */
 export class RecoveryError extends RetinkerError {
   /** The class's name. */
   override readonly name = "RecoveryError";
@@ -222,6 +222,8 @@ function made(told: Told): RetinkerError {
     case "failed":
     case "expired":
       return new RequestFailedError(message, details);
+    case "unrecovered":
+      return new RecoveryError(message, details);
     case "poisoned":
       return new PoisonedError(message, { ...details, runId: told.runId ?? "" });
     default:

@@ -17,6 +17,13 @@ export type {
   Tokens,
 } from "./data.js";
 export { type PendingEvent, PendingResult, type QueueState } from "./pending.js";
+export {
+  type CheckpointPolicy,
+  RecoveringTrainingClient,
+  type RedoEvent,
+  type RedoOptions,
+  type ReplayPlan,
+} from "./recovering-client.js";
 export * from "./rest.js";
 export {
   type SampledSequence,

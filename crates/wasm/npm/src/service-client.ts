@@ -1,9 +1,10 @@
-import type { Sampling, Service, Training } from "#wasm";
+import type { Recovering, Sampling, Service, Training } from "#wasm";
 import { Connected } from "./connected.js";
 import { connection } from "./connection.js";
 import { ConfigError } from "./errors.js";
 import { Handle } from "./handle.js";
 import { type CallOptions, type ClientOptions, CLIENT, known, wire } from "./options.js";
+import { RecoveringTrainingClient, type RedoOptions } from "./recovering-client.js";
 import { RestClient } from "./rest-client.js";
 import { SamplingClient } from "./sampling-client.js";
 import { TrainingClient } from "./training-client.js";
@@ -56,6 +57,7 @@ export interface FromStateOptions extends RunOptions {
 }
 
 const RUN = ["userMetadata", "signal"] as const;
+const LORA = [...RUN, "baseModel", "rank", "seed", "trainMlp", "trainAttn", "trainUnembed", "optimizerConfig"] as const;
 
 /**
  * Makes training and sampling clients. Opens its session when it is first needed, and keeps it alive until it and the clients
@@ -97,19 +99,24 @@ export class ServiceClient extends Connected {
 
   /** Makes a run, and a client that trains it. */
   async createLoraTrainingClient(options: LoraOptions): Promise<TrainingClient> {
-    const { baseModel, rank = 32, seed, trainMlp, trainAttn, trainUnembed, userMetadata, optimizerConfig, signal } = known("createLoraTrainingClient", options, [
-      ...RUN,
-      "baseModel",
-      "rank",
-      "seed",
-      "trainMlp",
-      "trainAttn",
-      "trainUnembed",
-      "optimizerConfig",
-    ]);
-    const lora = wire({ rank, seed, trainMlp, trainAttn, trainUnembed });
+    const { baseModel, rank = 32, userMetadata, optimizerConfig, signal, ...adapter } = known("createLoraTrainingClient", options, LORA);
+    const lora = wire({ rank, ...adapter });
     const run = wire({ userMetadata, optimizerConfig });
     return this.#made(await this.#service.call((service) => service.createLora(baseModel, lora, run, signal)));
+  }
+
+  /** Makes a run that recovers by itself, with what it was asked for since its last checkpoint kept in memory, and a client of it. */
+  async createRecoveringTrainingClient(options: LoraOptions & RedoOptions): Promise<RecoveringTrainingClient> {
+    const { baseModel, rank = 32, userMetadata, optimizerConfig, checkpoints = {}, tolerance, boundBytes, signal, ...adapter } = known(
+      "createRecoveringTrainingClient",
+      options,
+      [...LORA, "checkpoints", "tolerance", "boundBytes"],
+    );
+    const { everySteps, everySeconds, onImprovement } = known("checkpoints", checkpoints, ["everySteps", "everySeconds", "onImprovement"]);
+    const lora = wire({ rank, ...adapter });
+    const kept = wire({ userMetadata, optimizerConfig, everySteps, everySeconds, ...onImprovement, tolerance, boundBytes });
+    const redo = await this.#service.call<Recovering>((service, wasm) => wasm.Recovering.lora(service, baseModel, lora, kept, signal));
+    return RecoveringTrainingClient._recovering(this._client, redo);
   }
 
   /** Makes a run that starts from a checkpoint's weights, with a cold optimizer. `path` is a training checkpoint's. */

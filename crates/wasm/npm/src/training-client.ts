@@ -3,7 +3,7 @@ import { Connected } from "./connected.js";
 import { connection } from "./connection.js";
 import { batch, type Datum, type ForwardBackwardOutput } from "./data.js";
 import { errorOf } from "./errors.js";
-import { Handle, type SharedHandle } from "./handle.js";
+import { type Freed, Handle, type SharedHandle } from "./handle.js";
 import { read } from "./json.js";
 import { type CallOptions, type ClientOptions, known, wire } from "./options.js";
 import { PendingResult } from "./pending.js";
@@ -82,8 +82,9 @@ export interface Loaded {
 export class TrainingClient extends Connected {
   readonly #training: Handle<Training>;
 
-  private constructor(client: SharedHandle<Client>, training: Handle<Training>) {
-    super(client, training);
+  /** @internal */
+  protected constructor(client: SharedHandle<Client>, training: Handle<Training>, beside?: Freed) {
+    super(client, { free: () => [training, beside].forEach((each) => each?.free()) });
     this.#training = training;
   }
 

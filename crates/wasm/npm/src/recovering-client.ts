@@ -1,0 +1,126 @@
+import type { Client, Recovering, Training } from "#wasm";
+import { Handle, type SharedHandle } from "./handle.js";
+import { type CallOptions, known } from "./options.js";
+import { values } from "./stream.js";
+import { TrainingClient } from "./training-client.js";
+
+/** When a recovering client saves a checkpoint by itself. Each rule counts by itself; without any, none is saved. */
+export interface CheckpointPolicy {
+  /** After so many steps of the optimizer. */
+  readonly everySteps?: number | undefined;
+  /** After the first step of the optimizer for which so many seconds have passed. */
+  readonly everySeconds?: number | undefined;
+  /** After a step before which a metric was better than ever: its name, such as `loss:sum`, and which values are better. */
+  readonly onImprovement?: { readonly metric: string; readonly mode: "min" | "max" } | undefined;
+}
+
+/** How a run is kept that recovers by itself. */
+export interface RedoOptions {
+  /** When checkpoints are saved. */
+  readonly checkpoints?: CheckpointPolicy | undefined;
+  /** By which part of itself a sum of what is done again may differ from what was recorded, e.g. 1e-4; absent = nothing may. */
+  readonly tolerance?: number | undefined;
+  /** Bytes of requests that are kept in memory; 256 MiB. A third of it has a checkpoint saved, and where it is full operations wait. */
+  readonly boundBytes?: number | undefined;
+}
+
+/** Something that happened to a run that recovers by itself. */
+export interface RedoEvent {
+  /** What happened. */
+  readonly type:
+    | "lost"
+    | "waiting"
+    | "stepped_back"
+    | "replaying"
+    | "recovered"
+    | "saved"
+    | "not_saved"
+    | "not_recorded"
+    | "stopped"
+    | (string & {});
+  /** The same for people. */
+  readonly message: string;
+  /** The run that it is about: the lost one, or the new one. */
+  readonly runId?: string;
+  /** The run whose place the new one has taken. */
+  readonly from?: string;
+  /** The checkpoint. */
+  readonly path?: string;
+  /** Steps of the optimizer in it, or in all. */
+  readonly step?: number;
+  /** Requests that are sent again. */
+  readonly requests?: number;
+  /** Steps of the optimizer among them. */
+  readonly steps?: number;
+  /** How long it took. */
+  readonly seconds?: number;
+  /** Why. */
+  readonly why?: string;
+}
+
+/** What going back to a step takes. */
+export interface ReplayPlan {
+  /** The run whose log it is. */
+  readonly runId: string;
+  /** The checkpoint that the new run is made from; absent = from the beginning. */
+  readonly path?: string;
+  /** Steps of the optimizer that are in it. */
+  readonly fromStep: number;
+  /** Steps of the optimizer that are in the new run. */
+  readonly toStep: number;
+  /** Requests that are sent again. */
+  readonly requests: number;
+  /** Tokens of text in them. */
+  readonly tokens: number;
+  /** How long it was from the first of them to the last when they were called. */
+  readonly seconds: number;
+}
+
+/**
+ * Trains a run, and makes it anew when it loses its state: from the last checkpoint, with what was done since done again, and held
+ * against what it came to before. The training loop does not see it; {@link recoveries} tells. What was done since the last checkpoint
+ * is kept in memory. Made by {@link ServiceClient.createRecoveringTrainingClient}.
+ */
+export class RecoveringTrainingClient extends TrainingClient {
+  readonly #redo: Handle<Recovering>;
+
+  private constructor(client: SharedHandle<Client>, training: Handle<Training>, redo: Handle<Recovering>) {
+    super(client, training, redo);
+    this.#redo = redo;
+  }
+
+  /** @internal */
+  static _recovering(client: SharedHandle<Client>, redo: Recovering): RecoveringTrainingClient {
+    return new RecoveringTrainingClient(client, Handle.of(redo.training()), Handle.of(redo));
+  }
+
+  /** What happens to the run from now on: losses and recoveries, and checkpoints that were saved. */
+  recoveries(options: CallOptions = {}): AsyncIterableIterator<RedoEvent> {
+    const { signal } = known("recoveries", options, ["signal"]);
+    const redo = this.#redo.now;
+    return values<RedoEvent>(() => redo.events(), { signal });
+  }
+
+  /** The steps of the optimizer that can be gone back to. */
+  async window(options: CallOptions = {}): Promise<{
+    /** The first one; 0 = the beginning. */
+    readonly firstStep: number;
+    /** The last one. */
+    readonly lastStep: number;
+  }> {
+    const { signal } = known("window", options, ["signal"]);
+    return this.#redo.call((redo) => redo.window(signal));
+  }
+
+  /** What {@link recoverTo} would do. */
+  async planTo(step: number, options: CallOptions = {}): Promise<ReplayPlan> {
+    const { signal } = known("planTo", options, ["signal"]);
+    return this.#redo.call((redo) => redo.planTo(step, signal));
+  }
+
+  /** Makes a new run that is as this one was after its `step`-th step of the optimizer, 0 for the beginning. This one stays as it is. */
+  async recoverTo(step: number, options: CallOptions = {}): Promise<TrainingClient> {
+    const { signal } = known("recoverTo", options, ["signal"]);
+    return TrainingClient._of(this._client, await this.#redo.call<Training>((redo) => redo.recoverTo(step, signal)));
+  }
+}

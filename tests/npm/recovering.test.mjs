@@ -1,0 +1,85 @@
+// A run that recovers by itself: the training loop does not see that its run was lost.
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { installed } from "./support/folder.mjs";
+import { KEY, MODEL, startService } from "./support/service.mjs";
+
+/** The example of step `step`, the same for every run. */
+const example = (step) => {
+  const tokens = Int32Array.from({ length: 16 }, (_, at) => (step * 7 + at * 3) % 200);
+  return {
+    modelInput: tokens,
+    lossFnInputs: { target_tokens: Int32Array.from(tokens, (token) => (token + 1) % 200), weights: new Float32Array(16).fill(1) },
+  };
+};
+
+async function step(client, at) {
+  const pass = client.forwardBackward([example(at)], "cross_entropy");
+  const update = client.optimStep({ learningRate: 1e-2 });
+  const loss = (await pass).metrics["loss:sum"];
+  await update;
+  return loss;
+}
+
+async function train(client, from, to) {
+  const losses = [];
+  for (let at = from; at < to; at++) losses.push(await step(client, at));
+  return losses;
+}
+
+test("a training loop goes on through poisonings with the losses of a run that nothing happened to", async (t) => {
+  const { url, fault } = await startService(t);
+  const { retinker } = await installed(t);
+  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
+  t.after(() => service.dispose());
+  const adapter = { baseModel: MODEL, rank: 4, seed: 3 };
+  const plain = await service.createLoraTrainingClient(adapter);
+  const expected = await train(plain, 0, 20);
+  const client = await service.createRecoveringTrainingClient({ ...adapter, checkpoints: { everySteps: 5 } });
+  t.after(() => client.dispose());
+  assert.ok(client instanceof retinker.TrainingClient);
+  const told = [];
+  const hearing = (async () => {
+    for await (const event of client.recoveries()) told.push(event);
+  })();
+  const losses = [];
+  for (let at = 0; at < 20; at++) {
+    const pass = client.forwardBackward([example(at)], "cross_entropy");
+    if (at % 6 === 4) await fault("poison", { run_id: client.modelId, reason: "a machine died" });
+    const update = client.optimStep({ learningRate: 1e-2 });
+    losses.push((await pass).metrics["loss:sum"]);
+    await update;
+  }
+  assert.deepEqual(losses, expected);
+  const { firstStep, lastStep } = await client.window();
+  assert.ok(firstStep <= 15 && lastStep === 20, `${firstStep} to ${lastStep}`);
+  const plan = await client.planTo(17);
+  assert.equal(plan.toStep, 17);
+  assert.ok(plan.requests === 2 * (17 - plan.fromStep) && plan.tokens === 16 * (17 - plan.fromStep), JSON.stringify(plan));
+  const back = await client.recoverTo(17);
+  assert.deepEqual(await train(back, 17, 20), expected.slice(17));
+  await assert.rejects(client.recoverTo(21), (error) => error instanceof retinker.RecoveryError && error.code === "not_covered");
+  client.dispose();
+  await hearing;
+  const kinds = told.map(({ type }) => type);
+  assert.equal(kinds.filter((kind) => kind === "lost").length, 3, kinds.join(" "));
+  assert.equal(kinds.filter((kind) => kind === "recovered").length, 3);
+  assert.match(told.find(({ type }) => type === "lost").message, /has lost its state/);
+});
+
+test("what cannot be made as it was is not gone on with", async (t) => {
+  const { url, fault } = await startService(t);
+  const { retinker } = await installed(t);
+  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
+  t.after(() => service.dispose());
+  const client = await service.createRecoveringTrainingClient({ baseModel: MODEL, rank: 4, seed: 3 });
+  t.after(() => client.dispose());
+  await train(client, 0, 3);
+  await fault("noise", { relative: 0.01 });
+  await fault("poison", { run_id: client.modelId, reason: "a machine died" });
+  const lost = await step(client, 3).then(() => undefined, (error) => error);
+  assert.ok(lost instanceof retinker.RecoveryError && lost.code === "unrecovered", `${lost}`);
+  assert.match(lost.message, /could not be made anew/);
+  assert.ok(client.poisoned instanceof retinker.PoisonedError);
+});
