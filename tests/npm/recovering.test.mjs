@@ -81,5 +81,6 @@ test("what cannot be made as it was is not gone on with", async (t) => {
   const lost = await step(client, 3).then(() => undefined, (error) => error);
   assert.ok(lost instanceof retinker.RecoveryError && lost.code === "unrecovered", `${lost}`);
   assert.match(lost.message, /could not be made anew/);
-  assert.ok(client.poisoned instanceof retinker.PoisonedError);
+  assert.ok(client.poisoned instanceof retinker.RecoveryError);
+  await assert.rejects(step(client, 3), (error) => error instanceof retinker.PoisonedError);
 });

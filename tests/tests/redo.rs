@@ -17,8 +17,8 @@ use retinker::client::{
 };
 use retinker::native::DiskLog;
 use retinker::redo::{
-    CheckpointPolicy, LogError, Matching, MemoryLog, Place, Redo, RedoError, RedoEvent, RedoLog, RedoOptions,
-    Resumed,
+    CheckpointPolicy, Frame, LogError, Matching, MemoryLog, Place, Redo, RedoError, RedoEvent, RedoLog,
+    RedoOptions, Resumed,
 };
 use retinker::wire::sampling::SamplingParams;
 use retinker::wire::tensor::TensorData;
@@ -390,7 +390,8 @@ async fn a_log_with_a_record_dropped_or_two_swapped_is_found_out() {
         };
         let body =
             |frame: &Bytes| frame.slice(4 + u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize..);
-        let frames: Vec<Bytes> = log.frames().map(|frame| frame.unwrap().1).collect().await;
+        let frames: Vec<Bytes> =
+            log.frames().map(|frame| frame.unwrap().1.to_bytes().unwrap()).collect().await;
         // The passes of the fifth and the sixth step.
         let passes: Vec<(u64, Bytes)> = frames
             .iter()
@@ -417,7 +418,7 @@ async fn a_log_with_a_record_dropped_or_two_swapped_is_found_out() {
             if kind == "head" && other.size() > 0 {
                 other.begin_segment().await.unwrap();
             }
-            other.append(frame).await.unwrap();
+            other.append(Frame::from_bytes(&frame).unwrap()).await.unwrap();
         }
         let api = retinker_tests::service::api(&service.base_url()).unwrap();
         let error = with(&api, other, RedoOptions::default()).await.unwrap_err();
@@ -524,7 +525,7 @@ impl RedoLog for Full {
     fn name(&self) -> String {
         "on a small disk".to_owned()
     }
-    fn append(&self, frame: Bytes) -> BoxFuture<'static, Result<Place, LogError>> {
+    fn append(&self, frame: Frame) -> BoxFuture<'static, Result<Place, LogError>> {
         if self.1.load(Ordering::Relaxed) {
             let error =
                 LogError::Unavailable { log: self.name(), reason: "No space left on device".to_owned() };
@@ -535,10 +536,10 @@ impl RedoLog for Full {
     fn begin_segment(&self) -> BoxFuture<'static, Result<u64, LogError>> {
         self.0.begin_segment()
     }
-    fn frames(&self) -> BoxStream<'static, Result<(Place, Bytes), LogError>> {
+    fn frames(&self) -> BoxStream<'static, Result<(Place, Frame), LogError>> {
         self.0.frames()
     }
-    fn read(&self, place: Place) -> BoxFuture<'static, Result<Bytes, LogError>> {
+    fn read(&self, place: Place) -> BoxFuture<'static, Result<Frame, LogError>> {
         self.0.read(place)
     }
     fn drop_before(&self, segment: u64) -> BoxFuture<'static, Result<(), LogError>> {

@@ -13,7 +13,7 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use ruzstd::encoding::CompressionLevel;
 
-use crate::redo::{LogError, Place, RedoLog};
+use crate::redo::{Frame, LogError, Place, RedoLog};
 
 /// Shorter frames are not worth compressing.
 const WORTH_IT: usize = 512;
@@ -175,6 +175,10 @@ impl DiskLog {
         Ok(Some((frame.into(), next)))
     }
 
+    fn read_frame(&self, place: Place, bytes: &Bytes) -> Result<Frame, LogError> {
+        Frame::from_bytes(bytes).map_err(|reason| LogError::Damaged { log: self.name(), place, reason })
+    }
+
     fn append_now(&self, frame: &[u8]) -> Result<Place, LogError> {
         let too_long =
             || io::Error::new(ErrorKind::InvalidInput, "a request beyond 2 GiB cannot be written down");
@@ -288,15 +292,18 @@ impl RedoLog for DiskLog {
         self.directory.display().to_string()
     }
 
-    fn append(&self, frame: Bytes) -> BoxFuture<'static, Result<Place, LogError>> {
-        self.aside(move |log| log.append_now(&frame))
+    fn append(&self, frame: Frame) -> BoxFuture<'static, Result<Place, LogError>> {
+        self.aside(move |log| {
+            let unwritable = |reason| LogError::Unavailable { log: log.name(), reason };
+            log.append_now(&frame.to_bytes().map_err(unwritable)?)
+        })
     }
 
     fn begin_segment(&self) -> BoxFuture<'static, Result<u64, LogError>> {
         self.aside(Self::begin_now)
     }
 
-    fn frames(&self) -> BoxStream<'static, Result<(Place, Bytes), LogError>> {
+    fn frames(&self) -> BoxStream<'static, Result<(Place, Frame), LogError>> {
         let segments: Vec<_> = self.state().segments.iter().map(|(segment, _)| *segment).collect();
         let last = segments.last().copied();
         let start = (self.clone(), segments.into_iter(), None::<Place>);
@@ -323,6 +330,7 @@ impl RedoLog for DiskLog {
                 match log.aside(move |log| log.frame_at(place)).await? {
                     Some((frame, offset)) => {
                         let next = Some(Place { offset, ..place });
+                        let frame = log.read_frame(place, &frame)?;
                         return Ok(Some(((place, frame), (log, segments, next))));
                     }
                     // Another program may be writing it.
@@ -336,7 +344,7 @@ impl RedoLog for DiskLog {
         }))
     }
 
-    fn read(&self, place: Place) -> BoxFuture<'static, Result<Bytes, LogError>> {
+    fn read(&self, place: Place) -> BoxFuture<'static, Result<Frame, LogError>> {
         self.aside(move |log| {
             let whole = log.frame_at(place)?;
             let nothing = || LogError::Damaged {
@@ -344,7 +352,7 @@ impl RedoLog for DiskLog {
                 place,
                 reason: "what was written there is not there".to_owned(),
             };
-            whole.map(|(frame, _)| frame).ok_or_else(nothing)
+            log.read_frame(place, &whole.ok_or_else(nothing)?.0)
         })
     }
 

@@ -263,7 +263,7 @@ impl Driver {
                     .await
                     .map_err(|error| Error::config(&operation, error.to_string()))?;
             }
-            let body = cursor.as_deref().unwrap_or(body);
+            let body = cursor.clone().unwrap_or_else(|| Bytes::copy_from_slice(body));
             let cursor = cursor.is_some();
             let entry =
                 RequestEntry { op: number, part, parts: count, datums, bytes, tokens, at, own, cursor, form };
@@ -289,7 +289,7 @@ impl Driver {
         }
         log.begin_segment().await?;
         let head = ledger.next_head();
-        put(&**log, ledger, Entry::Head(Box::new(head)), &[]).await
+        put(&**log, ledger, Entry::Head(Box::new(head)), Bytes::new()).await
     }
 
     async fn submit(&mut self, op: u64, requests: Vec<operation::Part>) {
@@ -838,7 +838,7 @@ impl Driver {
     // -- the log ------------------------------------------------------------------------------------------------
 
     async fn put(&mut self, entry: Entry) -> Result<(), LogError> {
-        put(&*self.parts.log, &mut self.parts.ledger, entry, &[]).await
+        put(&*self.parts.log, &mut self.parts.ledger, entry, Bytes::new()).await
     }
 
     /// Writes an entry down without which nothing is lost but comparisons.

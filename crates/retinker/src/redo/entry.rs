@@ -1,5 +1,4 @@
-//! What a log's frames say. A frame is the length of its head (32 bits, little endian), the head as JSON, and what is too large
-//! for JSON: the body of a pass as it is sent, without its place, or a cursor of the application.
+//! What a log's frames say.
 
 use std::collections::BTreeMap;
 
@@ -260,24 +259,47 @@ impl Form {
     }
 }
 
-/// An entry as a frame.
-pub(crate) fn frame(entry: &Entry, body: &[u8]) -> Result<Bytes, serde_json::Error> {
-    let head = serde_json::to_vec(entry)?;
-    let mut frame = BytesMut::with_capacity(4 + head.len() + body.len());
-    frame.put_u32_le(u32::try_from(head.len()).unwrap_or(u32::MAX));
-    frame.put_slice(&head);
-    frame.put_slice(body);
-    Ok(frame.freeze())
+/// What a log keeps in one piece: an entry, and what belongs to it. As bytes it is the length of its head (32 bits, little endian),
+/// the head as JSON, and what is too large for JSON: the body of a pass as it is sent, without its place, or a cursor of the
+/// application.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub(crate) entry: Entry,
+    pub(crate) body: Bytes,
 }
 
-/// A frame's entry and body; an error says what is wrong with it.
-pub(crate) fn parse(frame: &Bytes) -> Result<(Entry, Bytes), String> {
-    let short = || "it is shorter than it says".to_owned();
-    let length = frame.first_chunk::<4>().ok_or_else(short)?;
-    let end = 4 + u32::from_le_bytes(*length) as usize;
-    let head = frame.get(4..end).ok_or_else(short)?;
-    let entry = json::read(head).map_err(|error| error.to_string())?;
-    Ok((entry, frame.slice(end..)))
+impl Frame {
+    /// The frame as bytes.
+    ///
+    /// # Errors
+    /// What of it cannot be written, as a sentence.
+    pub fn to_bytes(&self) -> Result<Bytes, String> {
+        let head = serde_json::to_vec(&self.entry).map_err(|error| error.to_string())?;
+        let mut frame = BytesMut::with_capacity(4 + head.len() + self.body.len());
+        frame.put_u32_le(u32::try_from(head.len()).unwrap_or(u32::MAX));
+        frame.put_slice(&head);
+        frame.put_slice(&self.body);
+        Ok(frame.freeze())
+    }
+
+    /// A frame of these bytes.
+    ///
+    /// # Errors
+    /// What is wrong with them, as a sentence.
+    pub fn from_bytes(bytes: &Bytes) -> Result<Self, String> {
+        let short = || "it is shorter than it says".to_owned();
+        let length = bytes.first_chunk::<4>().ok_or_else(short)?;
+        let end = 4 + u32::from_le_bytes(*length) as usize;
+        let head = bytes.get(4..end).ok_or_else(short)?;
+        let entry = json::read(head).map_err(|error| error.to_string())?;
+        Ok(Self { entry, body: bytes.slice(end..) })
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(crate) fn size(&self) -> u64 {
+        const ENTRY: u64 = 256;
+        self.body.len() as u64 + ENTRY
+    }
 }
 
 /// Numbers that JSON would not bring back as they were.

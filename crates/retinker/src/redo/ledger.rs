@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use retinker_wire::time::Time;
 
-use super::entry::{Base, Creation, Entry, Form, Head, Identity, RequestEntry, parse};
+use super::entry::{Base, Creation, Entry, Form, Frame, Head, Identity, RequestEntry};
 use super::log::{LogError, Place, RedoLog};
 use super::outcome::Outcome;
 use crate::recovery::plan::SCHEMA_VERSION;
@@ -97,9 +97,7 @@ impl Ledger {
         let mut ledger: Option<Self> = None;
         let mut frames = log.frames();
         while let Some(frame) = frames.next().await {
-            let (place, frame) = frame?;
-            let damaged = |reason| LogError::Damaged { log: log.name(), place, reason };
-            let (entry, _) = parse(&frame).map_err(damaged)?;
+            let (place, Frame { entry, .. }) = frame?;
             if let Entry::Head(head) = &entry
                 && head.schema > SCHEMA_VERSION
             {
@@ -110,7 +108,10 @@ impl Ledger {
                 (None, Entry::Head(head)) => {
                     ledger.insert(Self::new(*head)).begin_segment(place.segment);
                 }
-                (None, _) => return Err(damaged("the segment has no head".to_owned())),
+                (None, _) => {
+                    let reason = "the segment has no head".to_owned();
+                    return Err(LogError::Damaged { log: log.name(), place, reason });
+                }
                 (Some(ledger), entry) => ledger.take(place, entry),
             }
         }

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
+
+use super::entry::Frame;
 
 /// Why a redo log could not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,13 +75,13 @@ pub trait RedoLog: fmt::Debug + Send + Sync + 'static {
     /// What people know it by: a directory, or that it is in memory.
     fn name(&self) -> String;
     /// Appends a frame to the newest segment; tells where it is.
-    fn append(&self, frame: Bytes) -> BoxFuture<'static, Result<Place, LogError>>;
+    fn append(&self, frame: Frame) -> BoxFuture<'static, Result<Place, LogError>>;
     /// Begins a new segment; tells its number.
     fn begin_segment(&self) -> BoxFuture<'static, Result<u64, LogError>>;
     /// All frames, in the order in which they were appended. A last one that was cut off while it was written is not there.
-    fn frames(&self) -> BoxStream<'static, Result<(Place, Bytes), LogError>>;
+    fn frames(&self) -> BoxStream<'static, Result<(Place, Frame), LogError>>;
     /// The frame that begins there.
-    fn read(&self, place: Place) -> BoxFuture<'static, Result<Bytes, LogError>>;
+    fn read(&self, place: Place) -> BoxFuture<'static, Result<Frame, LogError>>;
     /// Drops the segments before this one.
     fn drop_before(&self, segment: u64) -> BoxFuture<'static, Result<(), LogError>>;
     /// Bytes that it takes.
@@ -95,7 +96,7 @@ pub struct MemoryLog(Arc<Mutex<Segments>>);
 struct Segments {
     /// The number of the oldest one.
     first: u64,
-    kept: VecDeque<Vec<Bytes>>,
+    kept: VecDeque<Vec<Frame>>,
     size: u64,
 }
 
@@ -120,8 +121,8 @@ fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
     Box::pin(std::future::ready(value))
 }
 
-fn bytes_of(frames: &[Bytes]) -> u64 {
-    frames.iter().map(|frame| frame.len() as u64).sum()
+fn bytes_of(frames: &[Frame]) -> u64 {
+    frames.iter().map(Frame::size).sum()
 }
 
 impl RedoLog for MemoryLog {
@@ -129,12 +130,12 @@ impl RedoLog for MemoryLog {
         "in memory".to_owned()
     }
 
-    fn append(&self, frame: Bytes) -> BoxFuture<'static, Result<Place, LogError>> {
+    fn append(&self, frame: Frame) -> BoxFuture<'static, Result<Place, LogError>> {
         let segments = &mut *self.lock();
         if segments.kept.is_empty() {
             segments.kept.push_back(Vec::new());
         }
-        segments.size += frame.len() as u64;
+        segments.size += frame.size();
         let segment = segments.first + segments.kept.len() as u64 - 1;
         let newest = segments.kept.back_mut();
         let offset = newest.map_or(0, |frames| {
@@ -150,7 +151,7 @@ impl RedoLog for MemoryLog {
         ready(Ok(segments.first + segments.kept.len() as u64 - 1))
     }
 
-    fn frames(&self) -> BoxStream<'static, Result<(Place, Bytes), LogError>> {
+    fn frames(&self) -> BoxStream<'static, Result<(Place, Frame), LogError>> {
         let segments = self.lock();
         let frames: Vec<_> = (segments.first..)
             .zip(&segments.kept)
@@ -161,7 +162,7 @@ impl RedoLog for MemoryLog {
         Box::pin(futures_util::stream::iter(frames))
     }
 
-    fn read(&self, place: Place) -> BoxFuture<'static, Result<Bytes, LogError>> {
+    fn read(&self, place: Place) -> BoxFuture<'static, Result<Frame, LogError>> {
         let segments = self.lock();
         let index = place.segment.checked_sub(segments.first).and_then(|index| usize::try_from(index).ok());
         let frames = index.and_then(|index| segments.kept.get(index));

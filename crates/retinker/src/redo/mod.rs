@@ -51,6 +51,7 @@ mod policy;
 mod replay;
 mod run;
 
+pub use entry::Frame;
 pub use error::{Mismatch, RedoError};
 pub use event::RedoEvent;
 pub use log::{LogError, MemoryLog, Place, RedoLog};

@@ -9,7 +9,7 @@ use futures_util::stream::FuturesOrdered;
 use retinker_wire::future::RequestErrorCategory;
 
 use super::RedoError;
-use super::entry::{Entry, parse};
+use super::entry::{Entry, Frame};
 use super::ledger::Op;
 use super::log::{LogError, RedoLog};
 use super::outcome::result_type;
@@ -93,10 +93,9 @@ impl Replay {
         let Again { number, op, parts, watch } = again;
         let mut requests = Vec::with_capacity(parts.len());
         for part in parts.iter().filter_map(|part| op.parts.get(*part)) {
-            let frame = self.log.read(part.place).await?;
-            let damaged = |reason| LogError::Damaged { log: self.log.name(), place: part.place, reason };
-            let (Entry::Request(entry), body) = parse(&frame).map_err(damaged)? else {
-                return Err(damaged("no request is there".to_owned()).into());
+            let Frame { entry: Entry::Request(entry), body } = self.log.read(part.place).await? else {
+                let reason = "no request is there".to_owned();
+                return Err(LogError::Damaged { log: self.log.name(), place: part.place, reason }.into());
             };
             let makes_a_sampler = entry.form.makes_a_sampler();
             let request = entry.form.request(&body);

@@ -10,7 +10,7 @@ use futures_core::Stream;
 use retinker_wire::model::LoraConfig;
 
 use super::driver::{Control, Driver, make_from};
-use super::entry::{Creation, Entry, Head, Identity, frame, parse};
+use super::entry::{Creation, Entry, Frame, Head, Identity};
 use super::error::RedoError;
 use super::event::{Hub, RedoEvent};
 use super::ledger::Ledger;
@@ -137,7 +137,7 @@ impl Redo {
             bases: Vec::new(),
         };
         let mut ledger = Ledger::new(head.clone());
-        put(&*log, &mut ledger, Entry::Head(Box::new(head)), &[]).await?;
+        put(&*log, &mut ledger, Entry::Head(Box::new(head)), Bytes::new()).await?;
         Self::first_run(service, &log, &mut ledger)
             .await
             .and_then(|made| Self::drive(service, log, ledger, &made, options, None))
@@ -152,12 +152,12 @@ impl Redo {
         let place = service.place().await.map_err(RedoError::Service)?;
         let (session_id, model_seq_id) = (place.session_id().to_owned(), place.number());
         let identity = Identity { session_id, model_seq_id, path: None };
-        put(&**log, ledger, Entry::Identity(identity), &[]).await?;
+        put(&**log, ledger, Entry::Identity(identity), Bytes::new()).await?;
         let creation = ledger.creation().clone();
         let labels = creation.user_metadata.clone();
         let made = make_from(&place, None, &creation, labels).await.map_err(RedoError::Service)?;
         let attachment = made.attachment();
-        put(&**log, ledger, Entry::Run { generation: 0, attachment }, &[]).await?;
+        put(&**log, ledger, Entry::Run { generation: 0, attachment }, Bytes::new()).await?;
         Ok(made)
     }
 
@@ -175,11 +175,11 @@ impl Redo {
         // What lies behind the last step is begun again by the program.
         let adrift = ledger.is_adrift();
         if let Some(from) = ledger.loose_end() {
-            put(&*log, &mut ledger, Entry::Discarded { from }, &[]).await?;
+            put(&*log, &mut ledger, Entry::Discarded { from }, Bytes::new()).await?;
         }
         let cursor = match ledger.last_step() {
             Some((_, op)) if op.cursor => match op.parts.first() {
-                Some(part) => Some(body_at(&*log, part.place).await?),
+                Some(part) => Some(log.read(part.place).await?.body),
                 None => None,
             },
             _ => None,
@@ -341,17 +341,9 @@ pub(crate) async fn put(
     log: &dyn RedoLog,
     ledger: &mut Ledger,
     entry: Entry,
-    body: &[u8],
+    body: Bytes,
 ) -> Result<(), LogError> {
-    let unwritable =
-        |error: serde_json::Error| LogError::Unavailable { log: log.name(), reason: error.to_string() };
-    let place = log.append(frame(&entry, body).map_err(unwritable)?).await?;
+    let place = log.append(Frame { entry: entry.clone(), body }).await?;
     ledger.take(place, entry);
     Ok(())
-}
-
-async fn body_at(log: &dyn RedoLog, place: super::log::Place) -> Result<Bytes, LogError> {
-    let frame = log.read(place).await?;
-    let damaged = |reason| LogError::Damaged { log: log.name(), place, reason };
-    Ok(parse(&frame).map_err(damaged)?.1)
 }
