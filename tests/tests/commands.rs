@@ -1,6 +1,7 @@
 //! The commands of recovery, as a person or a script calls them: what they do, what they say, and how they end.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test that fails, panics.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,13 @@ use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::probe::save_state_with_probe;
 use retinker::recovery::restore::{Attachment, RestoreRecord, RestoreState};
 use retinker::recovery::verify::{Findings, OptimizerState};
-use retinker::redo::{CheckpointPolicy, Redo, RedoOptions};
+use retinker::redo::{CheckpointPolicy, Redo, RedoEvent, RedoOptions};
 use retinker::runtime::Runtime;
 use retinker::wire::UserMetadata;
 use retinker::wire::session::FinishReason;
+use retinker_ir::id::Uuid;
+use retinker_ir::lineage::{Event, Record, id_of_restore};
+use retinker_ir::work::Job;
 use retinker_local::{LocalConfig, LocalService, Pause, RequestFault, RequestRule};
 use retinker_store::Location;
 use retinker_tests::command::{Retinker, Said};
@@ -728,6 +732,16 @@ async fn watching_once_tells_and_restores_only_if_it_is_to() {
     assert_eq!(told, records);
     let said = place.well(&["journal", &records[0].id, "--json"]).await;
     assert_eq!(serde_json::from_str::<RestoreRecord>(&said.out).unwrap(), records[0]);
+    let said = place.well(&["journal", "--as", "lineage"]).await;
+    let told: Vec<Event> = said.out.lines().map(|line| Event::from_json(line).unwrap()).collect();
+    told.iter().for_each(|event| event.validate().unwrap());
+    let traces: BTreeSet<_> = told.iter().map(|event| event.trace_id).collect();
+    assert_eq!(traces, records.iter().map(|record| Some(id_of_restore(&record.id))).collect());
+    let said = place.well(&["journal", &records[0].id, "--as", "work"]).await;
+    let job = Job::from_json(said.out.lines().last().unwrap()).unwrap();
+    assert_eq!(Uuid::of_work(&job.id), Ok(id_of_restore(&records[0].id)));
+    let said = place.refused(&["journal", "restore-0", "--as", "work"]).await;
+    assert!(said.contains("knows no restore restore-0"), "{said}");
     let said = place.refused(&["journal", "restore-0"]).await;
     assert_eq!(said, "the journal knows no restore restore-0");
     place.service.stop().await;
@@ -1077,4 +1091,71 @@ async fn a_run_is_made_as_it_was_after_a_step_by_its_redo_log() {
         let said = place.refused(&words).await;
         assert!(said.contains(why), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_are_pruned_by_rules_and_never_those_that_something_needs() {
+    let place = Place::new().await;
+    let client = fresh(&place.api).await;
+    let (run, mut paths) = (client.model_id(), Vec::new());
+    for (step, loss) in [5.0, 3.0, 4.0, 2.0, 6.0].into_iter().enumerate() {
+        schedule::step(&client, step).await.unwrap();
+        let user_metadata = Some(UserMetadata::from([("loss".to_owned(), loss.to_string())]));
+        let options = SaveOptions { user_metadata, ..SaveOptions::default() };
+        paths.push(client.save_state(&format!("n{step}"), options).await.unwrap().path);
+    }
+    let there = async || {
+        let listed = place.api.run_checkpoints(&run).await.unwrap().checkpoints;
+        listed.into_iter().map(|checkpoint| checkpoint.tinker_path).collect::<BTreeSet<_>>()
+    };
+    let rules = ["--keep-last", "1", "--keep-best", "2", "--by", "loss:min"];
+    let said = place.well(&[&["checkpoints", "prune", &run], &rules[..]].concat()).await;
+    assert!(
+        said.out.contains("That would delete 2 of 5 checkpoints") && said.out.contains("add --yes"),
+        "{}",
+        said.out
+    );
+    assert_eq!(there().await.len(), 5, "nothing is deleted without --yes");
+    // Poisoned: the newest is what it would be restored from.
+    place.poison(&run).await;
+    let said = place.well(&["checkpoints", "prune", &run, "--keep-every", "9", "--yes", "--json"]).await;
+    assert_eq!(said.out.lines().count(), 5);
+    assert_eq!(there().await, BTreeSet::from([paths[0].clone(), paths[4].clone()]));
+    let said = place.refused(&["checkpoints", "prune", &run]).await;
+    assert!(said.starts_with("say what is kept: "), "{said}");
+
+    // One with a redo log: what that stands on stays.
+    let log = place.home.path().join("log");
+    let checkpoints = CheckpointPolicy { every_steps: Some(2), ..CheckpointPolicy::default() };
+    let (service, options) =
+        (ServiceClient::new(place.api.clone()), RedoOptions { checkpoints, ..RedoOptions::default() });
+    let written = DiskLog::open(&log).unwrap();
+    let redo = Redo::lora(&service, written, schedule::BASE_MODEL, schedule::lora(), options).await.unwrap();
+    let mut events = Box::pin(redo.events());
+    for step in 0..8 {
+        schedule::step(redo.training_client(), step).await.unwrap();
+    }
+    while !matches!(events.next().await, Some(RedoEvent::Saved { step: 8, .. })) {}
+    let run = redo.training_client().model_id();
+    let said = place.refused(&["checkpoints", "prune", &run, "--keep-last", "1"]).await;
+    assert!(said.contains("has a redo log: give its directory with --log"), "{said}");
+    let words = ["checkpoints", "prune", &run, "--keep-last", "1", "--log", log.to_str().unwrap(), "--yes"];
+    let said = place.well(&words).await;
+    assert!(said.out.contains("Deleted 2 of 4 checkpoints"), "{}", said.out);
+    assert_eq!(said.out.matches("The redo log stands on it.").count(), 2, "{}", said.out);
+    place.poison(&run).await;
+    schedule::step(redo.training_client(), 8).await.unwrap();
+
+    let options = SaveOptions { ttl_seconds: Some(3600), ..SaveOptions::default() };
+    let path = client_of(&place).await.save_state("short", options).await.unwrap().path;
+    let said = place.well(&["checkpoints", "protect", &path]).await;
+    assert!(said.out.contains("It lives until"), "{}", said.out);
+    let said = place.well(&["checkpoints", "protect", &path]).await;
+    assert!(said.out.contains("lives for as long already"), "{}", said.out);
+}
+
+async fn client_of(place: &Place) -> TrainingClient {
+    let client = fresh(&place.api).await;
+    schedule::step(&client, 0).await.unwrap();
+    client
 }

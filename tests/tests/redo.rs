@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test that fails, panics.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +12,8 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use retinker::client::retry::RetryPolicy;
 use retinker::client::{
-    Api, CustomLoss, ErrorKind, LossFnConfig, SampleOptions, SaveOptions, ServiceClient, TrainingClient,
-    TrainingOptions,
+    Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, SampleOptions, SaveOptions, Secret, ServiceClient,
+    TrainingClient, TrainingOptions,
 };
 use retinker::native::DiskLog;
 use retinker::redo::{
@@ -22,7 +22,7 @@ use retinker::redo::{
 };
 use retinker::wire::sampling::SamplingParams;
 use retinker::wire::tensor::TensorData;
-use retinker::wire::training::{AdamParams, Datum, ModelInput};
+use retinker::wire::training::{AdamParams, Datum, ModelInput, Provenance};
 use retinker_local::{LocalConfig, LocalService, OperationRule, RequestFault, RequestRule};
 use retinker_tests::schedule;
 
@@ -517,16 +517,16 @@ async fn a_batch_of_which_only_some_chunks_were_accepted_is_taken_once() {
     service.stop().await;
 }
 
-/// A log whose disk can be full.
+/// A log on whose disk there is room for so many entries.
 #[derive(Debug, Clone)]
-struct Full(MemoryLog, Arc<AtomicBool>);
+struct Full(MemoryLog, Arc<AtomicI64>);
 
 impl RedoLog for Full {
     fn name(&self) -> String {
         "on a small disk".to_owned()
     }
     fn append(&self, frame: Frame) -> BoxFuture<'static, Result<Place, LogError>> {
-        if self.1.load(Ordering::Relaxed) {
+        if self.1.fetch_sub(1, Ordering::Relaxed) <= 0 {
             let error =
                 LogError::Unavailable { log: self.name(), reason: "No space left on device".to_owned() };
             return Box::pin(std::future::ready(Err(error)));
@@ -553,18 +553,23 @@ impl RedoLog for Full {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_written_down_is_not_sent() {
     let (_dir, service, api) = service().await;
-    let (plain, full) = (undisturbed(&api).await, Arc::new(AtomicBool::new(false)));
-    let kept = redo(&api, Full(MemoryLog::new(), Arc::clone(&full)), 1000).await;
+    let (plain, room) = (undisturbed(&api).await, Arc::new(AtomicI64::new(i64::MAX)));
+    let kept = redo(&api, Full(MemoryLog::new(), Arc::clone(&room)), 1000).await;
     let client = kept.training_client();
     let mut losses = train(client, 0..2).await;
-    full.store(true, Ordering::Relaxed);
-    let refused = client.forward_backward(schedule::batch(2), "cross_entropy", &none()).await.unwrap_err();
-    assert!(
-        refused.to_string().contains("could not be written down first")
-            && refused.to_string().contains("No space left"),
-        "{refused}"
-    );
-    full.store(false, Ordering::Relaxed);
+    // The first time nothing of it can be written, the second time one chunk of three.
+    let tiny = |n: i32| Datum::cross_entropy(vec![65 + n % 8, 66], vec![66, 67], vec![1.0, 0.5]);
+    for left in [0, 1] {
+        room.store(left, Ordering::Relaxed);
+        let large: Vec<Datum> = (0..2100).map(tiny).collect();
+        let refused = client.forward_backward(large, "cross_entropy", &none()).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("could not be written down first")
+                && refused.to_string().contains("No space left"),
+            "{refused}"
+        );
+    }
+    room.store(i64::MAX, Ordering::Relaxed);
     losses.extend(train(client, 2..4).await);
     poison(&service, &kept).await;
     losses.extend(train(client, 4..6).await);
@@ -605,5 +610,25 @@ async fn a_log_is_cut_off_where_it_was_torn_and_refused_where_it_is_damaged() {
     std::fs::write(&segment, &whole).unwrap();
     let error = open().await.unwrap_err().to_string();
     assert!(error.contains("is damaged at segment 0, byte") && error.contains("checksum"), "{error}");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_a_session_is_refused_and_sent_by_no_one() {
+    let (_dir, service, api) = service().await;
+    let kept = redo(&api, MemoryLog::new(), 1000).await;
+    let client = kept.training_client();
+    let config = LossFnConfig::from([("loss_id".to_owned(), "a loss".into())]);
+    let refused = client.forward_backward(schedule::batch(0), "custom", &config).await.unwrap_err();
+    assert!(refused.to_string().contains("belongs to a session"), "{refused}");
+    let mut named = schedule::batch(0);
+    named[0].provenance = Some(Provenance::default());
+    let refused = client.forward_backward(named, "cross_entropy", &none()).await.unwrap_err();
+    assert!(refused.to_string().contains("leave their provenance out"), "{refused}");
+    let options =
+        LoadOptions { weights_access_token: Some(Secret::new("of another")), ..LoadOptions::default() };
+    let refused = client.load_state_with("tinker://other/weights/a", options).await.unwrap_err().to_string();
+    assert!(refused.contains("holds no access token") && !refused.contains("of another"), "{refused}");
+    assert_eq!(client.attachment().next_seq_id, 1);
     service.stop().await;
 }

@@ -41,6 +41,8 @@ enum Command {
     Attach(commands::attach::Args),
     /// Load a checkpoint into throw-away copies, and tell whether it is what was saved.
     Verify(commands::verify::Args),
+    /// Look into checkpoints, give them a longer life, delete those that nothing needs.
+    Checkpoints(commands::checkpoints::Args),
     /// List which runs failed together.
     Incidents(commands::incidents::Args),
     /// List the restores in the journal, or tell one's story.
@@ -73,6 +75,7 @@ async fn main() -> ExitCode {
         Command::Restore(args) => commands::restore::run(args).await.map(done),
         Command::Attach(args) => commands::attach::run(args).await.map(done),
         Command::Verify(args) => commands::verify::run(args).await,
+        Command::Checkpoints(args) => commands::checkpoints::run(args).await,
         Command::Incidents(args) => commands::incidents::run(args).await.map(done),
         Command::Journal(args) => commands::journal::run(args).await.map(done),
         Command::Monitor(args) => commands::monitor::run(args).await.map(done),

@@ -351,17 +351,22 @@ async fn the_fault_api_does_the_same_over_http() {
     assert_eq!(
         listed,
         json!({"requests": [{"endpoint": "healthz", "times": 1, "fault": {"fail": {"status": 503, "empty_body": false}}}],
-               "operations": [], "cold_loads": 0, "pause": null})
+               "operations": [], "cold_loads": 0, "noise": 0.0, "pause": null})
     );
     let (_, listed) = ask(&client, Method::POST, "/cold_loads", json!({"times": 2})).await;
     assert_eq!(listed["cold_loads"], 2);
     assert_eq!(ask(&client, Method::POST, "/cold_loads", json!({"times": 0})).await.0, 422);
+    assert_eq!(ask(&client, Method::POST, "/noise", json!({"relative": 1e-6})).await.1["noise"], 1e-6);
+    assert_eq!(ask(&client, Method::POST, "/noise", json!({"relative": 2})).await.0, 422);
     let rule = json!({"operation": "optim_step", "category": "user"});
     assert_eq!(ask(&client, Method::POST, "/operations", rule).await.0, 200);
     assert_eq!(ask(&client, Method::POST, "/pause", json!({})).await.0, 200);
     assert_eq!(ask(&client, Method::DELETE, "/pause", json!({})).await.1["pause"], json!(null));
     let (_, cleared) = ask(&client, Method::DELETE, "", json!({})).await;
-    assert_eq!(cleared, json!({"requests": [], "operations": [], "cold_loads": 0, "pause": null}));
+    assert_eq!(
+        cleared,
+        json!({"requests": [], "operations": [], "cold_loads": 0, "noise": 0.0, "pause": null})
+    );
     assert_eq!(client.get("healthz").await.0, 200);
 
     assert_eq!(

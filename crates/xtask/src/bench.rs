@@ -12,10 +12,10 @@ use crate::{browser, console, npm, python, tools, up};
 const PYTHON: &str = "/usr/bin/python3";
 
 /// What can be measured.
-const ALL: &str = "local, client, recovery, scale, console or npm";
+const ALL: &str = "local, client, recovery, redo, scale, console or npm";
 
 /// Measures the embedded service with 100,000 runs, and its training beside PyTorch's (docs/bench.md); or the client beside
-/// the official Python SDK's (docs/bench-client.md); or how long a restore takes (docs/bench-recovery.md), what watching a
+/// the official Python SDK's (docs/bench-client.md); or how long a restore takes (docs/bench-recovery.md), what a redo log costs (docs/bench-redo.md), what watching a
 /// million runs costs (docs/scale.md), the console in a browser (docs/bench-console.md), or the npm package in Node
 /// (docs/bench-npm.md).
 pub fn run_bench(args: &[String]) -> Result<()> {
@@ -23,6 +23,10 @@ pub fn run_bench(args: &[String]) -> Result<()> {
         Some((what, rest)) if what == "local" => local(rest),
         Some((what, [])) if what == "client" => client(),
         Some((what, [])) if what == "recovery" => recovery(),
+        Some((what, [])) if what == "redo" => {
+            let bench = release("retinker-tests", "--bin", "bench_redo")?;
+            run(command(bench).env("RETINKER_BIN", up::binary()?))
+        }
         Some((what, [])) if what == "scale" => {
             run(&mut command(release("retinker-tests", "--bin", "bench_scale")?))
         }
@@ -32,7 +36,9 @@ pub fn run_bench(args: &[String]) -> Result<()> {
             browser::bench(&up::binary()?)
         }
         Some((what, [])) if what == "npm" => npm_package(),
-        Some((what, _)) if matches!(what.as_str(), "client" | "recovery" | "scale" | "console" | "npm") => {
+        Some((what, _))
+            if matches!(what.as_str(), "client" | "recovery" | "redo" | "scale" | "console" | "npm") =>
+        {
             bail!("`cargo xtask bench {what}` takes no options")
         }
         Some((other, _)) => bail!("there is no benchmark '{other}': use `cargo xtask bench` with {ALL}"),

@@ -3,6 +3,8 @@
 use anyhow::{Result, bail};
 use retinker::recovery::protect::{protections, put_back};
 use retinker::recovery::restore::RestoreRecord;
+use retinker_ir::lineage::{Record, events_of_restore};
+use retinker_ir::work::Job;
 
 use super::target::Target;
 use crate::say::say;
@@ -21,8 +23,34 @@ pub(crate) struct Args {
     /// Print each entry as a line of JSON.
     #[arg(long)]
     json: bool,
+    /// Print restores in a form of the North-Shore-AI platform, a line of JSON each: lineage, the events of lineage_ir; work, a job of
+    /// nsai_work.
+    #[arg(long = "as", value_enum, value_name = "FORM", conflicts_with_all = ["json", "protections", "put_back"])]
+    form: Option<Form>,
     #[command(flatten)]
     target: Target,
+}
+
+/// A form of the wider platform.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Form {
+    Lineage,
+    Work,
+}
+
+impl Form {
+    /// Restores, oldest first.
+    fn print(self, records: &[RestoreRecord], service: &str) {
+        let mut lineages = std::collections::BTreeMap::<&str, u32>::new();
+        for record in records {
+            let attempt = lineages.entry(&record.plan.root_run_id).or_default();
+            match self {
+                Self::Lineage => events_of_restore(record).iter().for_each(|event| say(event.to_json())),
+                Self::Work => say(Job::of_restore(record, service, *attempt).to_json()),
+            }
+            *attempt += 1;
+        }
+    }
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -48,6 +76,21 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             );
             say(format_args!("{}  for run {}: {until}", protection.tinker_path, protection.run_id));
         }
+        return Ok(());
+    }
+    if let Some(form) = args.form {
+        let mut records = store.list().await?;
+        records.reverse();
+        if let Some(id) = &args.restore {
+            // Those before it tell which attempt it is.
+            let Some(last) = records.iter().position(|record| record.id == *id) else {
+                bail!("the journal knows no restore {id}")
+            };
+            records.truncate(last + 1);
+            let root = records.last().map(|record| record.plan.root_run_id.clone()).unwrap_or_default();
+            records.retain(|record| record.plan.root_run_id == root);
+        }
+        form.print(&records, &keeper.identity);
         return Ok(());
     }
     if let Some(id) = &args.restore {

@@ -75,7 +75,8 @@ pub(crate) struct Args {
     target: Target,
 }
 
-fn best(text: &str) -> Result<(String, MetricMode), String> {
+/// A label, and which of its values are better.
+pub(crate) fn best(text: &str) -> Result<(String, MetricMode), String> {
     let (metric, mode) = text.rsplit_once(':').ok_or("write LABEL:min or LABEL:max")?;
     match (metric, mode) {
         ("", _) => Err("the label has no name".to_owned()),

@@ -43,6 +43,8 @@ use crate::recovery::plan::{
 
 /// How long results that a lost run may still give are waited for.
 const GRACE: Duration = Duration::from_secs(10);
+/// How often a run is made anew in a row, each time to be lost before it is where the last one was.
+const ATTEMPTS: u32 = 8;
 /// Between two questions to a service that is not there: the first pause, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often a run may be lost while the same request is carried out: beyond, the request is what it is lost by.
@@ -104,8 +106,8 @@ pub(crate) struct Driver {
     results: (mpsc::UnboundedSender<Came>, mpsc::UnboundedReceiver<Came>),
     /// An operation whose first half is done.
     half: Option<(Waiter, Vec<Accepted>)>,
-    /// Ends the waiting for results of the run of now.
-    waits: Vec<AbortHandle>,
+    /// Ends the waiting for results of the run of now, by operation and request.
+    waits: BTreeMap<(u64, usize), AbortHandle>,
     /// Live samplers, by the operation that made them.
     samplers: Vec<(u64, Weak<Slot>)>,
     due: Due,
@@ -125,7 +127,7 @@ impl Driver {
             waiters: BTreeMap::new(),
             results: mpsc::unbounded(),
             half: None,
-            waits: Vec::new(),
+            waits: BTreeMap::new(),
             samplers: Vec::new(),
             due: Due::since(now),
             saving: false,
@@ -236,21 +238,39 @@ impl Driver {
         }
     }
 
-    /// Writes an operation's requests down.
+    /// Writes an operation's requests down: all of them, or none.
     async fn reserve(
         &mut self,
         parts: Vec<operation::Part>,
         own: bool,
     ) -> Result<(u64, Vec<operation::Part>), Error> {
         let number = self.parts.ledger.head.next_op;
+        let reserved = self.write_down(number, parts, own).await;
+        if reserved.is_err() && self.parts.ledger.head.next_op != number {
+            // Whoever reads the log finds the next operation in its place.
+            let nowhere = super::log::Place { segment: 0, offset: 0 };
+            self.parts.ledger.take(nowhere, Entry::Discarded { from: number });
+        }
+        Ok((number, reserved?))
+    }
+
+    async fn write_down(
+        &mut self,
+        number: u64,
+        parts: Vec<operation::Part>,
+        own: bool,
+    ) -> Result<Vec<operation::Part>, Error> {
         let at = self.api().runtime().now();
         let count = parts.len();
         let mut requests = Vec::with_capacity(count);
-        for (part, operation::Part { write, bytes, datums, tokens, makes_a_sampler }) in
+        for (part, operation::Part { write, bytes, datums, tokens, makes_a_sampler, of_session }) in
             parts.into_iter().enumerate()
         {
-            let request = write()?;
             let operation = format!("a request of run {}", self.parts.line.model_id);
+            if let Some(reason) = of_session {
+                return Err(Error::config(operation, reason));
+            }
+            let request = write()?;
             let (form, body) = Form::of(&request).map_err(|reason| Error::config(&operation, reason))?;
             let cursor = match form {
                 Form::OptimStep { .. } => {
@@ -276,9 +296,9 @@ impl Driver {
                 },
             )?;
             let write: operation::Write = Box::new(|| Ok(request));
-            requests.push(operation::Part { write, bytes, datums, tokens, makes_a_sampler });
+            requests.push(operation::Part { write, bytes, datums, tokens, makes_a_sampler, of_session });
         }
-        Ok((number, requests))
+        Ok(requests)
     }
 
     /// Has what follows begin in a segment of its own, if a checkpoint saved now would need nothing before it.
@@ -321,28 +341,33 @@ impl Driver {
 
     /// Has the results of an operation come, each as it is there.
     fn await_results(&mut self, op: u64, accepted: Vec<Accepted>) {
-        let Some(form) = self.parts.ledger.ops.get(&op).map(|op| op.form.clone()) else { return };
         let Some(waiter) = self.waiters.get_mut(&op) else { return };
-        waiter.results.resize(accepted.len(), None);
-        let generation = self.parts.ledger.head.generation;
-        for (part, Accepted { request_id, .. }) in accepted.iter().enumerate() {
-            let (tell, request_id) = (self.results.0.clone(), request_id.clone());
-            let (api, watch) = (self.parts.line.api.clone(), waiter.watch.clone());
-            let (kind, name) = (result_type(&form), waiter.name.clone());
-            let (abort, registration) = AbortHandle::new_pair();
-            self.waits.push(abort);
-            let waiting = async move {
-                let result = wait_raw(&api, &request_id, kind, &name, &watch).await;
-                // Nobody listens once the run is gone.
-                let _ = tell.unbounded_send(Came { generation, op, part, result });
-            };
-            let waiting = Abortable::new(waiting, registration);
-            self.parts.service.api().runtime().spawn(Box::pin(async move {
-                let _ = waiting.await;
-            }));
-        }
+        waiter.results.resize_with(accepted.len(), || None);
         waiter.accepted = accepted;
-        self.waits.retain(|wait| !wait.is_aborted());
+        for part in 0..waiter.accepted.len() {
+            self.await_result(op, part);
+        }
+    }
+
+    fn await_result(&mut self, op: u64, part: usize) {
+        let Some(kind) = self.parts.ledger.ops.get(&op).map(|op| result_type(&op.form)) else { return };
+        let Some(waiter) = self.waiters.get(&op) else { return };
+        let Some(request_id) = waiter.accepted.get(part).map(|accepted| accepted.request_id.clone()) else {
+            return;
+        };
+        let (tell, generation) = (self.results.0.clone(), self.parts.ledger.head.generation);
+        let (api, watch, name) = (self.parts.line.api.clone(), waiter.watch.clone(), waiter.name.clone());
+        let (abort, registration) = AbortHandle::new_pair();
+        let waiting = async move {
+            let result = wait_raw(&api, &request_id, kind, &name, &watch).await;
+            // Nobody listens once the run is gone.
+            let _ = tell.unbounded_send(Came { generation, op, part, result });
+        };
+        let waiting = Abortable::new(waiting, registration);
+        self.waits.insert((op, part), abort);
+        self.api().runtime().spawn(Box::pin(async move {
+            let _ = waiting.await;
+        }));
     }
 
     async fn came(&mut self, came: Came) {
@@ -350,12 +375,19 @@ impl Driver {
         if generation != self.parts.ledger.head.generation {
             return;
         }
-        if let Err(error) = &result
-            && self.is_lost(error).await
-        {
+        self.waits.remove(&(op, part));
+        if let Err(error) = &result {
             let error = error.clone();
-            self.recover(&error, Some((op, part))).await;
-            return;
+            if self.is_lost(&error).await {
+                self.recover(&error, Some((op, part))).await;
+                return;
+            }
+            if error.is_outage() {
+                // Nobody knows yet what it came to.
+                self.parts.hub.tell(RedoEvent::Waiting { why: error.to_string() });
+                self.await_result(op, part);
+                return;
+            }
         }
         self.take(op, part, result).await;
     }
@@ -473,6 +505,7 @@ impl Driver {
             datums: 0,
             tokens: 0,
             makes_a_sampler: false,
+            of_session: None,
         };
         let waiter = Waiter {
             name: format!("save_state of run {}", self.parts.line.model_id),
@@ -610,8 +643,10 @@ impl Driver {
         let lost = self.parts.line.model_id.clone();
         self.parts.hub.tell(RedoEvent::Lost { run_id: lost.clone(), why: why.to_owned() });
         let begun = self.api().runtime().monotonic();
+        let mut attempts = 0;
         loop {
-            self.waits.drain(..).for_each(|wait| wait.abort());
+            attempts += 1;
+            std::mem::take(&mut self.waits).values().for_each(AbortHandle::abort);
             let pill = self.parts.ledger.strikes.iter().find(|(_, times)| **times >= STRIKES);
             if let Some((op, times)) = pill {
                 let error =
@@ -621,6 +656,9 @@ impl Driver {
             match Box::pin(self.rebuild(&lost)).await {
                 Ok(()) => break,
                 Err(Halt::Stop(error)) => return self.give_up(&lost, error),
+                Err(Halt::Lost(error)) if attempts >= ATTEMPTS => {
+                    return self.give_up(&lost, RedoError::Service(error));
+                }
                 Err(Halt::Lost(error)) => {
                     let run_id = self.parts.line.model_id.clone();
                     self.parts.hub.tell(RedoEvent::Lost { run_id, why: error.to_string() });
@@ -793,6 +831,11 @@ impl Driver {
             self.note(Entry::Struck { op: number }).await;
             return Err(Halt::Lost(error.clone()));
         }
+        if let Err(error) = &result
+            && error.is_outage()
+        {
+            return Err(Halt::Lost(error.clone()));
+        }
         let Some(op) = self.parts.ledger.ops.get(&number).cloned() else { return Ok(()) };
         let recorded = op.parts.get(part).and_then(|part| part.outcome.clone());
         match (recorded, result) {
@@ -876,6 +919,10 @@ struct Kept {
 
 impl Keeper for Kept {
     fn failed(&self, error: &Error) -> BoxFuture<'static, bool> {
+        // What may pass by itself, or is the request's fault, tells nothing of the run.
+        if error.is_outage() || matches!(error.kind(), ErrorKind::Config { .. }) {
+            return Box::pin(std::future::ready(false));
+        }
         let (answer, answered) = oneshot::channel();
         let asked = self.controls.unbounded_send(Control::Sampler { error: error.clone(), answer });
         Box::pin(async move { asked.is_ok() && answered.await.unwrap_or(false) })

@@ -50,6 +50,8 @@ pub struct Covered {
     pub first_step: u64,
     /// The last one.
     pub last_step: u64,
+    /// The checkpoints that it stands on, oldest first: they must not be deleted.
+    pub stands_on: Vec<String>,
 }
 
 /// A log without the program that writes it, which may go on meanwhile.
@@ -79,6 +81,7 @@ impl Recorded {
             service: head.service.clone(),
             first_step: *window.start(),
             last_step: *window.end(),
+            stands_on: head.bases.iter().map(|base| base.path.clone()).collect(),
         }
     }
 

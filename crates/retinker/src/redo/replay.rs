@@ -105,6 +105,7 @@ impl Replay {
                 datums: part.datums,
                 tokens: part.tokens,
                 makes_a_sampler,
+                of_session: None,
             });
         }
         match line.send(requests, &watch).await {

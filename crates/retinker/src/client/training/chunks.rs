@@ -11,6 +11,9 @@ use super::request::TrainingRequest;
 use crate::client::encode::{Batch, LossFnConfig, check};
 use crate::client::error::Error;
 
+/// The setting that names a loss of the session's.
+const LOSS_ID: &str = "loss_id";
+
 /// A batch that is to be passed forward, and backward where a gradient is wanted.
 #[derive(Debug)]
 pub(super) struct Pass {
@@ -38,6 +41,17 @@ impl Pass {
     /// never in memory twice as a whole.
     pub(super) fn cut(self, bounds: &ClientConfig) -> Vec<Part> {
         let Self { operation, data, loss_fn, config, forward_only } = self;
+        let of_session = if data.iter().any(|datum| datum.provenance.is_some()) {
+            Some(
+                "its data name samples of a session, and after a recovery there is another: leave their provenance out",
+            )
+        } else if config.contains_key(LOSS_ID) {
+            Some(
+                "a loss that the server computes belongs to a session, and after a recovery there is another: use forward_backward_custom",
+            )
+        } else {
+            None
+        };
         let shared = Arc::new((operation, loss_fn, config));
         let (most, most_bytes) =
             (bounds.fwdbwd_max_chunk_len.max(1), bounds.fwdbwd_max_chunk_bytes_count.max(1));
@@ -50,7 +64,7 @@ impl Pass {
                     .map_err(|e| Error::config(operation, e.to_string()))?;
                 Ok(TrainingRequest::Pass { batch, forward_only })
             });
-            Part { write, bytes, datums, tokens, makes_a_sampler: false }
+            Part { write, bytes, datums, tokens, makes_a_sampler: false, of_session }
         });
         parts.collect()
     }

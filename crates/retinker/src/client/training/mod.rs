@@ -582,7 +582,14 @@ impl TrainingClient {
 fn single(request: TrainingRequest) -> Cut {
     let makes_a_sampler = matches!(request, TrainingRequest::SaveForSampler { name: None, .. });
     Box::new(move |_| {
-        vec![Part { write: Box::new(|| Ok(request)), bytes: 0, datums: 0, tokens: 0, makes_a_sampler }]
+        vec![Part {
+            write: Box::new(|| Ok(request)),
+            bytes: 0,
+            datums: 0,
+            tokens: 0,
+            makes_a_sampler,
+            of_session: None,
+        }]
     })
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Part {
     pub(crate) tokens: usize,
     /// Whether it makes a sampler, which has a number in the session.
     pub(crate) makes_a_sampler: bool,
+    /// Why it can be asked for in its session alone, if so.
+    pub(crate) of_session: Option<&'static str>,
 }
 
 /// Writes a request. Done when it is sent, and no sooner: what waits for its turn takes no more memory than the batch.
