@@ -121,6 +121,9 @@ impl Ledger {
                 let (op, _) = last.remove_entry();
                 ledger.forget_from(op);
             }
+            // Those of dropped segments are named by the heads that were written before they were let go.
+            let first = ledger.first_op();
+            ledger.head.bases.retain(|base| base.from >= first);
         }
         Ok(ledger)
     }
