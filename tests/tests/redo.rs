@@ -12,7 +12,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use retinker::client::retry::RetryPolicy;
 use retinker::client::{
-    Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, SampleOptions, SaveOptions, Secret, ServiceClient,
+    Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, SaveOptions, Secret, ServiceClient,
     TrainingClient, TrainingOptions,
 };
 use retinker::native::DiskLog;
@@ -20,7 +20,7 @@ use retinker::redo::{
     CheckpointPolicy, Frame, LogError, Matching, MemoryLog, Place, Redo, RedoError, RedoEvent, RedoLog,
     RedoOptions, Resumed,
 };
-use retinker::wire::sampling::SamplingParams;
+use retinker::wire::session::FinishReason;
 use retinker::wire::tensor::TensorData;
 use retinker::wire::training::{AdamParams, Datum, ModelInput, Provenance};
 use retinker_local::{LocalConfig, LocalService, OperationRule, RequestFault, RequestRule};
@@ -206,34 +206,42 @@ async fn a_loss_of_the_programs_own_goes_on_through_a_poisoning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_that_samples_each_step_goes_on_through_a_poisoning() {
+async fn a_loop_that_samples_each_step_goes_on_though_its_session_ends_with_its_samplers() {
     let (_dir, service, api) = service().await;
     let (plain, kept) = (undisturbed(&api).await, redo(&api, MemoryLog::new(), 4).await);
-    let params = SamplingParams { max_tokens: Some(8), temperature: 0.0, ..SamplingParams::default() };
-    let options = SampleOptions { sampling_params: params, ..SampleOptions::default() };
-    let prompt = ModelInput::from_ints(vec![84, 101, 108]);
+    let prompt = ModelInput::from_ints(vec![84, 101, 108, 108, 32, 109, 101]);
     let mut outcomes = Vec::new();
     for (client, disturbed) in [(&plain, false), (kept.training_client(), true)] {
+        let end = async || {
+            if disturbed {
+                api.finish_session(&client.session_id(), FinishReason::Errored, None).await.unwrap();
+            }
+        };
         let mut drawn = Vec::new();
         for n in 0..12 {
             let sampler = client.save_weights_and_get_sampling_client();
-            if disturbed && n % 4 == 1 {
-                poison(&service, &kept).await;
+            if n % 4 == 1 {
+                end().await;
             }
             let sampler = sampler.await.unwrap();
-            if disturbed && n % 4 == 2 {
-                poison(&service, &kept).await;
+            let before = sampler.sampler_id();
+            if n % 4 == 2 {
+                end().await;
             }
-            let samples = sampler.sample(&prompt, &options);
+            let scores = sampler.compute_logprobs(&prompt, None);
             let loss = step(client, n).await;
-            let tokens = samples.await.unwrap().sequences[0].tokens.clone();
-            let again = sampler.sample(&prompt, &options).await.unwrap().sequences[0].tokens.clone();
-            assert_eq!(tokens, again);
-            drawn.push((tokens, loss));
+            let scores = scores.await.unwrap();
+            assert_eq!(sampler.compute_logprobs(&prompt, None).await.unwrap(), scores);
+            if disturbed && n % 4 == 2 {
+                assert_ne!(before, sampler.sampler_id(), "step {n}: another sampler took its place");
+            }
+            drawn.push((scores, loss));
         }
         outcomes.push(drawn);
     }
     assert_eq!(outcomes[0], outcomes[1]);
+    let differ = outcomes[0].windows(2).all(|two| two[0].0 != two[1].0);
+    assert!(differ, "each step changes what is sampled from");
     service.stop().await;
 }
 
@@ -450,7 +458,8 @@ async fn a_service_with_noise_is_within_a_tolerance_and_never_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_the_run_is_lost_by_is_named_and_not_sent_a_third_time() {
-    let (_dir, service, kept) = six_steps(MemoryLog::new(), Matching::Exact).await;
+    let log = MemoryLog::new();
+    let (_dir, service, kept) = six_steps(log.clone(), Matching::Exact).await;
     let rule = OperationRule { times: 9, corrupts: true, ..OperationRule::new("save_weights_for_sampler") };
     service.faults().add_operation_rule(rule).unwrap();
     let pill = kept.training_client().save_weights_for_sampler("pill", Default::default()).await.unwrap_err();
@@ -460,14 +469,19 @@ async fn a_request_that_the_run_is_lost_by_is_named_and_not_sent_a_third_time() 
         "{pill}"
     );
     assert_eq!(service.faults().active().operations[0].times, 7, "it was sent twice");
-    // Without it, the run can be made as it was.
+    // Without it, the run can be made as it was; and a program that begins again goes on without it.
     service.faults().clear();
     assert_eq!(kept.window().await.unwrap(), 0..=6);
     let back = kept.recover_to(6).await.unwrap();
     let api = retinker_tests::service::api(&service.base_url()).unwrap();
     let plain = undisturbed(&api).await;
     train(&plain, 0..6).await;
-    assert_eq!(state(&back).await, state(&plain).await);
+    let expected = state(&plain).await;
+    assert_eq!(state(&back).await, expected);
+    drop(kept);
+    let again = with(&api, log, RedoOptions::default()).await.unwrap();
+    assert_eq!(again.resumed().map(|resumed| resumed.step), Some(6));
+    assert_eq!(state(again.training_client()).await, expected);
     service.stop().await;
 }
 
@@ -595,7 +609,17 @@ async fn a_log_is_cut_off_where_it_was_torn_and_refused_where_it_is_damaged() {
     drop(kept);
     drop(open().await);
     let segment = directory.path().join("segment-00000000.log");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(directory.path()), mode(&segment)), (0o700, 0o600), "it holds training data");
+    }
     let whole = std::fs::read(&segment).unwrap();
+    // A machine that stopped may leave room that was never written to.
+    std::fs::write(&segment, [&whole[..], &[0; 4096]].concat()).unwrap();
+    drop(open().await);
+    assert_eq!(std::fs::read(&segment).unwrap(), whole);
     // The machine stopped in the middle of the last entry, which tells what the third step came to.
     std::fs::write(&segment, &whole[..whole.len() - 3]).unwrap();
     let kept = redo(&api, open().await.unwrap(), 1000).await;
@@ -630,5 +654,87 @@ async fn what_belongs_to_a_session_is_refused_and_sent_by_no_one() {
     let refused = client.load_state_with("tinker://other/weights/a", options).await.unwrap_err().to_string();
     assert!(refused.contains("holds no access token") && !refused.contains("of another"), "{refused}");
     assert_eq!(client.attachment().next_seq_id, 1);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_stays_within_its_bound_by_checkpoints_of_its_own() {
+    let (_dir, service, api) = service().await;
+    let (plain, log) = (undisturbed(&api).await, MemoryLog::new());
+    let bound = 40_000;
+    let kept = with(&api, log.clone(), RedoOptions { bound, ..RedoOptions::default() }).await.unwrap();
+    let mut losses = Vec::new();
+    for n in 0..100 {
+        losses.push(step(kept.training_client(), n).await);
+        assert!(log.size() < bound + bound / 4, "{} bytes after step {n}", log.size());
+    }
+    assert!(*kept.window().await.unwrap().start() > 50);
+    poison(&service, &kept).await;
+    losses.extend(train(kept.training_client(), 100..103).await);
+    assert_eq!(losses, train(&plain, 0..103).await);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_fails_by_itself_is_no_step_and_does_what_it_did() {
+    let (_dir, service, api) = service().await;
+    let (plain, kept) = (undisturbed(&api).await, redo(&api, MemoryLog::new(), 1000).await);
+    let mut outcomes = Vec::new();
+    for (client, disturbed) in [(&plain, false), (kept.training_client(), true)] {
+        let mut losses = train(client, 0..2).await;
+        client.forward_backward(schedule::batch(2), "cross_entropy", &none()).await.unwrap();
+        // The gradient of the pass is gone by it.
+        let failed = client.optim_step(AdamParams { beta1: 1.0, ..adam() }).await.unwrap_err();
+        assert!(!matches!(failed.kind(), ErrorKind::Unrecovered { .. }), "{failed}");
+        losses.extend(train(client, 3..5).await);
+        if disturbed {
+            poison(&service, &kept).await;
+        }
+        losses.extend(train(client, 5..7).await);
+        outcomes.push((losses, state(client).await));
+    }
+    assert_eq!(outcomes[0], outcomes[1]);
+    // Two, two, two, and two of `state`.
+    assert_eq!(kept.window().await.unwrap(), 0..=8);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_written_down_and_not_sent_is_none_to_a_program_that_begins_again() {
+    let (_dir, service, api) = service().await;
+    let (plain, room) = (undisturbed(&api).await, Arc::new(AtomicI64::new(i64::MAX)));
+    let log = Full(MemoryLog::new(), Arc::clone(&room));
+    let kept = redo(&api, log.clone(), 1000).await;
+    let client = kept.training_client();
+    let mut losses = train(client, 0..3).await;
+    client.forward_backward(schedule::batch(3), "cross_entropy", &none()).await.unwrap();
+    // There is room for the request, and none for that it is sent.
+    room.store(1, Ordering::Relaxed);
+    let refused = client.optim_step(adam()).await.unwrap_err();
+    assert!(refused.to_string().contains("could not be written down first"), "{refused}");
+    room.store(i64::MAX, Ordering::Relaxed);
+    drop(kept);
+    let again = redo(&api, log, 1000).await;
+    assert_eq!(again.resumed().map(|resumed| resumed.step), Some(3));
+    losses.extend(train(again.training_client(), 3..6).await);
+    assert_eq!(losses, train(&plain, 0..6).await);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_over_is_not_stood_on() {
+    let (_dir, service, api) = service().await;
+    let (plain, kept) = (undisturbed(&api).await, redo(&api, MemoryLog::new(), 1000).await);
+    let client = kept.training_client();
+    let mut losses = Vec::new();
+    for n in 0..6 {
+        losses.push(step(client, n).await);
+        let options = SaveOptions { overwrite: n > 0, ..SaveOptions::default() };
+        client.save_state("latest", options).await.unwrap();
+    }
+    poison(&service, &kept).await;
+    losses.extend(train(client, 6..8).await);
+    assert_eq!(losses, train(&plain, 0..8).await);
+    assert_eq!(state(client).await, state(&plain).await);
     service.stop().await;
 }

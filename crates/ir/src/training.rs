@@ -105,6 +105,14 @@ impl CheckpointPolicy {
         Ok(policy)
     }
 
+    /// The metric as Tinker's passes name theirs: with how it adds up, which the sketch leaves out.
+    fn metric(&self) -> String {
+        match self.best_metric.contains(':') {
+            true => self.best_metric.clone(),
+            false => format!("{}:sum", self.best_metric),
+        }
+    }
+
     /// What a recovering client goes by; `None` for what it cannot do: it knows no epochs, and Tinker has one layout and no hub.
     ///
     /// The sketch saves at step 0 as well; there is nothing to be saved then.
@@ -116,10 +124,9 @@ impl CheckpointPolicy {
         Some(match self.strategy {
             Strategy::Steps => redo::CheckpointPolicy { every_steps: Some(self.save_every), ..none },
             Strategy::All => redo::CheckpointPolicy { every_steps: Some(1), ..none },
-            Strategy::Best => redo::CheckpointPolicy {
-                on_improvement: Some((self.best_metric.clone(), self.best_mode)),
-                ..none
-            },
+            Strategy::Best => {
+                redo::CheckpointPolicy { on_improvement: Some((self.metric(), self.best_mode)), ..none }
+            }
             Strategy::Last => none,
             Strategy::Epoch => return None,
         })
@@ -241,7 +248,10 @@ mod tests {
         assert_eq!(CheckpointPolicy::read(&text).unwrap(), bare);
         let nested = r#"{"kind":"training_step","payload":{"checkpoint_policy":{"strategy":"best","best_metric":"accuracy","best_mode":"max","later":1}}}"#;
         let nested = CheckpointPolicy::read(nested).unwrap();
-        assert_eq!(nested.for_redo().unwrap().on_improvement, Some(("accuracy".to_owned(), MetricMode::Max)));
+        assert_eq!(
+            nested.for_redo().unwrap().on_improvement,
+            Some(("accuracy:sum".to_owned(), MetricMode::Max))
+        );
         let crucible = CheckpointPolicy::read(r#"{"id":"a","epochs":2,"checkpoint_every":25}"#).unwrap();
         assert_eq!(crucible.for_redo().unwrap().every_steps, Some(25));
         assert!(CheckpointPolicy { strategy: Strategy::Epoch, ..bare.clone() }.for_redo().is_none());

@@ -169,7 +169,11 @@ async fn reasons(
     let succeeded = restores.iter().any(|record| record.plan.run_id == *id && record.state.holds_the_run());
     let origin = origin_of(run, restores.iter().find(|record| record.new_run_id.as_ref() == Some(id)));
     let poisoned = (run.corrupted == Some(true) && !succeeded).then_some((run, id.as_str(), origin));
-    let needs = Needs { poisoned: poisoned.into_iter().collect(), restores: restores.iter().collect() };
+    let needs = Needs {
+        poisoned: poisoned.into_iter().collect(),
+        restores: restores.iter().collect(),
+        logged: Vec::new(),
+    };
     Ok(needed(&needs, checkpoints, now))
 }
 
@@ -187,7 +191,18 @@ async fn stood_on(run: &TrainingRun, log: Option<&PathBuf>) -> Result<Vec<String
     };
     let recorded = Recorded::read(DiskLog::read_only(log)?).await?;
     let recorded = recorded.with_context(|| format!("there is no run in the redo log {}", log.display()))?;
-    Ok(recorded.covered().stands_on)
+    let covered = recorded.covered();
+    let of_run = |path: &String| run_of(path) == Some(&run.training_run_id);
+    let ids = [&covered.run_id, &covered.root_run_id];
+    if !ids.contains(&&run.training_run_id) && !covered.stands_on.iter().any(of_run) {
+        bail!(
+            "the redo log {} is of run {}, not of run {}",
+            log.display(),
+            covered.run_id,
+            run.training_run_id
+        );
+    }
+    Ok(covered.stands_on)
 }
 
 /// How good a checkpoint is: the smaller, the better.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use retinker::recovery::health::Health;
+use retinker::recovery::plan::LABEL_OPT_OUT;
 use retinker::recovery::retention::{Needs, needed};
 use retinker::wire::run::{Checkpoint, TrainingRun};
 use retinker::wire::time::Time;
@@ -24,7 +25,14 @@ impl Index {
         let judged = |run: &&TrainingRun| is_lost(self.row_for(run, None, now).verdict.health);
         let poisoned = listed.map(|row| &row.run).chain(fresh.iter().filter(judged));
         let poisoned: Vec<_> = poisoned.map(|run| (run, name_of(run), self.lineage.origin_of(run))).collect();
+        let has_a_log = |run: &&TrainingRun| {
+            let labels = run.user_metadata.as_ref();
+            labels.and_then(|labels| labels.get(LABEL_OPT_OUT)).is_some_and(|by| by == "redo_log")
+        };
+        let all = self.rows.iter().map(|entry| &entry.row.run).chain(fresh);
+        let logged: Vec<&str> = all.filter(has_a_log).map(|run| run.training_run_id.as_str()).collect();
         let needs = Needs {
+            logged,
             poisoned: poisoned
                 .iter()
                 .map(|(run, name, origin)| (*run, name.as_str(), origin.clone()))

@@ -378,6 +378,14 @@ impl ServiceClient {
         Ok(Place { open, number: self.inner.next_model.fetch_add(1, Ordering::Relaxed) })
     }
 
+    /// Opens another session when one is next needed, if this is the one that is open: it is not there any more.
+    pub(crate) async fn forget_session(&self, session_id: &str) {
+        let mut state = self.inner.session.lock().await;
+        if matches!(&*state, State::Open(open) if open.session.id == session_id) {
+            *state = State::None;
+        }
+    }
+
     /// One that another program has chosen.
     pub(crate) fn place_of(&self, session_id: &str, number: u64) -> Place {
         let api = self.inner.api.clone();

@@ -56,7 +56,8 @@ impl DiskLog {
         let directory = directory.into();
         let unusable = |error: io::Error| unavailable(&directory, &error);
         make_private(&directory).map_err(unusable)?;
-        let lock = OpenOptions::new().create(true).write(true).truncate(false).open(directory.join(LOCK));
+        let lock =
+            private(OpenOptions::new().create(true).write(true).truncate(false)).open(directory.join(LOCK));
         let lock = lock.map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -148,6 +149,13 @@ impl DiskLog {
         }
         file.read_exact(&mut before).map_err(unusable)?;
         let [stored, crc, plain] = words(before);
+        if stored == 0 {
+            // No frame is empty. A machine that stopped may have left room that was never written to.
+            let mut rest = Vec::new();
+            file.read_to_end(&mut rest).map_err(unusable)?;
+            let unwritten = before.iter().chain(&rest).all(|byte| *byte == 0);
+            return if unwritten { Ok(None) } else { Err(damaged("it has no length")) };
+        }
         let next = place.offset + BEFORE + u64::from(stored);
         if next > length {
             return Ok(None);
@@ -228,8 +236,12 @@ impl DiskLog {
         let state = &mut *self.state();
         self.writable(state)?;
         let number = state.segments.last().map_or(0, |(number, _)| number + 1);
-        let file = OpenOptions::new().create_new(true).append(true).open(self.path(number));
+        let file = private(OpenOptions::new().create_new(true).append(true)).open(self.path(number));
         state.newest = Some(file.map_err(|error| self.unavailable(&error))?);
+        if state.durable {
+            let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
+            directory.map_err(|error| self.unavailable(&error))?;
+        }
         state.segments.push((number, 0));
         Ok(number)
     }
@@ -275,7 +287,18 @@ fn make_private(directory: &Path) -> io::Result<()> {
     made.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut made, 0o700);
-    made.create(directory)
+    made.create(directory)?;
+    // One that was there already may be open to others.
+    #[cfg(unix)]
+    fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    Ok(())
+}
+
+/// A file that its owner alone can read, if it is made.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
 }
 
 fn words(bytes: [u8; BEFORE as usize]) -> [u32; 3] {

@@ -40,7 +40,7 @@ impl Symptom {
                 // The words of SkyRL a956457 and TuFT 0.2.2, and of the embedded service.
                 if text.contains("not loaded") || text.contains("not initialized") {
                     Some(Self::NotLoaded)
-                } else if text.contains("sequence conflict") {
+                } else if text.contains("sequence conflict") || text.contains("sequence number was reused") {
                     Some(Self::SequenceConflict)
                 } else {
                     None

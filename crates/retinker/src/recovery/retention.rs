@@ -23,6 +23,8 @@ pub struct Needs<'a> {
     pub poisoned: Vec<(&'a TrainingRun, &'a str, Option<String>)>,
     /// The journal's restores.
     pub restores: Vec<&'a RestoreRecord>,
+    /// The ids of runs that a redo log makes anew: their newest two checkpoints are what it stands on, as far as can be told without it.
+    pub logged: Vec<&'a str>,
 }
 
 /// The checkpoints that must not be deleted by a slip, by path, and why: sentences for people. `checkpoints` are all that
@@ -71,8 +73,21 @@ pub fn needed<'a>(
         };
         needed.insert(restore.plan.checkpoint.tinker_path.clone(), because);
     }
+    for run_id in &needs.logged {
+        let own = of_runs.get(run_id).map(Vec::as_slice).unwrap_or_default();
+        let training = own.iter().filter(|checkpoint| checkpoint.checkpoint_type == CheckpointType::Training);
+        let mut newest: Vec<_> = training.collect();
+        newest.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.time));
+        for checkpoint in newest.into_iter().take(STOOD_ON) {
+            let because = format!("Run {run_id} has a redo log, which may stand on it.");
+            needed.entry(checkpoint.tinker_path.clone()).or_insert(because);
+        }
+    }
     needed
 }
+
+/// Checkpoints of a run that its redo log stands on.
+const STOOD_ON: usize = 2;
 
 /// The run of a checkpoint's path.
 pub fn run_of(tinker_path: &str) -> Option<&str> {

@@ -116,10 +116,11 @@ impl Ledger {
             }
         }
         if let Some(ledger) = &mut ledger {
-            // What was not written down whole was not sent.
-            while let Some(last) = ledger.ops.last_entry().filter(|last| !last.get().is_whole()) {
-                let (op, _) = last.remove_entry();
-                ledger.forget_from(op);
+            // What was not written down whole was not sent, nor what is not noted to have been.
+            let unsent = |op: &Op| !op.is_whole() || !op.submitted;
+            while let Some(last) = ledger.ops.last_key_value().filter(|(_, op)| unsent(op)).map(|(op, _)| *op)
+            {
+                ledger.forget_from(last);
             }
             // Those of dropped segments are named by the heads that were written before they were let go.
             let first = ledger.first_op();
@@ -144,9 +145,7 @@ impl Ledger {
             }
             Entry::Accepted { request_ids, .. } => self.next_seq_id += request_ids.len() as u64,
             Entry::Resolved { op, part, outcome } => {
-                if let Some(part) = self.ops.get_mut(&op).and_then(|op| op.parts.get_mut(part)) {
-                    part.outcome = Some(outcome);
-                }
+                self.resolve(op, part, outcome);
             }
             Entry::Discarded { from } => self.forget_from(from),
             Entry::Base { op, path } => self.stand_on(op, path),
@@ -182,7 +181,27 @@ impl Ledger {
         self.head.next_op = op + 1;
     }
 
+    fn resolve(&mut self, number: u64, part: usize, outcome: Outcome) {
+        let Some(op) = self.ops.get_mut(&number) else { return };
+        let took_place = !outcome.void && !outcome.failed;
+        if let Some(part) = op.parts.get_mut(part) {
+            part.outcome = Some(outcome);
+        }
+        if op.is_resolved() {
+            self.strikes.remove(&number);
+        }
+        // What failed was no step: those after it are counted without it.
+        if !took_place && op.step.take().is_some() {
+            self.head.steps -= 1;
+            self.ops
+                .range_mut(number + 1..)
+                .filter_map(|(_, op)| op.step.as_mut())
+                .for_each(|step| *step -= 1);
+        }
+    }
+
     fn forget_from(&mut self, from: u64) {
+        self.strikes.split_off(&from);
         let forgotten = self.ops.split_off(&from);
         self.head.steps -= forgotten.values().filter(|op| op.step.is_some()).count() as u64;
         self.head.next_op = from;
@@ -238,6 +257,11 @@ impl Ledger {
             op.submitted && (!op.is_resolved() || (*number >= end && op.changes_the_run()))
         };
         self.ops.iter().any(adrift)
+    }
+
+    /// The operation that the run is lost by, as often as it may be.
+    pub(crate) fn pill(&self, times: u32) -> Option<(u64, u32)> {
+        self.strikes.iter().find(|(_, struck)| **struck >= times).map(|(op, struck)| (*op, *struck))
     }
 
     /// The operation that was this step of the optimizer.

@@ -33,6 +33,9 @@ pub(crate) struct Outcome {
     /// It failed by itself, through nobody's loss of state: it had no effect, and is not done again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) void: bool,
+    /// It was carried out and failed: it may have had an effect, and fails again when it is done again. Of steps of the optimizer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) failed: bool,
     #[serde(with = "bits", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) metrics: Metrics,
     /// Of all values of the outputs, in order.
@@ -52,6 +55,10 @@ const ABSOLUTE: &str = "|";
 impl Outcome {
     pub(crate) fn void() -> Self {
         Self { void: true, ..Self::default() }
+    }
+
+    pub(crate) fn failed() -> Self {
+        Self { failed: true, ..Self::default() }
     }
 
     /// What a result says. One that cannot be read took place all the same, and has nothing to be compared.
@@ -103,7 +110,9 @@ impl Outcome {
     /// The first thing that differs from what was recorded, if anything does: its name, then, and now.
     pub(crate) fn differs(&self, recorded: &Self, matching: Matching) -> Option<(String, f64, f64)> {
         let of = |of: &Self, name: &str| of.metrics.get(name).copied().unwrap_or(f64::NAN);
-        let metric = recorded.metrics.keys().find(|name| {
+        // Counters and clocks are never the same again.
+        let compared = |name: &&String| !name.rsplit(':').next().is_some_and(|by| by.starts_with("unique"));
+        let metric = recorded.metrics.keys().filter(compared).find(|name| {
             let (then, now) = (of(recorded, name), of(self, name));
             !matching.same(then, now, then.abs())
         });
@@ -162,5 +171,43 @@ pub(crate) fn result_type(form: &Form) -> RequestType {
         Form::SaveState { .. } | Form::SaveExternal { .. } => SaveWeightsResult::TYPE,
         Form::SaveForSampler { .. } => SaveWeightsForSamplerResult::TYPE,
         Form::Load { .. } => LoadWeightsResult::TYPE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::testing::test;
+
+    fn outcome(metrics: &[(&str, f64)], sums: &[(&str, f64)], digest: u64) -> Outcome {
+        let map =
+            |pairs: &[(&str, f64)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        Outcome { metrics: map(metrics), sums: map(sums), digest: Some(digest), ..Outcome::default() }
+    }
+
+    #[test]
+    fn counters_of_a_service_are_not_compared_and_losses_are() {
+        let then = outcome(&[("clock_cycle:unique", 17.0), ("loss:sum", 2.0)], &[], 1);
+        let counted = outcome(&[("clock_cycle:unique", 99.0), ("loss:sum", 2.0)], &[], 1);
+        assert_eq!(counted.differs(&then, Matching::Exact), None);
+        let off = outcome(&[("clock_cycle:unique", 17.0), ("loss:sum", 2.001)], &[], 1);
+        assert_eq!(off.differs(&then, Matching::Exact), Some(("loss:sum".to_owned(), 2.0, 2.001)));
+        assert_eq!(off.differs(&then, Matching::Tolerance(1e-2)), None);
+        let diverged = outcome(&[("loss:sum", f64::NAN)], &[], 1);
+        assert_eq!(
+            diverged.differs(&diverged.clone(), Matching::Exact),
+            None,
+            "what is no number is the same again"
+        );
+        assert!(diverged.differs(&then, Matching::Tolerance(1.0)).is_some());
+    }
+
+    #[test]
+    fn sums_are_compared_by_how_much_they_are_sums_of() {
+        let then = outcome(&[], &[("0 logprobs", 0.001), ("|0 logprobs", 100.0)], 1);
+        let now = outcome(&[], &[("0 logprobs", 0.002), ("|0 logprobs", 100.0)], 2);
+        assert_eq!(now.differs(&then, Matching::Tolerance(1e-4)), None, "they nearly cancel each other out");
+        assert_eq!(now.differs(&then, Matching::Exact), Some(("datum 0 logprobs".to_owned(), 0.001, 0.002)));
+        assert!(now.differs(&then, Matching::Tolerance(1e-6)).is_some());
     }
 }

@@ -199,9 +199,13 @@ async fn replay(
         let done = match replay.next(&line).await {
             Ok(Some(done)) => done,
             Ok(None) => break,
-            Err(Halt::Lost(error)) => return Err(RedoError::Service(error)),
+            Err(Halt::Lost { error, .. }) => return Err(RedoError::Service(error)),
             Err(Halt::Stop(error)) => return Err(error),
         };
+        let recorded = ledger.ops.get(&done.op).and_then(|op| op.parts.get(done.part)?.outcome.as_ref());
+        if done.result.is_err() && recorded.is_some_and(|outcome| outcome.failed) {
+            continue;
+        }
         let raw = done.result.map_err(RedoError::Service)?;
         if let Some(op) = ledger.ops.get(&done.op) {
             let outcome = Outcome::of(&op.form, op.form.name(), &raw).unwrap_or_default();

@@ -10,7 +10,7 @@ use retinker_wire::future::RequestErrorCategory;
 
 use super::RedoError;
 use super::entry::{Entry, Frame};
-use super::ledger::Op;
+use super::ledger::{Ledger, Op};
 use super::log::{LogError, RedoLog};
 use super::outcome::result_type;
 use crate::client::Error;
@@ -42,7 +42,12 @@ pub(crate) struct Done {
 /// Why a replay ended before its end.
 pub(crate) enum Halt {
     /// The new run does not take what is sent to it.
-    Lost(Error),
+    Lost {
+        /// What it says.
+        error: Error,
+        /// The operation that was being carried out, or sent, if that is known.
+        op: Option<u64>,
+    },
     /// It cannot be done.
     Stop(RedoError),
 }
@@ -64,8 +69,8 @@ pub(crate) struct Replay {
     log: Arc<dyn RedoLog>,
     queue: VecDeque<Again>,
     waiting: FuturesOrdered<BoxFuture<'static, Done>>,
-    /// Why no more can be sent.
-    refused: Option<Error>,
+    /// Why no more can be sent, from which operation on.
+    refused: Option<(Error, u64)>,
 }
 
 impl Replay {
@@ -81,7 +86,7 @@ impl Replay {
             self.send(line, again).await?;
         }
         match (self.waiting.next().await, self.refused.take()) {
-            (None, Some(error)) => Err(Halt::Lost(error)),
+            (None, Some((error, op))) => Err(Halt::Lost { error, op: Some(op) }),
             (done, refused) => {
                 self.refused = refused;
                 Ok(done)
@@ -91,44 +96,72 @@ impl Replay {
 
     async fn send(&mut self, line: &Line, again: Again) -> Result<(), Halt> {
         let Again { number, op, parts, watch } = again;
-        let mut requests = Vec::with_capacity(parts.len());
-        for part in parts.iter().filter_map(|part| op.parts.get(*part)) {
-            let Frame { entry: Entry::Request(entry), body } = self.log.read(part.place).await? else {
-                let reason = "no request is there".to_owned();
-                return Err(LogError::Damaged { log: self.log.name(), place: part.place, reason }.into());
-            };
-            let makes_a_sampler = entry.form.makes_a_sampler();
-            let request = entry.form.request(&body);
-            requests.push(operation::Part {
-                write: Box::new(move || Ok(request)),
-                bytes: part.bytes,
-                datums: part.datums,
-                tokens: part.tokens,
-                makes_a_sampler,
-                of_session: None,
-            });
-        }
+        let requests = requests(&*self.log, &op, &parts).await?;
         match line.send(requests, &watch).await {
-            Ok(accepted) => {
-                for (part, accepted) in parts.into_iter().zip(accepted) {
-                    let (api, watch, kind) = (line.api.clone(), watch.clone(), result_type(&op.form));
-                    let name = format!("{} of run {}", op.form.name(), line.model_id);
-                    self.waiting.push_back(Box::pin(async move {
-                        let result = wait_raw(&api, &accepted.request_id, kind, &name, &watch).await;
-                        Done { op: number, part, accepted, result }
-                    }));
-                }
-            }
+            Ok(accepted) => self.await_results(line, number, &op, (parts, accepted), &watch),
             // It was never accepted before either, and says now what is wrong with it.
-            Err(Stop::Refused(error)) if is_the_requests_fault(&error) => {
-                for part in parts {
+            Err(Stop::Refused { error, taken }) if is_the_requests_fault(&error) => {
+                let rest = parts.get(taken.len()..).unwrap_or_default().to_vec();
+                self.await_results(line, number, &op, (parts, taken), &watch);
+                for part in rest {
                     let accepted = Accepted::nothing();
                     let done = Done { op: number, part, accepted, result: Err(error.clone()) };
                     self.waiting.push_back(Box::pin(std::future::ready(done)));
                 }
             }
-            Err(Stop::Refused(error) | Stop::Lost(error)) => self.refused = Some(error),
+            Err(Stop::Refused { error, .. } | Stop::Lost(error)) => self.refused = Some((error, number)),
         }
         Ok(())
     }
+
+    fn await_results(
+        &mut self,
+        line: &Line,
+        number: u64,
+        op: &Op,
+        (parts, accepted): (Vec<usize>, Vec<Accepted>),
+        watch: &Arc<Watch>,
+    ) {
+        for (part, accepted) in parts.into_iter().zip(accepted) {
+            let (api, watch, kind) = (line.api.clone(), watch.clone(), result_type(&op.form));
+            let name = format!("{} of run {}", op.form.name(), line.model_id);
+            self.waiting.push_back(Box::pin(async move {
+                let result = wait_raw(&api, &accepted.request_id, kind, &name, &watch).await;
+                Done { op: number, part, accepted, result }
+            }));
+        }
+    }
+}
+
+/// The requests of an operation, as they were written down.
+pub(crate) async fn again_from_log(
+    log: &Arc<dyn RedoLog>,
+    ledger: &Ledger,
+    number: u64,
+) -> Result<Vec<operation::Part>, LogError> {
+    match ledger.ops.get(&number) {
+        Some(op) => requests(&**log, op, &(0..op.parts.len()).collect::<Vec<_>>()).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn requests(log: &dyn RedoLog, op: &Op, parts: &[usize]) -> Result<Vec<operation::Part>, LogError> {
+    let mut requests = Vec::with_capacity(parts.len());
+    for part in parts.iter().filter_map(|part| op.parts.get(*part)) {
+        let Frame { entry: Entry::Request(entry), body } = log.read(part.place).await? else {
+            let reason = "no request is there".to_owned();
+            return Err(LogError::Damaged { log: log.name(), place: part.place, reason });
+        };
+        let makes_a_sampler = entry.form.makes_a_sampler();
+        let request = entry.form.request(&body);
+        requests.push(operation::Part {
+            write: Box::new(move || Ok(request)),
+            bytes: part.bytes,
+            datums: part.datums,
+            tokens: part.tokens,
+            makes_a_sampler,
+            of_session: None,
+        });
+    }
+    Ok(requests)
 }

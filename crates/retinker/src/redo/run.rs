@@ -9,7 +9,7 @@ use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use retinker_wire::model::LoraConfig;
 
-use super::driver::{Control, Driver, make_from};
+use super::driver::{Control, Driver, STRIKES, make_from};
 use super::entry::{Creation, Entry, Frame, Head, Identity};
 use super::error::RedoError;
 use super::event::{Hub, RedoEvent};
@@ -149,13 +149,25 @@ impl Redo {
         log: &Arc<dyn RedoLog>,
         ledger: &mut Ledger,
     ) -> Result<TrainingClient, RedoError> {
-        let place = service.place().await.map_err(RedoError::Service)?;
+        let place = match ledger.identity.take() {
+            // The program before this one may have made it, and not heard of that.
+            Some(chosen) => service.place_of(&chosen.session_id, chosen.model_seq_id),
+            None => service.place().await.map_err(RedoError::Service)?,
+        };
         let (session_id, model_seq_id) = (place.session_id().to_owned(), place.number());
         let identity = Identity { session_id, model_seq_id, path: None };
         put(&**log, ledger, Entry::Identity(identity), Bytes::new()).await?;
         let creation = ledger.creation().clone();
         let labels = creation.user_metadata.clone();
-        let made = make_from(&place, None, &creation, labels).await.map_err(RedoError::Service)?;
+        let made = match make_from(&place, None, &creation, labels.clone()).await {
+            Err(error) if matches!(error.status(), Some(404 | 410)) => {
+                // Its session is over: another place.
+                let place = service.place().await.map_err(RedoError::Service)?;
+                make_from(&place, None, &creation, labels).await
+            }
+            made => made,
+        };
+        let made = made.map_err(RedoError::Service)?;
         let attachment = made.attachment();
         put(&**log, ledger, Entry::Run { generation: 0, attachment }, Bytes::new()).await?;
         Ok(made)
@@ -174,7 +186,9 @@ impl Redo {
         };
         // What lies behind the last step is begun again by the program.
         let adrift = ledger.is_adrift();
-        if let Some(from) = ledger.loose_end() {
+        // Nor what it is lost by: the program goes on without that.
+        let pill = ledger.pill(STRIKES).map(|(op, _)| op);
+        if let Some(from) = [ledger.loose_end(), pill].into_iter().flatten().min() {
             put(&*log, &mut ledger, Entry::Discarded { from }, Bytes::new()).await?;
         }
         let cursor = match ledger.last_step() {
@@ -300,8 +314,10 @@ async fn is_gone(service: &ServiceClient, client: &TrainingClient) -> Result<boo
     let (run_id, session_id) = (client.model_id(), client.session_id());
     match service.api().session_heartbeat(&session_id).await {
         Ok(()) => {}
-        Err(error) if error.status().is_some_and(|status| (400..500).contains(&status) && status != 429) => {
-            return Ok(!error.is_unsupported());
+        Err(error) if matches!(error.status(), Some(404 | 410)) => {
+            if !error.is_unsupported() {
+                return Ok(true);
+            }
         }
         Err(error) => return Err(RedoError::Service(error)),
     }

@@ -42,7 +42,7 @@ impl Line {
     /// which the server waits with the others; so they are there when it begins.
     pub(crate) async fn send(&self, parts: Vec<Part>, watch: &Watch) -> Result<Vec<Accepted>, Stop> {
         let sampler = match self.session().filter(|_| parts.iter().any(|part| part.makes_a_sampler)) {
-            Some(session) => Some(session.next_sampler(&self.api).await.map_err(Stop::Refused)?),
+            Some(session) => Some(session.next_sampler(&self.api).await.map_err(Stop::refused)?),
             None => None,
         };
         let start = self.order.lock().next_seq_id;
@@ -123,7 +123,7 @@ impl Line {
         match (undecided, refused) {
             (Some(error), _) => Err(Stop::Lost(error)),
             (None, Some(error)) if behind_a_gap => Err(Stop::Lost(error)),
-            (None, Some(error)) => Err(Stop::Refused(error)),
+            (None, Some(error)) => Err(Stop::Refused { error, taken }),
             (None, None) => Ok(taken),
         }
     }

@@ -112,9 +112,21 @@ pub(crate) async fn results<T: FutureResult>(
 /// Why an operation did not go through.
 pub(crate) enum Stop {
     /// For certain: what follows can go on from here.
-    Refused(Error),
+    Refused {
+        /// Why.
+        error: Error,
+        /// What was accepted before it, of an operation of several requests.
+        taken: Vec<Accepted>,
+    },
     /// The server may have it, or has what was to follow it: nobody knows which number is next.
     Lost(Error),
+}
+
+impl Stop {
+    /// Of an operation of which nothing was accepted.
+    pub(crate) fn refused(error: Error) -> Self {
+        Self::Refused { error, taken: Vec::new() }
+    }
 }
 
 pub(crate) fn cancelled(operation: String, reason: String) -> Error {

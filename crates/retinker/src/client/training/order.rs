@@ -75,7 +75,7 @@ impl Order {
                 state.poisoned = Some(error.clone());
                 (error, None)
             }
-            Stop::Refused(error) => {
+            Stop::Refused { error, .. } => {
                 state.epoch += 1;
                 state.undelivered = Some(error.clone());
                 state.refusal = Some(error.clone());

@@ -61,8 +61,8 @@ impl Sender {
     ) -> Result<Vec<Accepted>, Stop> {
         let first = self.line.send(parts, watch).await?;
         let Some(then) = then else { return Ok(first) };
-        let results = results(&self.line.api, &first, name, watch).await.map_err(Stop::Refused)?;
-        let second = then(results, &self.line.settings.config).map_err(Stop::Refused)?;
+        let results = results(&self.line.api, &first, name, watch).await.map_err(Stop::refused)?;
+        let second = then(results, &self.line.settings.config).map_err(Stop::refused)?;
         self.line.send(second, watch).await
     }
 

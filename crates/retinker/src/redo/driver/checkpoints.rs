@@ -1,0 +1,126 @@
+//! Checkpoints: saved by the policy and for room, stood on, let go of.
+
+use futures_util::StreamExt;
+
+use super::*;
+
+impl Driver {
+    /// Saves a checkpoint if one is due after this operation, and waits for it where the log is full.
+    pub(super) async fn save_if_due(&mut self, op: u64) {
+        let stepped = self.parts.ledger.ops.get(&op).is_some_and(|op| op.step.is_some());
+        let now = self.api().runtime().monotonic();
+        let by_policy = stepped && self.due.stepped(now, &self.parts.options.checkpoints);
+        let (size, bound) = (self.parts.log.size(), self.parts.options.bound);
+        // After a step alone: within one a checkpoint would need what was asked for before it, and free nothing.
+        let by_size = stepped && size.saturating_sub(self.size_then) >= bound / 3;
+        if (by_policy || by_size) && !self.saving && self.parts.order.lock().poisoned.is_none() {
+            self.save().await;
+        }
+        while self.saving && self.parts.log.size() >= bound && self.parts.order.lock().poisoned.is_none() {
+            let came = self.results.1.select_next_some().await;
+            self.came(came).await;
+        }
+    }
+
+    async fn save(&mut self) {
+        self.saving = true;
+        self.due.saved(self.api().runtime().monotonic());
+        // Two may be saved after one step.
+        let (step, op) = (self.parts.ledger.head.steps, self.parts.ledger.head.next_op);
+        let name = format!("redo-{step:06}-{op}");
+        let request = TrainingRequest::SaveState { name, options: SaveOptions::default() };
+        let part = operation::Part {
+            write: Box::new(|| Ok(request)),
+            bytes: 0,
+            datums: 0,
+            tokens: 0,
+            makes_a_sampler: false,
+            of_session: None,
+        };
+        let waiter = Waiter::nobody(&format!("save_state of run {}", self.parts.line.model_id));
+        Box::pin(self.operate(vec![part], waiter, true)).await;
+    }
+
+    /// Notes that a checkpoint was saved, if it was one, and can be stood on: it has no end, and is nothing that is saved over.
+    pub(super) fn note_saved(&mut self, number: u64) {
+        let Some(op) = self.parts.ledger.ops.get(&number) else { return };
+        let Form::SaveState { ttl_seconds, overwrite, .. } = &op.form else { return };
+        let (own, lasts) = (op.own, ttl_seconds.is_none() && !overwrite);
+        let path =
+            op.parts.first().and_then(|part| part.outcome.as_ref()).and_then(|outcome| outcome.path.clone());
+        if own {
+            self.saving = false;
+        }
+        match path {
+            Some(path) if lasts => {
+                self.saved.insert(number, path);
+            }
+            None if own => {
+                self.parts.hub.tell(RedoEvent::NotSaved { why: "the service did not save it".to_owned() });
+            }
+            _ => {}
+        }
+    }
+
+    /// Stands on checkpoints in the order of their saves, each when all that was called before it is there: nobody waits for what
+    /// is let go of.
+    pub(super) async fn stand_on_what_is_saved(&mut self) {
+        while let Some((&number, _)) = self.saved.first_key_value() {
+            if self.waiters.first_key_value().is_some_and(|(waits, _)| *waits < number) {
+                return;
+            }
+            let Some(path) = self.saved.remove(&number) else { return };
+            if let Err(why) = self.check(&path).await {
+                self.parts.hub.tell(RedoEvent::NotSaved { why });
+                continue;
+            }
+            self.note(Entry::Base { op: number, path: path.clone() }).await;
+            let step = self.parts.ledger.head.bases.last().map_or(0, |base| base.step);
+            self.parts.hub.tell(RedoEvent::Saved { path, step });
+            self.let_go().await;
+            self.size_then = self.parts.log.size();
+        }
+    }
+
+    /// Stands no more on a checkpoint that is about to be saved over.
+    pub(super) async fn leave_what_is_overwritten(
+        &mut self,
+        operation: &str,
+        name: &str,
+    ) -> Result<(), Error> {
+        let path = format!("tinker://{}/weights/{name}", self.parts.line.model_id);
+        let bases = &self.parts.ledger.head.bases;
+        if !bases.iter().any(|base| base.path == path) {
+            return Ok(());
+        }
+        if bases.len() == 1 && !self.parts.ledger.has_the_beginning() {
+            let why = format!("the redo log stands on {path}, and on nothing else: save under another name");
+            return Err(Error::config(operation, why));
+        }
+        self.note(Entry::Useless { path }).await;
+        Ok(())
+    }
+
+    /// Whether the service knows the checkpoint.
+    async fn check(&mut self, path: &str) -> Result<(), String> {
+        match self.api().weights_info(path).await {
+            Ok(_) => Ok(()),
+            // It cannot be asked: that the save succeeded has to do.
+            Err(error) if error.is_unsupported() => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Drops what nothing stands on any more.
+    async fn let_go(&mut self) {
+        if self.pinned.strong_count() > 0 {
+            return;
+        }
+        let keep = if self.parts.log.size() >= self.parts.options.bound { 1 } else { KEPT };
+        if let Some(segment) = self.parts.ledger.let_go(keep)
+            && let Err(error) = self.parts.log.drop_before(segment).await
+        {
+            tracing::warn!(%error, "old segments of a redo log were not dropped");
+        }
+    }
+}
