@@ -738,3 +738,72 @@ async fn what_is_saved_over_is_not_stood_on() {
     assert_eq!(state(client).await, state(&plain).await);
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_dies_at_any_write_goes_on_as_if_it_had_not() {
+    let (_dir, service, api) = service().await;
+    let plain = undisturbed(&api).await;
+    let expected = train(&plain, 0..7).await;
+    let log = MemoryLog::new();
+    // One checkpoint, so that nothing is dropped of what was written before.
+    let kept = redo(&api, log.clone(), 3).await;
+    let mut events = Box::pin(kept.events());
+    train(kept.training_client(), 0..2).await;
+    poison(&service, &kept).await;
+    train(kept.training_client(), 2..4).await;
+    while !matches!(events.next().await, Some(RedoEvent::Saved { step: 3, .. })) {}
+    drop(kept);
+    let frames: Vec<(Place, Frame)> = log.frames().map(|frame| frame.unwrap()).collect().await;
+    assert!(frames.len() > 30, "{} writes", frames.len());
+    // What is on the service goes beyond what is in the log, as when a machine stops that has not written all to its disk.
+    for written in 0..=frames.len() {
+        let (left, mut segment) = (MemoryLog::new(), frames[0].0.segment);
+        for (place, frame) in &frames[..written] {
+            if place.segment > segment {
+                left.begin_segment().await.unwrap();
+                segment = place.segment;
+            }
+            left.append(frame.clone()).await.unwrap();
+        }
+        let again = redo(&api, left, 3).await;
+        let from = again.resumed().map_or(0, |resumed| resumed.step as usize);
+        assert!(from <= 4, "{from}");
+        let losses = train(again.training_client(), from..7).await;
+        assert_eq!(losses, expected[from..], "after {written} writes, from step {from}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_at_any_write_loses_no_step() {
+    let (_dir, service, api) = service().await;
+    let expected = train(&undisturbed(&api).await, 0..5).await;
+    for writes in 0..28 {
+        let room = Arc::new(AtomicI64::new(i64::MAX));
+        let kept = redo(&api, Full(MemoryLog::new(), Arc::clone(&room)), 2).await;
+        let client = kept.training_client();
+        room.store(writes, Ordering::Relaxed);
+        let mut losses = Vec::new();
+        for n in 0..5 {
+            // What is refused was not sent: when there is room, it is asked for again.
+            let passed = loop {
+                match client.forward_backward(schedule::batch(n), "cross_entropy", &none()).await {
+                    Ok(passed) => break passed,
+                    Err(error) => assert!(error.to_string().contains("No space left"), "{error}"),
+                }
+                room.store(i64::MAX, Ordering::Relaxed);
+            };
+            losses.push(passed.metrics["loss:sum"]);
+            while let Err(error) = client.optim_step(adam()).await {
+                assert!(error.to_string().contains("No space left"), "{error}");
+                room.store(i64::MAX, Ordering::Relaxed);
+            }
+            if n == 3 {
+                room.store(i64::MAX, Ordering::Relaxed);
+                poison(&service, &kept).await;
+            }
+        }
+        assert_eq!(losses, expected, "full after {writes} writes");
+    }
+    service.stop().await;
+}
