@@ -15,14 +15,20 @@ use retinker::client::{
     Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, SaveOptions, Secret, ServiceClient,
     TrainingClient, TrainingOptions,
 };
-use retinker::native::DiskLog;
+use retinker::native::{DiskLog, NativeRuntime};
+use retinker::recovery::journal::{MemoryStore, Store};
+use retinker::recovery::plan::{NoPlan, PlanRequest};
+use retinker::recovery::planner::{gather, make_plan};
+use retinker::recovery::restore::RestoreState;
 use retinker::redo::{
     CheckpointPolicy, Frame, LogError, Matching, MemoryLog, Place, Redo, RedoError, RedoEvent, RedoLog,
     RedoOptions, Resumed,
 };
+use retinker::runtime::Runtime;
 use retinker::wire::session::FinishReason;
 use retinker::wire::tensor::TensorData;
 use retinker::wire::training::{AdamParams, Datum, ModelInput, Provenance};
+use retinker_ir::lineage::{Record, events_of_restore};
 use retinker_local::{LocalConfig, LocalService, OperationRule, RequestFault, RequestRule};
 use retinker_tests::schedule;
 
@@ -805,5 +811,47 @@ async fn a_disk_that_is_full_at_any_write_loses_no_step() {
         }
         assert_eq!(losses, expected, "full after {writes} writes");
     }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recoveries_are_told_to_the_journal_as_restores_that_are_handed_over() {
+    let (_dir, service, api) = service().await;
+    let runtime: Arc<dyn Runtime> = Arc::new(NativeRuntime::current().unwrap());
+    let journal: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&runtime)));
+    let checkpoints = CheckpointPolicy { every_steps: Some(2), ..CheckpointPolicy::default() };
+    let options = RedoOptions { checkpoints, journal: Some(Arc::clone(&journal)), ..RedoOptions::default() };
+    let kept = with(&api, MemoryLog::new(), options).await.unwrap();
+    let (client, mut events) = (kept.training_client(), Box::pin(kept.events()));
+    let mut runs = vec![client.model_id()];
+    for n in 0..4 {
+        train(client, 3 * n..3 * n + 3).await;
+        while !told(&mut events).iter().any(|event| matches!(event, RedoEvent::Saved { .. })) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if n < 3 {
+            poison(&service, &kept).await;
+            step(client, 1000).await;
+            runs.push(client.model_id());
+        }
+    }
+    let mut records = journal.list().await.unwrap();
+    records.reverse();
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| (record.plan.run_id.clone(), record.new_run_id.clone().unwrap()))
+        .collect();
+    let expected: Vec<_> = runs.windows(2).map(|two| (two[0].clone(), two[1].clone())).collect();
+    assert_eq!(told, expected);
+    for record in &records {
+        assert_eq!((record.state, record.plan.lost.steps), (RestoreState::HandedOver, Some(0)));
+        assert!(record.plan.verify_id());
+        events_of_restore(record).iter().for_each(|event| event.validate().unwrap());
+    }
+    // Whoever would restore the lost run by hand is told that it was.
+    let request = PlanRequest::new(&runs[0]);
+    let succession = records[0].succession();
+    let facts = gather(&api, &request, succession, None, runtime.now()).await.unwrap();
+    assert!(matches!(make_plan(&facts, &request), Err(NoPlan::AlreadyRestored { .. })));
     service.stop().await;
 }

@@ -238,7 +238,8 @@ impl DiskLog {
         let number = state.segments.last().map_or(0, |(number, _)| number + 1);
         let file = private(OpenOptions::new().create_new(true).append(true)).open(self.path(number));
         state.newest = Some(file.map_err(|error| self.unavailable(&error))?);
-        if state.durable {
+        // Elsewhere a directory cannot be written to the disk by itself.
+        if cfg!(unix) && state.durable {
             let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
             directory.map_err(|error| self.unavailable(&error))?;
         }

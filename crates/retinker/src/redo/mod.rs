@@ -50,6 +50,7 @@ mod point;
 mod policy;
 mod replay;
 mod run;
+mod told;
 
 pub use entry::Frame;
 pub use error::{Mismatch, RedoError};

@@ -21,6 +21,7 @@ use super::policy::CheckpointPolicy;
 use crate::client::training::line::Line;
 use crate::client::training::order::Order;
 use crate::client::{ServiceClient, TrainingClient, TrainingOptions};
+use crate::recovery::journal::Store;
 use crate::recovery::plan::{LABEL_OPT_OUT, SCHEMA_VERSION};
 
 /// How a run is kept.
@@ -37,6 +38,9 @@ pub struct RedoOptions {
     pub patience: Duration,
     /// The run's labels, and its optimizer.
     pub training: TrainingOptions,
+    /// The recovery journal that is told of each recovery from a checkpoint, so that consoles on it show it and nobody restores the run as
+    /// well; none. It has to be bound to the service.
+    pub journal: Option<Arc<dyn Store>>,
 }
 
 impl Default for RedoOptions {
@@ -47,6 +51,7 @@ impl Default for RedoOptions {
             bound: 1 << 30,
             patience: Duration::from_secs(3600),
             training: TrainingOptions::default(),
+            journal: None,
         }
     }
 }

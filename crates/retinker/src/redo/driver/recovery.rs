@@ -5,7 +5,10 @@ use std::collections::{BTreeSet, VecDeque};
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Either, select};
 
+use retinker_wire::time::Time;
+
 use super::*;
+use crate::redo::told::{self, Recovery};
 
 impl Driver {
     /// Whether an error tells that the run has lost its state.
@@ -118,7 +121,7 @@ impl Driver {
     pub(super) async fn made_anew(&mut self, why: &str) -> Result<(), RedoError> {
         let lost = self.parts.line.model_id.clone();
         self.parts.hub.tell(RedoEvent::Lost { run_id: lost.clone(), why: why.to_owned() });
-        let begun = self.api().runtime().monotonic();
+        let (begun, at) = (self.api().runtime().monotonic(), self.api().runtime().now());
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -145,10 +148,25 @@ impl Driver {
             }
         }
         self.stand_on_what_is_saved().await;
+        self.tell_the_journal(&lost, at).await;
         let seconds = self.api().runtime().monotonic().saturating_sub(begun).as_secs_f64();
         let (run_id, step) = (self.parts.line.model_id.clone(), self.parts.ledger.head.steps);
         self.parts.hub.tell(RedoEvent::Recovered { run_id, from: lost, step, seconds });
         Ok(())
+    }
+
+    async fn tell_the_journal(&mut self, lost: &str, begun: Time) {
+        let Some(journal) = self.parts.options.journal.clone() else { return };
+        let head = &self.parts.ledger.head;
+        // One from the beginning stands on no checkpoint: there is no plan of it.
+        let path = self.parts.order.lock().checkpoint.clone();
+        let base = head.bases.iter().find(|base| Some(&base.path) == path.as_ref()).cloned();
+        let (Some(base), Some(made)) = (base, self.parts.ledger.attachment()) else { return };
+        let id = format!("redo-{}-{}", head.log, head.generation);
+        let recovery = Recovery { id, lost, base: &base, made, begun, step: head.steps };
+        if let Err(why) = told::tell(self.api(), &*journal, recovery).await {
+            self.parts.hub.tell(RedoEvent::NotRecorded { why });
+        }
     }
 
     fn give_up(&mut self, lost: &str, error: RedoError) -> Result<(), RedoError> {
