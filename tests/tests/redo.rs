@@ -25,6 +25,7 @@ use retinker::redo::{
     RedoOptions, Resumed,
 };
 use retinker::runtime::Runtime;
+use retinker::wire::model::LoraConfig;
 use retinker::wire::session::FinishReason;
 use retinker::wire::tensor::TensorData;
 use retinker::wire::training::{AdamParams, Datum, ModelInput, Provenance};
@@ -853,5 +854,26 @@ async fn recoveries_are_told_to_the_journal_as_restores_that_are_handed_over() {
     let succession = records[0].succession();
     let facts = gather(&api, &request, succession, None, runtime.now()).await.unwrap();
     assert!(matches!(make_plan(&facts, &request), Err(NoPlan::AlreadyRestored { .. })));
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_another_run_or_of_a_newer_version_is_left_alone() {
+    let (_dir, service, api) = service().await;
+    let log = MemoryLog::new();
+    drop(redo(&api, log.clone(), 1000).await);
+    let other = LoraConfig { rank: 8, ..schedule::lora() };
+    let owner = ServiceClient::new(api.clone());
+    let made = Redo::lora(&owner, log.clone(), schedule::BASE_MODEL, other, RedoOptions::default()).await;
+    let error = made.unwrap_err();
+    assert!(matches!(&error, RedoError::OtherRun { .. }) && error.to_string().contains("rank: 8"), "{error}");
+    let newer = MemoryLog::new();
+    let frames: Vec<Frame> = log.frames().map(|frame| frame.unwrap().1).collect().await;
+    let head = frames[0].to_bytes().unwrap();
+    let text = String::from_utf8(head[4..].to_vec()).unwrap().replace(r#""schema":1"#, r#""schema":9"#);
+    let head = [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+    newer.append(Frame::from_bytes(&head.into()).unwrap()).await.unwrap();
+    let error = with(&api, newer, RedoOptions::default()).await.unwrap_err().to_string();
+    assert!(error.contains("holds schema 9, and this version knows 1"), "{error}");
     service.stop().await;
 }

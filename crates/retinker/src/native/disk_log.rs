@@ -13,6 +13,7 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use ruzstd::encoding::CompressionLevel;
 
+use crate::recovery::plan::SCHEMA_VERSION;
 use crate::redo::{Frame, LogError, Place, RedoLog};
 
 /// Shorter frames are not worth compressing.
@@ -184,7 +185,10 @@ impl DiskLog {
     }
 
     fn read_frame(&self, place: Place, bytes: &Bytes) -> Result<Frame, LogError> {
-        Frame::from_bytes(bytes).map_err(|reason| LogError::Damaged { log: self.name(), place, reason })
+        Frame::from_bytes(bytes).map_err(|reason| match Frame::newer_schema(bytes) {
+            Some(found) => LogError::Newer { log: self.name(), found, known: SCHEMA_VERSION },
+            None => LogError::Damaged { log: self.name(), place, reason },
+        })
     }
 
     fn append_now(&self, frame: &[u8]) -> Result<Place, LogError> {

@@ -15,6 +15,8 @@ use crate::client::encode::Batch;
 use crate::client::training::request::TrainingRequest;
 use crate::client::{LoadOptions, SaveExternalOptions, SaveForSamplerOptions, SaveOptions};
 use crate::json;
+#[cfg(all(feature = "native", not(target_arch = "wasm32")))]
+use crate::recovery::plan::SCHEMA_VERSION;
 use crate::recovery::restore::Attachment;
 
 /// One entry, beside what is too large for JSON.
@@ -293,6 +295,17 @@ impl Frame {
         let head = bytes.get(4..end).ok_or_else(short)?;
         let entry = json::read(head).map_err(|error| error.to_string())?;
         Ok(Self { entry, body: bytes.slice(end..) })
+    }
+
+    /// The schema that these bytes say they are of, if this version does not know it: they may be of another form.
+    #[cfg(all(feature = "native", not(target_arch = "wasm32")))]
+    pub(crate) fn newer_schema(bytes: &[u8]) -> Option<u32> {
+        let length = bytes.first_chunk::<4>()?;
+        let head = bytes.get(4..4 + u32::from_le_bytes(*length) as usize)?;
+        let head: serde_json::Value = serde_json::from_slice(head).ok()?;
+        let schema =
+            head.get("head")?.get("schema")?.as_u64().and_then(|schema| u32::try_from(schema).ok())?;
+        Some(schema).filter(|schema| *schema > SCHEMA_VERSION)
     }
 
     /// About how many bytes it takes in memory.
