@@ -2,7 +2,7 @@ import type { Client, Recovering, Training } from "#wasm";
 import { Handle, type SharedHandle } from "./handle.js";
 import { type CallOptions, known } from "./options.js";
 import { values } from "./stream.js";
-import { TrainingClient } from "./training-client.js";
+import { type Parts, TrainingClient } from "./training-client.js";
 
 /** When a recovering client saves a checkpoint by itself. Each rule counts by itself; without any, none is saved. */
 export interface CheckpointPolicy {
@@ -11,7 +11,14 @@ export interface CheckpointPolicy {
   /** After the first step of the optimizer for which so many seconds have passed. */
   readonly everySeconds?: number | undefined;
   /** After a step before which a metric was better than ever: its name, such as `loss:sum`, and which values are better. */
-  readonly onImprovement?: { readonly metric: string; readonly mode: "min" | "max" } | undefined;
+  readonly onImprovement?:
+    | {
+        /** The metric's name. */
+        readonly metric: string;
+        /** Which values are better: low ones, or high ones. */
+        readonly mode: "min" | "max";
+      }
+    | undefined;
 }
 
 /** How a run is kept that recovers by itself. */
@@ -84,14 +91,15 @@ export interface ReplayPlan {
 export class RecoveringTrainingClient extends TrainingClient {
   readonly #redo: Handle<Recovering>;
 
-  private constructor(client: SharedHandle<Client>, training: Handle<Training>, redo: Handle<Recovering>) {
-    super(client, training, redo);
-    this.#redo = redo;
+  private constructor(client: SharedHandle<Client>, redo: Recovering) {
+    const beside = Handle.of(redo);
+    super({ client, training: Handle.of(redo.training()), beside } satisfies Parts);
+    this.#redo = beside;
   }
 
   /** @internal */
   static _recovering(client: SharedHandle<Client>, redo: Recovering): RecoveringTrainingClient {
-    return new RecoveringTrainingClient(client, Handle.of(redo.training()), Handle.of(redo));
+    return new RecoveringTrainingClient(client, redo);
   }
 
   /** What happens to the run from now on: losses and recoveries, and checkpoints that were saved. */

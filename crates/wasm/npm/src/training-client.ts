@@ -76,21 +76,33 @@ export interface Loaded {
 }
 
 /**
+ * What a client is made of, and what it lets go of beside.
+ *
+ * @internal
+ */
+export interface Parts {
+  readonly client: SharedHandle<Client>;
+  readonly training: Handle<Training>;
+  readonly beside?: Freed;
+}
+
+/**
  * Trains a run. Operations are carried out in the order in which they are called, whether or not they are awaited in between.
  * Once that order can no longer be known, every operation is rejected with a {@link PoisonedError}: restore the run then.
  */
 export class TrainingClient extends Connected {
   readonly #training: Handle<Training>;
 
-  /** @internal */
-  protected constructor(client: SharedHandle<Client>, training: Handle<Training>, beside?: Freed) {
+  /** Made by a {@link ServiceClient}, or by {@link attach}. */
+  protected constructor(parts: object) {
+    const { client, training, beside } = parts as Parts;
     super(client, { free: () => [training, beside].forEach((each) => each?.free()) });
     this.#training = training;
   }
 
   /** @internal */
   static _of(client: SharedHandle<Client>, training: Training): TrainingClient {
-    return new TrainingClient(client, Handle.of(training));
+    return new TrainingClient({ client, training: Handle.of(training) } satisfies Parts);
   }
 
   /**
