@@ -234,6 +234,8 @@ test("what is asked for while the service misbehaves", { concurrency: 2 }, async
 
   async function misbehaves(t, name) {
     const { proxy, tabs } = await openAll(t, scene, name);
+    // A host leaves a service alone that asks for patience (429): with all tabs at once that may take half a minute and more.
+    for (const { page } of tabs) page.setDefaultTimeout(120_000);
     await proxy.misbehave(name);
     // At once, while the console takes the service for well.
     await withAll(tabs, async (tab) => {
