@@ -336,6 +336,11 @@ impl Error {
         self.is_unsupported() || finds_members
     }
 
+    /// Whether a heartbeat's answer says that the session is over: a service without heartbeats does not say so.
+    pub(crate) fn says_session_is_over(&self) -> bool {
+        matches!(self.status(), Some(404 | 410)) && !self.is_unsupported()
+    }
+
     /// Whether the thing asked for does not exist on a server that has the endpoint.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404) && !self.is_unsupported()

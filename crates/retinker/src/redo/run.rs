@@ -318,13 +318,9 @@ impl Redo {
 async fn is_gone(service: &ServiceClient, client: &TrainingClient) -> Result<bool, RedoError> {
     let (run_id, session_id) = (client.model_id(), client.session_id());
     match service.api().session_heartbeat(&session_id).await {
-        Ok(()) => {}
-        Err(error) if matches!(error.status(), Some(404 | 410)) => {
-            if !error.is_unsupported() {
-                return Ok(true);
-            }
-        }
-        Err(error) => return Err(RedoError::Service(error)),
+        Err(error) if error.says_session_is_over() => return Ok(true),
+        Err(error) if !matches!(error.status(), Some(404 | 410)) => return Err(RedoError::Service(error)),
+        _ => {}
     }
     match service.api().training_run(&run_id).await {
         Ok(run) => Ok(run.corrupted == Some(true)),

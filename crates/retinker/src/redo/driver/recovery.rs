@@ -34,13 +34,12 @@ impl Driver {
     /// Whether the service says that the run is not what it was: its session is over, it is corrupted, or it is not there. With
     /// `session_alone` only the first of these is asked for.
     pub(super) async fn is_gone(&mut self, session_alone: bool) -> bool {
-        let over = |error: &Error| matches!(error.status(), Some(404 | 410)) && !error.is_unsupported();
         let Some(session) = self.parts.line.session() else { return false };
         let runtime = self.api().runtime().clone();
         let mut patience = Patience::new(&*runtime, self.parts.options.patience);
         loop {
             let asked = match self.api().session_heartbeat(&session.id).await {
-                Err(error) if over(&error) => return true,
+                Err(error) if error.says_session_is_over() => return true,
                 Err(error) if error.is_outage() => Err(error),
                 _ if session_alone => return false,
                 _ => self.api().training_run(&self.parts.line.model_id).await,
@@ -271,7 +270,7 @@ impl Driver {
 
     async fn is_over(&mut self, session_id: &str) -> bool {
         let beat = self.api().session_heartbeat(session_id).await;
-        beat.is_err_and(|error| matches!(error.status(), Some(404 | 410)) && !error.is_unsupported())
+        beat.is_err_and(|error| error.says_session_is_over())
     }
 
     /// Does again with a new run what was done since its checkpoint, and has it take the place of the one that was lost.
