@@ -46,7 +46,8 @@ ${missed.length === 0 ? "Every target is held." : `Missed: ${missed.map(([, what
 
 ## How
 
-Each load is in a new browser context, so that no cache is warm; the figures are medians of ${loads} loads. The first row counts from
+Each load is in a new browser context, so that no cache is warm, and whose window has had two seconds to open: Chromium draws parts of it by
+programs of its own, which would run beside the page. The figures are medians of ${loads} loads. The first row counts from
 the start of the navigation to the task after the frame that has a row of the table in it. Bytes and requests are what
 the browser's network log had until then, headers and the event stream among them. Tasks under 50 ms are not told by the browser.
 The longest is the longest of loading, filtering and scrolling. The filter's time is the median over ${sizes[1].filter.length} keys, each from its event to the task after
