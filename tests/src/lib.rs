@@ -1,6 +1,7 @@
 //! What the cross-crate programs share: a service process that can be killed, a connection to it, and a training schedule.
 
 pub mod command;
+pub mod console;
 pub mod dying;
 pub mod http;
 pub mod process;

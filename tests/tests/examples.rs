@@ -36,6 +36,23 @@ async fn a_loop_that_was_stopped_goes_on_as_if_nothing_had_been() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loop_with_a_redo_log_goes_on_though_its_run_was_lost() {
+    let (dir, service) = service().await;
+    let log = |name: &str| dir.path().join(name).display().to_string();
+    let loss = |said: String| {
+        said.lines().map(|line| line.rsplit_once('\t').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    let whole = loss(example("redo", &service, &[&log("undisturbed"), "12"]).await);
+    let first = example("redo", &service, &[&log("lost"), "7"]).await;
+    let run = first.lines().last().unwrap().rsplit_once('\t').unwrap().1;
+    service.faults().poison(run, "a backend failed").await.unwrap();
+    let rest = example("redo", &service, &[&log("lost"), "12"]).await;
+    assert!(!rest.contains(run), "another run took its place");
+    assert_eq!([loss(first.clone()), loss(rest)].concat(), whole, "the same losses");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn samples_are_drawn_and_checkpoints_are_kept_house_of() {
     let (dir, service) = service().await;
     example("resume", &service, &["mine", "5"]).await;

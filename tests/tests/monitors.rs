@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
-use retinker::client::{Api, LossFnConfig, Secret, ServiceClient, TrainingClient, TrainingOptions};
-use retinker::host::api::{PlanAnswer, ServiceKind};
+use retinker::client::{Api, LossFnConfig, ServiceClient, TrainingClient, TrainingOptions};
+use retinker::host::api::PlanAnswer;
 use retinker::host::client::HostClient;
-use retinker::native::{NativeRuntime, NativeTransport};
 use retinker::recovery::events::{EventKind, RecoveryEvent};
 use retinker::recovery::journal::Store;
 use retinker::recovery::plan::{LABEL_RESTORE_ID, LABEL_RESTORED_FROM, PlanRequest};
@@ -23,10 +22,11 @@ use retinker::recovery::probe::Verification;
 use retinker::recovery::restore::{RestoreRecord, RestoreState};
 use retinker::recovery::{findings, protect};
 use retinker::wire::path::TinkerPath;
-use retinker_host::{Connection, Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
+use retinker_host::{Location, RedoLogs};
 use retinker_local::LocalService;
 use retinker_store::testing::Postgres;
 use retinker_tests::command::Retinker;
+use retinker_tests::console::console;
 use retinker_tests::{runs, schedule};
 use tokio::process::{Child, Command};
 
@@ -280,35 +280,6 @@ async fn a_monitor_killed_at_every_write_to_postgresql() {
     monitor_killed_at_every_write(Journal::postgres).await;
 }
 
-/// The console's host on the same journal, and a client of it as a browser's tab has one.
-async fn console(api: &Api, journal: &Journal) -> (RunningHost, HostClient) {
-    let token = "a-token-of-this-test";
-    let connection = Connection {
-        name: "service".to_owned(),
-        service: ServiceTarget {
-            name: "service".to_owned(),
-            kind: ServiceKind::Remote,
-            base_url: api.base_url().to_owned(),
-            api_key: Some(Secret::new("tml-test")),
-        },
-        key_from: String::new(),
-        journal: Location::from(journal.location()),
-        watching: Watching::default(),
-        demo: None,
-    };
-    let host = Host::start(HostConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        connections: vec![connection],
-        token: Some(token.to_owned()),
-    })
-    .await
-    .unwrap();
-    let (transport, runtime) = (NativeTransport::new().unwrap(), NativeRuntime::current().unwrap());
-    let address = format!("http://{}", host.address());
-    let tab = HostClient::new(Arc::new(transport), Arc::new(runtime), &address, Secret::new(token));
-    (host, tab)
-}
-
 /// What two clicks do: a plan, and its confirmation. Somebody else may have been sooner at either.
 async fn click(tab: &HostClient, run: &str) {
     if let Ok(PlanAnswer::Plan(plan)) = tab.plan(&PlanRequest::new(run)).await {
@@ -352,7 +323,7 @@ async fn an_incident(journal: Journal) {
             command.stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
         })
         .collect();
-    let (host, tab) = console(&api, &journal).await;
+    let (host, tab) = console(&api, Location::from(journal.location()), RedoLogs::default()).await.unwrap();
     join_all(lost.iter().step_by(5).map(|run| click(&tab, run))).await;
     for round in 0..6 {
         tokio::time::sleep(Duration::from_millis(700)).await;

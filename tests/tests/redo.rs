@@ -15,22 +15,26 @@ use retinker::client::{
     Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, SaveOptions, Secret, ServiceClient,
     TrainingClient, TrainingOptions,
 };
+use retinker::host::redo::{GoBack, RedoQuery};
 use retinker::native::{DiskLog, NativeRuntime};
+use retinker::recovery::health::Health;
 use retinker::recovery::journal::{MemoryStore, Store};
 use retinker::recovery::plan::{NoPlan, PlanRequest};
 use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::restore::RestoreState;
 use retinker::redo::{
-    CheckpointPolicy, Frame, LogError, Matching, MemoryLog, Place, Redo, RedoError, RedoEvent, RedoLog,
-    RedoOptions, Resumed,
+    CheckpointPolicy, Frame, LogError, Matching, MemoryLog, Place, Recorded, Redo, RedoError, RedoEvent,
+    RedoLog, RedoOptions, Resumed,
 };
 use retinker::runtime::Runtime;
 use retinker::wire::model::LoraConfig;
 use retinker::wire::session::FinishReason;
 use retinker::wire::tensor::TensorData;
 use retinker::wire::training::{AdamParams, Datum, ModelInput, Provenance};
+use retinker_host::{Location, RedoLogs};
 use retinker_ir::lineage::{Record, events_of_restore};
 use retinker_local::{LocalConfig, LocalService, OperationRule, RequestFault, RequestRule};
+use retinker_tests::console::console;
 use retinker_tests::schedule;
 
 async fn service() -> (tempfile::TempDir, LocalService, Api) {
@@ -274,6 +278,93 @@ async fn a_step_in_the_window_can_be_gone_back_to() {
     let beyond = kept.recover_to(15).await.unwrap_err();
     assert!(matches!(beyond, RedoError::NotCovered { step: 15, first: 16, last: 20 }), "{beyond}");
     train(kept.training_client(), 20..22).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_goes_back_to_a_step_by_a_log_that_it_is_shown() {
+    let (dir, service, api) = service().await;
+    let logs = dir.path().join("logs");
+    let plain = undisturbed(&api).await;
+    train(&plain, 0..7).await;
+    let expected = state(&plain).await;
+    let kept = redo(&api, DiskLog::open(logs.join("mine")).unwrap(), 4).await;
+    let first = kept.training_client().model_id();
+    train(kept.training_client(), 0..9).await;
+    poison(&service, &kept).await;
+    train(kept.training_client(), 9..10).await;
+    let second = kept.training_client().model_id();
+    assert_ne!(first, second);
+    // One of another run, and what is no log, are passed over.
+    let other = redo(&api, DiskLog::open(logs.join("another")).unwrap(), 4).await;
+    train(other.training_client(), 0..1).await;
+    std::fs::create_dir(logs.join("empty")).unwrap();
+    std::fs::write(logs.join("a file"), "").unwrap();
+    let journal = Location::Directory(dir.path().join("journal"));
+    let redo_logs = RedoLogs { directories: vec![logs], ..RedoLogs::default() };
+    let (host, tab) = console(&api, journal, redo_logs).await.unwrap();
+    for (run, steps) in [(&first, (4, 10)), (&second, (4, 10)), (&other.training_client().model_id(), (0, 1))]
+    {
+        assert!(tab.run_evidence(run).await.unwrap().redo_log, "{run}");
+        let window = tab.redo(run, RedoQuery::default()).await.unwrap();
+        assert_eq!((window.first_step, window.last_step), steps, "{run}");
+        assert_eq!(window.going, None);
+    }
+    let unknown = plain.model_id();
+    assert!(!tab.run_evidence(&unknown).await.unwrap().redo_log);
+    let code = |problem: retinker::host::HostError| problem.problem.code;
+    assert_eq!(code(tab.redo(&unknown, RedoQuery::default()).await.unwrap_err()), "no_redo_log");
+    assert_eq!(code(tab.go_back(&second, GoBack { step: Some(11) }).await.unwrap_err()), "step_not_covered");
+    assert_eq!(code(tab.go_back(&second, GoBack { step: None }).await.unwrap_err()), "not_going_back");
+
+    let begun = tab.go_back(&second, GoBack { step: Some(7) }).await.unwrap();
+    assert!(begun.summary.contains("which has step 4: 6 requests"), "{}", begun.summary);
+    let asked = || async { tab.redo(&second, RedoQuery::default()).await.unwrap().going.unwrap() };
+    let mut going = asked().await;
+    while going.under_way {
+        assert_eq!(going.step, 7);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        going = asked().await;
+    }
+    let path = going.path.unwrap_or_else(|| panic!("{}", going.summary));
+    let owner = ServiceClient::new(api.clone());
+    let options = TrainingOptions::default();
+    let back = owner.create_training_client_from_state_with_optimizer(&path, options).await.unwrap();
+    assert_eq!(state(&back).await, expected);
+    // It takes nobody's place: the run that it was made by goes on, and a lost one is still to be restored.
+    let made = going.run_id.unwrap();
+    // The list is read again by itself.
+    while !tab.run(&second).await.unwrap().lineage.iter().any(|one| one.run_id == made) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(tab.run(&made).await.unwrap().row.restored_from, None);
+    let run = tab.run(&second).await.unwrap();
+    assert_eq!(run.row.restored_to, None);
+    assert_ne!(run.row.verdict.health, Health::Recovered);
+    train(kept.training_client(), 10..11).await;
+    let acts = tab.activity().await.unwrap().acts;
+    assert!(acts.iter().any(|act| act.what.contains("after step 7") && act.subjects == [second.clone()]));
+    host.stop().await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_read_on_though_its_program_lets_go_of_that_part_meanwhile() {
+    let (dir, service, api) = service().await;
+    let plain = undisturbed(&api).await;
+    train(&plain, 0..3).await;
+    let expected = state(&plain).await;
+    let log = dir.path().join("log");
+    let kept = redo(&api, DiskLog::open(&log).unwrap(), 2).await;
+    train(kept.training_client(), 0..5).await;
+    let recorded = Recorded::read(DiskLog::read_only(&log).unwrap()).await.unwrap().unwrap();
+    assert!(recorded.plan_to(3).is_ok());
+    train(kept.training_client(), 5..14).await;
+    let now = Recorded::read(DiskLog::read_only(&log).unwrap()).await.unwrap().unwrap();
+    assert!(now.plan_to(3).is_err(), "the program has let go of it");
+    let back =
+        recorded.recover_to(&ServiceClient::new(api.clone()), Matching::Exact, 3, |_| ()).await.unwrap();
+    assert_eq!(state(&back).await, expected);
     service.stop().await;
 }
 

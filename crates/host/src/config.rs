@@ -10,6 +10,7 @@ use retinker::recovery::policy::Policy;
 use retinker_store::Location;
 use tokio::sync::{Notify, watch};
 
+use crate::going_back::RedoLogs;
 use crate::hooks::Metrics;
 
 /// The service behind a host.
@@ -55,6 +56,8 @@ pub struct HostConfig {
     /// The services, at least one. The first is the one that is meant when none is named. Nothing adds to them later: a
     /// page that could name an address could have a key sent there.
     pub connections: Vec<Connection>,
+    /// Where redo logs of runs of these services lie, which can then be gone back in.
+    pub redo_logs: RedoLogs,
     /// What callers must send as `x-retinker-token`; `None` makes 128 random bits. It is written nowhere.
     pub token: Option<String>,
 }

@@ -19,6 +19,7 @@ use tower::ServiceExt;
 use crate::asker::asker;
 use crate::config::{Connection, StartError};
 use crate::downloads::Downloads;
+use crate::going_back::RedoLogs;
 use crate::host::{Parts, Shared};
 use crate::keeper::Keeper;
 use crate::problem::Problem;
@@ -27,9 +28,15 @@ use crate::{api, forward, trial, watch as reading};
 /// All connections of a host.
 pub(crate) struct Registry {
     entries: Vec<Entry>,
-    /// Those of all connections.
-    downloads: Arc<Downloads>,
-    stopping: watch::Receiver<bool>,
+    common: Common,
+}
+
+/// What all connections of a host share.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) downloads: Arc<Downloads>,
+    pub(crate) redo_logs: RedoLogs,
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 struct Entry {
@@ -61,13 +68,9 @@ impl fmt::Debug for Registry {
 
 impl Registry {
     /// Opens the first connection, and those whose runs are restored by themselves; the others wait until somebody asks.
-    pub(crate) async fn start(
-        connections: Vec<Connection>,
-        downloads: Arc<Downloads>,
-        stopping: watch::Receiver<bool>,
-    ) -> Result<Self, StartError> {
+    pub(crate) async fn start(connections: Vec<Connection>, common: Common) -> Result<Self, StartError> {
         let entries = connections.into_iter().map(|connection| Entry { connection, opened: OnceCell::new() });
-        let registry = Self { entries: entries.collect(), downloads, stopping };
+        let registry = Self { entries: entries.collect(), common };
         for (at, entry) in registry.entries.iter().enumerate() {
             if at == 0 || entry.connection.watching.policy.enabled {
                 registry.open(entry).await.map_err(|reason| match at {
@@ -84,12 +87,7 @@ impl Registry {
 
     /// Two that ask at once open it once; what failed is tried again by whoever asks next.
     async fn open<'a>(&self, entry: &'a Entry) -> Result<&'a Opened, StartError> {
-        entry
-            .opened
-            .get_or_try_init(|| {
-                Opened::new(&entry.connection, Arc::clone(&self.downloads), self.stopping.clone())
-            })
-            .await
+        entry.opened.get_or_try_init(|| Opened::new(&entry.connection, self.common.clone())).await
     }
 
     /// The connection that a request is about.
@@ -170,11 +168,7 @@ impl Entry {
 }
 
 impl Opened {
-    async fn new(
-        connection: &Connection,
-        downloads: Arc<Downloads>,
-        stopping: watch::Receiver<bool>,
-    ) -> Result<Self, StartError> {
+    async fn new(connection: &Connection, common: Common) -> Result<Self, StartError> {
         let Connection { service, key_from, journal, watching, demo, .. } = connection;
         // The executor tells of its progress before there is anything to be told.
         let told: Arc<OnceLock<Weak<Shared>>> = Arc::default();
@@ -197,8 +191,7 @@ impl Opened {
             keeper,
             metrics: watching.metrics.clone(),
             demo: demo.clone(),
-            downloads,
-            stopping,
+            common,
         }));
         let _ = told.set(Arc::downgrade(&shared));
         shared.follow_journal().await.map_err(StartError::Journal)?;
@@ -222,6 +215,7 @@ impl Opened {
 
     async fn stop(&self, grace: Duration) {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.going.stop();
         let _ = tokio::time::timeout(grace, self.shared.monitor.drain()).await;
         let _ = tokio::time::timeout(grace, self.shared.trial.end()).await;
         let Some(Tasks { mut background, drives, telling }) = tasks else { return };

@@ -19,7 +19,9 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::checkpoints::Checkpoints;
 use crate::config::{Demo, ServiceTarget};
+use crate::connections::Common;
 use crate::downloads::Downloads;
+use crate::going_back::{Going, RedoLogs};
 use crate::hooks::Metrics;
 use crate::index::Index;
 use crate::keeper::Keeper;
@@ -51,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) checkpoints: Checkpoints,
     /// Those of the whole host.
     pub(crate) downloads: Arc<Downloads>,
+    /// Those of the whole host.
+    pub(crate) redo_logs: RedoLogs,
+    /// What is being done by them.
+    pub(crate) going: Going,
     /// Samples for whoever tries a model.
     pub(crate) trial: Trial,
     /// Told of each reading of the runs.
@@ -84,13 +90,13 @@ pub(crate) struct Parts {
     pub(crate) keeper: Keeper,
     pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) demo: Option<Demo>,
-    pub(crate) downloads: Arc<Downloads>,
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) common: Common,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { service, key_from, keeper, metrics, demo, downloads, stopping } = parts;
+        let Parts { service, key_from, keeper, metrics, demo, common } = parts;
+        let Common { downloads, redo_logs, stopping } = common;
         let Keeper { api, store, drives, monitor, runtime, by, transport, .. } = keeper;
         let index = Index::new(Arc::clone(monitor.sessions()), runtime.now());
         let trial = Trial::new(api.clone(), Arc::clone(&transport), Arc::clone(&runtime));
@@ -106,6 +112,8 @@ impl Shared {
             by,
             checkpoints: Checkpoints::default(),
             downloads,
+            redo_logs,
+            going: Going::default(),
             trial,
             metrics,
             events: broadcast::Sender::new(EVENTS),

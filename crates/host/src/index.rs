@@ -263,7 +263,7 @@ impl Index {
         RunRow {
             name: name_of(&run),
             verdict,
-            restored_from: self.lineage.parent(id).map(|parent| parent.run_id.clone()),
+            restored_from: self.lineage.replaced(id).map(str::to_owned),
             restored_to: succession.and_then(|s| s.new_run_id.clone()),
             restore_id: succession.filter(|s| s.new_run_id.is_none()).map(|s| s.restore_id.clone()),
             run,

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::assets::Assets;
 use crate::config::{HostConfig, StartError};
-use crate::connections::{self, Registry};
+use crate::connections::{self, Common, Registry};
 use crate::downloads::{self, Downloads};
 use crate::guard::{self, Guard};
 use crate::problem::Problem;
@@ -53,7 +53,7 @@ impl Host {
     /// a connection that is opened later that is told to whoever asks for it.
     pub async fn start(config: HostConfig) -> Result<RunningHost, StartError> {
         config.check()?;
-        let HostConfig { listen, connections, token } = config;
+        let HostConfig { listen, connections, redo_logs, token } = config;
         if !listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(listen));
         }
@@ -70,8 +70,8 @@ impl Host {
             listener.local_addr().map_err(|reason| StartError::Listen { address: listen, reason })?;
         let (stop, stopping) = watch::channel(false);
         let downloads = Arc::<Downloads>::default();
-        let registry =
-            Arc::new(Registry::start(connections, Arc::clone(&downloads), stopping.clone()).await?);
+        let common = Common { downloads: Arc::clone(&downloads), redo_logs, stopping: stopping.clone() };
+        let registry = Arc::new(Registry::start(connections, common).await?);
         let app = app(&registry, downloads, address, token.clone());
         let server = tokio::spawn(serve(listener, app, stopping));
         Ok(RunningHost { address, token, stop, server, registry: Some(registry) })

@@ -106,6 +106,32 @@ impl serde::de::Error for Misread {
     fn custom<T: fmt::Display>(what: T) -> Self {
         Self(Box::new(Fault { place: String::new(), what: what.to_string(), kind: FaultKind::OtherType }))
     }
+
+    // As serde has them, but for numbers, which are not repeated: the code that prints a fraction is large.
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::unexpected("type", found, expected)
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::unexpected("value", found, expected)
+    }
+}
+
+impl Misread {
+    #[cold]
+    #[inline(never)]
+    fn unexpected(what: &str, found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Bool(flag) => format!("boolean `{flag}`"),
+            Unexpected::Str(text) => format!("string {text:?}"),
+            Unexpected::Seq => "list".to_owned(),
+            Unexpected::Map => "object".to_owned(),
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "number".to_owned(),
+            Unexpected::Other(other) => other.to_owned(),
+            _ => "something else".to_owned(),
+        };
+        Self::custom(format_args!("invalid {what}: {found}, expected {expected}"))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -500,7 +526,7 @@ mod tests {
             ),
             (r#"{"name":"a","many":[[1,2],[3,null]]}"#, "invalid type: null, expected f32, at many[1][1]"),
             (r#"{"name":"a","many":[7]}"#, "invalid type: number, expected a list, at many[0]"),
-            ("[]", "invalid type: sequence, expected an object, at the whole"),
+            ("[]", "invalid type: list, expected an object, at the whole"),
             ("{\n\"name\":", "EOF while parsing a value at line 2 column 7, at line 2 column 7"),
         ] {
             assert_eq!(read::<Whole>(text.as_bytes()).unwrap_err().to_string(), told);

@@ -155,5 +155,6 @@ fn story() -> Result<()> {
     console::build()?;
     let binary = up::binary()?;
     let train = shell::release("retinker-tests", "--bin", "train")?;
-    browser::test(&binary, &train, &python::sdk()?)
+    let redo = shell::release("retinker-tests", "--bin", "redo")?;
+    browser::test(&binary, (&train, &redo), &python::sdk()?)
 }

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use retinker::client::Secret;
 use retinker::host::api::ServiceKind;
-use retinker_host::{Connection, Host, HostConfig, Location, RunningHost, ServiceTarget, Watching};
+use retinker_host::{Connection, Host, HostConfig, Location, RedoLogs, RunningHost, ServiceTarget, Watching};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -60,6 +60,7 @@ impl HostUnderTest {
             let config = HostConfig {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
                 connections: vec![connection],
+                redo_logs: RedoLogs::default(),
                 token: Some(TOKEN.to_owned()),
             };
             Host::start(config).await.unwrap()

@@ -7,6 +7,7 @@ use retinker::host::api::ServiceKind;
 use retinker_host::{Connection, Host, HostConfig, Watching};
 
 use super::connections::{ConnectionArgs, LOCAL, name_of};
+use super::redo_logs::RedoArgs;
 use super::target::{KEY, Target};
 use super::watching::WatchArgs;
 use crate::say::say;
@@ -23,11 +24,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 8787)]
     port: u16,
     #[command(flatten)]
+    redo: RedoArgs,
+    #[command(flatten)]
     watching: WatchArgs,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
-    let Args { target, connections, port, watching } = args;
+    let Args { target, connections, port, redo, watching } = args;
     // The service of `retinker up` is meant where nothing is named, and not beside what is.
     let only_named = target.is_default() && connections.is_some();
     if only_named && target.has_journal() {
@@ -50,6 +53,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let host = Host::start(HostConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         connections: all,
+        redo_logs: redo.logs(),
         token: None,
     })
     .await

@@ -11,6 +11,7 @@ pub(crate) mod incidents;
 pub(crate) mod journal;
 pub(crate) mod local;
 pub(crate) mod monitor;
+mod redo_logs;
 pub(crate) mod restore;
 mod target;
 mod to_step;

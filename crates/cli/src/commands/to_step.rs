@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use retinker::client::{Api, ApiConfig, SaveOptions, ServiceClient};
+use retinker::client::{Api, ApiConfig, ServiceClient};
 use retinker::native::{DiskLog, NativeRuntime, NativeTransport};
 use retinker::redo::{Matching, Recorded, ReplayPlan};
-use serde_json::json;
 
 use super::target::Target;
 use crate::say::say;
@@ -78,15 +77,19 @@ pub(crate) async fn run(
     let config = ApiConfig { base_url: service.base_url, api_key: service.api_key, ..ApiConfig::default() };
     let service = ServiceClient::new(Api::new(config, Arc::new(NativeTransport::new()?), runtime)?);
     let matching = options.tolerance.map_or(Matching::Exact, Matching::Tolerance);
-    let made = recorded.recover_to(&service, matching, step).await?;
-    // The run lasts as long as this command's session; the checkpoint lasts.
-    let name = options.name.clone().unwrap_or_else(|| format!("step-{step:06}"));
-    let path = made.save_state(&name, SaveOptions::default()).await?.path;
+    let (requests, json) = (plan.requests, how.json);
+    let tenth = |done: u64| done * 10 / requests.max(1);
+    let done = |done: u64| {
+        if !json && tenth(done) > tenth(done.saturating_sub(1)) {
+            say(format_args!("  {done} of {requests} requests are done again"));
+        }
+    };
+    let saved = recorded.save_step(&service, matching, (step, options.name.as_deref()), done).await?;
     match how.json {
-        true => say(json!({ "run_id": made.model_id(), "path": path, "step": step })),
+        true => say(serde_json::to_string(&saved)?),
         false => {
             say(format_args!("Step {step} of run {} is saved, with the optimizer's state:", covered.run_id));
-            say(format_args!("  {path}"));
+            say(format_args!("  {}", saved.path));
             say("Go on from there: create_training_client_from_state_with_optimizer(path)");
         }
     }

@@ -12,6 +12,7 @@ use retinker_local::{LocalConfig, LocalService};
 use tokio::sync::{Notify, watch};
 
 use super::connections::{ConnectionArgs, LOCAL};
+use super::redo_logs::RedoArgs;
 use super::watching::WatchArgs;
 use crate::say::say;
 use crate::{demo, paths, shutdown};
@@ -36,6 +37,8 @@ pub(crate) struct Args {
     no_demo: bool,
     #[command(flatten)]
     connections: ConnectionArgs,
+    #[command(flatten)]
+    redo: RedoArgs,
     #[command(flatten)]
     watching: WatchArgs,
 }
@@ -75,7 +78,13 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         demo: Some(Demo { progress: watched, begin: Arc::clone(&begin) }),
     };
     let connections = args.connections.add_to(vec![embedded], &data_dir, |name| std::env::var(name).ok())?;
-    let host = Host::start(HostConfig { listen: local(args.port), connections, token: None }).await?;
+    let host = Host::start(HostConfig {
+        listen: local(args.port),
+        connections,
+        redo_logs: args.redo.logs(),
+        token: None,
+    })
+    .await?;
     say("");
     say(format_args!("  Console: {}", host.console_url()));
     say(format_args!("  Service: {}   (for training programs: TINKER_BASE_URL)", service.base_url()));

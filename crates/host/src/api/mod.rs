@@ -2,6 +2,7 @@
 
 mod start;
 
+mod redo;
 mod run;
 
 mod activity;
@@ -73,6 +74,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/restores/{id}/cancel", post(cancel))
         .route("/restores/{id}/hand-over", post(hand_over))
         .route("/events", get(events))
+        .merge(redo::routes())
         .merge(activity::routes())
         .merge(sessions::routes())
         .merge(samples::routes())
@@ -213,17 +215,18 @@ async fn plan_batch(
     State(host): Host,
     request: Result<Json<PlanBatch>, JsonRejection>,
 ) -> Result<Json<PlannedBatch>, Problem> {
-    let Json(PlanBatch { run_ids, optimizer }) = request?;
+    let Json(batch) = request?;
+    let run_ids = batch.run_ids.clone();
     if run_ids.len() > MAX_PLANS {
         return Err(Problem::bad_request(format!(
             "{} runs were asked about; at most {MAX_PLANS} can be at once.",
             run_ids.len()
         )));
     }
-    let host = &*host;
+    let (host, batch) = (&*host, &batch);
     let runs = stream::iter(run_ids)
         .map(|run_id| async move {
-            let request = PlanRequest { optimizer, ..PlanRequest::new(&run_id) };
+            let request = batch.request(&run_id);
             let name = host.index().name(&run_id).unwrap_or(&run_id).to_owned();
             let mut planned_run = PlannedRun { run_id, name, plan: None, none: None, problem: None };
             match planned(host, &request).await {

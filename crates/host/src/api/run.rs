@@ -76,6 +76,7 @@ pub(super) async fn evidence(
         session(&host, session_of_run(&run_id)),
     );
     let run = run?;
+    let redo_log = host.redo_logs.of(&run).await.is_some();
     let (session, session_problem) = session;
     let (story, story_problem) = match story {
         Ok(story) => (story, None),
@@ -94,6 +95,7 @@ pub(super) async fn evidence(
         entries: known.entries(&run),
         created_at: known.story.as_ref().map(|story| story.created_at),
         session: known.session,
+        redo_log,
         problem: session_problem.or(story_problem),
     }))
 }

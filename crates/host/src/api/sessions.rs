@@ -293,6 +293,12 @@ async fn samplers(
     for of_session in told {
         all.extend(of_session?);
     }
+    // Those that the words are found in as they are come first: the others have to be asked about.
+    let is_named = |(session, id): &(String, String)| {
+        [session, id].iter().any(|text| text.to_lowercase().contains(&wanted))
+    };
+    all.sort_by_key(|one| !is_named(one));
+    let unread = all.len().saturating_sub(MOST_SAMPLERS) as u64;
     let rows = stream::iter(all.into_iter().take(MOST_SAMPLERS)).map(|(session_id, id)| async move {
         SamplerRow { session_id: Some(session_id), ..described(host, id).await }
     });
@@ -306,7 +312,7 @@ async fn samplers(
         ];
         texts.into_iter().flatten().any(|text| text.to_lowercase().contains(&wanted))
     });
-    Ok(Json(SamplerWindow { rows, sessions: looked_into, offered: true }))
+    Ok(Json(SamplerWindow { rows, sessions: looked_into, unread, offered: true }))
 }
 
 /// The newest sessions; `None` where the service tells of none.

@@ -18,15 +18,16 @@ const MAX_FAMILY: usize = 200;
 #[derive(Debug)]
 pub(super) struct Labels {
     from: String,
-    restore_id: String,
+    /// None where the run took nobody's place: it is as the other one was after a step.
+    restore_id: Option<String>,
 }
 
 impl Labels {
     /// None where the run was not restored from another one.
     pub(super) fn of(run: &TrainingRun) -> Option<Self> {
         let labels = run.user_metadata.as_ref()?;
-        let (from, restore_id) = (labels.get(LABEL_RESTORED_FROM)?, labels.get(LABEL_RESTORE_ID)?);
-        Some(Self { from: from.clone(), restore_id: restore_id.clone() })
+        let from = labels.get(LABEL_RESTORED_FROM)?.clone();
+        Some(Self { from, restore_id: labels.get(LABEL_RESTORE_ID).cloned() })
     }
 }
 
@@ -62,7 +63,7 @@ impl LeftBehind {
 #[derive(Debug, PartialEq)]
 pub(super) struct Parent {
     pub(super) run_id: String,
-    restore_id: String,
+    restore_id: Option<String>,
     /// The checkpoint's path, where the journal tells it.
     checkpoint: Option<String>,
 }
@@ -76,7 +77,7 @@ impl Lineage {
             if let Some(new_run) = &succession.new_run_id {
                 places.entry(new_run.clone()).or_default().parent = Some(Parent {
                     run_id: record.plan.run_id.clone(),
-                    restore_id: record.id.clone(),
+                    restore_id: Some(record.id.clone()),
                     checkpoint: Some(record.plan.checkpoint.tinker_path.clone()),
                 });
             }
@@ -84,10 +85,10 @@ impl Lineage {
         }
         // Where the journal does not know a restore (another host's, or a lost journal), the labels do.
         for (new_run, Labels { from, restore_id }) in labels {
-            if let Some(record) = restores.get(restore_id) {
+            if let Some(record) = restore_id.as_ref().and_then(|id| restores.get(id)) {
                 if !record.state.holds_the_run() {
                     places.entry(new_run.clone()).or_default().left_behind = Some(LeftBehind {
-                        restore_id: restore_id.clone(),
+                        restore_id: record.id.clone(),
                         old_run: record.plan.run_id.clone(),
                         state: record.state,
                     });
@@ -99,6 +100,7 @@ impl Lineage {
                 restore_id: restore_id.clone(),
                 checkpoint: None,
             });
+            let Some(restore_id) = restore_id else { continue };
             places.entry(from.clone()).or_default().successor.get_or_insert_with(|| Succession {
                 restore_id: restore_id.clone(),
                 new_run_id: Some(new_run.clone()),
@@ -114,6 +116,12 @@ impl Lineage {
 
     pub(super) fn parent(&self, run_id: &str) -> Option<&Parent> {
         self.0.get(run_id)?.parent.as_ref()
+    }
+
+    /// The run whose place it has taken.
+    pub(super) fn replaced(&self, run_id: &str) -> Option<&str> {
+        let parent = self.parent(run_id)?;
+        parent.restore_id.is_some().then_some(parent.run_id.as_str())
     }
 
     pub(super) fn left_behind(&self, run_id: &str) -> Option<&LeftBehind> {
@@ -174,7 +182,7 @@ impl Index {
         let parent = self.lineage.parent(run_id).filter(|_| generation > 0);
         let labelled = || origin_of(&row?.run, None);
         LineageEntry {
-            restore_id: parent.map(|parent| parent.restore_id.clone()),
+            restore_id: parent.and_then(|parent| parent.restore_id.clone()),
             checkpoint: parent.and_then(|parent| parent.checkpoint.clone().or_else(labelled)),
             name: row.map_or_else(|| run_id.to_owned(), |row| row.name.clone()),
             health: row.map(|row| row.verdict.health),

@@ -16,7 +16,7 @@ use retinker::host::HostClient;
 use retinker::host::api::ServiceKind;
 use retinker::native::{NativeRuntime, NativeTransport};
 use retinker_host::{
-    Connection, Host, HostConfig, Location, RunningHost, ServiceTarget, StartError, Watching,
+    Connection, Host, HostConfig, Location, RedoLogs, RunningHost, ServiceTarget, StartError, Watching,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -207,6 +207,7 @@ pub fn config(base_url: String, data_dir: &Path) -> HostConfig {
     HostConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         connections: vec![connection("fake", base_url, KEY, Location::Directory(data_dir.to_owned()))],
+        redo_logs: RedoLogs::default(),
         token: Some(TOKEN.into()),
     }
 }

@@ -10,7 +10,7 @@
 //! | `GET /retinker/v1/run-ids?health=&q=&sort=&reverse=` | [`RunsQuery`] | [`RunIds`] |
 //! | `GET /retinker/v1/runs/{run_id}` | | [`RunDetail`] |
 //! | `GET /retinker/v1/runs/{run_id}/metrics`, `.../evidence` | | see [`run`](super::run) |
-//! | `POST /retinker/v1/plans` | [`PlanRequest`](crate::recovery::plan::PlanRequest) | [`PlanAnswer`] |
+//! | `POST /retinker/v1/plans` | [`PlanRequest`] | [`PlanAnswer`] |
 //! | `POST /retinker/v1/plan-batches` | [`PlanBatch`] | [`PlannedBatch`] |
 //! | `POST /retinker/v1/restores` | [`StartRestore`] | [`StartedRestore`] |
 //! | `GET /retinker/v1/restores` | | [`Restores`] |
@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::recovery::acts::Act;
 use crate::recovery::health::{Health, Verdict};
 use crate::recovery::incidents::Incident;
-use crate::recovery::plan::{NoPlan, RestorePlan};
+use crate::recovery::plan::{NoPlan, PlanRequest, RestorePlan, Strategy};
 use crate::recovery::policy::{Gate, Policy};
 use crate::recovery::restore::{Attachment, RestoreRecord};
 
@@ -457,8 +457,30 @@ pub enum PlanAnswer {
 pub struct PlanBatch {
     /// The runs, at most [`MAX_PLANS`].
     pub run_ids: Vec<String>,
+    /// Which checkpoint of each; the newest that can be used by default.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// How many of those that can be used are stepped back over first; 0 by default.
+    #[serde(default)]
+    pub step_back: u32,
     /// Whether to restore the optimizer's state as well.
     pub optimizer: bool,
+    /// Whether it is found out first, on throw-away copies, that it came back; not by default.
+    #[serde(default)]
+    pub check_optimizer: bool,
+}
+
+impl PlanBatch {
+    /// What is asked of one of the runs.
+    pub fn request(&self, run_id: &str) -> PlanRequest {
+        PlanRequest {
+            strategy: self.strategy.clone(),
+            step_back: self.step_back,
+            optimizer: self.optimizer,
+            check_optimizer: self.check_optimizer,
+            ..PlanRequest::new(run_id)
+        }
+    }
 }
 
 /// Most runs in a [`PlanBatch`].

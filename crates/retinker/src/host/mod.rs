@@ -7,6 +7,7 @@ pub mod client;
 mod encode;
 mod language;
 pub mod query;
+pub mod redo;
 pub mod run;
 pub mod samples;
 pub mod sessions;

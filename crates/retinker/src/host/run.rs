@@ -56,6 +56,9 @@ pub struct RunEvidence {
     /// The session that the run was made in, where the run's id tells which it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<RunSession>,
+    /// Whether the host knows a redo log of it (see [`redo`](super::redo)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redo_log: bool,
     /// Why some of it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<ApiProblem>,

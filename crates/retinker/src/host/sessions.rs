@@ -138,6 +138,9 @@ pub struct SamplerWindow {
     pub rows: Vec<SamplerRow>,
     /// How many sessions were looked into: at most 50.
     pub sessions: u64,
+    /// How many samplers of theirs were not asked about: beyond 100 of those that may be meant.
+    #[serde(default)]
+    pub unread: u64,
     /// Whether the service tells of sessions and samplers at all.
     pub offered: bool,
 }

@@ -4,7 +4,7 @@
 //! is compressed (zstd); 32 bits each, little endian. Then the frame itself.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,6 +46,8 @@ struct State {
     segments: Vec<(u64, u64)>,
     /// The newest one.
     newest: Option<File>,
+    /// Those of who only reads, opened at once: the program that writes the log may remove them meanwhile.
+    opened: Vec<(u64, Arc<File>)>,
 }
 
 impl DiskLog {
@@ -99,8 +101,32 @@ impl DiskLog {
             }
         }
         segments.sort_unstable();
-        let state = State { lock, durable: false, segments, newest: None };
-        Ok(Self { directory, state: Arc::new(Mutex::new(state)) })
+        let reads_only = lock.is_none();
+        let state = State { lock, durable: false, segments, newest: None, opened: Vec::new() };
+        let log = Self { directory, state: Arc::new(Mutex::new(state)) };
+        if reads_only && cfg!(unix) {
+            let state = &mut *log.state();
+            // One that is gone by now was let go of before anything was read.
+            state.segments.retain(|(segment, _)| match File::open(log.path(*segment)) {
+                Ok(file) => {
+                    state.opened.push((*segment, Arc::new(file)));
+                    true
+                }
+                Err(error) => error.kind() != ErrorKind::NotFound,
+            });
+        }
+        Ok(log)
+    }
+
+    /// A segment's file, to be read from any place.
+    fn segment(&self, segment: u64) -> io::Result<Arc<File>> {
+        let opened = self
+            .state()
+            .opened
+            .iter()
+            .find(|(number, _)| *number == segment)
+            .map(|(_, file)| Arc::clone(file));
+        opened.map_or_else(|| File::open(self.path(segment)).map(Arc::new), Ok)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -140,9 +166,9 @@ impl DiskLog {
     fn frame_at(&self, place: Place) -> Result<Option<(Bytes, u64)>, LogError> {
         let damaged = |reason: &str| LogError::Damaged { log: self.name(), place, reason: reason.to_owned() };
         let unusable = |error: io::Error| self.unavailable(&error);
-        let mut file = File::open(self.path(place.segment)).map_err(unusable)?;
+        let file = self.segment(place.segment).map_err(unusable)?;
         let length = file.metadata().map_err(unusable)?.len();
-        file.seek(SeekFrom::Start(place.offset)).map_err(unusable)?;
+        let mut file = From { file: &file, offset: place.offset };
         let left = length.saturating_sub(place.offset);
         let mut before = [0; BEFORE as usize];
         if left < BEFORE {
@@ -283,6 +309,23 @@ impl DiskLog {
             };
             done.map_err(ended)?
         })
+    }
+}
+
+/// A file that is read from a place on, whoever else reads it at the same time.
+struct From<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for From<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        let read = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.offset)?;
+        #[cfg(windows)]
+        let read = std::os::windows::fs::FileExt::seek_read(self.file, buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
     }
 }
 

@@ -14,6 +14,7 @@ use retinker_wire::training::{Datum, ForwardBackwardOutput};
 use retinker_wire::weights::SaveWeightsResult;
 use serde::{Deserialize, Serialize};
 
+use super::sentence::four_places;
 use crate::client::{Error, LossFnConfig, SaveOptions, TrainingClient};
 use crate::json::{self, Misread};
 
@@ -108,13 +109,15 @@ impl fmt::Display for Verification {
             Self::Verified { difference } => write!(
                 f,
                 "Verified: it gives the log-probabilities that were recorded when it was saved (largest difference \
-                 {difference:.4})."
+                 {}).",
+                four_places(*difference)
             ),
             Self::NotVerified { reason } => write!(f, "Not verified. {reason}"),
             Self::Different { difference, tolerance } => write!(
                 f,
-                "Different: its log-probabilities are up to {difference:.4} from those recorded when it was saved, \
-                 and {tolerance} is allowed."
+                "Different: its log-probabilities are up to {} from those recorded when it was saved, and {} is allowed.",
+                four_places(*difference),
+                four_places(*tolerance)
             ),
         }
     }

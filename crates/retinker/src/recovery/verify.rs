@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::LABEL_OPT_OUT;
 use super::probe::{self, LOSS, Probe, ProbeError, TOLERANCE, Verification};
+use super::sentence::four_places;
 use crate::client::{
     Api, Error, LossFnConfig, ServiceClient, SessionOptions, TrainingClient, TrainingOptions,
 };
@@ -96,7 +97,9 @@ impl OptimizerState {
             Self::Warm { difference, noise }
         } else if noise > TOLERANCE {
             Self::not(format!(
-                "By chance alone two copies differ by {noise:.4} after one step, too much to tell anything from {difference:.4}."
+                "By chance alone two copies differ by {} after one step, too much to tell anything from {}.",
+                four_places(noise),
+                four_places(difference)
             ))
         } else {
             Self::Cold { difference, noise }
@@ -109,13 +112,16 @@ impl fmt::Display for OptimizerState {
         match self {
             Self::Warm { difference, noise } => write!(
                 f,
-                "The optimizer's state is restored: after one step it makes a difference of {difference:.4}, and chance one \
-                 of {noise:.4}."
+                "The optimizer's state is restored: after one step it makes a difference of {}, and chance one of {}.",
+                four_places(*difference),
+                four_places(*noise)
             ),
             Self::Cold { difference, noise } => write!(
                 f,
                 "The optimizer is cold: after one step it makes no difference whether its state is restored \
-                 ({difference:.4}; chance makes one of {noise:.4})."
+                 ({}; chance makes one of {}).",
+                four_places(*difference),
+                four_places(*noise)
             ),
             Self::NotVerified { reason } => {
                 write!(f, "Whether the optimizer's state is restored is not known. {reason}")

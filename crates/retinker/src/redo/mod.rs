@@ -57,6 +57,6 @@ pub use error::{Mismatch, RedoError};
 pub use event::RedoEvent;
 pub use log::{LogError, MemoryLog, Place, RedoLog};
 pub use outcome::Matching;
-pub use point::{Covered, Recorded, ReplayPlan};
+pub use point::{Covered, LogSubject, Recorded, ReplayPlan, SavedStep};
 pub use policy::CheckpointPolicy;
 pub use run::{Redo, RedoOptions, Resumed};

@@ -3,20 +3,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use retinker_wire::UserMetadata;
+use retinker_wire::run::TrainingRun;
+use retinker_wire::session::FinishReason;
 use serde::Serialize;
 
 use super::RedoError;
-use super::driver::{hold_against, labels, make_from};
-use super::entry::Base;
+use super::driver::{hold_against, labels, make_from, restore_ids};
+use super::entry::{Base, Entry};
 use super::ledger::{Ledger, Op};
 use super::log::RedoLog;
 use super::outcome::{Matching, Outcome};
 use super::replay::{Again, Halt, Replay};
 use crate::client::training::line::Line;
 use crate::client::training::order::Order;
-use crate::client::{Error, ServiceClient, TrainingClient};
-use crate::recovery::plan::LABEL_OPT_OUT;
+use crate::client::{Error, SaveOptions, ServiceClient, TrainingClient};
+use crate::recovery::plan::{LABEL_OPT_OUT, LABEL_RESTORE_ID};
 
 /// What a replay takes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -54,6 +57,35 @@ pub struct Covered {
     pub stands_on: Vec<String>,
 }
 
+/// What a log is of, as far as its beginning tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSubject {
+    /// The first run.
+    root_run_id: String,
+    /// What the restore ids of those after it begin with.
+    restores: String,
+}
+
+impl LogSubject {
+    /// Whether it is this run's, as it is told by its service: one that forgets labels does not tell it of a run that a recovery
+    /// has made.
+    pub fn is_of(&self, run: &TrainingRun) -> bool {
+        let label = run.user_metadata.as_ref().and_then(|labels| labels.get(LABEL_RESTORE_ID));
+        run.training_run_id == self.root_run_id || label.is_some_and(|id| id.starts_with(&self.restores))
+    }
+}
+
+/// A run as it was after a step, saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SavedStep {
+    /// The run that was made for it. Its session is finished.
+    pub run_id: String,
+    /// The checkpoint, with the optimizer's state. It has no end.
+    pub path: String,
+    /// The step.
+    pub step: u64,
+}
+
 /// A log without the program that writes it, which may go on meanwhile.
 #[derive(Debug, Clone)]
 pub struct Recorded {
@@ -70,6 +102,30 @@ impl Recorded {
         let log: Arc<dyn RedoLog> = Arc::new(log);
         let ledger = Ledger::read(&*log).await?.filter(|ledger| ledger.head.run.is_some());
         Ok(ledger.map(|ledger| Self { log, ledger }))
+    }
+
+    /// Of which run a log is, without reading more of it than that takes; `None` if it is of none.
+    ///
+    /// # Errors
+    /// [`RedoError::Log`] for a log whose beginning cannot be read.
+    pub async fn subject(log: &dyn RedoLog) -> Result<Option<LogSubject>, RedoError> {
+        let mut frames = log.frames();
+        let mut restores = String::new();
+        while let Some(frame) = frames.next().await {
+            let root_run_id = match frame?.1.entry {
+                Entry::Head(head) => {
+                    restores = restore_ids(&head.log);
+                    head.root
+                }
+                // The first one of all: a head after it would have told it.
+                Entry::Run { attachment, .. } => Some(attachment.model_id),
+                _ => None,
+            };
+            if let Some(root_run_id) = root_run_id {
+                return Ok(Some(LogSubject { root_run_id, restores }));
+            }
+        }
+        Ok(None)
     }
 
     /// What it covers.
@@ -93,7 +149,9 @@ impl Recorded {
         plan(&self.ledger, step)
     }
 
-    /// Makes a new run that is as the log's was after its `step`-th step of the optimizer.
+    /// Makes a new run that is as the log's was after its `step`-th step of the optimizer. `done` is told how many requests have
+    /// been done again: as many as [`plan_to`](Self::plan_to) says in the end, or more where the checkpoint could not be restored
+    /// and an older one was taken.
     ///
     /// # Errors
     /// As of [`Redo::recover_to`](super::Redo::recover_to).
@@ -102,8 +160,30 @@ impl Recorded {
         service: &ServiceClient,
         matching: Matching,
         step: u64,
+        done: impl Fn(u64) + Send + Sync,
     ) -> Result<TrainingClient, RedoError> {
-        make(service, &self.log, &self.ledger, matching, step).await
+        make(service, &self.log, &self.ledger, matching, step, &done).await
+    }
+
+    /// The same, saved as a checkpoint: with the optimizer's state, and without an end. `name` is `step-000120` and the like by
+    /// default. The session of `service` is finished, as the run has nobody who trains it.
+    ///
+    /// # Errors
+    /// As of [`recover_to`](Self::recover_to); [`RedoError::Service`] where it cannot be saved.
+    pub async fn save_step(
+        &self,
+        service: &ServiceClient,
+        matching: Matching,
+        (step, name): (u64, Option<&str>),
+        done: impl Fn(u64) + Send + Sync,
+    ) -> Result<SavedStep, RedoError> {
+        let made = self.recover_to(service, matching, step, done).await?;
+        let name = name.map_or_else(|| format!("step-{step:06}"), str::to_owned);
+        let saved = made.save_state(&name, SaveOptions::default()).await.map_err(RedoError::Service)?;
+        if let Err(error) = service.finish(FinishReason::Success, None).await {
+            tracing::debug!(%error, "the session of the saved run was not finished: it ends by itself");
+        }
+        Ok(SavedStep { run_id: made.model_id().to_owned(), path: saved.path, step })
     }
 }
 
@@ -166,6 +246,7 @@ pub(crate) async fn make(
     ledger: &Ledger,
     matching: Matching,
     step: u64,
+    done: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<TrainingClient, RedoError> {
     check(ledger, step)?;
     let mut last = "there is none".to_owned();
@@ -173,7 +254,7 @@ pub(crate) async fn make(
         match new_run(service, ledger, start.as_ref()).await {
             Ok(made) => {
                 let queue = again(ledger, start.as_ref(), ledger.op_of_step(step));
-                return replay(service, log, ledger, matching, (made, queue)).await;
+                return replay(service, log, ledger, matching, (made, queue), done).await;
             }
             Err(error) => last = error.to_string(),
         }
@@ -187,6 +268,7 @@ async fn replay(
     ledger: &Ledger,
     matching: Matching,
     (made, queue): (TrainingClient, VecDeque<Again>),
+    told: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<TrainingClient, RedoError> {
     let session = made.session().ok_or(RedoError::Gone)?;
     let attachment = made.attachment();
@@ -195,13 +277,14 @@ async fn replay(
     line.settle().await;
     let mut replay = Replay::new(log.clone(), queue);
     let mut seen = Vec::new();
-    loop {
+    for number in 1.. {
         let done = match replay.next(&line).await {
             Ok(Some(done)) => done,
             Ok(None) => break,
             Err(Halt::Lost { error, .. }) => return Err(RedoError::Service(error)),
             Err(Halt::Stop(error)) => return Err(error),
         };
+        told(number);
         let recorded = ledger.ops.get(&done.op).and_then(|op| op.parts.get(done.part)?.outcome.as_ref());
         if done.result.is_err() && recorded.is_some_and(|outcome| outcome.failed) {
             continue;
@@ -229,5 +312,7 @@ async fn new_run(
 fn point_labels(ledger: &Ledger, start: Option<&Base>) -> UserMetadata {
     let mut labels = labels(ledger, start);
     labels.remove(LABEL_OPT_OUT);
+    // By it the run would pass for what the lost one was restored as, and that one would be left as it is.
+    labels.remove(LABEL_RESTORE_ID);
     labels
 }

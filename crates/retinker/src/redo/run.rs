@@ -304,7 +304,7 @@ impl Redo {
     /// same results again.
     pub async fn recover_to(&self, step: u64) -> Result<TrainingClient, RedoError> {
         let held = self.ask(|answer| Control::Ledger { answer }).await?;
-        point::make(&self.service, &self.log, &held.ledger, self.matching, step).await
+        point::make(&self.service, &self.log, &held.ledger, self.matching, step, &|_| ()).await
     }
 
     async fn ask<T>(&self, control: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, RedoError> {

@@ -302,12 +302,17 @@ pub(crate) async fn make_from(
     }
 }
 
+/// What the ids of a log's recoveries begin with.
+pub(crate) fn restore_ids(log: &str) -> String {
+    format!("redo-{log}-")
+}
+
 /// The labels of a run that goes on from there.
 pub(crate) fn labels(ledger: &Ledger, start: Option<&Base>) -> UserMetadata {
     let generation = ledger.head.generation + 1;
     let mut labels = ledger.creation().user_metadata.clone();
     let mut put = |name: &str, value: String| labels.insert(name.to_owned(), value);
-    put(LABEL_RESTORE_ID, format!("redo-{}-{generation}", ledger.head.log));
+    put(LABEL_RESTORE_ID, format!("{}{generation}", restore_ids(&ledger.head.log)));
     put(LABEL_GENERATION, generation.to_string());
     if let Some(run) = &ledger.head.run {
         put(LABEL_RESTORED_FROM, run.model_id.clone());

@@ -161,7 +161,7 @@ impl Driver {
         let path = self.parts.order.lock().checkpoint.clone();
         let base = head.bases.iter().find(|base| Some(&base.path) == path.as_ref()).cloned();
         let (Some(base), Some(made)) = (base, self.parts.ledger.attachment()) else { return };
-        let id = format!("redo-{}-{}", head.log, head.generation);
+        let id = format!("{}{}", restore_ids(&head.log), head.generation);
         let recovery = Recovery { id, lost, base: &base, made, begun, step: head.steps };
         if let Err(why) = told::tell(self.api(), &*journal, recovery).await {
             self.parts.hub.tell(RedoEvent::NotRecorded { why });
