@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { assertAccessible } from "./support/accessible.mjs";
 import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
+import { held } from "./support/lost.mjs";
 import { Retinker, freePort, temporaryDir, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
@@ -66,7 +68,7 @@ test("of what is selected only what can be restored is, as it was shown, and a s
     page.waitForFunction((wanted) => document.querySelector('[data-testid="bulk-outlook"]')?.textContent === wanted, text);
   await outlook("3 of 4 runs can be restored; 1 cannot.");
   assert.match(await byTestId(page, "bulk-refused").locator("summary").textContent(), /^1 run: This run needs no restore/);
-  await byTestId(page, "bulk-optimizer").uncheck();
+  await byTestId(page, "optimizer-toggle").uncheck();
   await outlook("3 of 4 runs can be restored; 1 cannot.");
 
   // Somebody else restores one of them meanwhile, by another plan: that one says so, and the others go on.
@@ -111,9 +113,38 @@ test("a stop begins no more, and the restores go on while one looks elsewhere", 
   await page.getByRole("link", { name: "Activity" }).click();
   await page.waitForURL(/activity/);
   go();
+  // What it came to stays there until somebody has seen it.
+  const chip = byTestId(page, "bulk-chip").filter({ hasText: "Restored 8 of 10, 2 not begun" });
+  await chip.click();
+  assert.equal(await byTestId(page, "bulk-item").count(), 10);
+  assert.match(await byTestId(page, "bulk-item").last().innerText(), /Restored/);
+  await assertAccessible(page, "what many restores came to");
+  await page.keyboard.press("Escape");
   await byTestId(page, "bulk-chip").waitFor({ state: "detached" });
   const { body } = await retinker.host("restores");
   assert.equal(body.restores.length, 8);
   assert.ok(body.restores.every((restore) => restore.state === "adopted"));
+  assert.deepEqual(page.problems, []);
+});
+
+test("to cancel all cancels what is being begun as well", async (t) => {
+  const { retinker, victims, page, goOn } = await held(t, 2);
+  await page.locator('[data-testid="runs-scroller"]').focus();
+  await page.keyboard.press("Control+a");
+  await byTestId(page, "restore-selected").click();
+  let go;
+  const answered = new Promise((resolve) => (go = resolve));
+  await page.route("**/retinker/v1/restores", async (route) => {
+    await answered;
+    await route.continue();
+  });
+  await byTestId(page, "confirm-bulk").click();
+  await page.waitForFunction(() => document.querySelectorAll('[data-stand="begins"]').length === 2);
+  await byTestId(page, "bulk-cancel").click();
+  go();
+  await byTestId(page, "bulk-progress").getByText("Restored 0 of 2, 2 cancelled").waitFor();
+  await goOn();
+  const { body } = await retinker.host("restores");
+  assert.deepEqual(body.restores.map((restore) => restore.state), victims.map(() => "cancelled"));
   assert.deepEqual(page.problems, []);
 });

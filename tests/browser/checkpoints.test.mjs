@@ -265,6 +265,33 @@ test("deleting shows first what goes, spares what is needed, and does what was s
   assert.deepEqual(page.problems, []);
 });
 
+test("what is done with many goes on while one looks elsewhere, and is told on the way back", async (t) => {
+  const { retinker } = await saved(t);
+  const page = await open(t, retinker);
+  await shows(page, 5);
+  let go;
+  const held = new Promise((resolve) => (go = resolve));
+  await page.route("**/retinker/v1/checkpoints/actions", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await byTestId(page, "select-page").check();
+  await byTestId(page, "bulk-delete").click();
+  await byTestId(page, "goes").locator("li").nth(4).waitFor();
+  // A name may hold marks that turn the text round: it is kept apart from what stands beside it.
+  assert.equal(await byTestId(page, "goes").locator("li bdi").count(), await byTestId(page, "goes").locator("li").count());
+  await byTestId(page, "confirm-delete").click();
+  await page.locator('[data-testid="job"][data-running="true"]').waitFor();
+  await page.getByRole("link", { name: "Activity" }).click();
+  await page.waitForURL(/activity/);
+  go();
+  await until("all of them to be gone", async () => (await listed(retinker)).size === 0);
+  await page.getByRole("link", { name: "Checkpoints" }).click();
+  await ended(page);
+  assert.match(await byTestId(page, "job").innerText(), /5 checkpoints/);
+  assert.deepEqual(page.problems, []);
+});
+
 test("a rule shows what it would delete, and deletes that", async (t) => {
   const { retinker, sound } = await saved(t);
   const page = await open(t, retinker);

@@ -120,6 +120,16 @@ test("a session is assigned to a project and finished by the keyboard, and its r
   await byTestId(page, "session-facts").getByRole("link", { name: "kitchen" }).waitFor();
   const [known] = await service.search({ session_id: session });
   assert.equal(known.project_id, "kitchen", "the service knows");
+  // It can be taken back, and done again.
+  await byTestId(page, "assign-undo").getByText("Undo: back to local").waitFor();
+  await byTestId(page, "assign-undo").click();
+  await byTestId(page, "session-facts").getByRole("link", { name: "local" }).waitFor();
+  assert.equal((await service.search({ session_id: session }))[0].project_id, "local");
+  assert.equal(await byTestId(page, "assign-undo").count(), 0);
+  await byTestId(page, "assign-project").click();
+  await byTestId(page, "project-id").fill("kitchen");
+  await page.keyboard.press("Enter");
+  await byTestId(page, "session-facts").getByRole("link", { name: "kitchen" }).waitFor();
 
   await byTestId(page, "finish-session").focus();
   await page.keyboard.press("Enter");
@@ -236,24 +246,30 @@ test("projects and samplers have pages of their own, from which one comes to ses
   await kitchen.waitFor();
   assert.deepEqual(await kitchen.locator("td").allInnerTexts(), ["2", "1", "0", "1", await kitchen.locator("td").last().innerText()]);
   await picture(page, "projects");
+  // It is counted once, and again when somebody asks for it.
+  await service.session({ project_id: "kitchen" });
+  await page.keyboard.press("Control+k");
+  await byTestId(page, "palette-text").fill("refresh now");
+  await page.keyboard.press("Enter");
+  await kitchen.locator("td").first().getByText("3", { exact: true }).waitFor();
   await kitchen.getByRole("link", { name: "kitchen" }).click();
-  await shows(page, second, first);
+  await page.getByText("3 sessions").first().waitFor();
   await page.goBack();
 
   await page.getByRole("link", { name: "Samplers" }).click();
   const samplers = byTestId(page, "samplers").locator(":scope > li");
-  await byTestId(page, "samplers-total").getByText("2 samplers in the newest 3 sessions.").waitFor();
+  await byTestId(page, "samplers-total").getByText("2 samplers in the newest 4 sessions.").waitFor();
   await picture(page, "samplers");
   await byTestId(page, "samplers-search").fill("WEIGHTS/now");
-  await byTestId(page, "samplers-total").getByText("1 sampler in the newest 3 sessions.").waitFor();
+  await byTestId(page, "samplers-total").getByText("1 sampler in the newest 4 sessions.").waitFor();
   assert.match(page.url(), /\/samplers\?q=WEIGHTS%2Fnow$/);
   assert.equal(await samplers.count(), 1);
   assert.match(await samplers.innerText(), new RegExp(saved.path));
   assert.equal(await samplers.getByRole("link", { name: "Try it" }).getAttribute("href"), `/try?path=${encodeURIComponent(saved.path)}`);
   await byTestId(page, "samplers-search").fill("nothing is called so");
-  await byTestId(page, "samplers-total").getByText("No sampler is found in the newest 3 sessions.").waitFor();
+  await byTestId(page, "samplers-total").getByText("No sampler is found in the newest 4 sessions.").waitFor();
   await page.reload();
-  await byTestId(page, "samplers-total").getByText("No sampler is found in the newest 3 sessions.").waitFor();
+  await byTestId(page, "samplers-total").getByText("No sampler is found in the newest 4 sessions.").waitFor();
   await byTestId(page, "samplers-search").fill("");
   await samplers.first().getByRole("link", { name: /^Session / }).click();
   await page.waitForURL((url) => url.pathname.startsWith("/sessions/"));

@@ -29,6 +29,16 @@ test("light, dark and those of the system, in turn, and kept", async (t) => {
   await says("Light colours; change to dark");
   assert.equal(await isDark(page), false, "kept");
 
+  // The button says so whoever has chosen.
+  await page.keyboard.press("Control+k");
+  await byTestId(page, "palette-text").fill("dark colours");
+  await page.keyboard.press("Enter");
+  await says("Dark colours; change to those of the system");
+  await page.keyboard.press("Control+k");
+  await byTestId(page, "palette-text").fill("light colours");
+  await page.keyboard.press("Enter");
+  await says("Light colours; change to dark");
+
   await page.emulateMedia({ colorScheme: "light" });
   await button.click();
   await says("Dark colours; change to those of the system");

@@ -52,21 +52,33 @@ pub fn incident_heading(incident: &Incident) -> String {
     }
 }
 
-/// Why, and what can be done.
-pub fn incident_detail(incident: &Incident) -> String {
+/// The same of those that still wait.
+pub fn waiting_heading(incident: &Incident) -> String {
+    format!(
+        "{} that lost their state together wait to be restored",
+        crate::format::counted(incident.count() as u64, "run", "runs")
+    )
+}
+
+/// Why.
+pub fn incident_cause(incident: &Incident) -> String {
     let cause = words::category(incident.category.value);
-    let cause = match &incident.reason {
+    match &incident.reason {
         Some(reason) if reason.count == incident.count() => format!("{cause}: {}.", reason.value),
         // What only one of many says is that one's own.
         Some(reason) if reason.count > 1 => format!("{cause}: {} ({} of them).", reason.value, reason.count),
         _ => format!("{cause}."),
-    };
+    }
+}
+
+/// Why, and what could be done.
+pub fn incident_detail(incident: &Incident) -> String {
     let outlook = match (incident.recoverable, incident.unrecoverable) {
         (0, _) => "None had a checkpoint to restore from.".to_owned(),
         (_, 0) => "All had a checkpoint to restore from.".to_owned(),
         (some, others) => format!("{some} had a checkpoint to restore from, {others} had none."),
     };
-    format!("{cause} {outlook}")
+    format!("{} {outlook}", incident_cause(incident))
 }
 
 /// So many runs.

@@ -1,6 +1,7 @@
 //! How the restore of many runs stands.
 
 use retinker::host::api::PlannedRun;
+use retinker::recovery::restore::RestoreRecord;
 
 use crate::format::{count, counted};
 use crate::order::sorted_by;
@@ -15,8 +16,13 @@ pub enum Stand {
     Begins,
     /// The host carries it out: the restore's id.
     UnderWay(String),
-    /// A new run has taken its place: that one's id.
-    Restored(String),
+    /// A new run has taken its place.
+    Restored {
+        /// That one's id.
+        run_id: String,
+        /// What was found when it was verified.
+        verdicts: String,
+    },
     /// Why not.
     Failed(String),
     /// Somebody has stopped it.
@@ -26,9 +32,18 @@ pub enum Stand {
 }
 
 impl Stand {
+    /// What a restore that is done came to.
+    pub fn restored(record: Option<&RestoreRecord>) -> Self {
+        let verdicts = record.map(|record| record.verdicts().map(|verdict| verdict.to_string()));
+        Self::Restored {
+            run_id: record.and_then(|record| record.new_run_id.clone()).unwrap_or_default(),
+            verdicts: verdicts.map(|all| all.collect::<Vec<_>>().join(" ")).unwrap_or_default(),
+        }
+    }
+
     /// Whether nothing more will happen.
     pub fn is_over(&self) -> bool {
-        matches!(self, Self::Restored(_) | Self::Failed(_) | Self::Cancelled | Self::NotBegun)
+        matches!(self, Self::Restored { .. } | Self::Failed(_) | Self::Cancelled | Self::NotBegun)
     }
 
     /// Its name in the page's attributes.
@@ -37,7 +52,7 @@ impl Stand {
             Self::Waits => "waits",
             Self::Begins => "begins",
             Self::UnderWay(_) => "under_way",
-            Self::Restored(_) => "restored",
+            Self::Restored { .. } => "restored",
             Self::Failed(_) => "failed",
             Self::Cancelled => "cancelled",
             Self::NotBegun => "not_begun",
@@ -50,12 +65,27 @@ impl Stand {
             Self::Waits => "Waits for its turn",
             Self::Begins => "Begins",
             Self::UnderWay(_) => "Under way",
-            Self::Restored(_) => "Restored",
+            Self::Restored { .. } => "Restored",
             Self::Failed(_) => "Failed",
             Self::Cancelled => "Cancelled",
             Self::NotBegun => "Not begun",
         }
     }
+}
+
+/// Where each is in the list: what failed first, then what is under way, what waits, and what is well.
+pub fn order<'a>(stands: impl Iterator<Item = &'a Stand>) -> Vec<usize> {
+    let ranked = stands.enumerate().map(|(at, stand)| {
+        let rank = match stand {
+            Stand::Failed(_) => 0,
+            Stand::Begins | Stand::UnderWay(_) => 1,
+            Stand::Cancelled | Stand::NotBegun => 2,
+            Stand::Waits => 3,
+            Stand::Restored { .. } => 4,
+        };
+        (rank, at)
+    });
+    sorted_by(ranked.collect(), |(rank, _)| *rank).into_iter().map(|(_, at)| at).collect()
 }
 
 /// How far it all is: `Restored 5 of 12, 1 failed`.
@@ -64,7 +94,7 @@ pub fn progress<'a>(stands: impl Iterator<Item = &'a Stand>) -> String {
     for stand in stands {
         all += 1;
         match stand {
-            Stand::Restored(_) => restored += 1,
+            Stand::Restored { .. } => restored += 1,
             Stand::Failed(_) => failed += 1,
             Stand::Cancelled => cancelled += 1,
             Stand::NotBegun => left += 1,
@@ -150,14 +180,15 @@ mod tests {
 
     #[test]
     fn progress_counts_what_is_over() {
-        let stands = [
-            Stand::Restored("n".into()),
-            Stand::Failed("no".into()),
-            Stand::UnderWay("r".into()),
-            Stand::NotBegun,
-        ];
+        let stands =
+            [Stand::restored(None), Stand::Failed("no".into()), Stand::UnderWay("r".into()), Stand::NotBegun];
         assert_eq!(progress(stands.iter()), "Restored 1 of 4, 1 failed, 1 not begun");
         assert_eq!(stands.iter().filter(|stand| stand.is_over()).count(), 3);
         assert_eq!(progress([].iter()), "Restored 0 of 0");
+        assert_eq!(
+            order(stands.iter()).first().and_then(|at| stands.get(*at)).map(Stand::as_str),
+            Some("failed")
+        );
+        assert_eq!(order(stands.iter()).len(), stands.len());
     }
 }

@@ -15,6 +15,7 @@ use retinker::host::checkpoints::{
     CheckpointActions, CheckpointOutcomes, CheckpointPaths, CheckpointWindow, CheckpointsQuery,
     DeletePreview, DownloadState, RetentionRequest,
 };
+use retinker::host::redo::{GoBack, RedoQuery, RedoWindow};
 use retinker::host::run::{MetricsQuery, RunEvidence, RunMetrics};
 use retinker::host::samples::{SampleRequest, SampleSources, Samples};
 use retinker::host::sessions::{Projects, SamplerWindow, SessionDetail, SessionWindow, SessionsQuery};
@@ -116,6 +117,14 @@ impl Host {
 
     pub(crate) fn restore<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
         told(self.client.restore(restore_id))
+    }
+
+    pub(crate) fn redo<'a>(&'a self, run_id: &'a str, step: Option<u64>) -> Call<'a, RedoWindow> {
+        told(self.client.redo(run_id, RedoQuery { step }))
+    }
+
+    pub(crate) fn go_back<'a>(&'a self, run_id: &'a str, step: Option<u64>) -> Call<'a, RedoWindow> {
+        asked(self.client.go_back(run_id, GoBack { step }))
     }
 
     pub(crate) fn cancel<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
@@ -237,10 +246,18 @@ impl Host {
 }
 
 fn told<'a, T>(call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
-    Box::pin(call.map_err(|error| error.problem))
+    failing(call, |error| error.problem)
 }
 
 /// The same of what a person asks for.
 fn asked<'a, T>(call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
-    Box::pin(call.map_err(|error| words::asked_once(error.problem)))
+    failing(call, |error| words::asked_once(error.problem))
+}
+
+/// By a pointer: with the function in its type, the code that reads an answer would be there once for each of the two.
+fn failing<'a, T>(
+    call: impl Future<Output = Result<T, HostError>> + 'a,
+    problem: fn(HostError) -> ApiProblem,
+) -> Call<'a, T> {
+    Box::pin(call.map_err(problem))
 }

@@ -2,6 +2,7 @@
 
 use retinker::host::api::{Activity, ApiProblem, Connections, GettingStarted, RunDetail};
 use retinker::host::checkpoints::CheckpointWindow;
+use retinker::host::redo::RedoWindow;
 use retinker::host::run::RunEvidence;
 use retinker::host::samples::SampleSources;
 use retinker::host::sessions::{Projects, SamplerWindow, SessionDetail, SessionWindow};
@@ -79,6 +80,13 @@ impl Answer for Usage {
 impl Answer for CheckpointWindow {
     fn is_part(&self) -> bool {
         self.problem.is_some()
+    }
+}
+
+impl Answer for RedoWindow {
+    /// What is under way is nowhere else told of.
+    fn is_part(&self) -> bool {
+        self.going.as_ref().is_some_and(|going| going.under_way)
     }
 }
 

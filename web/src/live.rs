@@ -12,7 +12,9 @@ use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Either, LocalBoxFuture, abortable, select};
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
+use retinker::host::checkpoints::DownloadState;
 use retinker::recovery::restore::RestoreRecord;
+use retinker_console::checkpoints::Job;
 use retinker_console::kept::Answer;
 use retinker_console::pace::Pace;
 use retinker_console::{progress, words};
@@ -71,10 +73,15 @@ pub(crate) struct Session {
     pub(crate) any_change: RwSignal<u64>,
     /// Moves whenever the run whose page is shown may have changed.
     pub(crate) run_change: RwSignal<u64>,
+    /// Moves when somebody asks for everything to be read again: also what is read once, as it takes a service many answers.
+    pub(crate) asked_again: RwSignal<u64>,
     /// The run whose page is shown.
     pub(crate) run_shown: RwSignal<String>,
     /// What is being done about many runs.
     pub(crate) bulk: Bulk,
+    /// What is being done with checkpoints, and what is downloaded: it goes on while somebody looks elsewhere.
+    pub(crate) job: RwSignal<Option<Job>>,
+    pub(crate) downloads: RwSignal<Vec<DownloadState>>,
     /// How far lists were scrolled, by address: for the way back.
     pub(crate) places: StoredValue<HashMap<String, u32>>,
     /// How often changes are taken in.
@@ -83,6 +90,8 @@ pub(crate) struct Session {
     pub(crate) behind: RwSignal<bool>,
     pub(crate) palette_open: RwSignal<bool>,
     pub(crate) keys_open: RwSignal<bool>,
+    /// `light`, `dark`, or nothing for the system's colours.
+    pub(crate) theme: RwSignal<&'static str>,
     restores: RwSignal<Vec<RestoreRecord>>,
 }
 
@@ -103,13 +112,17 @@ impl Session {
             ahead: StoredValue::default(),
             any_change: RwSignal::new(0),
             run_change: RwSignal::new(0),
+            asked_again: RwSignal::new(0),
             run_shown: RwSignal::default(),
             bulk: Bulk::new(),
+            job: RwSignal::new(None),
+            downloads: RwSignal::default(),
             places: StoredValue::default(),
             pace: RwSignal::new(Pace::read(&browser::stored(PACE))),
             behind: RwSignal::new(false),
             palette_open: RwSignal::new(false),
             keys_open: RwSignal::new(false),
+            theme: RwSignal::new(browser::theme()),
             restores: RwSignal::default(),
         }
     }
@@ -202,8 +215,10 @@ impl Session {
             HostEvent::Restore { restore } => {
                 let settled = restore.state.is_settled();
                 self.remember(*restore);
-                if settled {
-                    self.everything_changed();
+                match self.pace.get_untracked() {
+                    Pace::Live if settled => self.everything_changed(),
+                    Pace::Live => {}
+                    _ => self.behind.set(true),
                 }
             }
             HostEvent::Status { status } => self.take_status(status),
@@ -217,6 +232,12 @@ impl Session {
         if self.behind.get_untracked() {
             self.everything_changed();
         }
+    }
+
+    /// Shows these colours from now on, and whenever this browser opens the console.
+    pub(crate) fn set_theme(&self, theme: &'static str) {
+        browser::set_theme(theme);
+        self.theme.set(theme);
     }
 
     fn everything_changed(&self) {
@@ -281,6 +302,7 @@ impl Session {
 
     /// Reads everything again, now.
     pub(crate) fn read_again(&self) {
+        self.asked_again.update(|n| *n += 1);
         self.everything_changed();
         let session = self.clone();
         spawn_local(async move { session.read_status().await });
@@ -304,7 +326,7 @@ pub(crate) fn often() -> RwSignal<u64> {
     Effect::new(move |_| {
         session.any_change.track();
         moved.update(|n| *n += 1);
-        if session.link.with(|link| *link == Link::Paused) {
+        if session.link.with(|link| *link == Link::Paused) || session.pace.get() == Pace::Asked {
             return;
         }
         let host = session.host.clone();
@@ -339,11 +361,11 @@ pub(crate) enum Again {
 }
 
 /// Does something now, and again when `changes` moves, but never sooner than after `calm`, until the reactive scope around it
-/// ends or runs again.
+/// ends or runs again. What it does is boxed, so that this is there once for all of it.
 pub(crate) fn whenever(
     changes: RwSignal<u64>,
     calm: Duration,
-    mut act: impl FnMut() -> LocalBoxFuture<'static, Again> + 'static,
+    mut act: Box<dyn FnMut() -> LocalBoxFuture<'static, Again>>,
 ) {
     let host = session().host;
     let (moved, mut waiting) = mpsc::unbounded();
@@ -393,7 +415,7 @@ where
         let session = session.clone();
         // What is on the page may be of another key until the first answer.
         let of_key = Rc::new(Cell::new(false));
-        whenever(changes, CALM, move || {
+        let act = move || -> LocalBoxFuture<'static, Again> {
             let (session, of_key) = (session.clone(), Rc::clone(&of_key));
             let answer = read(session.host.clone(), key.clone());
             Box::pin(async move {
@@ -418,7 +440,8 @@ where
                     }
                 }
             })
-        });
+        };
+        whenever(changes, CALM, Box::new(act));
     });
     out
 }

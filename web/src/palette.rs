@@ -36,6 +36,11 @@ pub fn commands(pages: &[(&'static str, &'static str)]) -> Vec<Command> {
         act: Act::Go(address.to_owned()),
     };
     let mut all: Vec<Command> = pages.iter().map(|(address, name)| go(name, "page", address)).collect();
+    all.extend([
+        go("Samplers", "page", "/samplers"),
+        go("Projects", "page", "/projects"),
+        go("How to begin", "page, connections", "/welcome"),
+    ]);
     all.extend(crate::views::OFFERED.iter().map(|(name, address)| go(name, "view of the runs", address)));
     let act = |name: &str, detail: &str, act: Act| Command {
         name: name.to_owned(),

@@ -133,13 +133,26 @@ pub(crate) const PAGES: [(&str, &str); 6] = [
     ("/activity", "Activity"),
 ];
 
+/// How a page of the header is marked while this one is shown: as that page, or as where it belongs.
+fn place_of(path: &str, address: &str) -> Option<&'static str> {
+    let within: &[&str] = match address {
+        "/" => &["/runs/", "/compare"],
+        "/sessions" => &["/sessions/", "/samplers", "/projects"],
+        _ => &[],
+    };
+    match path == address {
+        true => Some("page"),
+        false => within.iter().any(|begin| path.starts_with(begin)).then_some("true"),
+    }
+}
+
 /// The way to each page.
 fn places() -> AnyView {
     let path = place::place().path;
     let links: Vec<_> = PAGES
         .into_iter()
         .map(|(address, name)| {
-            let here = word(move || path.with(|path| path == address).then_some("page"));
+            let here = word(move || path.with(|path| place_of(path, address)));
             view! { <a href=at(address) aria-current=here>{name}</a> }
         })
         .collect();
@@ -245,15 +258,14 @@ fn freshness() -> AnyView {
 
 /// Light, dark, or as the system has it, in turn.
 fn theme_button() -> AnyView {
-    let theme = RwSignal::new(browser::theme());
+    let session = session();
+    let theme = session.theme;
     let turn = move |_| {
-        let next = match browser::theme() {
+        session.set_theme(match theme.get_untracked() {
             "" => "light",
             "light" => "dark",
             _ => "",
-        };
-        browser::set_theme(next);
-        theme.set(next);
+        });
     };
     let label = word(move || {
         Some(match theme.get() {

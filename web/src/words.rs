@@ -41,7 +41,7 @@ pub fn category(category: FailureCategory) -> &'static str {
 /// How a session stands, with whose fault a failure was or how its client finished it.
 pub fn session_status(status: &str, category: Option<&str>) -> String {
     let word = match status {
-        "active" => "lasts",
+        "active" => "active",
         "cancelled" => "ended from outside, or went silent",
         "client_finished" => "finished by its program",
         "failed" => "failed",
@@ -211,7 +211,7 @@ mod tests {
     fn a_sessions_status_says_whose_fault_it_was() {
         assert_eq!(session_status("failed", Some("internal")), "failed; the service was at fault");
         assert_eq!(session_status("client_finished", Some("errored")), "finished by its program (errored)");
-        assert_eq!(session_status("active", None), "lasts");
+        assert_eq!(session_status("active", None), "active");
         assert_eq!(session_status("", None), "not told");
     }
 

@@ -5,10 +5,10 @@ import { byTestId, openBrowser, openPage, openRun, runRow } from "./browser.mjs"
 import { Retinker, temporaryDir } from "./retinker.mjs";
 import { Training } from "./train.mjs";
 
-/** A service and its console; `fault` makes something go wrong, or with `DELETE` ends it. */
-export async function faulty(t) {
+/** A service and its console, with these options besides; `fault` makes something go wrong, or with `DELETE` ends it. */
+export async function faulty(t, options = []) {
   const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--faults", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.start(t, [...args, ...options]);
   const fault = async (path, body, method = "POST") => {
     const answer = await fetch(`${retinker.serviceUrl}/retinker/local/v1/faults/${path}`, {
       method,

@@ -105,6 +105,16 @@ export const DIALOGS = [
   },
   { name: "the keys", path: () => "/", open: (page) => page.keyboard.press("?"), there: "keys-dialog" },
   { name: "the palette", path: () => "/", open: (page) => page.keyboard.press("Control+k"), there: "palette-option" },
+  {
+    name: "the palette that finds nothing",
+    path: () => "/",
+    open: async (page) => {
+      await page.keyboard.press("Control+k");
+      await byTestId(page, "palette-text").fill("nothing is called so");
+      await byTestId(page, "palette-option").first().waitFor({ state: "detached" });
+    },
+    there: "palette-text",
+  },
   { name: "the saved views", path: () => "/", open: (page) => byTestId(page, "views-menu").click(), there: "view-name" },
   { name: "the columns", path: () => "/", open: (page) => byTestId(page, "columns-menu").click(), there: "column-rank" },
   {

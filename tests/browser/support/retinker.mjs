@@ -26,7 +26,8 @@ export async function freePort() {
 /** A directory that is gone after the test. */
 export async function temporaryDir(t) {
   const dir = await mkdtemp(join(tmpdir(), "retinker-"));
-  t.after(() => rm(dir, { recursive: true, force: true }));
+  // A service may still be writing in it: what comes after a test is done in the order in which it was asked for.
+  t.after(() => rm(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }));
   return dir;
 }
 

@@ -2,10 +2,12 @@
 
 use crate::prelude::*;
 use retinker::host::api::ApiProblem;
+use retinker::wire::time::Time;
 use retinker_console::words;
 
 use super::icon::icon;
 use super::reactive::{part, text};
+use super::time::exact;
 use crate::live::{Loaded, session};
 
 /// One problem. `kept` says what the page still shows beneath it; the button does what `remedy` says.
@@ -68,13 +70,28 @@ pub(crate) fn problems(own: Signal<Vec<ApiProblem>>, kept: Signal<String>) -> An
         let of_service = if of_host.is_some() { None } else { of_service };
         words::distinct(of_host.into_iter().chain(of_service).chain(own.get()))
     });
+    // By what it is called: since when each has been seen.
+    let since = StoredValue::new(Vec::<(String, i64)>::new());
     part(move || {
+        let all = all.get();
+        let now = session.now.get_untracked();
+        since.update_value(|since| {
+            since.retain(|(code, _)| all.iter().any(|problem| problem.code == *code));
+            for problem in &all {
+                if !since.iter().any(|(code, _)| *code == problem.code) {
+                    since.push((problem.code.clone(), now));
+                }
+            }
+        });
         let banners: Vec<_> = all
-            .get()
             .into_iter()
             .map(|problem| {
+                let seen = since.with_value(|since| {
+                    since.iter().find(|(code, _)| *code == problem.code).map_or(now, |(_, at)| *at)
+                });
+                let told = format!("Seen here since {}. {}", exact(Time::from_millis(seen)), kept.get());
                 let session = session.clone();
-                problem_banner(problem, kept.get(), "Try again", move || session.read_again())
+                problem_banner(problem, told, "Try again", move || session.read_again())
             })
             .collect();
         banners.into_any()

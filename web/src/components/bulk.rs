@@ -5,7 +5,7 @@
 use crate::prelude::*;
 use futures_util::{StreamExt, stream};
 use leptos::reactive::spawn_local;
-use retinker::host::api::{ApiProblem, MAX_PLANS, PlanBatch, PlannedRun};
+use retinker::host::api::{ApiProblem, MAX_PLANS, PlannedRun};
 use retinker::recovery::plan::RestorePlan;
 use retinker::recovery::restore::RestoreState;
 use retinker_console::address::run_address;
@@ -15,6 +15,7 @@ use retinker_console::words;
 
 use super::banner::problem_banner;
 use super::dialog::dialog;
+use super::picker::{Choice, optimizer_choice, strategy_choice};
 use super::progress::{cancel_button, cancel_one};
 use super::reactive::{flag, maybe, part, text, when, word};
 use super::restore::ask_until_settled;
@@ -32,12 +33,18 @@ pub(crate) struct Bulk {
     pub(crate) open: RwSignal<bool>,
     /// The runs that were asked for, frozen when the dialog was opened.
     asked: RwSignal<Vec<String>>,
-    optimizer: RwSignal<bool>,
+    choice: RwSignal<Choice>,
+    /// Others were asked for while these were not over.
+    passed_over: RwSignal<bool>,
     planned: RwSignal<Vec<PlannedRun>>,
     problem: RwSignal<Option<ApiProblem>>,
     /// Each run that is restored, in order; empty until somebody has confirmed.
     items: RwSignal<Vec<Item>>,
     stopped: RwSignal<bool>,
+    /// All of it is to be cancelled, also what is being begun.
+    cancelled: RwSignal<bool>,
+    /// Somebody has seen what it came to.
+    seen: RwSignal<bool>,
     /// Moves with each new question: answers to an older one are dropped.
     round: RwSignal<u32>,
 }
@@ -54,11 +61,14 @@ impl Bulk {
         Self {
             open: RwSignal::new(false),
             asked: RwSignal::default(),
-            optimizer: RwSignal::new(true),
+            choice: RwSignal::new(Choice::usual()),
+            passed_over: RwSignal::new(false),
             planned: RwSignal::default(),
             problem: RwSignal::default(),
             items: RwSignal::default(),
             stopped: RwSignal::new(false),
+            cancelled: RwSignal::new(false),
+            seen: RwSignal::new(true),
             round: RwSignal::new(0),
         }
     }
@@ -82,9 +92,13 @@ pub(crate) fn ask_for_plans(session: &Session, ids: Vec<String>) {
     if untrack(move || bulk.is_over()) {
         bulk.items.set(Vec::new());
         bulk.stopped.set(false);
-        bulk.optimizer.set(true);
+        bulk.cancelled.set(false);
+        bulk.passed_over.set(false);
         bulk.asked.set(ids);
-        plan(session);
+        // Its plans are asked for with it.
+        bulk.choice.set(Choice::usual());
+    } else {
+        bulk.passed_over.set(bulk.asked.with_untracked(|asked| *asked != ids));
     }
     bulk.open.set(true);
 }
@@ -95,11 +109,12 @@ fn plan(session: &Session) {
     bulk.round.update(|round| *round += 1);
     bulk.planned.set(Vec::new());
     bulk.problem.set(None);
-    let (round, ids, optimizer) =
-        (bulk.round.get_untracked(), bulk.asked.get_untracked(), bulk.optimizer.get_untracked());
+    let (round, ids, choice) =
+        (bulk.round.get_untracked(), bulk.asked.get_untracked(), bulk.choice.get_untracked());
     spawn_local(async move {
         for some in ids.chunks(MAX_PLANS) {
-            let answer = session.host.plans(&PlanBatch { run_ids: some.to_vec(), optimizer }).await;
+            let batch = choice.clone().batch(some.to_vec());
+            let answer = session.host.plans(&batch).await;
             if bulk.round.get_untracked() != round {
                 return;
             }
@@ -124,6 +139,7 @@ fn begin(session: &Session) {
     });
     let plans: Vec<(usize, RestorePlan)> = items.iter().map(|item| item.plan.clone()).enumerate().collect();
     bulk.items.set(items);
+    bulk.seen.set(false);
     let session = session.clone();
     spawn_local(async move {
         let restores = stream::iter(plans).map(|(at, plan)| restore(session.clone(), at, plan));
@@ -144,13 +160,17 @@ async fn restore(session: Session, at: usize, plan: RestorePlan) {
             let id = started.restore.id.clone();
             session.remember(started.restore);
             bulk.set(at, Stand::UnderWay(id.clone()));
+            // One that refuses goes on, and its line has a button of its own.
+            if bulk.cancelled.get_untracked() {
+                let _ = cancel_one(&session, &id).await;
+            }
             ask_until_settled(session.clone(), id.clone()).await;
             let end = match session.restore(&id) {
                 Some(record) if record.state == RestoreState::Failed => {
                     Stand::Failed(record.error.unwrap_or_else(|| "It is not told why.".to_owned()))
                 }
                 Some(record) if record.state == RestoreState::Cancelled => Stand::Cancelled,
-                record => Stand::Restored(record.and_then(|record| record.new_run_id).unwrap_or_default()),
+                record => Stand::restored(record.as_ref()),
             };
             bulk.set(at, end);
         }
@@ -172,11 +192,14 @@ pub(crate) fn bulk_dialog() -> AnyView {
     })
 }
 
-/// A word in the header while restores go on and the dialog is closed.
+/// A word in the header while restores go on and the dialog is closed, and until somebody has seen what they came to.
 pub(crate) fn bulk_chip() -> AnyView {
     let bulk = session().bulk;
     maybe(move || {
-        (!bulk.open.get() && !bulk.is_over()).then(|| {
+        if bulk.open.get() && bulk.is_over() {
+            bulk.seen.set(true);
+        }
+        (!bulk.open.get() && !bulk.seen.get()).then(|| {
             let done = text(move || bulk.items.with(|items| bulk::progress(items.iter().map(|item| &item.stand))));
             view! {
                 <button type="button" class="button" data-testid="bulk-chip" on:click=move |_| bulk.open.set(true)>
@@ -202,10 +225,11 @@ fn plans_shown(bulk: Bulk) -> AnyView {
             false => Some(planned.iter().filter(|run| run.plan.is_some()).count() as u64),
         })
     });
-    let turn = move |event| {
-        bulk.optimizer.set(event_target_checked(&event));
+    Effect::new(move |_| {
+        bulk.choice.track();
         plan(&session);
-    };
+    });
+    let locked = RwSignal::new(false);
     let problem = maybe(move || {
         let again = again.clone();
         Some(problem_banner(bulk.problem.get()?, String::new(), "Try again", move || plan(&again)))
@@ -243,11 +267,8 @@ fn plans_shown(bulk: Bulk) -> AnyView {
             </ul>
             {more}
             {refused}
-            <label class="option">
-                <input type="checkbox" data-testid="bulk-optimizer" prop:checked=bulk.optimizer.signal() on:change=turn />
-                <span>"Restore the optimizers' state as well"</span>
-            </label>
-            <p class="quiet">{word(move || Some(words::optimizer_consequence(bulk.optimizer.get())))}</p>
+            {strategy_choice(bulk.choice, locked)}
+            {optimizer_choice(bulk.choice, locked)}
             <footer class="plan-foot">
                 {problem}
                 <div class="actions">
@@ -303,7 +324,20 @@ fn running(bulk: Bulk) -> AnyView {
     let over = Memo::new(move |_| bulk.is_over());
     let session = StoredValue::new(session());
     let many = bulk.items.with_untracked(Vec::len);
-    let lines: Vec<_> = (0..many).map(|at| item_line(bulk, at)).collect();
+    let list = part(move || {
+        bulk.items.with(|items| {
+            // While something goes on each stays where it is: somebody may be about to cancel one.
+            let order = match over.get() {
+                true => bulk::order(items.iter().map(|item| &item.stand)),
+                false => (0..items.len()).collect(),
+            };
+            let shown = order.into_iter().take(NAMED).filter_map(|at| items.get(at));
+            shown.map(item_line).collect::<Vec<_>>().into_any()
+        })
+    });
+    let more = many.saturating_sub(NAMED) as u64;
+    let more =
+        (more > 0).then(|| view! { <p class="quiet">{format!("and {} more", format::count(more))}</p> });
     let done = text(move || {
         bulk.items.with(|items| items.iter().filter(|item| item.stand.is_over()).count()).to_string()
     });
@@ -337,10 +371,15 @@ fn running(bulk: Bulk) -> AnyView {
             <p role="status" data-testid="bulk-progress">
                 {told}
             </p>
+            {when(
+                move || bulk.passed_over.get() && !over.get(),
+                || view! { <p class="note">"These go on. Ask for the others again when they are over."</p> },
+            )}
             <progress max=many.to_string() value=done aria-label="Restores that are over"></progress>
             <ul class="bulk-list" tabindex="0" aria-label="Restores">
-                {lines}
+                {list}
             </ul>
+            {more}
             {stop}
         </div>
     }
@@ -349,6 +388,7 @@ fn running(bulk: Bulk) -> AnyView {
 /// Begins no more, and cancels those that are under way.
 fn cancel_all(session: &Session) {
     session.bulk.stopped.set(true);
+    session.bulk.cancelled.set(true);
     let begun: Vec<String> = session.bulk.items.with_untracked(|items| {
         let begun = items.iter().filter_map(|item| match &item.stand {
             Stand::UnderWay(id) => Some(id.clone()),
@@ -365,28 +405,25 @@ fn cancel_all(session: &Session) {
     });
 }
 
-fn item_line(bulk: Bulk, at: usize) -> AnyView {
-    let item = Memo::new(move |_| bulk.items.with(|items| items.get(at).cloned()));
-    maybe(move || {
-        let Item { plan, name, stand } = item.get()?;
-        let detail = match &stand {
-            Stand::Restored(id) if !id.is_empty() => {
-                view! { <a class="mono" href=run_address(id)>{format::short_id(id)}</a> }
-            }
-            Stand::UnderWay(id) => cancel_button(id.clone(), Some(name.clone())),
-            Stand::Failed(why) => view! { <span class="quiet block">{why.clone()}</span> },
-            _ => ().into_any(),
-        };
-        Some(view! {
-            <li class="bulk-item" data-testid="bulk-item" data-run-id=plan.run_id data-stand=stand.as_str()>
-                <strong>
-                    <bdi>{name}</bdi>
-                </strong>
-                " "
-                <span>{stand.word()}</span>
-                " "
-                {detail}
-            </li>
-        })
-    })
+fn item_line(Item { plan, name, stand }: &Item) -> AnyView {
+    let detail = match stand {
+        Stand::Restored { run_id, verdicts } if !run_id.is_empty() => view! {
+            <a class="mono" href=run_address(run_id)>{format::short_id(run_id)}</a>
+            <span class="quiet block">{verdicts.clone()}</span>
+        },
+        Stand::UnderWay(id) => cancel_button(id.clone(), Some(name.clone())),
+        Stand::Failed(why) => view! { <span class="quiet block">{why.clone()}</span> },
+        _ => ().into_any(),
+    };
+    view! {
+        <li class="bulk-item" data-testid="bulk-item" data-run-id=plan.run_id.clone() data-stand=stand.as_str()>
+            <strong>
+                <bdi>{name.clone()}</bdi>
+            </strong>
+            " "
+            <span>{stand.word()}</span>
+            " "
+            {detail}
+        </li>
+    }
 }

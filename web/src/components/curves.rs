@@ -7,6 +7,7 @@ mod values;
 use std::time::Duration;
 
 use crate::prelude::*;
+use futures_util::future::LocalBoxFuture;
 use retinker::host::api::ApiProblem;
 use retinker_console::curves::series::{Metric, Series};
 
@@ -59,7 +60,7 @@ pub(crate) fn follow(wanted: Memo<Wanted>, changes: RwSignal<u64>) -> Curves {
             return;
         }
         let session = session.clone();
-        whenever(changes, CALM, move || {
+        let act = move || -> LocalBoxFuture<'static, Again> {
             let (session, wanted) = (session.clone(), wanted.clone());
             Box::pin(async move {
                 let outcome = read(&session.host, &wanted, curves).await;
@@ -70,7 +71,8 @@ pub(crate) fn follow(wanted: Memo<Wanted>, changes: RwSignal<u64>) -> Curves {
                 curves.problem.set(outcome.err());
                 if curves.offered.get_untracked() == Some(false) { Again::Never } else { again }
             })
-        });
+        };
+        whenever(changes, CALM, Box::new(act));
     });
     curves
 }

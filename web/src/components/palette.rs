@@ -69,7 +69,7 @@ fn palette(open: RwSignal<bool>) -> AnyView {
                 let _ = browser::copy(&browser::address()).await;
             }),
             Act::Refresh => session.read_again(),
-            Act::Colours(theme) => browser::set_theme(theme),
+            Act::Colours(theme) => session.set_theme(theme),
             Act::Keys => session.keys_open.set(true),
         }
     };
@@ -126,7 +126,10 @@ fn palette(open: RwSignal<bool>) -> AnyView {
                 aria-controls="palette-list"
                 aria-autocomplete="list"
                 aria-label="What to go to or do"
-                aria-activedescendant=text(move || format!("palette-{}", at.get()))
+                aria-activedescendant=text(move || match offered.with(Vec::len) {
+                    0 => String::new(),
+                    _ => format!("palette-{}", at.get()),
+                })
                 placeholder="A page, a run, something to do"
                 data-testid="palette-text"
                 autocomplete="off"

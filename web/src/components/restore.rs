@@ -5,9 +5,7 @@ use std::time::Duration;
 use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, CheckpointRow, PlanAnswer};
-use retinker::recovery::plan::{
-    Check, CheckOutcome, NoPlan, PlanRequest, RejectedReason, RestorePlan, Strategy,
-};
+use retinker::recovery::plan::{Check, CheckOutcome, NoPlan, RejectedReason, RestorePlan, Strategy};
 use retinker::recovery::restore::RestoreState;
 use retinker::wire::run::CheckpointType;
 use retinker_console::format::{checkpoint_name, counted, short_id};
@@ -124,7 +122,7 @@ fn plan(
     open: RwSignal<bool>,
 ) -> AnyView {
     let session = session();
-    let choice = RwSignal::new(Choice { strategy: Strategy::LatestValid, optimizer: true });
+    let choice = RwSignal::new(Choice::usual());
     let again = RwSignal::new(0_u32);
     let planning = RwSignal::new(Planning::Asking);
     // The plan that is on the page: it stays, greyed, while another one is asked for.
@@ -135,8 +133,7 @@ fn plan(
     let asker = session.clone();
     Effect::new(move |_| {
         again.track();
-        let Choice { strategy, optimizer } = choice.get();
-        let request = PlanRequest { strategy, optimizer, ..PlanRequest::new(&run_id) };
+        let request = choice.get().request(&run_id);
         planning.set(Planning::Asking);
         start_problem.set(None);
         let session = asker.clone();
@@ -183,7 +180,7 @@ fn plan(
         });
     };
     let make_new = move || {
-        choice.update(|choice| choice.strategy = Strategy::LatestValid);
+        choice.update(|choice| (choice.strategy, choice.step_back) = (Strategy::LatestValid, 0));
         again.update(|n| *n += 1);
     };
     let candidates: Vec<_> = checkpoints

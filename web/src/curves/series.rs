@@ -141,7 +141,8 @@ pub fn zoom(part: (f64, f64), whole: (f64, f64), centre: f64, factor: f64) -> Op
     }
     let share = ((centre - part.0) / (part.1 - part.0)).clamp(0.0, 1.0);
     let share = if share.is_finite() { share } else { 0.5 };
-    let low = (centre - width * share).clamp(whole.0, whole.1 - width);
+    // Not by `clamp`, which brings along the code that prints a fraction.
+    let low = (centre - width * share).max(whole.0).min(whole.1 - width);
     Some((low, low + width))
 }
 

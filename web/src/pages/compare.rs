@@ -44,7 +44,12 @@ pub(crate) fn compare_page() -> AnyView {
     let wanted = Memo::new(move |_| {
         let found = runs.with(|r| r.data.as_ref().map(|runs| names_of(runs, &ids.get())).unwrap_or_default());
         let run_ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
-        Wanted { live: run_ids.len(), run_ids, edition: 0 }
+        // What a run loses, its curve loses too.
+        let edition = runs.with(|r| {
+            let healths = r.data.iter().flatten().flatten().map(|run| run.row.verdict.health as u64);
+            healths.fold(0_u64, |edition, health| edition.wrapping_mul(8).wrapping_add(health))
+        });
+        Wanted { live: run_ids.len(), run_ids, edition }
     });
     let curves = follow(wanted, session.any_change);
     let own = Signal::derive(move || {

@@ -13,7 +13,7 @@ use crate::components::page_head::page_head;
 use crate::components::placeholder::placeholder;
 use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::components::time::exact;
-use crate::live::{Loaded, load};
+use crate::live::{Loaded, load, session};
 use crate::place::place;
 
 /// The page `/usage`.
@@ -22,7 +22,7 @@ pub(crate) fn usage_page() -> AnyView {
     let query = Memo::new(move |_| here.query.with(|query| usage_asked(query)));
     // Costs are an hour old at best: they are read when the page is opened and when something else is asked for.
     let usage: RwSignal<Loaded<Usage>> =
-        load(query, RwSignal::new(0), true, |host, (by, days): (String, u64)| {
+        load(query, session().asked_again, true, |host, (by, days): (String, u64)| {
             Box::pin(async move { host.usage(&UsageQuery { days: Some(days), by: Some(by) }).await })
         });
     let own = Signal::derive(move || {

@@ -55,7 +55,8 @@ pub(super) fn chart(look: Look, metric: Signal<Metric>, tall: bool) -> AnyView {
         let place = f64::from(event.client_x()) - browser::left_of(id)?;
         // The picture is as wide as it was measured, unless the page was made narrower meanwhile.
         let (x, width) = drawing.with_untracked(|d| d.as_ref().map(|d| (d.x, width.get_untracked())))?;
-        Some(x.value(place.clamp(LEFT, (width - RIGHT).max(LEFT))))
+        // Not by `clamp`, which brings along the code that prints a fraction.
+        Some(x.value(place.max(LEFT).min((width - RIGHT).max(LEFT))))
     };
     let moved = move |event: PointerEvent| {
         let Some(step) = step_at(&event) else { return };

@@ -162,7 +162,7 @@ fn list(testid: &'static str, items: &[CheckpointItem]) -> AnyView {
                 <li title=item.checkpoint.tinker_path.clone()>
                     <span class="mono">{format::checkpoint_name(&item.checkpoint.checkpoint_id).to_owned()}</span>
                     " of "
-                    {item.run_name.clone()}
+                    <bdi>{item.run_name.clone()}</bdi>
                     " "
                     <span class="quiet">{size}</span>
                     {item.needed_because.clone().map(|because| view! { <span class="because">{because}</span> })}

@@ -70,7 +70,7 @@ impl Desk {
         let _ = self.refused.try_set(Some(problem));
     }
 
-    /// Sends these requests, one after the other. It ends with the page, or when it is told to stop.
+    /// Sends these requests, one after the other, until it is told to stop. It goes on while another page is looked at.
     fn run(self, requests: Vec<CheckpointActions>) {
         self.open.set(false);
         self.refused.set(None);
@@ -89,13 +89,12 @@ impl Desk {
         let session = self.session.get_value();
         spawn_local(async move {
             for request in requests {
-                let goes_on = self.job.try_with_untracked(|job| job.as_ref().is_some_and(|job| job.running));
-                if goes_on != Some(true) {
+                if !self.job.with_untracked(|job| job.as_ref().is_some_and(|job| job.running)) {
                     break;
                 }
                 match session.host.act_on_checkpoints(&request).await {
                     Ok(answer) => {
-                        self.job.try_update(|job| {
+                        self.job.update(|job| {
                             if let Some(job) = job {
                                 job.outcomes.extend(answer.outcomes);
                             }
@@ -108,14 +107,14 @@ impl Desk {
                     }
                 }
             }
-            self.job.try_update(|job| {
+            self.job.update(|job| {
                 if let Some(job) = job {
                     job.running = false;
                 }
             });
             // What is gone cannot be selected.
             self.selection.try_update(|selection| {
-                let _ = self.job.try_with_untracked(|job| {
+                self.job.with_untracked(|job| {
                     let deleted = job.iter().flat_map(Job::deleted);
                     deleted.for_each(|path| {
                         let _ = selection.paths.remove(path);
@@ -135,6 +134,7 @@ pub(crate) fn checkpoints_page() -> AnyView {
     let window = load(shown_view, session.any_change, true, |host, view: View| {
         Box::pin(async move { host.checkpoints(&view.to_query()).await })
     });
+    let (job, downloads) = (session.job, session.downloads);
     let desk = Desk {
         session: StoredValue::new(session),
         shown: shown_view,
@@ -143,9 +143,9 @@ pub(crate) fn checkpoints_page() -> AnyView {
         sheet: RwSignal::new(None),
         open: RwSignal::new(false),
         preview: RwSignal::default(),
-        job: RwSignal::new(None),
+        job,
         refused: RwSignal::new(None),
-        downloads: RwSignal::default(),
+        downloads,
     };
     let total = text(move || {
         window.with(|w| {

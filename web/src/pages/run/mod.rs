@@ -3,6 +3,7 @@
 mod checkpoints;
 mod handover;
 mod lineage;
+mod redo;
 mod side;
 mod story;
 mod verdict;
@@ -21,6 +22,7 @@ use retinker_console::{compare, format, progress};
 use self::checkpoints::checkpoints;
 use self::handover::{from_checkpoint, hand_over};
 use self::lineage::lineage;
+use self::redo::going_back;
 use self::side::{facts, labels, session_panel};
 use self::story::story;
 use self::verdict::state;
@@ -135,7 +137,7 @@ fn columns(id: Memo<String>, name: Memo<String>, detail: Detail, known: Known, c
         <div class="columns">
             <div class="main-column">
                 {state(id, name, detail, known)} {hand_over(detail)} {curves_panel(id, name, detail, curves)}
-                {checkpoints(id, detail)} {story(detail, known, curves)} {from_checkpoint(detail)}
+                {checkpoints(id, detail)} {going_back(id, known)} {story(detail, known, curves)} {from_checkpoint(detail)}
             </div>
             <div class="side-column">
                 {facts(detail, known)} {lineage(id, detail)} {session_panel(known)} {labels(detail)}

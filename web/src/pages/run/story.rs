@@ -13,7 +13,7 @@ use crate::components::reactive::{maybe, part, when};
 use crate::components::time::{clock, exact, told_at, when_it_was};
 use crate::live::session;
 
-/// Lines that are shown at once; the others on demand.
+/// Lines that are shown at once; the others on demand, and on paper.
 const FEW: usize = 8;
 
 pub(super) fn story(detail: Detail, known: Known, curves: Curves) -> AnyView {
@@ -36,7 +36,8 @@ pub(super) fn story(detail: Detail, known: Known, curves: Curves) -> AnyView {
     let list = part(move || {
         told.with(|told| {
             let shown = if all.get() { told.len() } else { FEW };
-            told.iter().rev().take(shown).map(line).collect::<Vec<_>>().into_any()
+            let lines = told.iter().rev().enumerate().map(|(at, moment)| line(moment, at < shown));
+            lines.collect::<Vec<_>>().into_any()
         })
     });
     let more = when(
@@ -90,7 +91,7 @@ fn tenth(share: f64) -> i64 {
     10 + (share * 1000.0).round() as i64
 }
 
-fn line(moment: &Moment) -> AnyView {
+fn line(moment: &Moment, is_shown: bool) -> AnyView {
     let text = match &moment.run_id {
         Some(run_id) => {
             let address = address::run_address(run_id);
@@ -107,7 +108,7 @@ fn line(moment: &Moment) -> AnyView {
         told_at(count, Vec::new(), &moment.steps)
     });
     view! {
-        <li data-kind=moment.kind.key() data-testid="timeline-entry">
+        <li data-kind=moment.kind.key() data-testid="timeline-entry" class:on-paper=!is_shown>
             {icon(moment.kind.icon())}
             <div>
                 {text}

@@ -40,10 +40,10 @@ pub(super) fn banner(list: List) -> AnyView {
             <section class="note incident-note" aria-label="Incident" data-testid="incident-banner">
                 {icon("poisoned")}
                 <div>
-                    <strong>{activity::incident_heading(&incident)}</strong>
+                    <strong>{activity::waiting_heading(&incident)}</strong>
                     " "
                     {when_it_was(incident.first)}
-                    <p class="quiet">{activity::incident_detail(&incident)}</p>
+                    <p class="quiet">{activity::incident_cause(&incident)}</p>
                 </div>
                 <button type="button" class="button primary" data-testid="plan-all" on:click=plan>
                     {format!("Plan all {}\u{2026}", incident.count())}

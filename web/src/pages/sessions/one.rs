@@ -1,6 +1,7 @@
 //! One session.
 
 use crate::prelude::*;
+use leptos::reactive::spawn_local;
 use retinker::host::api::ApiProblem;
 use retinker::host::sessions::{Projects, SamplerRow, SessionDetail, SessionRow, SessionRun};
 use retinker_console::address::at;
@@ -25,6 +26,17 @@ type Detail = RwSignal<Loaded<SessionDetail>>;
 enum Act {
     Finish,
     Assign,
+}
+
+/// What the parts of the page share.
+#[derive(Clone, Copy)]
+struct Desk {
+    id: Memo<String>,
+    detail: Detail,
+    /// Whether the dialog is open.
+    open: RwSignal<bool>,
+    /// The project that the session was moved out of, for the way back.
+    former: RwSignal<Option<String>>,
 }
 
 /// The page `/sessions/:id`.
@@ -96,6 +108,9 @@ fn inside(id: Memo<String>, detail: Detail) -> AnyView {
         })
     });
     let (open, act) = (RwSignal::new(false), RwSignal::new(Act::Finish));
+    let former = RwSignal::new(None::<String>);
+    let desk = Desk { id, detail, open, former };
+    let session = session();
     let ask = move |wanted: Act| {
         act.set(wanted);
         open.set(true);
@@ -115,7 +130,29 @@ fn inside(id: Memo<String>, detail: Detail) -> AnyView {
                 </button>
             }
         });
-        view! { <div class="actions">{finish} {assign}</div> }
+        let host = session.host.clone();
+        let back = former.get().map(|project| {
+            let name = format!("Undo: back to {project}");
+            let undo = move |_| {
+                let (host, project, asked) = (host.clone(), project.clone(), id.get_untracked());
+                spawn_local(async move {
+                    let done = host.assign_project(&asked, &project).await;
+                    // Another session may be shown by now.
+                    if id.try_get_untracked() != Some(asked) {
+                        return;
+                    }
+                    match done {
+                        Ok(data) => {
+                            former.set(None);
+                            detail.set(Loaded { data: Some(data), problem: None, busy: false });
+                        }
+                        Err(problem) => detail.update(|detail| detail.problem = Some(problem)),
+                    }
+                });
+            };
+            view! { <button type="button" class="button" data-testid="assign-undo" on:click=undo><bdi>{name}</bdi></button> }
+        });
+        view! { <div class="actions">{finish} {assign} {back}</div> }
     });
     view! {
         <div class="columns">
@@ -142,8 +179,8 @@ fn inside(id: Memo<String>, detail: Detail) -> AnyView {
             }),
             "session-dialog",
             move || match act.get_untracked() {
-                Act::Finish => finish_form(id, detail, open),
-                Act::Assign => assign_form(id, detail, open),
+                Act::Finish => finish_form(desk),
+                Act::Assign => assign_form(desk),
             },
         )}
     }
@@ -231,21 +268,15 @@ fn labels(row: &SessionRow) -> AnyView {
 }
 
 /// A form in the dialog: what it asks, and the button that does it. What was refused is told, and the form stays.
-fn acting(
-    fields: AnyView,
-    name: &'static str,
-    value: RwSignal<String>,
-    id: Memo<String>,
-    detail: Detail,
-    open: RwSignal<bool>,
-    act: Act,
-) -> AnyView {
+fn acting(desk: Desk, fields: AnyView, name: &'static str, value: RwSignal<String>, act: Act) -> AnyView {
+    let Desk { id, detail, open, former } = desk;
     let session = session();
     let problem = RwSignal::new(None::<ApiProblem>);
     let sent = RwSignal::new(None::<String>);
     Effect::new(move |_| {
         let Some(value) = sent.get() else { return };
         let (session, id) = (session.clone(), id.get_untracked());
+        let before = project_of(detail);
         until_cleanup(Box::pin(async move {
             let done = match act {
                 Act::Finish => session.host.finish_session(&id, &value).await,
@@ -253,6 +284,9 @@ fn acting(
             };
             match done {
                 Ok(data) => {
+                    if act == Act::Assign {
+                        former.set(before.filter(|project| *project != value));
+                    }
                     detail.set(Loaded { data: Some(data), problem: None, busy: false });
                     open.set(false);
                 }
@@ -301,8 +335,13 @@ fn acting(
     }
 }
 
-fn finish_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyView {
-    let told = detail.with_untracked(|d| d.data.as_ref().map(sessions::consequence)).unwrap_or_default();
+fn project_of(detail: Detail) -> Option<String> {
+    let project = detail.with_untracked(|d| d.data.as_ref().and_then(|data| data.session.project_id.clone()));
+    project.filter(|project| !project.is_empty())
+}
+
+fn finish_form(desk: Desk) -> AnyView {
+    let told = desk.detail.with_untracked(|d| d.data.as_ref().map(sessions::consequence)).unwrap_or_default();
     let reason = RwSignal::new("interrupted".to_owned());
     let options: Vec<_> =
         REASONS.into_iter().map(|(value, name)| view! { <option value=value>{name}</option> }).collect();
@@ -315,12 +354,11 @@ fn finish_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyVie
             </select>
         </label>
     };
-    acting(fields.into_any(), "Finish the session", reason, id, detail, open, Act::Finish)
+    acting(desk, fields.into_any(), "Finish the session", reason, Act::Finish)
 }
 
-fn assign_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyView {
-    let now = detail.with_untracked(|d| d.data.as_ref().and_then(|data| data.session.project_id.clone()));
-    let project = RwSignal::new(now.unwrap_or_default());
+fn assign_form(desk: Desk) -> AnyView {
+    let project = RwSignal::new(project_of(desk.detail).unwrap_or_default());
     let projects: RwSignal<Loaded<Projects>> = load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
         Box::pin(async move { host.projects().await })
     });
@@ -350,5 +388,5 @@ fn assign_form(id: Memo<String>, detail: Detail, open: RwSignal<bool>) -> AnyVie
             <datalist id="known-projects">{known}</datalist>
         </label>
     };
-    acting(fields.into_any(), "Assign", project, id, detail, open, Act::Assign)
+    acting(desk, fields.into_any(), "Assign", project, Act::Assign)
 }

@@ -9,14 +9,15 @@ use crate::components::banner::{kept, own_problem, problems};
 use crate::components::figures::{cell, figures};
 use crate::components::page_head::page_head;
 use crate::components::reactive::{maybe, nothing};
-use crate::live::{Loaded, load};
+use crate::live::{Loaded, load, session};
 
 /// The page `/projects`.
 pub(crate) fn projects_page() -> AnyView {
-    // Counting takes many questions on a large service, so it is done once.
-    let projects: RwSignal<Loaded<Projects>> = load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
-        Box::pin(async move { host.projects().await })
-    });
+    // Counting takes many questions on a large service, so it is done once, and when it is asked for.
+    let projects: RwSignal<Loaded<Projects>> =
+        load(Memo::new(|_| ()), session().asked_again, true, |host, ()| {
+            Box::pin(async move { host.projects().await })
+        });
     view! {
         {page_head("Projects", nothing())}
         {tabs("/projects")}

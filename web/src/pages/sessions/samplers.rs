@@ -12,7 +12,7 @@ use crate::components::banner::{kept, own_problem, problems};
 use crate::components::page_head::page_head;
 use crate::components::reactive::{maybe, nothing};
 use crate::components::search::{Field, field, typing};
-use crate::live::{Loaded, load};
+use crate::live::{Loaded, load, session};
 use crate::place::place;
 
 /// Typing asks for a new list this long after the last letter.
@@ -22,10 +22,11 @@ const TYPING: Duration = Duration::from_millis(400);
 pub(crate) fn samplers_page() -> AnyView {
     let place = place();
     let sought = Memo::new(move |_| place.query.with(|query| member(query, "q").unwrap_or_default()));
-    // Each is asked about by itself, so they are read once.
-    let window: RwSignal<Loaded<SamplerWindow>> = load(sought, RwSignal::new(0), true, |host, q: String| {
-        Box::pin(async move { host.samplers(&q).await })
-    });
+    // Each is asked about by itself, so they are read once, and when it is asked for.
+    let window: RwSignal<Loaded<SamplerWindow>> =
+        load(sought, session().asked_again, true, |host, q: String| {
+            Box::pin(async move { host.samplers(&q).await })
+        });
     let typed = typing(sought, TYPING, move |q| place.go(&asking("/samplers", &[("q", &q)]), true));
     view! {
         {page_head("Samplers", nothing())}
@@ -56,6 +57,10 @@ fn list(window: &SamplerWindow) -> AnyView {
         (true, false) => format::counted(window.rows.len() as u64, "sampler", "samplers"),
     };
     let of = format!("{told} in the newest {}.", format::counted(window.sessions, "session", "sessions"));
+    let of = match window.unread {
+        0 => of,
+        unread => format!("{of} {} more were not looked at.", format::count(unread)),
+    };
     let rows: Vec<_> = window.rows.iter().cloned().map(sampler).collect();
     view! {
         <p class="quiet" role="status" data-testid="samplers-total">
