@@ -34,5 +34,10 @@ test("pictures of the main pages", async (t) => {
       await page.waitForTimeout(800);
       await page.screenshot({ path: join(DIR, `${name}-${colorScheme}.png`) });
     }
+    await page.goto(new URL(ofRun(made.poisoned), page.url()).href);
+    await byTestId(page, "restore-button").click();
+    await byTestId(page, "plan-summary").waitFor();
+    await page.waitForTimeout(800);
+    await page.screenshot({ path: join(DIR, `restore-${colorScheme}.png`) });
   }
 });
