@@ -28,6 +28,9 @@ async function listed(retinker) {
   return new Map(checkpoints.map((one) => [one.tinker_path, one]));
 }
 
+/** Which of two checkpoints is older. Their times are not of one length, so their letters do not tell. */
+const byAge = (a, b) => Date.parse(a.time) - Date.parse(b.time) || (a.tinker_path < b.tinker_path ? -1 : 1);
+
 const rows = (page) => byTestId(page, "checkpoint-item");
 const row = (page, path) => page.locator(`[data-testid="checkpoint-item"][data-path="${path}"]`);
 const shows = (page, count) =>
@@ -199,7 +202,7 @@ test("deleting shows first what goes, spares what is needed, and does what was s
   await byTestId(page, "needed").waitFor();
   const all = await listed(retinker);
   const of = (run) =>
-    [...all.values()].filter((one) => one.tinker_path.includes(run)).sort((a, b) => (a.time < b.time ? -1 : 1));
+    [...all.values()].filter((one) => one.tinker_path.includes(run)).sort(byAge);
   const [older, needed] = of(victim).map((one) => one.tinker_path);
 
   await filter(page, "run:victim", 2);
@@ -298,7 +301,7 @@ test("a rule shows what it would delete, and deletes that", async (t) => {
   await filter(page, "run:sound", 3);
   const names = [...(await listed(retinker)).values()]
     .filter((one) => one.tinker_path.includes(sound))
-    .sort((a, b) => (a.time < b.time ? -1 : 1))
+    .sort(byAge)
     .map((one) => one.tinker_path);
   await byTestId(page, "retention-button").click();
   const preview = async () => {

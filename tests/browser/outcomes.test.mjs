@@ -50,7 +50,7 @@ async function lost(t, { stepsAfterProbe = 0 } = {}) {
 /** The newest restore, as the host tells it. */
 async function newest(retinker) {
   const { restores } = (await retinker.host("restores")).body;
-  return restores.sort((a, b) => (a.created_at < b.created_at ? 1 : -1))[0];
+  return restores.sort((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at))[0];
 }
 
 /** Begins the restore on the run's page and waits until it has failed. */

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -38,15 +39,22 @@ def tinker(service, tmp_path):
         variables.pop("TINKER_API_KEY", None)
         if key is not None:
             variables["TINKER_API_KEY"] = key
-        done = subprocess.run(
-            [sys.executable, "-m", "tinker.cli", *arguments],
-            env=variables,
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=tmp_path,
-        )
+        def once():
+            return subprocess.run(
+                [sys.executable, "-m", "tinker.cli", *arguments],
+                env=variables,
+                input=input,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                cwd=tmp_path,
+            )
+
+        done = once()
+        # CPython aborts, without a word, where a daemon thread (the SDK has one) is caught in its output's lock as the interpreter
+        # ends. What the command did is asked for once more.
+        if done.returncode == -signal.SIGABRT:
+            done = once()
         return done.returncode, done.stdout, done.stderr
 
     return call
