@@ -6,16 +6,9 @@ import { assertAccessible } from "./support/accessible.mjs";
 import { byTestId, openRun, picture, runRow } from "./support/browser.mjs";
 import { faulty, pageOf } from "./support/lost.mjs";
 import { until } from "./support/retinker.mjs";
-import { Service } from "./support/service.mjs";
+import { Service, batchOf } from "./support/service.mjs";
 
-const TEXT = [..."To be, or not to be"].map((letter) => letter.charCodeAt(0));
-const BATCH = {
-  model_input: { chunks: [{ type: "encoded_text", tokens: TEXT.slice(0, -1) }] },
-  loss_fn_inputs: {
-    target_tokens: { data: TEXT.slice(1), dtype: "int64", shape: [TEXT.length - 1] },
-    weights: { data: TEXT.slice(1).map(() => 1), dtype: "float32", shape: [TEXT.length - 1] },
-  },
-};
+const { batch: BATCH } = batchOf("To be, or not to be");
 
 /** Two lost runs with three checkpoints each, the second of which has the lowest loss; and a page of their console. */
 async function start(t) {

@@ -7,17 +7,10 @@ import { assertAccessible } from "./support/accessible.mjs";
 import { byTestId, openRun, picture, runRow } from "./support/browser.mjs";
 import { faulty, pageOf, restoreOnPage } from "./support/lost.mjs";
 import { until } from "./support/retinker.mjs";
-import { Service } from "./support/service.mjs";
+import { Service, batchOf } from "./support/service.mjs";
 
-const TEXT = [..."To be, or not to be, that is the question"].map((letter) => letter.charCodeAt(0));
 /** The batch that a probe of this text is compared by. */
-const BATCH = {
-  model_input: { chunks: [{ type: "encoded_text", tokens: TEXT.slice(0, -1) }] },
-  loss_fn_inputs: {
-    target_tokens: { data: TEXT.slice(1), dtype: "int64", shape: [TEXT.length - 1] },
-    weights: { data: TEXT.slice(1).map(() => 1), dtype: "float32", shape: [TEXT.length - 1] },
-  },
-};
+const { tokens: TEXT, batch: BATCH } = batchOf("To be, or not to be, that is the question");
 
 /** A lost run whose checkpoint carries a probe, as `save_state_with_probe` of the Rust client saves it. With steps between
  * probe and save, another state is saved than the one that was probed. */

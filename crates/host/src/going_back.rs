@@ -16,12 +16,12 @@ use retinker::client::waiting::WaitPolicy;
 use retinker::client::{ServiceClient, SessionOptions};
 use retinker::host::redo::{GoingBack, RedoWindow};
 use retinker::native::DiskLog;
-use retinker::redo::{Matching, Recorded, RedoError, RedoLog, ReplayPlan, SavedStep};
+use retinker::redo::{Covered, Matching, Recorded, RedoError, RedoLog, ReplayPlan, SavedStep};
 use retinker::wire::run::TrainingRun;
 
 use crate::acts::{noted, wholly};
 use crate::host::Shared;
-use crate::problem::Problem;
+use crate::problem::{Problem, capitalised};
 
 /// Where redo logs lie.
 #[derive(Debug, Clone, Default)]
@@ -147,23 +147,24 @@ pub(crate) async fn window(
     }
     let recorded = recorded(host, run).await?;
     let going = host.going.jobs().get(&run.training_run_id).map(Job::told);
-    Ok(RedoWindow { going, ..told(&recorded, step) })
+    let covered = recorded.covered();
+    let summary = match recorded.plan_to(step.unwrap_or(covered.last_step)) {
+        Ok(plan) => sentence(&plan),
+        Err(error) => capitalised(&error.to_string()),
+    };
+    Ok(RedoWindow { going, ..told(covered, summary) })
 }
 
-/// The same, but for what is being done.
-fn told(recorded: &Recorded, step: Option<u64>) -> RedoWindow {
-    let covered = recorded.covered();
-    let plan = recorded.plan_to(step.unwrap_or(covered.last_step));
-    let summary =
-        plan.map_or_else(|error| format!("{}.", capital(&error.to_string())), |plan| sentence(&plan));
-    RedoWindow { first_step: covered.first_step, last_step: covered.last_step, summary, going: None }
+/// What a log covers, but for what is being done.
+fn told(Covered { first_step, last_step, .. }: Covered, summary: String) -> RedoWindow {
+    RedoWindow { first_step, last_step, summary, going: None }
 }
 
 /// Begins it; what was begun for the same step before goes on.
 pub(crate) async fn begin(host: &Arc<Shared>, run: &TrainingRun, step: u64) -> Result<(), Problem> {
     let recorded = recorded(host, run).await?;
     let plan = recorded.plan_to(step).map_err(refused)?;
-    let window = told(&recorded, Some(step));
+    let window = told(recorded.covered(), sentence(&plan));
     let run_id = run.training_run_id.clone();
     let mut jobs = host.going.jobs();
     match jobs.get(&run_id) {
@@ -247,7 +248,7 @@ fn refused(error: RedoError) -> Problem {
         RedoError::NotCovered { .. } => (StatusCode::BAD_REQUEST, "step_not_covered"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "redo_log_unusable"),
     };
-    Problem::new(status, code, format!("{}.", capital(&error.to_string())), "")
+    Problem::new(status, code, capitalised(&error.to_string()), "")
 }
 
 fn failed(error: RedoError) -> Problem {
@@ -255,11 +256,6 @@ fn failed(error: RedoError) -> Problem {
         RedoError::Service(error) => Problem::from(error),
         _ => refused(error),
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn sentence(plan: &ReplayPlan) -> String {

@@ -236,7 +236,8 @@ impl From<RestoreError> for Problem {
     }
 }
 
-fn capitalised(text: &str) -> String {
+/// An error's words as a sentence.
+pub(crate) fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     let Some(first) = chars.next() else { return String::new() };
     let mut out: String = first.to_uppercase().chain(chars).collect();

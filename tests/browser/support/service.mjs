@@ -2,6 +2,20 @@
 
 const KEY = { "x-api-key": "tml-test", "content-type": "application/json" };
 
+/** Tokens of a text, and the batch that trains on them. */
+export function batchOf(text) {
+  const tokens = [...Buffer.from(text)];
+  const targets = tokens.slice(1);
+  const batch = {
+    model_input: { chunks: [{ type: "encoded_text", tokens: tokens.slice(0, -1) }] },
+    loss_fn_inputs: {
+      target_tokens: { data: targets, dtype: "int64", shape: [targets.length] },
+      weights: { data: targets.map(() => 1), dtype: "float32", shape: [targets.length] },
+    },
+  };
+  return { tokens, batch };
+}
+
 /** A client of the service itself, beside the console. */
 export class Service {
   constructor(baseUrl) {

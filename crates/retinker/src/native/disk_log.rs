@@ -168,7 +168,7 @@ impl DiskLog {
         let unusable = |error: io::Error| self.unavailable(&error);
         let file = self.segment(place.segment).map_err(unusable)?;
         let length = file.metadata().map_err(unusable)?.len();
-        let mut file = From { file: &file, offset: place.offset };
+        let mut file = ReadFrom { file: &file, offset: place.offset };
         let left = length.saturating_sub(place.offset);
         let mut before = [0; BEFORE as usize];
         if left < BEFORE {
@@ -313,12 +313,12 @@ impl DiskLog {
 }
 
 /// A file that is read from a place on, whoever else reads it at the same time.
-struct From<'a> {
+struct ReadFrom<'a> {
     file: &'a File,
     offset: u64,
 }
 
-impl Read for From<'_> {
+impl Read for ReadFrom<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         #[cfg(unix)]
         let read = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.offset)?;
