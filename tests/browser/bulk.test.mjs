@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { assertAccessible } from "./support/accessible.mjs";
-import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
+import { byTestId, holdBack, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
 import { held } from "./support/lost.mjs";
 import { Retinker, freePort, temporaryDir, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
@@ -99,12 +99,7 @@ test("a stop begins no more, and the restores go on while one looks elsewhere", 
   await byTestId(page, "plan-all").click();
   await page.waitForFunction(() => document.querySelector('[data-testid="bulk-outlook"]')?.textContent === "All 10 can be restored.");
   // The first ones are held on their way, so that the others have to wait.
-  let go;
-  const held = new Promise((resolve) => (go = resolve));
-  await page.route("**/retinker/v1/restores", async (route) => {
-    await held;
-    await route.continue();
-  });
+  const go = await holdBack(page, "**/retinker/v1/restores");
   await byTestId(page, "confirm-bulk").click();
   await page.waitForFunction(() => document.querySelectorAll('[data-stand="begins"]').length === 8);
   await byTestId(page, "bulk-stop").click();
@@ -132,12 +127,7 @@ test("to cancel all cancels what is being begun as well", async (t) => {
   await page.locator('[data-testid="runs-scroller"]').focus();
   await page.keyboard.press("Control+a");
   await byTestId(page, "restore-selected").click();
-  let go;
-  const answered = new Promise((resolve) => (go = resolve));
-  await page.route("**/retinker/v1/restores", async (route) => {
-    await answered;
-    await route.continue();
-  });
+  const go = await holdBack(page, "**/retinker/v1/restores");
   await byTestId(page, "confirm-bulk").click();
   await page.waitForFunction(() => document.querySelectorAll('[data-stand="begins"]').length === 2);
   await byTestId(page, "bulk-cancel").click();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-import { byTestId, openBrowser, openConsole, openPage, picture } from "./support/browser.mjs";
+import { byTestId, holdBack, openBrowser, openConsole, openPage, picture } from "./support/browser.mjs";
 import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
@@ -272,12 +272,7 @@ test("what is done with many goes on while one looks elsewhere, and is told on t
   const { retinker } = await saved(t);
   const page = await open(t, retinker);
   await shows(page, 5);
-  let go;
-  const held = new Promise((resolve) => (go = resolve));
-  await page.route("**/retinker/v1/checkpoints/actions", async (route) => {
-    await held;
-    await route.continue();
-  });
+  const go = await holdBack(page, "**/retinker/v1/checkpoints/actions");
   await byTestId(page, "select-page").check();
   await byTestId(page, "bulk-delete").click();
   await byTestId(page, "goes").locator("li").nth(4).waitFor();

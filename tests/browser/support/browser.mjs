@@ -60,6 +60,17 @@ export async function openRun(page, runId, health) {
   await page.waitForURL(/\/runs\//);
 }
 
+/** Holds what the page asks of this address on its way, until the function that it gives is called. */
+export async function holdBack(page, address) {
+  let go;
+  const held = new Promise((resolve) => (go = resolve));
+  await page.route(address, async (route) => {
+    await held;
+    await route.continue();
+  });
+  return go;
+}
+
 /** Keeps a picture where RETINKER_SCREENSHOTS says; elsewhere does nothing. */
 export async function picture(page, name) {
   const dir = process.env.RETINKER_SCREENSHOTS;
