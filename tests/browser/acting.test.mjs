@@ -10,7 +10,7 @@ import { Service } from "./support/service.mjs";
 
 /** Words by which each fault is told. */
 const TOLD = {
-  down: /was never sent|does not answer/,
+  down: /cannot be reached|does not answer/,
   401: /401/,
   402: /402/,
   403: /403/,

@@ -29,6 +29,20 @@ async function lossOfTwo(t) {
   return { retinker, saved, never };
 }
 
+/** Types into a list's filter, and waits until the list of what may follow begins so: texts, and what is said of each where that
+ * is not `null`. */
+async function offersIn(page, list, typed, offered) {
+  await byTestId(page, `${list}-search`).fill(typed);
+  await page.waitForFunction(
+    ({ list, offered }) => {
+      const options = [...document.querySelectorAll(`[data-testid="${list}-completions"] option`)];
+      const fits = ([text, said], at) => options[at]?.value === text && (said === null || options[at].textContent === said);
+      return offered.every(fits);
+    },
+    { list, offered },
+  );
+}
+
 test("runs are looked for by words and fields, and what makes no sense is told", async (t) => {
   const { retinker, saved, never } = await lossOfTwo(t);
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);
@@ -53,12 +67,16 @@ test("runs are looked for by words and fields, and what makes no sense is told",
   await byTestId(page, "runs-no-match").getByText("There is no field “team”").waitFor();
   await shows("", 3);
 
-  await search.fill("health:po");
-  const offered = byTestId(page, "runs-completions").locator("option");
-  await offered.first().waitFor({ state: "attached" });
-  assert.equal(await offered.first().getAttribute("value"), "health:poisoned");
-  await search.fill("sound he");
-  await page.waitForFunction(() => document.querySelector('[data-testid="runs-completions"] option')?.value === "sound health:");
+  // The fields, and what the runs of this service have in them, each with how many have it.
+  const offers = (typed, ...offered) => offersIn(page, "runs", typed, offered);
+  await offers("", ["health:", null], ["model:", null]);
+  await offers("health:po", ["health:poisoned", ""]);
+  await offers("sound he", ["sound health:", null]);
+  await offers("model:", ["model:retinker/nano-llama", "3 runs"]);
+  await offers("-rank>=", ["-rank>=4", "2 runs"], ["-rank>=8", "1 run"]);
+  await offers("meta.n", ["meta.name=", "3 runs"]);
+  await offers("age<1h meta.name=nev", ['age<1h meta.name="never saved"', "1 run"]);
+  await shows('age<1h meta.name="never saved"', 1);
 
   await shows("", 3);
   await search.fill("rank>=many");
@@ -78,6 +96,12 @@ test("runs are looked for by words and fields, and what makes no sense is told",
     assert.equal(await banner.count(), 0);
   }
   await page.waitForFunction(() => document.querySelectorAll('[data-testid="run-row"]').length === 1);
+
+  await page.goto(new URL("/checkpoints", retinker.consoleUrl).href);
+  await byTestId(page, "checkpoint-item").first().waitFor();
+  await offersIn(page, "checkpoints", "ty", [["type:", null]]);
+  await offersIn(page, "checkpoints", "type:s", [["type:sampler", ""]]);
+  await offersIn(page, "checkpoints", "age<1h run:sou", [["age<1h run:sound", null]]);
 });
 
 test("incidents and restores are told, restores are paused and resumed, and all of it can be saved", async (t) => {

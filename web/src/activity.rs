@@ -60,6 +60,14 @@ pub fn waiting_heading(incident: &Incident) -> String {
     )
 }
 
+/// The same of several incidents.
+pub fn all_waiting_heading(runs: usize, incidents: usize) -> String {
+    format!(
+        "{} wait to be restored: they lost their state in {incidents} incidents",
+        crate::format::counted(runs as u64, "run", "runs")
+    )
+}
+
 /// Why.
 pub fn incident_cause(incident: &Incident) -> String {
     let cause = words::category(incident.category.value);

@@ -15,6 +15,7 @@ use retinker::host::checkpoints::{
     CheckpointActions, CheckpointOutcomes, CheckpointPaths, CheckpointWindow, CheckpointsQuery,
     DeletePreview, DownloadState, RetentionRequest,
 };
+use retinker::host::completion::{CompletionQuery, Completions};
 use retinker::host::redo::{GoBack, RedoQuery, RedoWindow};
 use retinker::host::run::{MetricsQuery, RunEvidence, RunMetrics};
 use retinker::host::samples::{SampleRequest, SampleSources, Samples};
@@ -85,6 +86,10 @@ impl Host {
 
     pub(crate) fn run_ids<'a>(&'a self, query: &'a RunsQuery) -> Call<'a, RunIds> {
         asked(self.client.run_ids(query))
+    }
+
+    pub(crate) fn completions<'a>(&'a self, query: &'a CompletionQuery) -> Call<'a, Completions> {
+        told(self.client.completions(query))
     }
 
     pub(crate) fn plans<'a>(&'a self, batch: &'a PlanBatch) -> Call<'a, PlannedBatch> {

@@ -76,9 +76,14 @@ pub fn exact(time: Time, offset_minutes: i32) -> String {
     format!("{date} {clock} {zone}")
 }
 
-/// The time of day to the second in the viewer's zone. The offset is in minutes east of UTC.
-pub fn clock(time: Time, offset_minutes: i32) -> String {
-    local(time, offset_minutes).1
+/// The time of day to the second in the viewer's zone, and the date before it if that is another than now. The offset is in
+/// minutes east of UTC.
+pub fn clock(time: Time, offset_minutes: i32, now: Time) -> String {
+    let (date, clock) = local(time, offset_minutes);
+    match local(now, offset_minutes).0 == date {
+        true => clock,
+        false => format!("{date} {clock}"),
+    }
 }
 
 fn local(time: Time, offset_minutes: i32) -> (String, String) {
@@ -165,6 +170,8 @@ pub fn named(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const NOW: i64 = 1_800_000_000_000;
@@ -218,7 +225,8 @@ mod tests {
         assert_eq!(exact(time, 0), "2026-11-23 23:30:05 UTC");
         assert_eq!(exact(time, 60), "2026-11-24 00:30:05 UTC+01:00");
         assert_eq!(exact(time, -210), "2026-11-23 20:00:05 UTC-03:30");
-        assert_eq!(clock(time, 60), "00:30:05");
+        assert_eq!(clock(time, 60, time), "00:30:05");
+        assert_eq!(clock(time, 60, time.later(Duration::from_secs(86_400))), "2026-11-24 00:30:05");
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub(crate) struct Session {
     pub(crate) bulk: Bulk,
     /// What is being done with checkpoints, and what is downloaded: it goes on while somebody looks elsewhere.
     pub(crate) job: RwSignal<Option<Job>>,
+    /// What could not be asked for of it, until somebody has seen it.
+    pub(crate) job_refused: RwSignal<Option<ApiProblem>>,
     pub(crate) downloads: RwSignal<Vec<DownloadState>>,
     /// How far lists were scrolled, by address: for the way back.
     pub(crate) places: StoredValue<HashMap<String, u32>>,
@@ -116,6 +118,7 @@ impl Session {
             run_shown: RwSignal::default(),
             bulk: Bulk::new(),
             job: RwSignal::new(None),
+            job_refused: RwSignal::new(None),
             downloads: RwSignal::default(),
             places: StoredValue::default(),
             pace: RwSignal::new(Pace::read(&browser::stored(PACE))),

@@ -1,6 +1,7 @@
 //! What can be done from anywhere by its name.
 
 use crate::order::sorted_by;
+use crate::views::Saved;
 
 /// Something to do or a place to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub enum Act {
     Keys,
 }
 
-/// Everything that is there on every page.
-pub fn commands(pages: &[(&'static str, &'static str)]) -> Vec<Command> {
+/// Everything that is there on every page, with this person's own views.
+pub fn commands(pages: &[(&'static str, &'static str)], own: Vec<Saved>) -> Vec<Command> {
     let go = |name: &str, detail: &str, address: &str| Command {
         name: name.to_owned(),
         detail: detail.to_owned(),
@@ -40,7 +41,10 @@ pub fn commands(pages: &[(&'static str, &'static str)]) -> Vec<Command> {
         go("Samplers", "page", "/samplers"),
         go("Projects", "page", "/projects"),
         go("How to begin", "page, connections", "/welcome"),
+        go("Compare runs", "page, curves", "/compare"),
+        go("Pause or resume restores", "monitor, automatic", "/activity"),
     ]);
+    all.extend(own.iter().map(|view| go(&view.name, "own view of the runs", &view.address)));
     all.extend(crate::views::OFFERED.iter().map(|(name, address)| go(name, "view of the runs", address)));
     let act = |name: &str, detail: &str, act: Act| Command {
         name: name.to_owned(),
@@ -93,12 +97,15 @@ mod tests {
 
     #[test]
     fn commands_are_found_by_their_words() {
-        let all = commands(&[("/", "Runs"), ("/activity", "Activity")]);
+        let own = vec![Saved { name: "Nightly".to_owned(), address: "/?q=night".to_owned() }];
+        let all = commands(&[("/", "Runs"), ("/activity", "Activity")], own);
         let names = |text: &str| find(all.clone(), text).into_iter().map(|c| c.name).collect::<Vec<_>>();
         assert_eq!(names("").len(), all.len());
         assert_eq!(names("act")[0], "Activity");
         assert_eq!(names("dark col"), ["Dark colours"]);
         assert_eq!(names("theme").len(), 3);
+        assert_eq!(names("nigh own"), ["Nightly"]);
+        assert_eq!(names("pause"), ["Pause or resume restores"]);
         assert!(names("runs")[0] == "Runs", "the name that is the word comes first");
         assert!(names("xyzzy").is_empty());
     }

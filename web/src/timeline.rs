@@ -122,7 +122,7 @@ pub fn moments(detail: &RunDetail, evidence: Option<&RunEvidence>, times: &[i64]
         let text = format!("Restored from {}.", format::short_id(&made_by.plan.run_id));
         moments.push(restored(made_by, text, Some(made_by.plan.run_id.clone())));
     }
-    if let Some(restore) = &detail.restore {
+    for restore in detail.restore.iter().chain(&detail.earlier_restores) {
         let text = match (&restore.new_run_id, restore.state) {
             (_, RestoreState::Failed) => "A restore of it failed.".to_owned(),
             (_, RestoreState::Cancelled) => "A restore of it was cancelled.".to_owned(),
@@ -322,6 +322,18 @@ mod tests {
         let moments = moments(&detail, None, &[], NOW);
         let restore = moments.iter().find(|moment| moment.kind == Kind::Restored).unwrap();
         assert_eq!((restore.text.as_str(), &restore.run_id), ("A restore of it is under way.", &None));
+    }
+
+    #[test]
+    fn every_restore_of_a_run_is_told() {
+        let mut detail = detail();
+        (detail.checkpoints, detail.row.verdict.since) = (Vec::new(), None);
+        detail.restore = Some(record("adopted", Some("b:train:0")));
+        detail.earlier_restores = vec![record("cancelled", None), record("failed", None)];
+        let told: Vec<_> = moments(&detail, None, &[], NOW).into_iter().map(|moment| moment.text).collect();
+        let expected =
+            ["Restored as b:train:0.", "A restore of it was cancelled.", "A restore of it failed."];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub struct Saved {
     pub address: String,
 }
 
+/// Where a browser keeps a person's own.
+pub const KEY: &str = "retinker.views";
+
 /// Views that everybody has.
 pub const OFFERED: [(&str, &str); 5] = [
     ("To be restored", "/?health=poisoned"),

@@ -90,17 +90,18 @@ impl IntoResponse for Problem {
 /// What a failed call to the service means to a person at the console.
 pub(crate) fn of_service(error: &Error) -> ApiProblem {
     let (code, hint) = match error.kind() {
-        ErrorKind::NeverSent { .. } => ("service_unreachable", "It is asked again by itself."),
-        ErrorKind::MayHaveBeenSent { .. } => {
-            ("service_unreachable", "The service broke the connection off. It is asked again by itself.")
+        ErrorKind::NeverSent { .. } => {
+            ("service_unreachable", "Is it running, and is its address right? It is asked again by itself.")
         }
+        ErrorKind::MayHaveBeenSent { .. } => ("service_unreachable", "It is asked again by itself."),
         ErrorKind::TimedOut { .. } => ("service_slow", "It is asked again by itself."),
         ErrorKind::Undecodable { .. } => {
             ("service_unreadable", "Check the address: is it that of a Tinker-compatible service?")
         }
-        ErrorKind::Refused { status: 401 | 403, .. } => {
-            ("service_unauthorized", "Keys are read from the environment when retinker starts.")
-        }
+        ErrorKind::Refused { status: 401 | 403, .. } => (
+            "service_unauthorized",
+            "Check the API key: it is read from the environment when retinker starts.",
+        ),
         ErrorKind::Refused { status: 402, .. } => (
             "service_unpaid",
             "Put the account's billing in order where the service is paid for; it is asked again by itself.",
@@ -110,6 +111,9 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
             "Too much is asked of it, by whomever. It is asked again by itself, when it wants to be.",
         ),
         ErrorKind::Refused { status: 500..=599, .. } => ("service_failing", "It is asked again by itself."),
+        ErrorKind::Refused { status: 404, .. } => {
+            ("service_refused", "Check the id or path: what was asked for may be gone.")
+        }
         _ => ("service_refused", ""),
     };
     let (code, message) = match error.kind() {
@@ -120,9 +124,37 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
             let html = if snippet.contains("HTML, not JSON") { ": it is HTML, not JSON" } else { "" };
             (code, format!("What the service answered cannot be read{html}."))
         }
-        _ => (code, error.to_string()),
+        _ => (code, sentence(error)),
     };
     ApiProblem { code: code.to_owned(), message, hint: hint.to_owned() }
+}
+
+/// What happened, for somebody who has not written the request: without the method's name, which is for the log.
+fn sentence(error: &Error) -> String {
+    tracing::debug!(%error, "the service failed");
+    let text = match error.kind() {
+        ErrorKind::NeverSent { message } => format!("The service cannot be reached ({}).", cause(message)),
+        ErrorKind::MayHaveBeenSent { message } => {
+            format!("The service broke the connection off ({}); it may have got the request.", cause(message))
+        }
+        ErrorKind::TimedOut { after } => {
+            format!("The service did not answer within {} s.", after.as_secs_f64().round())
+        }
+        ErrorKind::Refused { status, detail, .. } if detail.is_empty() => {
+            format!("The service answered with status {status}.")
+        }
+        ErrorKind::Refused { status, detail, .. } => {
+            format!("The service answered with status {status}: {}.", detail.trim_end_matches('.'))
+        }
+        _ => error.to_string(),
+    };
+    text.replace(char::is_control, " ")
+}
+
+/// The innermost of the causes that a transport tells one after the other, without the system's number for it.
+fn cause(message: &str) -> &str {
+    let innermost = message.rsplit(": ").next().unwrap_or(message);
+    innermost.split(" (os error").next().unwrap_or(innermost).trim_end_matches('.')
 }
 
 /// What stands for a service that has not answered within this time.
@@ -245,4 +277,17 @@ pub(crate) fn capitalised(text: &str) -> String {
         out.push('.');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_the_innermost_one_without_the_systems_number() {
+        let chain = "error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)";
+        assert_eq!(cause(chain), "Connection refused");
+        assert_eq!(cause("it broke off."), "it broke off");
+        assert_eq!(cause(""), "");
+    }
 }

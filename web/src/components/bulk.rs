@@ -324,16 +324,20 @@ fn running(bulk: Bulk) -> AnyView {
     let over = Memo::new(move |_| bulk.is_over());
     let session = StoredValue::new(session());
     let many = bulk.items.with_untracked(Vec::len);
-    let list = part(move || {
+    let shown = move || {
         bulk.items.with(|items| {
             // While something goes on each stays where it is: somebody may be about to cancel one.
-            let order = match over.get() {
+            let order: Vec<usize> = match over.get() {
                 true => bulk::order(items.iter().map(|item| &item.stand)),
                 false => (0..items.len()).collect(),
             };
-            let shown = order.into_iter().take(NAMED).filter_map(|at| items.get(at));
-            shown.map(item_line).collect::<Vec<_>>().into_any()
+            order.into_iter().take(NAMED).map(|at| at as u64)
         })
+    };
+    // Each line is drawn again when it is another: the others keep what was pressed and said there.
+    let list = each(shown, move |at: u64| {
+        let item = Memo::new(move |_| bulk.items.with(|items| items.get(at as usize).cloned()));
+        maybe(move || item.get().map(|item| item_line(&item)))
     });
     let more = many.saturating_sub(NAMED) as u64;
     let more =

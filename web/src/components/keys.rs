@@ -13,7 +13,7 @@ use crate::live::session;
 const KEY: &str = "retinker.single-keys";
 
 /// What each key does, by the place where it works.
-const KEYS: [(&str, &[(&str, &str)]); 3] = [
+const KEYS: [(&str, &[(&str, &str)]); 5] = [
     (
         "Everywhere",
         &[
@@ -37,7 +37,27 @@ const KEYS: [(&str, &[(&str, &str)]); 3] = [
             ("Esc", "select none"),
         ],
     ),
-    ("In a chart", &[("\u{2190} \u{2192}", "another step"), ("+ \u{2212}", "zoom"), ("0", "all of it")]),
+    (
+        "In a chart",
+        &[
+            ("\u{2190} \u{2192}", "another step; with Shift further"),
+            ("Home, End", "first and last step in sight"),
+            ("+ \u{2212}", "zoom"),
+            ("0", "all of it"),
+            ("Esc", "no step"),
+        ],
+    ),
+    (
+        "Where something is tried",
+        &[
+            ("Ctrl Enter", "sample"),
+            ("\u{2190} \u{2192}, Home, End", "from token to token of what was sampled"),
+        ],
+    ),
+    (
+        "Among tabs, in the palette",
+        &[("\u{2190} \u{2192}", "another tab"), ("\u{2191} \u{2193}, Enter", "another line, do it")],
+    ),
 ];
 
 /// Listens for the keys that work everywhere.

@@ -10,6 +10,7 @@ pub(crate) mod figures;
 pub(crate) mod handover;
 pub(crate) mod heads;
 pub(crate) mod icon;
+pub(crate) mod incidents;
 pub(crate) mod keys;
 pub(crate) mod menu;
 pub(crate) mod page_head;

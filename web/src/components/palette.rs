@@ -10,6 +10,7 @@ use retinker_console::address;
 use retinker_console::address::run_address;
 use retinker_console::format::short_id;
 use retinker_console::palette::{Act, Command, commands, find};
+use retinker_console::views;
 
 use super::dialog::dialog;
 use super::reactive::{part, text, word};
@@ -55,8 +56,9 @@ fn palette(open: RwSignal<bool>) -> AnyView {
             runs.set(found.collect());
         }));
     });
+    let own = StoredValue::new(views::read(&browser::stored(views::KEY)));
     let offered = Memo::new(move |_| {
-        let mut all = find(commands(&PAGES), &typed.get());
+        let mut all = find(commands(&PAGES, own.get_value()), &typed.get());
         all.extend(runs.get());
         all
     });

@@ -4,8 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::prelude::*;
+use retinker::host::completion::{Completion, CompletionQuery, FilterOf};
 
 use super::icon::icon;
+use super::reactive::part;
 use crate::live::{session, until_cleanup};
 
 /// What stands in a field: what is `shown`, and what is being typed. Back, forward and links change the address, and the field
@@ -45,12 +47,50 @@ pub(crate) struct Field {
     pub(crate) placeholder: &'static str,
     /// Most letters.
     pub(crate) most: &'static str,
-    /// The id of the list that completes it, which is part of `more`.
-    pub(crate) list: Option<&'static str>,
+    /// The list that it filters, where the host tells how its text can go on.
+    pub(crate) of: Option<FilterOf>,
 }
 
-/// The field for this text, with whatever else is part of it.
-pub(crate) fn field(field: Field, typed: RwSignal<String>, more: AnyView) -> AnyView {
+/// How a text can go on is asked for this long after the last letter.
+const COMPLETING: Duration = Duration::from_millis(60);
+
+/// The ways in which the text can go on, once somebody is in the field. A browser offers those that begin as the field does.
+fn completions(of: FilterOf, id: String, typed: RwSignal<String>, used: RwSignal<bool>) -> AnyView {
+    let session = session();
+    let offered = RwSignal::new(Vec::<Completion>::new());
+    Effect::new(move |_| {
+        let q = typed.get();
+        if !used.get() {
+            return;
+        }
+        let session = session.clone();
+        until_cleanup(Box::pin(async move {
+            session.host.sleep(COMPLETING).await;
+            // Without an answer a person writes on by herself.
+            if let Ok(told) = session.host.completions(&CompletionQuery { of, q }).await {
+                offered.set(told.offered);
+            }
+        }));
+    });
+    let options = part(move || {
+        let options = offered.get().into_iter();
+        options
+            .map(|one| view! { <option value=one.text>{one.meaning}</option> })
+            .collect::<Vec<_>>()
+            .into_any()
+    });
+    view! {
+        <datalist id=id.clone() data-testid=id>
+            {options}
+        </datalist>
+    }
+}
+
+/// The field for this text.
+pub(crate) fn field(field: Field, typed: RwSignal<String>) -> AnyView {
+    let used = RwSignal::new(false);
+    let list = field.of.map(|of| format!("{}-completions", of.as_str()));
+    let offered = field.of.zip(list.clone()).map(|(of, id)| completions(of, id, typed, used));
     view! {
         <label class="field grow">
             <span class="said">{field.said}</span>
@@ -59,14 +99,15 @@ pub(crate) fn field(field: Field, typed: RwSignal<String>, more: AnyView) -> Any
                 type="search"
                 data-testid=field.testid
                 placeholder=field.placeholder
-                list=field.list
+                list=list
+                on:focus=move |_| used.set(true)
                 autocomplete="off"
                 spellcheck="false"
                 maxlength=field.most
                 prop:value=typed.signal()
                 on:input=move |event| typed.set(event_target_value(&event))
             />
-            {more}
+            {offered}
         </label>
     }
 }

@@ -46,9 +46,9 @@ pub(crate) fn exact(time: Time) -> String {
     format::exact(time, browser::offset_minutes(time))
 }
 
-/// A time of day to the second, as the viewer's clock has it.
+/// A time of day to the second, as the viewer's clock has it, with its date on any other day than today.
 pub(crate) fn clock(time: Time) -> String {
-    format::clock(time, browser::offset_minutes(time))
+    format::clock(time, browser::offset_minutes(time), Time::from_millis(browser::now()))
 }
 
 /// What happened when, folded away under a heading, after what is to be known before.

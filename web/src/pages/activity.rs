@@ -14,6 +14,7 @@ use crate::browser;
 use crate::components::banner::{kept, own_problem, problems};
 use crate::components::heads::heads;
 use crate::components::icon::icon;
+use crate::components::incidents;
 use crate::components::page_head::page_head;
 use crate::components::progress::cancel_button;
 use crate::components::reactive::{flag, maybe, part, when};
@@ -34,8 +35,9 @@ pub(crate) fn activity_page() -> AnyView {
     view! {
         {page_head("Activity", when(move || read.with(|r| r.data.is_some()), move || export(read)))}
         {problems(own_problem(read), kept(read))}
+        {incidents::waiting(Memo::new(|_| true))}
         {monitor(read)}
-        {when(move || read.with(|r| r.data.is_some()), move || incidents(read))}
+        {when(move || read.with(|r| r.data.is_some()), move || all_incidents(read))}
         {when(move || read.with(|r| r.data.is_some()), move || restores(read))}
         {maybe(move || acts(read))}
     }
@@ -103,7 +105,7 @@ fn monitor_panel(state: &MonitorState, read: Read) -> AnyView {
     }
 }
 
-fn incidents(read: Read) -> AnyView {
+fn all_incidents(read: Read) -> AnyView {
     let found = Memo::new(move |_| {
         read.with(|r| r.data.as_ref().map(|data| data.incidents.clone()).unwrap_or_default())
     });

@@ -7,6 +7,7 @@ mod run;
 
 mod activity;
 mod checkpoints;
+mod completions;
 mod measures;
 
 mod samples;
@@ -26,8 +27,9 @@ use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use retinker::host::api::{
-    CheckpointRow, HandOver, HostEvent, HostStatus, MAX_PLANS, PlanAnswer, PlanBatch, PlannedBatch,
-    PlannedRun, Restores, RunDetail, RunIds, RunWindow, RunsQuery, Snippet, StartRestore, StartedRestore,
+    CheckpointRow, HandOver, HostEvent, HostStatus, MAX_EARLIER, MAX_PLANS, PlanAnswer, PlanBatch,
+    PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow, RunsQuery, Snippet, StartRestore,
+    StartedRestore,
 };
 use retinker::host::query::QueryError;
 use retinker::recovery::health::{newest_usable, unusable_because};
@@ -64,6 +66,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/demo", post(start::begin_demo))
         .route("/runs", get(runs))
         .route("/run-ids", get(run_ids))
+        .route("/completions", get(completions::completions))
         .route("/runs/{run_id}", get(run))
         .route("/runs/{run_id}/metrics", get(run::metrics))
         .route("/runs/{run_id}/evidence", get(run::evidence))
@@ -123,7 +126,8 @@ async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDe
     };
     checkpoints.sort_by(|a, b| (b.time, &b.checkpoint_id).cmp(&(a.time, &a.checkpoint_id)));
     let now = host.runtime.now();
-    let restore = host.store.by_old_run(&run_id).await?.into_iter().next();
+    let mut restores = host.store.by_old_run(&run_id).await?.into_iter();
+    let (restore, earlier_restores) = (restores.next(), restores.take(MAX_EARLIER).collect());
     let known = checkpoints_problem.is_none().then_some(checkpoints.as_slice());
     let (row, lineage) = {
         let index = host.index();
@@ -147,6 +151,7 @@ async fn run(State(host): Host, Path(run_id): Path<String>) -> Result<Json<RunDe
         lineage,
         restored_by,
         restore,
+        earlier_restores,
         row,
     }))
 }

@@ -8,6 +8,7 @@
 //! | `GET /retinker/v1/status` | | [`HostStatus`] |
 //! | `GET /retinker/v1/runs?health=&q=&sort=&reverse=&offset=&limit=&since=&order=` | [`RunsQuery`] | [`RunWindow`] |
 //! | `GET /retinker/v1/run-ids?health=&q=&sort=&reverse=` | [`RunsQuery`] | [`RunIds`] |
+//! | `GET /retinker/v1/completions?of=&q=` | [`CompletionQuery`](super::completion::CompletionQuery) | [`Completions`](super::completion::Completions) |
 //! | `GET /retinker/v1/runs/{run_id}` | | [`RunDetail`] |
 //! | `GET /retinker/v1/runs/{run_id}/metrics`, `.../evidence` | | see [`run`](super::run) |
 //! | `POST /retinker/v1/plans` | [`PlanRequest`] | [`PlanAnswer`] |
@@ -422,6 +423,9 @@ pub struct RunDetail {
     /// The latest restore of this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreRecord>,
+    /// Those before it, newest first: at most [`MAX_EARLIER`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_restores: Vec<RestoreRecord>,
     /// Why it offers no restore; `None` = it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_restore_because: Option<String>,
@@ -431,6 +435,9 @@ pub struct RunDetail {
     /// from its newest checkpoint.
     pub snippets: Vec<Snippet>,
 }
+
+/// Most earlier restores in a [`RunDetail`].
+pub const MAX_EARLIER: usize = 20;
 
 /// A checkpoint with what the console says of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ use retinker_wire::run::CheckpointType;
 use retinker_wire::time::Time;
 
 use super::checkpoints::CheckpointItem;
+use super::completion::{Completions, Value, Vocabulary, plain};
 pub use super::language::QueryError;
 use super::language::{Comparison, Match, Order, Written, split};
 
@@ -45,6 +46,37 @@ enum Test {
 }
 
 const FIELDS: [&str; 9] = ["type", "name", "run", "age", "expires", "size", "public", "needed", "meta"];
+
+/// The same, as a completion offers them: what to write, and what it means.
+const OFFERED: [(&str, &str); 9] = [
+    ("type:", "training, sampler or external"),
+    ("name:", "the checkpoint's name holds this"),
+    ("run:", "the run's name or id holds this"),
+    ("age>", "time since the save: 30m, 2h, 3d"),
+    ("expires<", "time until it expires: 12h, 7d"),
+    ("size>", "500MB, 1.5GB"),
+    ("public:", "yes or no"),
+    ("needed:", "yes or no: whether something needs it"),
+    ("meta.", "a label: meta.team=x"),
+];
+
+/// How the text of a filter can go on. `known` tells the values that checkpoints have of a field whose values are their own: `run`,
+/// `name`, a label of `meta`, and without a label the names of labels.
+pub fn completions(text: &str, known: &dyn Fn(&str, &str) -> Vec<Value>) -> Completions {
+    let values = |field: &str, label: &str| match field {
+        "type" => plain(
+            &[CheckpointType::Training, CheckpointType::Sampler, CheckpointType::External]
+                .each_ref()
+                .map(CheckpointType::as_str),
+        ),
+        "age" => plain(&["1h", "12h", "1d", "7d", "30d"]),
+        "expires" => plain(&["1h", "12h", "1d", "7d", "30d", "never"]),
+        "size" => plain(&["1MB", "100MB", "1GB", "10GB"]),
+        "public" | "needed" => plain(&["yes", "no"]),
+        _ => known(field, label),
+    };
+    Vocabulary { fields: &OFFERED, values: &values }.complete(text)
+}
 
 impl CheckpointFilter {
     /// Reads a query. One without words matches everything.
@@ -209,6 +241,26 @@ mod tests {
         (item.checkpoint.expires_at, item.checkpoint.size_bytes) = (None, None);
         assert!(holds(&item, "expires:never expires>9w -expires<9w"));
         assert!(!holds(&item, "size<1TB") && !holds(&item, "size>0"), "a size that is not told");
+    }
+
+    #[test]
+    fn completions_fit_what_is_being_written() {
+        let known = |field: &str, label: &str| match (field, label) {
+            ("run", "") => plain(&["Nightly Run"]),
+            ("meta", "") => plain(&["team"]),
+            _ => Vec::new(),
+        };
+        let of = |text: &str| {
+            completions(text, &known).offered.into_iter().map(|offered| offered.text).collect::<Vec<_>>()
+        };
+        assert_eq!(of("ty"), ["type:"]);
+        assert_eq!(of("type:training,s"), ["type:training,sampler"]);
+        assert_eq!(of("-public:"), ["-public:yes", "-public:no"]);
+        assert_eq!(of("run:ni"), ["run:\"Nightly Run\""]);
+        assert_eq!(of("size>1 meta."), ["size>1 meta.team="]);
+        let fields: Vec<_> =
+            OFFERED.iter().filter_map(|(field, _)| field.split([':', '<', '>', '.']).next()).collect();
+        assert_eq!(fields, FIELDS);
     }
 
     #[test]

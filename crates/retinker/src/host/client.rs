@@ -20,6 +20,7 @@ use super::api::{
     Incidents, MonitorState, PlanAnswer, PlanBatch, PlannedBatch, Restores, RunDetail, RunIds, RunWindow,
     RunsQuery, SetMonitor, StartRestore, StartedRestore, TOKEN_HEADER,
 };
+use super::completion::{CompletionQuery, Completions};
 use super::encode::{percent, segment};
 use super::sse::Parser;
 use crate::client::Secret;
@@ -188,6 +189,12 @@ impl HostClient {
     /// The ids of all runs that a query matches, without its window.
     pub fn run_ids(&self, query: &RunsQuery) -> Call<'_, RunIds> {
         Call::of(self.get(&format!("/run-ids?{}", query_string(query))))
+    }
+
+    /// How the text of a filter can go on.
+    pub fn completions(&self, query: &CompletionQuery) -> Call<'_, Completions> {
+        let CompletionQuery { of, q } = query;
+        Call::of(self.get(&format!("/completions?of={}&q={}", of.as_str(), percent(q, ""))))
     }
 
     /// Everything about one run.

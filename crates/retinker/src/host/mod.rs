@@ -4,6 +4,7 @@ pub mod api;
 pub mod checkpoint_query;
 pub mod checkpoints;
 pub mod client;
+pub mod completion;
 mod encode;
 mod language;
 pub mod query;

@@ -18,6 +18,7 @@
 use retinker_wire::time::Time;
 
 use super::api::RunRow;
+use super::completion::{Completions, Value, Vocabulary, plain};
 pub use super::language::QueryError;
 use super::language::{Comparison, Match, Order, Written, split};
 use crate::recovery::health::Health;
@@ -73,7 +74,7 @@ pub const FIELDS: [(&str, &str); 10] = [
     ("meta.", "a label: meta.team=x"),
 ];
 
-/// What `health:` takes, and `has:`.
+/// What `has:` takes.
 const THINGS: [(&str, Thing); 4] = [
     ("checkpoint", Thing::Checkpoint),
     ("successor", Thing::Successor),
@@ -153,30 +154,16 @@ pub fn text_of(row: &RunRow) -> String {
     text.to_lowercase()
 }
 
-/// What may stand where the last word is being written: what to put in its place, and what that means.
-pub fn completions(text: &str) -> Vec<(String, &'static str)> {
-    let words = split(text);
-    let last = match words.last() {
-        Some(last) if !text.ends_with(char::is_whitespace) => last.text.to_ascii_lowercase(),
-        _ => return Vec::new(),
+/// How the text of a query can go on. `known` tells the values that runs have of a field whose values are their own: `model`,
+/// `name`, `id`, `owner`, `rank`, a label of `meta`, and without a label the names of labels.
+pub fn completions(text: &str, known: &dyn Fn(&str, &str) -> Vec<Value>) -> Completions {
+    let values = |field: &str, label: &str| match field {
+        "health" => plain(&Health::ALL.map(Health::as_str)),
+        "has" => plain(&THINGS.map(|(name, _)| name)),
+        "age" | "expires" => plain(&["1h", "12h", "1d", "7d", "30d"]),
+        _ => known(field, label),
     };
-    let (sign, last) = last.strip_prefix('-').map_or(("", last.as_str()), |rest| ("-", rest));
-    let begins = |whole: &str| whole.starts_with(last) && whole != last;
-    let fields = FIELDS.iter().filter(|(field, _)| begins(field));
-    let mut found: Vec<_> = fields.map(|(field, meaning)| (format!("{sign}{field}"), *meaning)).collect();
-    if let Some((before, typed)) =
-        last.strip_prefix("health:").map(|rest| rest.rsplit_once(',').unwrap_or(("", rest)))
-    {
-        let before = if before.is_empty() { String::new() } else { format!("{before},") };
-        let healths = Health::ALL.into_iter().map(Health::as_str);
-        let healths = healths.filter(|name| name.starts_with(typed) && *name != typed);
-        found.extend(healths.map(|name| (format!("{sign}health:{before}{name}"), "")));
-    }
-    if let Some(typed) = last.strip_prefix("has:") {
-        let things = THINGS.iter().filter(|(name, _)| name.starts_with(typed) && *name != typed);
-        found.extend(things.map(|(name, _)| (format!("{sign}has:{name}"), "")));
-    }
-    found
+    Vocabulary { fields: &FIELDS, values: &values }.complete(text)
 }
 
 impl Word {
@@ -423,23 +410,44 @@ mod tests {
             "\u{202e}",
         ] {
             let _ = Query::parse(query).map(|query| query.matches(&row(), "", Time::from_millis(NOW)));
-            let _ = completions(query);
+            let _ = completions(query, &|_, _| plain(&["\u{202e}", "a \"b", "é"]));
         }
         assert!(Query::parse("\"\" - \"\"").unwrap().is_empty());
     }
 
     #[test]
     fn completions_fit_what_is_being_written() {
-        let of = |text: &str| completions(text).into_iter().map(|(whole, _)| whole).collect::<Vec<_>>();
+        let known = |field: &str, label: &str| match (field, label) {
+            ("model", "") => plain(&["Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B"]),
+            ("owner", "") => plain(&["Ann Lee", "a \"quoted\" one"]),
+            ("rank", "") => plain(&["8", "16"]),
+            ("meta", "") => plain(&["team", "two words", "topic"]),
+            ("meta", "team") => plain(&["Blue Sky", "red"]),
+            _ => Vec::new(),
+        };
+        let of = |text: &str| {
+            completions(text, &known).offered.into_iter().map(|offered| offered.text).collect::<Vec<_>>()
+        };
         assert_eq!(of("he"), ["health:"]);
-        assert_eq!(of("x -ra"), ["-rank>="]);
+        assert_eq!(of("x -ra"), ["x -rank>="]);
         assert_eq!(of("health:p"), ["health:poisoned"]);
         assert_eq!(of("health:poisoned,st"), ["health:poisoned,stalled"]);
         assert_eq!(of("has:su"), ["has:successor"]);
-        assert!(of("health:poisoned").is_empty() && of("nightly").is_empty() && of("health ").is_empty());
+        assert_eq!(of("a MODEL:qw"), ["a MODEL:Qwen/Qwen3-8B"]);
+        assert_eq!(of("rank>=1"), ["rank>=16"]);
+        assert_eq!(of("owner=an"), ["owner=\"Ann Lee\""]);
+        assert_eq!(of("meta."), ["meta.team=", "meta.topic="]);
+        assert_eq!(of("-meta.te"), ["-meta.team="]);
+        assert_eq!(of("meta.team="), ["meta.team=\"Blue Sky\"", "meta.team=red"]);
+        assert_eq!(of("x meta.team=\"blue s"), ["x meta.team=\"Blue Sky\""]);
+        assert_eq!(of("").len(), FIELDS.len());
+        assert_eq!(of("health:poisoned ")[1], "health:poisoned model:");
+        assert!(of("health:poisoned").is_empty() && of("nightly").is_empty() && of("bogus:x").is_empty());
         // What is offered can be read.
-        for health in of("health:") {
-            assert!(Query::parse(&health).is_ok(), "{health}");
+        for text in ["health:", "has:", "age<", "expires>", "owner:", "meta.team=", "rank>"] {
+            for offered in of(text) {
+                assert!(Query::parse(&offered).is_ok(), "{offered}");
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use retinker::host::api::ApiProblem;
 use retinker::host::checkpoints::{
     CheckpointActions, CheckpointItem, CheckpointWindow, DeletePreview, DownloadState,
 };
+use retinker::host::completion::FilterOf;
 use retinker_console::checkpoints::{Job, KINDS, Selection, View, kind, shown};
 use retinker_console::format;
 
@@ -67,7 +68,7 @@ impl Desk {
 
     fn refuse(self, problem: ApiProblem) {
         self.session.with_value(|session| session.notice(&problem));
-        let _ = self.refused.try_set(Some(problem));
+        self.refused.set(Some(problem));
     }
 
     /// Sends these requests, one after the other, until it is told to stop. It goes on while another page is looked at.
@@ -102,7 +103,7 @@ impl Desk {
                     }
                     Err(problem) => {
                         session.notice(&problem);
-                        let _ = self.refused.try_set(Some(problem));
+                        self.refused.set(Some(problem));
                         break;
                     }
                 }
@@ -134,7 +135,7 @@ pub(crate) fn checkpoints_page() -> AnyView {
     let window = load(shown_view, session.any_change, true, |host, view: View| {
         Box::pin(async move { host.checkpoints(&view.to_query()).await })
     });
-    let (job, downloads) = (session.job, session.downloads);
+    let (job, refused, downloads) = (session.job, session.job_refused, session.downloads);
     let desk = Desk {
         session: StoredValue::new(session),
         shown: shown_view,
@@ -144,7 +145,7 @@ pub(crate) fn checkpoints_page() -> AnyView {
         open: RwSignal::new(false),
         preview: RwSignal::default(),
         job,
-        refused: RwSignal::new(None),
+        refused,
         downloads,
     };
     let total = text(move || {
@@ -276,10 +277,9 @@ fn search(shown: Memo<View>) -> AnyView {
                            expires:never, public:yes, needed:yes, meta.team=x",
                     placeholder: "Filter: words, run:ID, age>7d, size>1GB, expires<2d, public:yes",
                     most: "300",
-                    list: None,
+                    of: Some(FilterOf::Checkpoints),
                 },
                 typed,
-                nothing(),
             )}
         </form>
     }

@@ -1,7 +1,6 @@
 //! The list of runs.
 
 mod grid;
-mod incident;
 mod line;
 mod list;
 mod reading;
@@ -18,6 +17,7 @@ use retinker_console::format;
 
 use crate::browser;
 use crate::components::banner::problems;
+use crate::components::incidents;
 use crate::components::reactive::{text, when};
 use crate::components::time::clock;
 use crate::place::place;
@@ -63,6 +63,9 @@ pub(crate) fn runs_page() -> AnyView {
             _ => String::new(),
         })
     });
+    let several = Memo::new(move |_| {
+        list.held.with(|held| held.whole().is_some_and(|whole| whole.counts.poisoned > 1))
+    });
     let there = move || list.held.with(|held| held.whole().is_some());
     view! {
         <div class="runs-page">
@@ -76,7 +79,7 @@ pub(crate) fn runs_page() -> AnyView {
             </header>
             {problems(own_problems, kept)}
             {states::demo_note()}
-            {incident::banner(list)}
+            {incidents::waiting(several)}
             {triage::triage(list)}
             {tools::tools(list)}
             {when(move || !there(), move || states::waiting(list))}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::prelude::*;
 use retinker::host::api::RunSort;
-use retinker::host::query;
+use retinker::host::completion::FilterOf;
 use retinker_console::address::{at, read_sort, without_connection};
 use retinker_console::columns::{Column, STEP};
 use retinker_console::views::{self, Saved};
@@ -43,11 +43,6 @@ pub(super) fn tools(list: List) -> AnyView {
         view! { <option value=sort.as_str() prop:selected=chosen>{label}</option> }
     })
     .collect();
-    let offered = view! {
-        <datalist id="runs-completions" data-testid="runs-completions">
-            {part(move || completions(&typed.get()))}
-        </datalist>
-    };
     view! {
         <form class="tools" role="search" on:submit=|event| event.prevent_default()>
             {field(
@@ -56,10 +51,9 @@ pub(super) fn tools(list: List) -> AnyView {
                     said: "Filter by words, or by fields: health:poisoned, model:llama, rank>=16, age<2d, meta.team=x",
                     placeholder: "Filter: words, health:poisoned, rank>=16, age<2d, meta.team=x",
                     most: "200",
-                    list: Some("runs-completions"),
+                    of: Some(FilterOf::Runs),
                 },
                 typed,
-                offered.into_any(),
             )}
             <label class="field">
                 <span class="field-name">"Order"</span>
@@ -73,26 +67,12 @@ pub(super) fn tools(list: List) -> AnyView {
     }
 }
 
-/// The whole text with its last word completed in each way: a browser offers those that begin as the field does.
-fn completions(typed: &str) -> AnyView {
-    let blank = typed.char_indices().rfind(|(_, letter)| letter.is_whitespace());
-    let before = blank.and_then(|(at, letter)| typed.get(..at + letter.len_utf8())).unwrap_or_default();
-    let offered: Vec<_> = query::completions(typed)
-        .into_iter()
-        .map(|(word, meaning)| {
-            view! { <option value=format!("{before}{word}")>{meaning}</option> }
-        })
-        .collect();
-    offered.into_any()
-}
-
 /// Views by name: those that everybody has, and this browser's own.
 fn saved_views(list: List) -> AnyView {
-    const KEY: &str = "retinker.views";
-    let own = RwSignal::new(views::read(&browser::stored(KEY)));
+    let own = RwSignal::new(views::read(&browser::stored(views::KEY)));
     let name = RwSignal::new(String::new());
     let keep = move |views: Vec<Saved>| {
-        browser::store(KEY, &views::write(&views));
+        browser::store(views::KEY, &views::write(&views));
         own.set(views);
     };
     let save = move |_| {

@@ -13,7 +13,7 @@ use crate::components::banner::{kept, own_problem, problems};
 use crate::components::copy::copy_button;
 use crate::components::heads::heads;
 use crate::components::page_head::{self, page_head};
-use crate::components::reactive::{flag, maybe, nothing, part, text, when};
+use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::components::search::{Field, field, typing};
 use crate::components::time::when_it_was;
 use crate::live::{Loaded, load, often};
@@ -139,10 +139,9 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
                     said: "Look for sessions by words of their name, by id, or by a label: meta.team=x",
                     placeholder: "Find: words of a name, an id, meta.team=x",
                     most: "200",
-                    list: None,
+                    of: None,
                 },
                 typed,
-                nothing(),
             )}
             <label class="field">
                 <span class="field-name">"Status"</span>

@@ -102,6 +102,7 @@ pub(super) fn sampler(row: SamplerRow) -> AnyView {
     let from = match (source, row.problem) {
         (Some(source), _) => view! {
             <span class="mono break">{source.clone()}</span>
+            {copy_button(Signal::stored(source.clone()), "what it samples from")}
             " "
             <a href=try_address(&source)>"Try it"</a>
         },

@@ -38,10 +38,9 @@ pub(crate) fn samplers_page() -> AnyView {
                     said: "Look for samplers by their id, session, base model or checkpoint",
                     placeholder: "Find: an id, a base model, a checkpoint",
                     most: "200",
-                    list: None,
+                    of: None,
                 },
                 typed,
-                nothing(),
             )}
         </form>
         {problems(own_problem(window), kept(window))}
