@@ -121,7 +121,7 @@ test("a run's curves, story and family over three generations", async (t) => {
     const smoothed = Number(told.match(/smoothed ([\d.]+)/)[1]);
     assert.ok(Math.abs(smoothed - average / (1 - left)) < 1e-4, told);
     assert.equal(await plot.locator("path.line.faint").count(), 1, "the line itself stays in sight");
-    const labels = () => plot.locator(".grid text").allInnerTexts();
+    const labels = () => plot.locator(".grid text").allTextContents();
     const before = await labels();
     await byTestId(page, "curves-log").check();
     assert.deepEqual((await labels()).slice(0, 3), before.slice(0, 3), "steps are as they were");

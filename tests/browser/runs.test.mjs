@@ -194,6 +194,11 @@ test("views have names", async (t) => {
   await byTestId(page, "views-menu").click();
   await page.getByRole("button", { name: "Delete the view Large ones" }).click();
   await byTestId(page, "view-link").filter({ hasText: "Large ones" }).waitFor({ state: "detached" });
+  await page.reload();
+  await rows(page).first().waitFor();
+  await byTestId(page, "views-menu").click();
+  await byTestId(page, "view-link").filter({ hasText: "To be restored" }).waitFor();
+  assert.equal(await byTestId(page, "view-link").filter({ hasText: "Large ones" }).count(), 0, "it stays deleted");
   assert.deepEqual(page.problems, []);
 });
 

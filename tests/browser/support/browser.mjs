@@ -60,13 +60,15 @@ export async function openRun(page, runId, health) {
   await page.waitForURL(/\/runs\//);
 }
 
-/** Holds what the page asks of this address on its way, until the function that it gives is called. */
-export async function holdBack(page, address) {
+/** Holds what the page asks of this address on its way, until the function that it gives is called, which lets it arrive
+ * unless it is told to have it break off; the first `free` times it is let through. */
+export async function holdBack(page, address, free = 0) {
   let go;
   const held = new Promise((resolve) => (go = resolve));
   await page.route(address, async (route) => {
-    await held;
-    await route.continue();
+    free -= 1;
+    if (free < 0 && (await held) === "break off") await route.abort();
+    else await route.continue();
   });
   return go;
 }

@@ -2,6 +2,8 @@
 import { writeFile } from "node:fs/promises";
 import { createServer, request as forward } from "node:http";
 import { join } from "node:path";
+import { pipeline } from "node:stream";
+import { text } from "node:stream/consumers";
 
 import { Retinker, temporaryDir } from "./retinker.mjs";
 
@@ -35,6 +37,20 @@ export const FAULTS = ["down", "slow", "flapping", ...Object.keys(ANSWERS)];
 /** How a server answers where it has nothing, in its router's words. */
 const NOTHING_THERE = status(404, {}, "Not Found");
 
+/** Passes on so many bytes, and the rest when that is allowed. */
+const heldBack = ({ bytes, gone }) =>
+  async function* (pieces) {
+    let left = bytes;
+    for await (const piece of pieces) {
+      if (left > 0) yield piece.subarray(0, left);
+      if (piece.length > left) {
+        await gone;
+        yield piece.subarray(left);
+      }
+      left = Math.max(0, left - piece.length);
+    }
+  };
+
 export class Misbehaving {
   /** In front of the service at this address. */
   static async start(t, target) {
@@ -43,6 +59,9 @@ export class Misbehaving {
     self.fault = null;
     self.asked = 0;
     self.without = [];
+    self.own = [];
+    self.heard = [];
+    self.held = [];
     await self.listen(0);
     t.after(() => self.close());
     return self;
@@ -65,6 +84,28 @@ export class Misbehaving {
   /** From now on it has no endpoint whose method and path one of these matches, as in `GET /api/v1/sessions`. */
   offersNot(...patterns) {
     this.without = patterns;
+  }
+
+  /** From now on it answers what this matches by itself, with what `answer` makes of the query and of the body, and with
+   * a 403 where that is nothing. For what the embedded service does not have, or never comes to say. */
+  answers(pattern, answer) {
+    this.own.push({ pattern, answer });
+  }
+
+  /** What is asked at these from now on: the bodies, as they come. */
+  hears(pattern) {
+    const bodies = [];
+    this.heard.push({ pattern, bodies });
+    return bodies;
+  }
+
+  /** Of each answer that this matches it passes on so many bytes, and the rest when the function that it gives is
+   * called. */
+  holdsBack(pattern, bytes) {
+    let go;
+    const gone = new Promise((resolve) => (go = resolve));
+    this.held.push({ pattern, bytes, gone });
+    return go;
   }
 
   /** Misbehaves so from now on; `null` ends it. */
@@ -105,21 +146,39 @@ export class Misbehaving {
       request.resume();
       answer(request, response);
     } else if (this.fault === "slow") {
-      setTimeout(() => this.pass(request, response), SLOW);
+      setTimeout(() => this.pass(request, response, asked), SLOW);
     } else {
-      this.pass(request, response);
+      this.pass(request, response, asked);
     }
   }
 
-  pass(request, response) {
+  pass(request, response, asked) {
+    const matching = (all) => all.filter(({ pattern }) => pattern.test(asked));
+    const [own] = matching(this.own);
+    if (own) return this.speak(request, response, own.answer);
+    for (const { bodies } of matching(this.heard)) {
+      const pieces = [];
+      request.on("data", (piece) => pieces.push(piece));
+      request.on("end", () => bodies.push(JSON.parse(Buffer.concat(pieces))));
+    }
+    const [held] = matching(this.held);
     const { hostname, port } = this.target;
     const options = { hostname, port, path: request.url, method: request.method, headers: request.headers };
     const onward = forward(options, (answer) => {
       response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
+      if (held) pipeline(answer, heldBack(held), response, () => {});
+      else answer.pipe(response);
     });
     onward.on("error", () => response.destroy());
     response.on("close", () => onward.destroy());
     request.pipe(onward);
+  }
+
+  async speak(request, response, answer) {
+    const body = await text(request);
+    const said = answer(new URL(request.url, this.url).searchParams, body && JSON.parse(body));
+    if (said === undefined) return ANSWERS[403](request, response);
+    response.writeHead(200, { "content-type": "application/json" });
+    response.end(JSON.stringify(said));
   }
 }
