@@ -205,8 +205,10 @@ pub struct Job {
     pub total: usize,
     /// What became of those that it has come to.
     pub outcomes: Vec<CheckpointOutcome>,
-    /// Whether it goes on.
+    /// Whether it goes on: until the answer to the last request that was sent.
     pub running: bool,
+    /// Whether no further request is to be sent.
+    pub stopping: bool,
 }
 
 /// Checkpoints that are changed by one request: few, so that it is seen how it goes on.
@@ -220,6 +222,7 @@ impl Job {
             total: requests.iter().map(|request| request.paths.len()).sum(),
             outcomes: Vec::new(),
             running: true,
+            stopping: false,
         }
     }
 

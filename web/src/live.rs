@@ -182,7 +182,12 @@ impl Session {
         loop {
             if let Ok(mut events) = self.host.events().await {
                 // What happened before the stream was open is not told by it.
-                self.everything_changed();
+                let is_first = self.link.with_untracked(|link| *link == Link::Opening);
+                match self.pace.get_untracked() {
+                    Pace::Live => self.everything_changed(),
+                    _ if is_first => self.everything_changed(),
+                    _ => self.behind.set(true),
+                }
                 self.link.set(Link::Live);
                 while let Some(Ok(event)) = events.next().await {
                     failures = 0;

@@ -35,10 +35,12 @@ pub(crate) fn follow() -> Place {
     // For as long as the console lives.
     let _ = window_event_listener_untyped("popstate", move |_| address.set(browser::place()));
     let _ = window_event_listener(leptos::ev::click, move |event| {
-        if let Some(to) = within(&event) {
+        if let Some((to, stays)) = within(&event) {
             event.prevent_default();
             place.show(&to, false);
-            browser::scroll_to_top();
+            if !stays {
+                browser::scroll_to_top();
+            }
         }
     });
     place
@@ -65,8 +67,9 @@ impl Place {
     }
 }
 
-/// The address that a click leads to, if it is one of the console and meant to be shown in this tab.
-fn within(event: &leptos::ev::MouseEvent) -> Option<String> {
+/// The address that a click leads to, if it is one of the console and meant to be shown in this tab; and whether the page stays
+/// where it is meanwhile, as with what only puts the same list in another order.
+fn within(event: &leptos::ev::MouseEvent) -> Option<(String, bool)> {
     let is_plain = event.button() == 0
         && !(event.meta_key() || event.alt_key() || event.ctrl_key() || event.shift_key());
     if event.default_prevented() || !is_plain {
@@ -78,5 +81,6 @@ fn within(event: &leptos::ev::MouseEvent) -> Option<String> {
         || link.has_attribute("download")
         || link.get_attribute("rel").is_some_and(|rel| rel.split_whitespace().any(|word| word == "external"))
         || link.origin() != browser::origin();
-    (!leads_away).then(|| format!("{}{}{}", link.pathname(), link.search(), link.hash()))
+    let address = || format!("{}{}{}", link.pathname(), link.search(), link.hash());
+    (!leads_away).then(|| (address(), link.has_attribute("data-noscroll")))
 }

@@ -5,7 +5,7 @@ use retinker::host::sessions::{SessionDetail, SessionRow, SessionsQuery};
 use crate::address::{asking, member};
 use crate::format;
 
-/// Sessions that are shown at first, and that each wish for more adds.
+/// Sessions that are shown at first; each wish for more doubles them.
 pub const STEP: u64 = 50;
 /// The most sessions that a host lists.
 pub const MOST: u64 = 1000;

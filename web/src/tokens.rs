@@ -47,21 +47,29 @@ impl Form {
             source: source.to_owned(),
             prompt: if self.is_numbers { String::new() } else { self.prompt.clone() },
             tokens,
-            max_tokens: whole("Most tokens", &self.max_tokens)?,
-            num_samples: whole("Samples", &self.num_samples)?,
+            max_tokens: number("Most tokens", &self.max_tokens)?,
+            num_samples: number("Samples", &self.num_samples)?,
             temperature: decimal(&self.temperature),
             top_p: decimal(&self.top_p),
-            top_k: whole("Top-k", &self.top_k)?.map(i64::from),
-            seed: whole("Seed", &self.seed)?.map(i64::from),
+            top_k: whole("Top-k", &self.top_k)?,
+            seed: whole("Seed", &self.seed)?,
             prompt_logprobs: self.prompt_logprobs,
         })
     }
 }
 
-fn whole(name: &str, text: &str) -> Result<Option<u32>, String> {
+fn whole(name: &str, text: &str) -> Result<Option<i64>, String> {
     match text.trim() {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| format!("{name} must be a whole number.")),
+    }
+}
+
+/// How many; one beyond all bounds is for the host to refuse.
+fn number(name: &str, text: &str) -> Result<Option<u32>, String> {
+    match whole(name, text)? {
+        Some(number) if number < 0 => Err(format!("{name} must not be below zero.")),
+        number => Ok(number.map(|number| u32::try_from(number).unwrap_or(u32::MAX))),
     }
 }
 

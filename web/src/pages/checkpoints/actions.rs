@@ -232,6 +232,7 @@ fn select_matching(desk: Desk) {
 pub(super) fn progress(desk: Desk) -> AnyView {
     let told = text(move || desk.job.with(|job| job.as_ref().map_or_else(String::new, Job::told)));
     let running = Memo::new(move |_| desk.job.with(|job| job.as_ref().map(|job| job.running)));
+    let stopping = Memo::new(move |_| desk.job.with(|job| job.as_ref().is_some_and(|job| job.stopping)));
     let bar = move || {
         let (done, total) =
             desk.job.with(|job| job.as_ref().map_or((0, 1), |job| (job.outcomes.len(), job.total)));
@@ -240,7 +241,7 @@ pub(super) fn progress(desk: Desk) -> AnyView {
     let stop = move || {
         desk.job.update(|job| {
             if let Some(job) = job {
-                job.running = false;
+                job.stopping = true;
             }
         });
     };
@@ -276,7 +277,9 @@ pub(super) fn progress(desk: Desk) -> AnyView {
     let can_undo = move || desk.job.with(|job| job.as_ref().is_some_and(|job| job.undo().is_some()));
     maybe(move || {
         let running = running.get()?;
-        let ways = if running {
+        let ways = if running && stopping.get() {
+            view! { <span class="quiet">"Stopping\u{2026}"</span> }
+        } else if running {
             plain("job-stop", "Stop", Box::new(stop))
         } else {
             view! {

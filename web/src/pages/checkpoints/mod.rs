@@ -90,7 +90,7 @@ impl Desk {
         let session = self.session.get_value();
         spawn_local(async move {
             for request in requests {
-                if !self.job.with_untracked(|job| job.as_ref().is_some_and(|job| job.running)) {
+                if self.job.with_untracked(|job| job.as_ref().is_none_or(|job| job.stopping)) {
                     break;
                 }
                 match session.host.act_on_checkpoints(&request).await {
@@ -296,6 +296,13 @@ fn pager(desk: Desk) -> AnyView {
         if pages <= 1 {
             return None;
         }
+        // An address may name a page that is not there any more.
+        let beyond = page >= pages;
+        let page = page.min(pages);
+        let here = match beyond {
+            true => format!("Beyond the last of {} pages", format::count(pages)),
+            false => format!("Page {} of {}", format::count(page.saturating_add(1)), format::count(pages)),
+        };
         let step = |to: Option<u64>, name: &'static str| match to {
             Some(page) => {
                 let address = desk.shown.with(|view| View { page, ..view.clone() }.to_address());
@@ -306,9 +313,7 @@ fn pager(desk: Desk) -> AnyView {
         Some(view! {
             <nav class="pager" aria-label="Pages">
                 {step(page.checked_sub(1), "Previous")}
-                <span>
-                    {format!("Page {} of {}", format::count(page.saturating_add(1)), format::count(pages))}
-                </span>
+                <span>{here}</span>
                 {step(page.checked_add(1).filter(|next| *next < pages), "Next")}
             </nav>
         })

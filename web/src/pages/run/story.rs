@@ -7,6 +7,7 @@ use retinker_console::timeline::{Moment, moments, places};
 use retinker_console::{address, format};
 
 use super::{Detail, Known};
+use crate::browser;
 use crate::components::curves::Curves;
 use crate::components::icon::icon;
 use crate::components::reactive::{maybe, part, when};
@@ -36,16 +37,21 @@ pub(super) fn story(detail: Detail, known: Known, curves: Curves) -> AnyView {
     let list = part(move || {
         told.with(|told| {
             let shown = if all.get() { told.len() } else { FEW };
-            let lines = told.iter().rev().enumerate().map(|(at, moment)| line(moment, at < shown));
+            let lines = told.iter().rev().enumerate().map(|(at, moment)| line(moment, at, at < shown));
             lines.collect::<Vec<_>>().into_any()
         })
     });
+    let show_all = move |_| {
+        all.set(true);
+        // The button is gone: the keyboard goes on at the first line that it has shown.
+        request_animation_frame(|| browser::focus(&line_id(FEW)));
+    };
     let more = when(
         move || !all.get() && told.with(Vec::len) > FEW,
         move || {
             let count = move || format!("Show all {}", format::count(told.with(Vec::len) as u64));
             view! {
-                <button type="button" class="button" data-testid="timeline-all" on:click=move |_| all.set(true)>
+                <button type="button" class="button" data-testid="timeline-all" on:click=show_all>
                     {count}
                 </button>
             }
@@ -91,7 +97,12 @@ fn tenth(share: f64) -> i64 {
     10 + (share * 1000.0).round() as i64
 }
 
-fn line(moment: &Moment, is_shown: bool) -> AnyView {
+/// A line of the story, by its place from above.
+fn line_id(at: usize) -> String {
+    format!("moment-{at}")
+}
+
+fn line(moment: &Moment, at: usize, is_shown: bool) -> AnyView {
     let text = match &moment.run_id {
         Some(run_id) => {
             let address = address::run_address(run_id);
@@ -108,7 +119,7 @@ fn line(moment: &Moment, is_shown: bool) -> AnyView {
         told_at(count, Vec::new(), &moment.steps)
     });
     view! {
-        <li data-kind=moment.kind.key() data-testid="timeline-entry" class:on-paper=!is_shown>
+        <li id=line_id(at) tabindex="-1" data-kind=moment.kind.key() data-testid="timeline-entry" class:on-paper=!is_shown>
             {icon(moment.kind.icon())}
             <div>
                 {text}

@@ -41,6 +41,18 @@ pub(crate) fn sessions_page() -> AnyView {
     let projects: RwSignal<Loaded<Projects>> = load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
         Box::pin(async move { host.projects().await })
     });
+    // Whoever asks for more by the keyboard goes on at the first that was added.
+    let goes_on_at = RwSignal::new(None::<usize>);
+    Effect::new(move |_| {
+        let added = window.with(|w| {
+            let at = goes_on_at.get_untracked()?;
+            w.data.as_ref()?.rows.get(at).map(|row| row_id(&row.session_id))
+        });
+        if let Some(id) = added {
+            goes_on_at.set(None);
+            request_animation_frame(move || browser::focus(&id));
+        }
+    });
     let total = text(move || {
         window.with(|w| {
             w.data
@@ -75,7 +87,10 @@ pub(crate) fn sessions_page() -> AnyView {
                     view! { <p class="pager quiet">"The list ends here: look for what you want by words, status or project."</p> },
                 );
             }
-            let grow = move |_| limit.update(|limit| *limit = limit.saturating_mul(2).min(MOST));
+            let grow = move |_| {
+                goes_on_at.set(window.with_untracked(|w| w.data.as_ref().map(|data| data.rows.len())));
+                limit.update(|limit| *limit = limit.saturating_mul(2).min(MOST));
+            };
             Some(
                 view! {
                     <p class="pager">
@@ -211,6 +226,11 @@ fn table(shown: Memo<Shown>, window: Window) -> AnyView {
     }
 }
 
+/// A session's line on the page.
+fn row_id(session_id: &str) -> String {
+    format!("session-{session_id}")
+}
+
 fn line(row: Memo<Option<SessionRow>>) -> AnyView {
     // Requests come all the time: the links must not be drawn anew (and lose the focus) for them.
     let steady = Memo::new(move |_| row.get().map(|row| SessionRow { last_request: None, ..row }));
@@ -220,12 +240,13 @@ fn line(row: Memo<Option<SessionRow>>) -> AnyView {
     });
     let id =
         text(move || steady.with(|row| row.as_ref().map(|row| row.session_id.clone()).unwrap_or_default()));
+    let of = text(move || id.with(|id| row_id(id)));
     let state =
         text(move || steady.with(|row| row.as_ref().and_then(|row| row.status.clone()).unwrap_or_default()));
     let cell =
         move |draw: fn(&SessionRow) -> AnyView| maybe(move || steady.with(|row| row.as_ref().map(draw)));
     view! {
-        <tr role="row" data-testid="session-row" data-session-id=id data-status=state>
+        <tr role="row" id=of tabindex="-1" data-testid="session-row" data-session-id=id data-status=state>
             <th role="rowheader" scope="row" class="c-session">
                 {cell(|row| {
                     let name = sessions::name(row);
