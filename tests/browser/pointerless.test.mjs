@@ -11,7 +11,8 @@ import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
 import { Service, batchOf } from "./support/service.mjs";
 import { Simulated, consoleOn } from "./support/simulated.mjs";
 
-const IN_DIALOG = "dialog[open], dialog[open] *";
+// What is disabled has the keyboard for one more frame only.
+const IN_DIALOG = "dialog[open], dialog[open] :not(:disabled)";
 const { batch: BATCH } = batchOf("To be, or not to be");
 
 /** A run of this session that has taken so many steps, and saved after each; its id and its checkpoints' paths. */
