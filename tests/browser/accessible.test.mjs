@@ -1,8 +1,9 @@
-// Every page and dialog, looked at by axe: in light and dark, wide and narrow. None is wider than the screen.
+// Every page and dialog, looked at by axe: in light and dark, wide and narrow. None is wider than the screen, and nothing
+// that is pressed is smaller than a fingertip needs.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { assertAccessible, assertFits } from "./support/accessible.mjs";
+import { assertAccessible, assertFits, assertLargeEnough } from "./support/accessible.mjs";
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { DIALOGS, PAGES, show, unexpected } from "./support/pages.mjs";
 import { scene } from "./support/scene.mjs";
@@ -25,6 +26,7 @@ test("every page and dialog is accessible, and fits the screen", async (t) => {
       await byTestId(page, "locked").waitFor();
       await assertAccessible(page, `the page without a token in ${look}`);
       await assertFits(page, `the page without a token in ${look}`);
+      await assertLargeEnough(page, `the page without a token in ${look}`);
       await page.context().close();
     });
     const page = await openPage(browser, made.retinker.consoleUrl, options);
@@ -36,6 +38,7 @@ test("every page and dialog is accessible, and fits the screen", async (t) => {
         await picture(page, `${name}, ${look}`.replaceAll(/[^\w]+/g, "-"));
         await assertAccessible(page, `${name} in ${look}`);
         await assertFits(page, `${name} in ${look}`);
+        await assertLargeEnough(page, `${name} in ${look}`);
       });
     }
     assert.deepEqual(unexpected(page.problems), []);

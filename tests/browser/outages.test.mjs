@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
+import { byTestId, openBrowser, picture } from "./support/browser.mjs";
 import { FAULTS, Misbehaving } from "./support/misbehaving.mjs";
-import { PAGES } from "./support/pages.mjs";
+import { READS, closeAll, openAll } from "./support/pages.mjs";
 import { until } from "./support/retinker.mjs";
 import { scene } from "./support/scene.mjs";
 
@@ -30,8 +30,6 @@ const TOLD_UNREAD = { ...TOLD, 404: ["service_foreign", /no list of training run
 const [READ_BEFORE, NEVER_READ] =
   process.env.RETINKER_OUTAGES === "all" ? [FAULTS, FAULTS] : [["down", "slow", "malformed"], ["flapping", "404", "500"]];
 
-const READS = PAGES.filter((page) => page.reads);
-
 /** A console of its own journal on a service behind a proxy that misbehaves. */
 async function behindProxy(t, made, fault) {
   const proxy = await Misbehaving.start(t, made.retinker.serviceUrl);
@@ -44,17 +42,6 @@ const said = (page) => page.locator("main").innerText();
 
 /** The banner of this problem. */
 const banner = (page, code) => page.locator(`[data-testid="banner-problem"][data-code="${code}"]`).first();
-
-/** Opens each page that shows something of the service, in contexts of their own: a browser has six connections for one. */
-async function openAll(browser, made, retinker) {
-  return Promise.all(READS.map(async (of) => {
-    const page = await openPage(browser, retinker.consoleUrl);
-    await page.goto(new URL(of.path(made), retinker.consoleUrl).href);
-    return { of, page };
-  }));
-}
-
-const closeAll = (tabs) => Promise.all(tabs.map(({ page }) => page.context().close()));
 
 test("every page, in the ways in which a service can misbehave", async (t) => {
   const made = await scene(t);

@@ -5,37 +5,14 @@ import { test } from "node:test";
 
 import { assertAccessible } from "./support/accessible.mjs";
 import { byTestId, openRun, picture, runRow } from "./support/browser.mjs";
-import { faulty, pageOf, restoreOnPage } from "./support/lost.mjs";
+import { faulty, pageOf, probed, restoreOnPage } from "./support/lost.mjs";
 import { until } from "./support/retinker.mjs";
-import { Service, batchOf } from "./support/service.mjs";
+import { Service } from "./support/service.mjs";
 
-/** The batch that a probe of this text is compared by. */
-const { tokens: TEXT, batch: BATCH } = batchOf("To be, or not to be, that is the question");
-
-/** A lost run whose checkpoint carries a probe, as `save_state_with_probe` of the Rust client saves it. With steps between
- * probe and save, another state is saved than the one that was probed. */
-async function lost(t, { stepsAfterProbe = 0 } = {}) {
+/** A lost run whose checkpoint carries a probe, and a page of its console. */
+async function lost(t, options) {
   const { retinker, fault } = await faulty(t);
-  const service = new Service(retinker.serviceUrl);
-  const session = await service.session();
-  const run = await service.run(session, 0, "probed");
-  let number = 0;
-  const ask = async (path, body) => {
-    const result = await service.call(path, { model_id: run, seq_id: ++number, ...body });
-    assert.equal(result.error, undefined, `${path}: ${JSON.stringify(result)}`);
-    return result;
-  };
-  const step = async () => {
-    await ask("forward_backward", { forward_backward_input: { data: [BATCH], loss_fn: "cross_entropy" } });
-    await ask("optim_step", { adam_params: { learning_rate: 0.01 } });
-  };
-  await step();
-  const output = await ask("forward", { forward_input: { data: [BATCH], loss_fn: "cross_entropy" } });
-  const logprobs = output.loss_fn_outputs[0].logprobs.data;
-  assert.equal(logprobs.length, TEXT.length - 1);
-  for (let taken = 0; taken < stepsAfterProbe; taken += 1) await step();
-  const probe = JSON.stringify({ version: 1, tokens: TEXT, logprobs, tolerance: 0.02 });
-  await ask("save_weights", { path: "probed", user_metadata: { "retinker.probe": probe } });
+  const run = await probed(new Service(retinker.serviceUrl), options);
   await fault("poison", { run_id: run, reason: "a machine died" });
   return { retinker, fault, run, page: await pageOf(t, retinker) };
 }

@@ -1,6 +1,5 @@
 // A step of a run is gone back to from its page, by the redo log that its training program writes.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -8,26 +7,14 @@ import { assertAccessible } from "./support/accessible.mjs";
 import { byTestId, picture, runRow } from "./support/browser.mjs";
 import { faulty, pageOf } from "./support/lost.mjs";
 import { unexpected } from "./support/pages.mjs";
-import { required, temporaryDir } from "./support/retinker.mjs";
+import { temporaryDir } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
-
-/** Trains with a redo log in this directory up to a step; gives the run's id. */
-async function train(serviceUrl, log, steps) {
-  const child = spawn(required("RETINKER_REDO"), [log, String(steps)], {
-    env: { ...process.env, TINKER_BASE_URL: serviceUrl, TINKER_API_KEY: "tml-test" },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let said = "";
-  child.stdout.on("data", (data) => (said += data));
-  const code = await new Promise((resolve) => child.on("exit", resolve));
-  assert.equal(code, 0, said);
-  return said.trim().split("\n").at(-1).split("\t").at(-1);
-}
+import { trainWithLog } from "./support/train.mjs";
 
 test("a step of a poisoned run is gone back to from its page", async (t) => {
   const logs = await temporaryDir(t);
   const { retinker, fault } = await faulty(t, ["--redo-logs", logs]);
-  const run = await train(retinker.serviceUrl, join(logs, "mine"), 14);
+  const run = await trainWithLog(retinker.serviceUrl, join(logs, "mine"), 14);
   await fault("poison", { run_id: run, reason: "a machine died" });
   const page = await pageOf(t, retinker);
   await runRow(page, run, "poisoned").locator("a").first().click();

@@ -1,14 +1,11 @@
 // The story of the product: train, kill the service in mid-training, see the run flagged, restore it in the browser,
 // attach to what the browser shows, go on, and compare the losses with those of a run that nothing happened to.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openConsole, openPage, openRun, picture, runRow } from "./support/browser.mjs";
-import { Retinker, freePort, required, temporaryDir } from "./support/retinker.mjs";
-import { TEXT, Training } from "./support/train.mjs";
+import { Retinker, freePort, temporaryDir } from "./support/retinker.mjs";
+import { Training, trainOn } from "./support/train.mjs";
 
 const STEPS = 20;
 const SAVE_EVERY = 4;
@@ -138,7 +135,7 @@ test("runs killed in mid-training are restored in the browser and go on", async 
     await openRun(page, id("python"), "poisoned");
     const taken = await restore(page, "python");
     const snippet = await byTestId(page, "snippet-python").innerText();
-    const losses = await runPython(t, dataDir, retinker, snippet, taken.step);
+    const losses = await trainOn(t, snippet, { firstStep: taken.step, steps: MORE, rate: 0.002 });
     assert.deepEqual(losses, reference.slice(taken.step, taken.step + MORE));
   });
 
@@ -204,24 +201,3 @@ test("runs killed in mid-training are restored in the browser and go on", async 
     assert.equal(foreign.status, 403);
   });
 });
-
-/** Runs the console's snippet, word for word, with a training loop behind it. */
-async function runPython(t, dir, retinker, snippet, firstStep) {
-  const loop = await readFile(new URL("./support/train_on.py", import.meta.url), "utf8");
-  const file = join(dir, "attached.py");
-  await writeFile(file, `${snippet}\n\n${loop}`);
-  const child = spawn(required("RETINKER_PYTHON"), [file, TEXT, `${firstStep}`, `${MORE}`, "0.002"], {
-    env: { ...process.env, TINKER_API_KEY: "tml-test", TINKER_TELEMETRY: "0" },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  t.after(() => child.kill("SIGKILL"));
-  let [stdout, stderr] = ["", ""];
-  child.stdout.on("data", (data) => (stdout += data));
-  child.stderr.on("data", (data) => (stderr += data));
-  const code = await new Promise((resolve) => child.on("exit", resolve));
-  assert.equal(code, 0, `the Python program failed:\n${stderr}`);
-  return stdout
-    .split("\n")
-    .filter((line) => line.startsWith("{"))
-    .map((line) => JSON.parse(line).loss);
-}

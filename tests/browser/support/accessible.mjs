@@ -54,3 +54,34 @@ export async function assertRowsFit(page, what) {
   });
   assert.deepEqual(higher, [], `rows of ${what} are higher than the ${seen} that are seen`);
 }
+
+/** The least that a control measures each way: WCAG 2.2, success criterion 2.5.8. */
+const TARGET = 24;
+
+/** Fails if something that is pressed is smaller than a fingertip needs. A link that is nothing but its text is as high as a
+ * line, and whether it has space about it is axe's to see; a box is pressed by its label too. */
+export async function assertLargeEnough(page, what) {
+  const small = await page.evaluate((least) => {
+    const usable = "a[href], button, input, select, textarea, summary, [role=tab], [role=option]";
+    const within = document.querySelector("dialog[open]") ?? document.body;
+    const isShown = (node) =>
+      node.checkVisibility({ visibilityProperty: true }) && !node.closest("[inert], [aria-hidden=true]");
+    const isText = (node) => {
+      if (!node.matches("a") || node.querySelector("svg")) return false;
+      const { paddingTop, borderTopWidth } = getComputedStyle(node);
+      return parseFloat(paddingTop) === 0 && parseFloat(borderTopWidth) === 0 && node.innerText.trim() !== "";
+    };
+    const box = (node) => {
+      const label = node.matches("[type=checkbox], [type=radio]") && node.closest("label");
+      return (label || node).getBoundingClientRect();
+    };
+    const all = [...within.querySelectorAll(usable)].filter((node) => isShown(node) && !isText(node));
+    // Half a pixel is lost where a browser places a box between two.
+    const isSmall = ({ width, height }) => width < least - 0.5 || height < least - 0.5;
+    return all.filter((node) => isSmall(box(node))).map((node) => {
+      const { width, height } = box(node);
+      return `${Math.round(width)}x${Math.round(height)}: ${node.outerHTML.slice(0, 140)}`;
+    });
+  }, TARGET);
+  assert.deepEqual(small, [], `what is pressed of ${what} is smaller than ${TARGET}x${TARGET}`);
+}

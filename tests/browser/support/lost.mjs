@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 
 import { byTestId, openBrowser, openPage, openRun, runRow } from "./browser.mjs";
 import { Retinker, temporaryDir } from "./retinker.mjs";
+import { batchOf } from "./service.mjs";
 import { Training } from "./train.mjs";
 
 /** A service and its console, with these options besides; `fault` makes something go wrong, or with `DELETE` ends it. */
@@ -18,6 +19,33 @@ export async function faulty(t, options = []) {
     assert.ok(answer.ok, `${path}: ${answer.status} ${await answer.text()}`);
   };
   return { retinker, fault };
+}
+
+/** The batch that a probe of this text is compared by. */
+const { tokens: TEXT, batch: BATCH } = batchOf("To be, or not to be, that is the question");
+
+/** A run whose checkpoint carries a probe, as `save_state_with_probe` of the Rust client saves it; its id. With steps between
+ * probe and save, another state is saved than the one that was probed. */
+export async function probed(service, { stepsAfterProbe = 0 } = {}) {
+  const run = await service.run(await service.session(), 0, "probed");
+  let number = 0;
+  const ask = async (path, body) => {
+    const result = await service.call(path, { model_id: run, seq_id: ++number, ...body });
+    assert.equal(result.error, undefined, `${path}: ${JSON.stringify(result)}`);
+    return result;
+  };
+  const step = async () => {
+    await ask("forward_backward", { forward_backward_input: { data: [BATCH], loss_fn: "cross_entropy" } });
+    await ask("optim_step", { adam_params: { learning_rate: 0.01 } });
+  };
+  await step();
+  const output = await ask("forward", { forward_input: { data: [BATCH], loss_fn: "cross_entropy" } });
+  const logprobs = output.loss_fn_outputs[0].logprobs.data;
+  assert.equal(logprobs.length, TEXT.length - 1);
+  for (let taken = 0; taken < stepsAfterProbe; taken += 1) await step();
+  const probe = JSON.stringify({ version: 1, tokens: TEXT, logprobs, tolerance: 0.02 });
+  await ask("save_weights", { path: "probed", user_metadata: { "retinker.probe": probe } });
+  return run;
 }
 
 /** A page of this console. */

@@ -1,5 +1,5 @@
 // Every page and dialog of the console. Tests that hold for all of them go by these lists: a new one is a line here.
-import { byTestId } from "./browser.mjs";
+import { byTestId, openPage } from "./browser.mjs";
 
 const ofRun = (id) => `/runs/${encodeURIComponent(id)}`;
 const ofSession = (runId) => `/sessions/${encodeURIComponent(runId.split(":train:")[0])}`;
@@ -32,6 +32,20 @@ export const PAGES = [
   { name: "no such run", path: () => "/runs/no-such-run", there: "run-not-found" },
   { name: "no such page", path: () => "/nowhere", there: "not-found" },
 ];
+
+/** The pages that show something of the service. */
+export const READS = PAGES.filter((page) => page.reads);
+
+/** Opens each of them on this console, in contexts of their own: a browser has six connections for one. */
+export async function openAll(browser, made, retinker) {
+  return Promise.all(READS.map(async (of) => {
+    const page = await openPage(browser, retinker.consoleUrl);
+    await page.goto(new URL(of.path(made), retinker.consoleUrl).href);
+    return { of, page };
+  }));
+}
+
+export const closeAll = (tabs) => Promise.all(tabs.map(({ page }) => page.context().close()));
 
 /** Samples of two models side by side, with the scores of the prompt, and those of the first one's sample as a table. */
 async function tryTwo(page) {

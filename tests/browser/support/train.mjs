@@ -1,9 +1,12 @@
-// Runs the training program: the example `train` of the core crate.
+// Runs the training programs: the examples of the core crate, and the console's code for Python.
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-import { required } from "./retinker.mjs";
+import { required, temporaryDir } from "./retinker.mjs";
 
 export const TEXT = fileURLToPath(new URL("../../../crates/cli/src/demo/corpus.txt", import.meta.url));
 
@@ -67,4 +70,41 @@ export class Training {
   stop() {
     this.child.kill("SIGKILL");
   }
+}
+
+/** Trains with a redo log in this directory up to a step; gives the run's id. */
+export async function trainWithLog(serviceUrl, log, steps) {
+  const child = spawn(required("RETINKER_REDO"), [log, String(steps)], {
+    env: { ...process.env, TINKER_BASE_URL: serviceUrl, TINKER_API_KEY: "tml-test" },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let said = "";
+  child.stdout.on("data", (data) => (said += data));
+  const code = await new Promise((resolve) => child.on("exit", resolve));
+  assert.equal(code, 0, said);
+  return said.trim().split("\n").at(-1).split("\t").at(-1);
+}
+
+/** Runs a piece of the console's Python, word for word, with these arguments; what it says. */
+export async function python(t, code, args = [], env = {}) {
+  const file = join(await temporaryDir(t), "copied.py");
+  await writeFile(file, code);
+  const child = spawn(required("RETINKER_PYTHON"), [file, ...args.map(String)], {
+    env: { ...process.env, TINKER_API_KEY: "tml-test", TINKER_TELEMETRY: "0", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (data) => (stdout += data));
+  child.stderr.on("data", (data) => (stderr += data));
+  const exitCode = await new Promise((resolve) => child.on("close", resolve));
+  assert.equal(exitCode, 0, `the Python program failed:\n${stderr}`);
+  return stdout.split("\n").filter(Boolean);
+}
+
+/** Runs it with a training loop behind it; the losses. */
+export async function trainOn(t, code, { firstStep, steps, rate }) {
+  const loop = await readFile(new URL("./train_on.py", import.meta.url), "utf8");
+  const lines = await python(t, `${code}\n\n${loop}`, [TEXT, firstStep, steps, rate]);
+  return lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line).loss);
 }
