@@ -35,19 +35,36 @@
   // What has the keyboard may be taken off the page, moved or disabled: the keyboard then goes to what stands nearest, and
   // not back to the top. What somebody has clicked away from does not get it back.
   var last = null;
+  var around = [];
+  var standIn = null;
   addEventListener("focusin", function (event) {
+    if (event.target === standIn) return;
     last = event.target;
+    standIn = null;
+    around = [];
+    for (var node = last.parentElement; node; node = node.parentElement) around.push(node);
   });
   addEventListener("pointerdown", function () {
     last = null;
   }, true);
+  function nearest() {
+    var open = document.querySelector("dialog[open]");
+    for (var at = 0; at < around.length; at += 1) {
+      var node = around[at];
+      if (open && !open.contains(node)) break;
+      if (node.isConnected && node.checkVisibility() && node.matches("section, fieldset, form, dialog, li, table, main")) return node;
+    }
+    return open || document.getElementById("page-title");
+  }
   new MutationObserver(function () {
+    if (!last) return;
     var now = document.activeElement;
-    var there = last && last.isConnected && last.checkVisibility();
-    if (!last || (there && last.disabled) || (now && now !== document.body && now.checkVisibility())) return;
-    var to = there ? last : document.querySelector("dialog[open]") || document.getElementById("page-title");
-    if (!to) return;
-    if (to !== last) to.tabIndex = -1;
+    if (now && now !== document.body && now !== standIn && !now.disabled && now.checkVisibility()) return;
+    var there = last.isConnected && last.checkVisibility() && !last.disabled;
+    var to = there ? last : nearest();
+    if (!to || to === now) return;
+    standIn = there ? null : to;
+    if (standIn && !to.hasAttribute("tabindex")) to.tabIndex = -1;
     to.focus({ preventScroll: true });
   }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["disabled"] });
 

@@ -21,6 +21,7 @@ use super::reactive::{flag, maybe, part, text, when, word};
 use super::restore::ask_until_settled;
 use super::time::told_at;
 use crate::live::{Session, session};
+use crate::place::place;
 
 /// Restores that are under way at once: enough to keep a service busy, few enough that a stop comes in time.
 const AT_ONCE: usize = 8;
@@ -187,6 +188,15 @@ pub(crate) fn bulk_dialog() -> AnyView {
     let bulk = session.bulk;
     let title = text(move || format!("Restore {}", counted(bulk.asked.with(Vec::len) as u64, "run", "runs")));
     let begun = Memo::new(move |_| bulk.items.with(|items| !items.is_empty()));
+    // A link in it leads to a page behind it.
+    let path = place().path;
+    Effect::new(move |before: Option<String>| {
+        let now = path.get();
+        if before.is_some_and(|before| before != now) {
+            bulk.open.set(false);
+        }
+        now
+    });
     dialog(bulk.open, title, "bulk-dialog", move || {
         part(move || if begun.get() { running(bulk) } else { plans_shown(bulk) })
     })

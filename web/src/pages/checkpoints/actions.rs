@@ -264,7 +264,7 @@ pub(super) fn progress(desk: Desk) -> AnyView {
             return nothing();
         }
         view! {
-            <ul class="failures" data-testid="job-failures">
+            <ul class="failures" tabindex="0" aria-label="What was refused" data-testid="job-failures">
                 {failed}
             </ul>
         }

@@ -75,11 +75,18 @@ fn saved_views(list: List) -> AnyView {
         browser::store(views::KEY, &views::write(&views));
         own.set(views);
     };
-    let save = move |_| {
+    let save = move || {
         if !name.with_untracked(|name| name.trim().is_empty()) {
             let address = list.shown.with_untracked(|shown| without_connection(&shown.to_address()));
             keep(own.with_untracked(|own| views::with(own, &name.get_untracked(), &address)));
             name.set(String::new());
+        }
+    };
+    // By hand, since a form in the form of the filter would be none.
+    let enter = move |event: leptos::ev::KeyboardEvent| {
+        if event.key() == "Enter" {
+            event.prevent_default();
+            save();
         }
     };
     let offered: Vec<_> = views::OFFERED
@@ -119,9 +126,10 @@ fn saved_views(list: List) -> AnyView {
                     data-testid="view-name"
                     prop:value=name.signal()
                     on:input=move |event| name.set(event_target_value(&event))
+                    on:keydown=enter
                 />
             </label>
-            <button type="button" class="button" data-testid="view-save" on:click=save>
+            <button type="button" class="button" data-testid="view-save" on:click=move |_| save()>
                 "Save"
             </button>
         </div>

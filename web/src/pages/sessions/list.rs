@@ -9,6 +9,7 @@ use retinker_console::format;
 use retinker_console::sessions::{self, MOST, STATUSES, STEP, Shown};
 
 use super::parts::{dash, kept_of, project_link, runs_of, state_of, tabs, waiting};
+use crate::browser;
 use crate::components::banner::{kept, own_problem, problems};
 use crate::components::copy::copy_button;
 use crate::components::heads::heads;
