@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { row } from "./support/acting.mjs";
-import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
+import { byTestId, holdBack, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { DAY, assertTimes, exact, putWrong, show, state } from "./support/clocks.mjs";
 import { faulty } from "./support/lost.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
@@ -112,6 +112,7 @@ test("since when a service is away is told by the right clock, also in a tab tha
   const since = async (page, path) => {
     await byTestId(page, "banner-problem").first().waitFor();
     await state(page, "stale");
+    await assertTimes(page, path);
     for (const banner of await byTestId(page, "banner-problem").all()) {
       const text = await banner.innerText();
       const told = exact(text.match(/Seen here since [^.]*/)[0]);
@@ -125,6 +126,14 @@ test("since when a service is away is told by the right clock, also in a tab tha
   for (const [at, page] of during.entries()) {
     await t.test(`${pages[at]}, opened meanwhile`, () => since(page, pages[at]));
   }
+  await t.test("/sessions, where what it reads fails before the host has told its time", async () => {
+    const [page] = during;
+    const go = await Promise.all(["status", "events"].map((what) => holdBack(page, `**/retinker/v1/${what}`)));
+    await page.reload();
+    await byTestId(page, "banner-problem").first().waitFor();
+    for (const tell of go) tell();
+    await since(page, "/sessions");
+  });
   await picture(during[0], "clock-since");
 });
 

@@ -6,10 +6,12 @@ import { test } from "node:test";
 import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
 import { faulty, restoreShown } from "./support/lost.mjs";
 import { until } from "./support/retinker.mjs";
-import { Service } from "./support/service.mjs";
+import { Service, batchOf } from "./support/service.mjs";
 
 /** Turns all that follows it, twice. */
 const TURNED = "\u202eadorned\u2067";
+
+const { batch: BATCH } = batchOf("To be, or not to be");
 
 /** A checkpoint cannot be called so on our service, but it may be on others: what the host tells of these has the marks. */
 const PLAIN = /(?<="(?:checkpoint_id|tinker_path|checkpoint|model_path)":"[^"]*)ornate\d/g;
@@ -144,13 +146,16 @@ async function odd(t) {
       lora_config: { rank: 4, seed: 7 },
       user_metadata: { name: TURNED, ...labels },
     });
+    let seq_id = 0;
+    const ask = (path, body) => service.call(path, { model_id: id, seq_id: ++seq_id, ...body });
+    await ask("forward_backward", { forward_backward_input: { data: [BATCH], loss_fn: "cross_entropy" } });
+    await ask("optim_step", { adam_params: { learning_rate: 0.01 } });
     // Two each, so that there is something to choose from.
-    await service.call("save_weights", { model_id: id, seq_id: 1, path: "ornate1" });
-    await service.call("save_weights", { model_id: id, seq_id: 2, path: "ornate2" });
+    for (const path of ["ornate1", "ornate2"]) await ask("save_weights", { path, user_metadata: labels });
     ids.push(id);
   }
   const [sound, ...victims] = ids;
-  const saved = await service.call("save_weights_for_sampler", { model_id: sound, seq_id: 3, path: "ornate3" });
+  const saved = await service.call("save_weights_for_sampler", { model_id: sound, seq_id: 5, path: "ornate3" });
   await service.post("create_sampling_session", {
     session_id: session, sampling_session_seq_id: 0, model_path: saved.path,
   });
@@ -210,6 +215,8 @@ test("what stands beside a text that turns the direction stays where it is", asy
 
   await open(`/compare?${[sound, lost, successor].map((id) => `run=${encodeURIComponent(id)}`).join("&")}`);
   await byTestId(page, "compare-differences").waitFor();
+  await byTestId(page, "curves-values").locator("summary").click();
+  await byTestId(page, "curves-table").nth(1).waitFor();
   await shows("runs compared", 6);
 
   await open("/checkpoints");
