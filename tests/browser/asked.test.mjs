@@ -13,8 +13,8 @@ import { Misbehaving } from "./support/misbehaving.mjs";
 import { until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
-/** One of each kind: no answer, one that makes no sense, one that asks for patience, one that refuses. Of the last two, what
- * is done with several meets the one, and what is done with one thing the other. */
+/** One of each kind: no answer, one that makes no sense, one that asks for patience, one that refuses. Of the last two each
+ * act meets one. */
 const FAULTS = ["down", "malformed", "429", "500"];
 
 const DAY = 86_400_000;
@@ -191,7 +191,7 @@ const ACTS = {
   },
 };
 
-test("what is asked for of several, and what is moved, fetched or tried, while the service misbehaves", { concurrency: 2 }, async (t) => {
+test("what is done with several, moved, fetched or tried while the service misbehaves", { concurrency: 2 }, async (t) => {
   const { retinker, fault } = await faulty(t);
   const service = new Service(retinker.serviceUrl);
   const scene = { service, browser: await openBrowser(t) };
@@ -253,7 +253,7 @@ test("what the host does by itself is done while the service is away: handing ov
   for (const page of [run, activity]) assertSound(page);
 });
 
-test("restores that are under way when the service goes away are neither failed nor done, and end when it is back", async (t) => {
+test("restores under way when the service goes away are neither failed nor done, and end when it is back", async (t) => {
   const { fault, proxy, victims, known, retinker } = await incident(t);
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);
   await planSeveral(page);

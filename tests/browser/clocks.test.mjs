@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { row } from "./support/acting.mjs";
+import { assertSound, row } from "./support/acting.mjs";
 import { byTestId, holdBack, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { DAY, assertTimes, exact, putWrong, show, state } from "./support/clocks.mjs";
 import { faulty } from "./support/lost.mjs";
@@ -12,7 +12,7 @@ import { PAGES } from "./support/pages.mjs";
 import { scene } from "./support/scene.mjs";
 import { Service } from "./support/service.mjs";
 
-/** Pages by their names in the list of all pages, and how many times of day they tell at least, with that of the header. */
+/** Pages by their names in the list of all pages, and how many times they tell at least, that of the header among them. */
 const TIMED = {
   checkpoints: 4,
   sessions: 6,
@@ -135,6 +135,7 @@ test("since when a service is away is told by the right clock, also in a tab tha
     await since(page, "/sessions");
   });
   await picture(during[0], "clock-since");
+  for (const page of [...before, ...during]) assertSound(page);
 });
 
 test("a tab that slept for an hour shows on every page what happened meanwhile, and when", async (t) => {

@@ -1,5 +1,5 @@
-// Names, labels and sentences of a service may hold marks that turn the direction of the text and never turn it back: what
-// stands beside them on a page, in its title and in its tooltips stays where it is.
+// Names, labels and sentences of a service may hold marks that turn the direction of the text and never turn it back:
+// what stands beside them on a page, in its title and in its tooltips stays where it is.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -13,7 +13,7 @@ const TURNED = "\u202eadorned\u2067";
 
 const { batch: BATCH } = batchOf("To be, or not to be");
 
-/** A checkpoint cannot be called so on our service, but it may be on others: what the host tells of these has the marks. */
+/** A checkpoint cannot be called so on our service, but may be on others: what the host tells of these has the marks. */
 const PLAIN = /(?<="(?:checkpoint_id|tinker_path|checkpoint|model_path)":"[^"]*)ornate\d/g;
 const MARKED = /\u202e(ornate\d)\u2067/g;
 
@@ -35,8 +35,8 @@ async function adorn(context) {
 }
 
 /**
- * How many odd texts are in sight, and what stands after one without being kept apart from it: in the same text, or in the
- * same line, unless the one or the other is in a box or an isolation of its own.
+ * How many odd texts are in sight, and what stands after one without being kept apart from it: in the same text, or in
+ * the same line, unless the odd one is in a box or an isolation of its own.
  */
 function look() {
   const ODD = /\u202e(?:adorned|ornate\d)\u2067/;
@@ -108,7 +108,8 @@ function look() {
       }
     }
   }
-  const hints = [...shown.querySelectorAll("[title]")].filter((element) => isSeen(element) && turnedIn(element.title).turned);
+  const turns = (element) => isSeen(element) && turnedIn(element.title).turned;
+  const hints = [...shown.querySelectorAll("[title]")].filter(turns);
   return {
     found,
     beside,
@@ -259,10 +260,10 @@ test("what stands beside a text that turns the direction stays where it is", asy
   await shows("a session with its way back to a project", 6);
   await byTestId(page, "assign-undo").click();
   await byTestId(page, "session-facts").getByRole("link", { name: "adorned" }).waitFor();
-  for (const [path, there] of [["/projects", "project-row"], ["/samplers", "samplers-total"], ["/usage", "storage-row"]]) {
-    await open(path);
+  for (const [name, there] of [["projects", "project-row"], ["samplers", "samplers-total"], ["usage", "storage-row"]]) {
+    await open(`/${name}`);
     await byTestId(page, there).first().waitFor();
-    await shows(path.slice(1));
+    await shows(name);
   }
 
   await open("/activity");
