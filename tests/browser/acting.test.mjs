@@ -3,31 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
+import {
+  TOLD, ended, knownBy, misbehaves, openActs, openCheckpoint, outcomes, press, succeeds, told, withAll,
+} from "./support/acting.mjs";
+import { byTestId, openBrowser, picture } from "./support/browser.mjs";
 import { faulty } from "./support/lost.mjs";
-import { Misbehaving } from "./support/misbehaving.mjs";
 import { Service } from "./support/service.mjs";
-
-/** Words by which each fault is told. */
-const TOLD = {
-  down: /cannot be reached|does not answer/,
-  401: /401/,
-  402: /402/,
-  403: /403/,
-  404: /404/,
-  429: /429/,
-  500: /500/,
-  malformed: /cannot be read/,
-};
-
-/** That a thing is not there, as a service says of everything that is not itself. */
-const NOT_THERE = /has no (run|session)|does not exist/;
-
-/** What a person can do about it. */
-const ADVICE = /try again|asked again|check the|make a new plan|(is|are) its? .*right\?/i;
-
-/** What is for programs, and for those who write them. */
-const NOT_FOR_PEOPLE = /[{}]|":|::|panicked|backtrace|undefined|Error\(|\.rs\b/;
 
 /** What is to be acted on, made for one fault and called after it. */
 async function prepare(service, fault, name) {
@@ -49,32 +30,8 @@ async function prepare(service, fault, name) {
   return { finished, sound, published, deleted, planned, restored };
 }
 
-const job = (page) => byTestId(page, "job");
-const row = (page, path) => page.locator(`[data-testid="checkpoint-item"][data-path="${path}"]`);
-/** The page's own banners with this button: "Try again" with what is read, "Close" with what was asked for. */
-const banners = (page, name) =>
-  page.locator("main > .banner").filter({ has: page.getByRole("button", { name, exact: true }) });
-const told = async (all) => (await all.allInnerTexts()).join("\n");
 const ofRun = (id) => `/runs/${encodeURIComponent(id)}`;
 const ofCheckpoints = (made) => `/checkpoints?q=run:${encodeURIComponent(made.sound)}`;
-
-/** Takes away what was told before, and opens a checkpoint. */
-async function openCheckpoint(page, path) {
-  await page.keyboard.press("Escape");
-  await byTestId(page, "checkpoint-dialog").waitFor({ state: "hidden" });
-  for (const old of [byTestId(page, "job-close"), banners(page, "Close").getByRole("button")]) {
-    if (await old.isVisible()) await old.click();
-  }
-  await job(page).waitFor({ state: "detached" });
-  await row(page, path).locator('[data-testid="more"]').click();
-}
-
-/** How what was begun with checkpoints has ended, in the page's words. */
-async function ended(page, done) {
-  await page.locator('[data-testid="job"][data-running="false"]').waitFor();
-  const text = await told(job(page).or(banners(page, "Close")));
-  return { done: done.test(await job(page).innerText()), text };
-}
 
 const restore = (page) => byTestId(page, "restore-dialog");
 const newPlan = (page) => restore(page).getByRole("button", { name: "Make a new plan" });
@@ -166,102 +123,16 @@ const ACTS = {
   },
 };
 
-const knows = (page, state) =>
-  page.locator(`[data-testid="freshness"][data-state="${state}"]`).waitFor({ timeout: 60_000 });
-
-/** Nothing but that the host has answered with a failure. */
-const assertSound = (page) =>
-  assert.deepEqual(page.problems.filter((problem) => !/Failed to load resource.*status of [45]/.test(problem)), []);
-
-/** All acts, each in a tab of its own, on a console before which the service can misbehave. */
-async function openAll(t, scene, name) {
-  const made = await prepare(scene.service, scene.fault, name);
-  const proxy = await Misbehaving.start(t, scene.service.baseUrl);
-  const retinker = await proxy.console(t);
-  const tabs = await Promise.all(Object.entries(ACTS).map(async ([name, act]) => {
-    const page = await openPage(scene.browser, retinker.consoleUrl);
-    await page.goto(new URL(act.at(made), retinker.consoleUrl).href);
-    await act.open(page, made);
-    return { name, act, page, made, texts: [] };
-  }));
-  return { proxy, tabs };
-}
-
-/** Does it, and compares what the page says with what the service knows. */
-async function press({ act, page, made, texts }, known) {
-  const { done, text } = await act.press(page);
-  if (act.isDone) assert.equal(await act.isDone(made, known), done, `the page says what is true: ${text}`);
-  if (!done) texts.push(text);
-  assert.equal(await page.locator('main [aria-busy="true"], [data-running="true"]').count(), 0, "nothing stays busy");
-  return { done, text };
-}
-
-/** Does this with all tabs at once; the first failure of each is kept, and ends what is done with it. */
-const withAll = (tabs, act) =>
-  Promise.all(tabs.filter((tab) => !tab.failed).map((tab) => act(tab).catch((error) => (tab.failed = error))));
-
-function inWordsForPeople(texts) {
-  for (const text of texts) {
-    assert.match(text, ADVICE);
-    assert.doesNotMatch(text, NOT_FOR_PEOPLE);
-  }
-}
-
 test("what is asked for while the service misbehaves", { concurrency: 2 }, async (t) => {
   const { retinker, fault } = await faulty(t);
   const service = new Service(retinker.serviceUrl);
   const scene = { service, fault, browser: await openBrowser(t) };
-  /** What the service itself knows, whatever stands before it. */
-  const known = {
-    async checkpoint(path) {
-      const { checkpoints } = await retinker.service(`training_runs/${path.split("/")[2]}/checkpoints`);
-      return checkpoints.find((one) => one.tinker_path === path);
-    },
-    session: async (id) => (await service.search({ session_id: id }))[0],
-    async successors(id) {
-      const { training_runs: runs } = await retinker.service("training_runs?limit=100");
-      return runs.filter((run) => run.user_metadata?.["retinker.restored_from"] === id);
-    },
-  };
-  const succeeds = async (tab) => {
-    await knows(tab.page, "live");
-    // What the page itself could not read is read again a moment later.
-    await banners(tab.page, "Try again").first().waitFor({ state: "detached" });
-    await tab.act.open(tab.page, tab.made);
-    const { done, text } = await press(tab, known);
-    assert.equal(done, true, `the service is well again: ${text}`);
-  };
-
-  async function misbehaves(t, name) {
-    const { proxy, tabs } = await openAll(t, scene, name);
-    // A host leaves a service alone that asks for patience (429): with all tabs at once that may take half a minute and more.
-    for (const { page } of tabs) page.setDefaultTimeout(120_000);
-    await proxy.misbehave(name);
-    // At once, while the console takes the service for well.
-    await withAll(tabs, async (tab) => {
-      const { done, text } = await press(tab, known);
-      assert.equal(done, false, text);
-      assert.match(text, name === "404" ? new RegExp(`${TOLD[404].source}|${NOT_THERE.source}`) : TOLD[name]);
-    });
-    for (const [n, { page }] of tabs.entries()) await picture(page, `acting-${name}-${n}`);
-    // And once more when it knows better: what such a service has not, may be there.
-    await withAll(tabs, async (tab) => {
-      await knows(tab.page, "stale");
-      await tab.act.open(tab.page, tab.made);
-      const { done, text } = await press(tab, known);
-      assert.equal(done, false, text);
-      assert.match(text, TOLD[name]);
-      assert.doesNotMatch(text, NOT_THERE);
-    });
-    await proxy.misbehave(null);
-    await withAll(tabs, succeeds);
-    return tabs;
-  }
+  const known = knownBy(retinker, service);
+  const open = async (t, name) => openActs(t, scene, ACTS, await prepare(service, fault, name));
 
   /** That it can be read at last, it is late to say; all else holds. */
   async function isSlow(t) {
-    const { proxy, tabs } = await openAll(t, scene, "slow");
-    for (const { page } of tabs) page.setDefaultTimeout(120_000);
+    const { proxy, tabs } = await open(t, "slow");
     await proxy.misbehave("slow");
     const late = [];
     await withAll(tabs, async (tab) => {
@@ -269,25 +140,18 @@ test("what is asked for while the service misbehaves", { concurrency: 2 }, async
     });
     for (const [n, { page }] of tabs.entries()) await picture(page, `acting-slow-${n}`);
     await proxy.misbehave(null);
-    await withAll(late, succeeds);
+    await withAll(late, (tab) => succeeds(tab, known));
     return tabs;
   }
 
-  async function of(t, name, tabs) {
-    for (const tab of tabs) {
-      await t.test(tab.name, () => {
-        if (tab.failed) throw tab.failed;
-        assertSound(tab.page);
-      });
-    }
-    await t.test("it is told in words for people", () => {
-      inWordsForPeople(tabs.flatMap((tab) => tab.texts));
-    });
-    await Promise.all(tabs.map(({ page }) => page.context().close()));
-  }
-
   // Beside the others, since it only waits.
-  const slow = t.test("slow", async (t) => of(t, "slow", await isSlow(t)));
-  for (const name of Object.keys(TOLD)) await t.test(name, async (t) => of(t, name, await misbehaves(t, name)));
+  const slow = t.test("slow", async (t) => outcomes(t, await isSlow(t)));
+  for (const name of Object.keys(TOLD)) {
+    await t.test(name, async (t) => {
+      const { proxy, tabs } = await open(t, name);
+      await misbehaves(tabs, proxy, known, name);
+      await outcomes(t, tabs);
+    });
+  }
   await slow;
 });

@@ -3,39 +3,17 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
+import { DAY, putWrong, show, state } from "./support/clocks.mjs";
 import { Retinker, freePort, temporaryDir } from "./support/retinker.mjs";
 import { scene } from "./support/scene.mjs";
 import { Simulated, consoleOn } from "./support/simulated.mjs";
-
-const DAY = 24 * 3_600_000;
-
-/** Makes the page believe that nobody sees it, or that somebody does. */
-async function show(page, seen) {
-  await page.evaluate((seen) => {
-    Object.defineProperty(document, "visibilityState", { value: seen ? "visible" : "hidden", configurable: true });
-    Object.defineProperty(document, "hidden", { value: !seen, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
-  }, seen);
-}
-
-const state = (page, wanted) => page.locator(`[data-testid="freshness"][data-state="${wanted}"]`).waitFor();
 
 for (const [what, wrong] of [["a day behind", -DAY], ["a day ahead", DAY]]) {
   test(`a tab whose clock is ${what} works, and shows when things were`, async (t) => {
     const made = await scene(t);
     const browser = await openBrowser(t);
     const context = await browser.newContext();
-    await context.addInitScript((wrong) => {
-      const Right = Date;
-      globalThis.Date = class extends Right {
-        constructor(...args) {
-          super(...(args.length > 0 ? args : [Right.now() + wrong]));
-        }
-        static now() {
-          return Right.now() + wrong;
-        }
-      };
-    }, wrong);
+    await putWrong(context, wrong);
     const page = await context.newPage();
     const problems = [];
     page.on("pageerror", (error) => problems.push(String(error)));

@@ -1,5 +1,6 @@
 //! What was done about lost runs, in words.
 
+use retinker::direction::isolated;
 use retinker::host::api::MonitorState;
 use retinker::recovery::acts::Act;
 use retinker::recovery::incidents::Incident;
@@ -72,9 +73,11 @@ pub fn all_waiting_heading(runs: usize, incidents: usize) -> String {
 pub fn incident_cause(incident: &Incident) -> String {
     let cause = words::category(incident.category.value);
     match &incident.reason {
-        Some(reason) if reason.count == incident.count() => format!("{cause}: {}.", reason.value),
+        Some(reason) if reason.count == incident.count() => format!("{cause}: {}.", isolated(&reason.value)),
         // What only one of many says is that one's own.
-        Some(reason) if reason.count > 1 => format!("{cause}: {} ({} of them).", reason.value, reason.count),
+        Some(reason) if reason.count > 1 => {
+            format!("{cause}: {} ({} of them).", isolated(&reason.value), reason.count)
+        }
         _ => format!("{cause}."),
     }
 }

@@ -2,6 +2,7 @@
 //! and the caller says so to the person.
 
 use leptos::prelude::{document, window};
+use retinker::direction::isolated;
 use retinker::wire::time::Time;
 use retinker_console::address;
 use wasm_bindgen::{JsCast, JsValue};
@@ -26,7 +27,7 @@ pub(crate) fn offset_minutes(time: Time) -> i32 {
 pub(crate) fn set_title(title: &str) {
     // Two tabs of two connections are told apart by it.
     let connection = address::connection_shown().map(|name| format!(" · {name}")).unwrap_or_default();
-    document().set_title(&format!("{title}{connection} · retinker"));
+    document().set_title(&format!("{}{connection} · retinker", isolated(title)));
 }
 
 /// Saves a text as a file, as a click on a link does.

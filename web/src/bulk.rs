@@ -116,7 +116,7 @@ pub fn refusals(planned: &[PlannedRun]) -> Vec<(String, Vec<String>)> {
     for run in planned.iter().filter(|run| run.plan.is_none()) {
         let reason = match (&run.none, &run.problem) {
             (Some(none), _) => words::no_plan(none).0.to_owned(),
-            (None, Some(problem)) => problem.message.clone(),
+            (None, Some(problem)) => words::problem_heading(problem).to_owned(),
             (None, None) => "The host does not say why".to_owned(),
         };
         match reasons.iter_mut().find(|(known, _)| *known == reason) {
@@ -137,17 +137,21 @@ pub fn outlook(planned: &[PlannedRun], asked: usize) -> String {
             count(asked as u64)
         );
     }
-    match asked - can {
-        0 => format!(
-            "{} can be restored.",
-            if can == 1 { "It".to_owned() } else { format!("All {}", count(can as u64)) }
-        ),
-        others => format!(
-            "{} of {} can be restored; {} cannot.",
-            count(can as u64),
-            counted(asked as u64, "run", "runs"),
-            count(others as u64)
-        ),
+    let unknown = planned.iter().filter(|run| run.problem.is_some()).count();
+    let of = || format!("{} of {} can be restored", count(can as u64), counted(asked as u64, "run", "runs"));
+    match (asked - can - unknown, unknown) {
+        (0, 0) if can == 1 => "It can be restored.".to_owned(),
+        (0, 0) => format!("All {} can be restored.", count(can as u64)),
+        (cannot, 0) => format!("{}; {} cannot.", of(), count(cannot as u64)),
+        (0, unknown) => format!("{}; of {} it could not be found out.", of(), count(unknown as u64)),
+        (cannot, unknown) => {
+            format!(
+                "{}; {} cannot, of {} it could not be found out.",
+                of(),
+                count(cannot as u64),
+                count(unknown as u64)
+            )
+        }
     }
 }
 
@@ -175,7 +179,12 @@ mod tests {
             ]
         );
         assert_eq!(outlook(&planned, 5), "Looking at the runs: 3 of 5\u{2026}");
-        assert_eq!(outlook(&planned, 3), "0 of 3 runs can be restored; 3 cannot.");
+        assert_eq!(
+            outlook(&planned, 3),
+            "0 of 3 runs can be restored; 2 cannot, of 1 it could not be found out."
+        );
+        assert_eq!(outlook(&planned[1..], 2), "0 of 2 runs can be restored; 2 cannot.");
+        assert_eq!(outlook(&planned[..1], 1), "0 of 1 run can be restored; of 1 it could not be found out.");
     }
 
     #[test]

@@ -97,6 +97,9 @@ pub(crate) struct Session {
     restores: RwSignal<Vec<RestoreRecord>>,
 }
 
+/// After so long out of sight a page reads again what it reads once.
+const LONG_AWAY: Duration = Duration::from_secs(120);
+
 /// Clocks that are no further apart are one.
 const SAME_CLOCK: Duration = Duration::from_secs(10);
 
@@ -138,10 +141,20 @@ impl Session {
         on_cleanup(move || listener.remove());
 
         let session = self.clone();
+        let hidden_at = StoredValue::new(0_i64);
         Effect::new(move |_| {
             if !visible.get() {
                 session.link.set(Link::Paused);
+                hidden_at.set_value(browser::now());
                 return;
+            }
+            // What is read once is old after a while in which nobody looked.
+            let hidden_for = browser::now().saturating_sub(hidden_at.get_value());
+            if session.link.get_untracked() == Link::Paused
+                && hidden_for > LONG_AWAY.as_millis() as i64
+                && session.pace.get_untracked() != Pace::Asked
+            {
+                session.asked_again.update(|n| *n += 1);
             }
             session.now.set(session.clock());
             let clock = session.clone();
@@ -252,6 +265,11 @@ impl Session {
         self.behind.set(false);
         self.any_change.update(|n| *n += 1);
         self.run_change.update(|n| *n += 1);
+    }
+
+    /// How far the host's clock is ahead of this browser's, in milliseconds.
+    pub(crate) fn ahead(&self) -> i64 {
+        self.ahead.get_value()
     }
 
     /// What the host's clock says now.

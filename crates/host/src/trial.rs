@@ -298,9 +298,21 @@ pub(crate) fn untokenized(error: &NoTokenizer) -> Problem {
         NoTokenizer::None(why) => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "no_tokenizer",
-            format!("The prompt cannot be turned into tokens: {why}"),
+            format!("The prompt cannot be turned into tokens: {}", without_parsing(why)),
             "Give the prompt as token numbers, or set HF_TOKEN or HF_ENDPOINT where retinker runs.",
         ),
+    }
+}
+
+/// Without what a parser says of a file, which is for the log.
+fn without_parsing(why: &str) -> String {
+    const UNUSABLE: &str = "cannot be used";
+    match why.split_once(UNUSABLE) {
+        Some((before, parsing)) => {
+            tracing::debug!(parsing, "a tokenizer that cannot be used");
+            format!("{before}{UNUSABLE}.")
+        }
+        None => why.to_owned(),
     }
 }
 

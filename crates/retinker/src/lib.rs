@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 
 pub mod client;
+pub mod direction;
 pub mod host;
 pub mod json;
 #[cfg(all(feature = "native", not(target_arch = "wasm32")))]

@@ -8,6 +8,7 @@ use retinker_console::words;
 use super::icon::icon;
 use super::reactive::{part, text};
 use super::time::exact;
+use crate::browser;
 use crate::live::{Loaded, session};
 
 /// One problem. `kept` says what the page still shows beneath it; the button does what `remedy` says.
@@ -70,11 +71,18 @@ pub(crate) fn problems(own: Signal<Vec<ApiProblem>>, kept: Signal<String>) -> An
         let of_service = if of_host.is_some() { None } else { of_service };
         words::distinct(of_host.into_iter().chain(of_service).chain(own.get()))
     });
-    // By what it is called: since when each has been seen.
+    // By what it is called: since when each has been seen, by this browser's clock. That of the host may be learnt later.
+    let ahead = Memo::new({
+        let session = session.clone();
+        move |_| {
+            session.now.track();
+            session.ahead()
+        }
+    });
     let since = StoredValue::new(Vec::<(String, i64)>::new());
     part(move || {
         let all = all.get();
-        let now = session.now.get_untracked();
+        let now = browser::now();
         since.update_value(|since| {
             since.retain(|(code, _)| all.iter().any(|problem| problem.code == *code));
             for problem in &all {
@@ -89,7 +97,11 @@ pub(crate) fn problems(own: Signal<Vec<ApiProblem>>, kept: Signal<String>) -> An
                 let seen = since.with_value(|since| {
                     since.iter().find(|(code, _)| *code == problem.code).map_or(now, |(_, at)| *at)
                 });
-                let told = format!("Seen here since {}. {}", exact(Time::from_millis(seen)), kept.get());
+                let told = format!(
+                    "Seen here since {}. {}",
+                    exact(Time::from_millis(seen.saturating_add(ahead.get()))),
+                    kept.get()
+                );
                 let session = session.clone();
                 problem_banner(problem, told, "Try again", move || session.read_again())
             })

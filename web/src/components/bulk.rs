@@ -177,7 +177,7 @@ async fn restore(session: Session, at: usize, plan: RestorePlan) {
         }
         Err(problem) => {
             session.notice(&problem);
-            bulk.set(at, Stand::Failed(problem.message));
+            bulk.set(at, Stand::Failed(format!("{} {}", problem.message, problem.hint)));
         }
     }
 }
@@ -242,7 +242,10 @@ fn plans_shown(bulk: Bulk) -> AnyView {
     let locked = RwSignal::new(false);
     let problem = maybe(move || {
         let again = again.clone();
-        Some(problem_banner(bulk.problem.get()?, String::new(), "Try again", move || plan(&again)))
+        // Of the batch, or of a run in it: the first stands for all, since most of the time it is the service's.
+        let of_run = bulk.planned.with(|planned| planned.iter().find_map(|run| run.problem.clone()));
+        let problem = bulk.problem.get().or(of_run)?;
+        Some(problem_banner(problem, String::new(), "Try again", move || plan(&again)))
     });
     let list = part(move || {
         let lines: Vec<_> = bulk.planned.with(|planned| {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::prelude::*;
+use retinker::direction::isolated;
 use retinker::host::api::{ApiProblem, RunDetail};
 use retinker_console::address::{at, run_address};
 use retinker_console::compare::{MOST, address, differences, read};
@@ -103,7 +104,7 @@ fn names_of(runs: &[Result<RunDetail, ApiProblem>], ids: &[String]) -> Vec<(Stri
         let twice = found.iter().filter(|other| other.1 == *name).count() > 1;
         let short = format::short_id(id);
         let name =
-            if twice && *name != *id { format!("\u{2068}{name}\u{2069} {short}") } else { (*name).clone() };
+            if twice && *name != *id { format!("{} {short}", isolated(name)) } else { (*name).clone() };
         ((*id).clone(), name)
     };
     found.iter().map(told).collect()

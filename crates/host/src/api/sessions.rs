@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use retinker::client::{Api, Error};
+use retinker::direction::isolated;
 use retinker::host::api::RunRow;
 use retinker::host::sessions::{
     AssignProject, FinishSession, ProjectRow, Projects, SamplerRow, SamplerWindow, SamplersQuery,
@@ -423,7 +424,7 @@ async fn assign(
             error => error.into(),
         })
     };
-    let what = format!("Move sessions to project {project_id}");
+    let what = format!("Move sessions to project {}", isolated(&project_id));
     noted(&host, what, vec![session_id.clone()], assigning, wholly).await?;
     detail(&host, &session_id).await.map(Json)
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::newest_usable;
 use super::restore::RestoreRecord;
+use crate::direction::isolated;
 
 /// For how long the checkpoint of a restore that is over is needed in any case: its run may turn out not to be what was
 /// wanted, and be restored again.
@@ -50,7 +51,8 @@ pub fn needed<'a>(
     for (run, name, origin) in &needs.poisoned {
         let origin = || newest_usable(by_path.get(origin.as_deref()?).copied(), now);
         if let Some(last) = newest(&run.training_run_id).or_else(origin) {
-            let because = format!("Run {name} is poisoned, and this is what it would be restored from.");
+            let because =
+                format!("Run {} is poisoned, and this is what it would be restored from.", isolated(name));
             needed.insert(last.tinker_path.clone(), because);
         }
     }

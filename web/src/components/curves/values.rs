@@ -1,6 +1,7 @@
 //! The numbers behind the curves, as a table: for those who do not see the picture, and those who want the digits.
 
 use crate::prelude::*;
+use retinker::direction::isolated;
 use retinker_console::curves::axis::number;
 use retinker_console::curves::series::{Metric, Series};
 use retinker_console::format;
@@ -55,6 +56,7 @@ fn table(name: String, series: &Series, part: Option<(f64, f64)>) -> AnyView {
     let rows = (first..to).map(|at| row(series, at)).collect::<Vec<_>>();
     let shown = (to - first) as u64;
     let all = (to - from) as u64;
+    let name = isolated(&name);
     let caption = match shown == all {
         true => format!("{name}: {}", format::counted(all, "step", "steps")),
         false => format!("{name}: the last {shown} of {} steps; zoom in for others", format::count(all)),

@@ -1,6 +1,7 @@
 //! The table.
 
 use crate::prelude::*;
+use retinker::direction::isolated;
 use retinker::host::checkpoints::{CheckpointItem, CheckpointSort};
 use retinker_console::address::run_address;
 use retinker_console::checkpoints::{View, kind};
@@ -117,8 +118,8 @@ fn line(desk: Desk, item: CheckpointItem) -> AnyView {
         let (on, order) = (event_target_checked(&event), rows(desk));
         desk.selection.update(|s| s.pick(&order, &clicked, on, event.shift_key()));
     };
-    let labels =
-        (format!("Select {name} of {}", item.run_name), format!("More about {name} of {}", item.run_name));
+    let which = format!("{} of {}", isolated(&name), isolated(&item.run_name));
+    let labels = (format!("Select {which}"), format!("More about {which}"));
     let needed = item.needed_because.clone().map(|because| {
         view! {
             <span class="chip" title=because data-testid="needed">

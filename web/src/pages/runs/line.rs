@@ -2,6 +2,7 @@
 
 use crate::prelude::*;
 use leptos::ev::MouseEvent;
+use retinker::direction::isolated;
 use retinker::host::api::RunRow;
 use retinker_console::address::run_address;
 use retinker_console::columns::Column;
@@ -134,7 +135,10 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
         Column::Owner => words(row, |row| row.run.model_owner.clone()),
         Column::Labels => words(row, |row| {
             let labels = row.run.user_metadata.iter().flatten();
-            labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("  ")
+            labels
+                .map(|(key, value)| format!("{}={}", isolated(key), isolated(value)))
+                .collect::<Vec<_>>()
+                .join("  ")
         }),
         Column::Rank => {
             let rank = text(move || {
