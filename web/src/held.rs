@@ -19,6 +19,8 @@ pub struct Whole {
     pub total: u64,
     /// By health.
     pub counts: HealthCounts,
+    /// A word that seems to name a field of which there is none.
+    pub no_field: Option<String>,
     /// When it was read; `None` = never.
     pub as_of: Option<Time>,
     /// Why it could not be read again.
@@ -84,9 +86,20 @@ impl Held {
         because: Because,
         window: RunWindow,
     ) -> bool {
-        let RunWindow { rows, matching, total, counts, revision, order, partial, ids, as_of, problem } =
-            window;
-        let whole = Whole { matching, total, counts, as_of, problem };
+        let RunWindow {
+            rows,
+            matching,
+            total,
+            counts,
+            revision,
+            order,
+            partial,
+            ids,
+            no_field,
+            as_of,
+            problem,
+        } = window;
+        let whole = Whole { matching, total, counts, no_field, as_of, problem };
         let same_list = self.view.is_same_list(view);
         // Lists of a few screenfuls: looked through, not indexed.
         let known = |id: &str| {
@@ -222,6 +235,7 @@ mod tests {
             order: order.into(),
             partial: false,
             ids: None,
+            no_field: None,
             as_of: Some(Time::from_millis(1)),
             problem: None,
             rows,

@@ -1,7 +1,7 @@
 //! Windows on the index: rows filtered, counted and cut.
 
 use retinker::host::api::{HealthCounts, MAX_IDS, RunIds, RunWindow, RunsQuery};
-use retinker::host::query::{Query, QueryError};
+use retinker::host::query::{Query, QueryError, no_field};
 use retinker::wire::time::Time;
 use sha2::{Digest, Sha256};
 
@@ -63,6 +63,7 @@ impl Index {
             order,
             partial: since.is_some(),
             ids,
+            no_field: query.q.as_deref().filter(|_| matching == 0).and_then(no_field),
             as_of: self.as_of,
             problem: self.problem.clone(),
         })

@@ -357,6 +357,9 @@ pub struct RunWindow {
     /// The ids of the window's runs in order, if it is `partial` and its order is not the one that the caller knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<String>>,
+    /// A word of the text that seems to name a field of which there is none, where nothing matches: it was looked for as a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_field: Option<String>,
     /// When the list was last read from the service; `None` = never yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Time>,

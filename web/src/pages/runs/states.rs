@@ -1,7 +1,6 @@
 //! What stands in place of rows: while they are read, when there are none, and while the demonstration makes some.
 
 use crate::prelude::*;
-use retinker::host::query::no_field;
 use retinker_console::address::View;
 use retinker_console::format;
 
@@ -97,9 +96,10 @@ pub(super) fn no_rows(list: List) -> AnyView {
         },
         Some(_) if !list.shown.with(View::is_whole) => {
             let whole = list.shown.with(|shown| shown.with_health(None).with_text("").to_address());
-            let strange = list.shown.with(|shown| no_field(&shown.q)).map(|name| {
-                format!("There is no field \u{201c}{name}\u{201d}: that was looked for as a word. ")
-            });
+            let strange =
+                list.held.with(|held| held.whole().and_then(|whole| whole.no_field.clone())).map(|name| {
+                    format!("There is no field \u{201c}{name}\u{201d}: that was looked for as a word. ")
+                });
             view! {
                 <p class="empty" role="status" data-testid="runs-no-match">
                     "No run matches. "
