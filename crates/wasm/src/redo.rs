@@ -1,13 +1,14 @@
-//! A run with a redo log, which is kept in memory.
+//! A run with a redo log, in memory or in what JavaScript keeps its records in.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use js_sys::Promise;
+use js_sys::{Promise, Uint8Array};
 use retinker::client::TrainingOptions;
 use retinker::json;
 use retinker::recovery::plan::MetricMode;
 use retinker::redo::{CheckpointPolicy, Matching, MemoryLog, Redo, RedoError, RedoEvent, RedoOptions};
+use retinker::web::{LogRecords, StoredLog};
 use retinker::wire::UserMetadata;
 use retinker::wire::model::{LoraConfig, OptimizerConfig};
 use serde::{Deserialize, Serialize};
@@ -84,21 +85,50 @@ fn told(event: &RedoEvent) -> Result<String, Failure> {
 
 #[wasm_bindgen]
 impl Recovering {
-    /// Makes a run. `lora` and `options` are JSON.
+    /// Makes a run, or goes on with the one in the log. `lora` and `options` are JSON; `records` are those of the log of that name,
+    /// absent = it is in memory.
     pub fn lora(
         service: &Service,
         base_model: String,
         lora: String,
         options: String,
+        log: String,
+        records: Option<LogRecords>,
         signal: Option<AbortSignal>,
     ) -> Promise {
         let service = service.client();
         let made = async move {
             let lora: LoraConfig = json::read(lora.as_bytes())?;
             let options = json::read::<Options>(options.as_bytes())?.of()?;
-            Ok(Self(Redo::lora(&service, MemoryLog::new(), &base_model, lora, options).await?).into())
+            let redo = match records {
+                Some(records) => {
+                    let log = StoredLog::open(&log, records).await.map_err(RedoError::from)?;
+                    Redo::lora(&service, log, &base_model, lora, options).await?
+                }
+                None => Redo::lora(&service, MemoryLog::new(), &base_model, lora, options).await?,
+            };
+            Ok(Self(redo).into())
         };
         outcome(signal, Box::pin(made))
+    }
+
+    /// The steps that were taken before, if the log had a run already.
+    #[wasm_bindgen(js_name = resumedStep)]
+    pub fn resumed_step(&self) -> Option<f64> {
+        self.0.resumed().map(|resumed| resumed.step as f64)
+    }
+
+    /// What was given with the last of them.
+    #[wasm_bindgen(js_name = resumedCursor)]
+    pub fn resumed_cursor(&self) -> Option<Uint8Array> {
+        let cursor = self.0.resumed()?.cursor.as_ref()?;
+        Some(Uint8Array::from(&**cursor))
+    }
+
+    /// Gives the next step of the optimizer this.
+    #[wasm_bindgen(js_name = setCursor)]
+    pub fn set_cursor(&self, cursor: &[u8]) {
+        self.0.set_cursor(cursor.to_vec());
     }
 
     /// The client that trains the run.

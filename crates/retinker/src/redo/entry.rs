@@ -298,7 +298,7 @@ impl Frame {
     }
 
     /// The schema that these bytes say they are of, if this version does not know it: they may be of another form.
-    #[cfg(all(feature = "native", not(target_arch = "wasm32")))]
+    #[cfg(any(feature = "native", target_arch = "wasm32"))]
     pub(crate) fn newer_schema(bytes: &[u8]) -> Option<u32> {
         let length = bytes.first_chunk::<4>()?;
         let head = bytes.get(4..4 + u32::from_le_bytes(*length) as usize)?;

@@ -23,7 +23,9 @@ export {
   type RedoEvent,
   type RedoOptions,
   type ReplayPlan,
+  type Resumed,
 } from "./recovering-client.js";
+export { deleteRedoLog, listRedoLogs } from "./redo-logs.js";
 export * from "./rest.js";
 export {
   type SampledSequence,

@@ -1,5 +1,5 @@
 import type { Client, Recovering, Training } from "#wasm";
-import { Handle, type SharedHandle } from "./handle.js";
+import { type Freed, Handle, type SharedHandle } from "./handle.js";
 import { type CallOptions, known } from "./options.js";
 import { values } from "./stream.js";
 import { type Parts, TrainingClient } from "./training-client.js";
@@ -27,8 +27,15 @@ export interface RedoOptions {
   readonly checkpoints?: CheckpointPolicy | undefined;
   /** By which part of itself a sum of what is done again may differ from what was recorded, e.g. 1e-4; absent = nothing may. */
   readonly tolerance?: number | undefined;
-  /** Bytes of requests that are kept in memory; 256 MiB. A third of it has a checkpoint saved, and where it is full operations wait. */
+  /** Bytes of requests that are kept; 256 MiB. A third of it has a checkpoint saved, and where it is full operations wait. */
   readonly boundBytes?: number | undefined;
+  /**
+   * A name under which the log is kept in the browser's own storage (IndexedDB, of the page's origin): a page that is opened again with
+   * the same name goes on behind the last step, in a run that is made anew first if it was lost meanwhile. Absent = in memory, as long as the
+   * page lives. One page at a time has a log open. A browser may drop what an origin has stored when it runs out of room, unless the
+   * page has asked for `navigator.storage.persist()`.
+   */
+  readonly log?: string | undefined;
 }
 
 /** Something that happened to a run that recovers by itself. */
@@ -65,6 +72,14 @@ export interface RedoEvent {
   readonly why?: string;
 }
 
+/** Where a program that was started again goes on. */
+export interface Resumed {
+  /** The steps of the optimizer that were taken. */
+  readonly step: number;
+  /** What the program gave with the last of them; see {@link RecoveringTrainingClient.setCursor}. */
+  readonly cursor?: Uint8Array;
+}
+
 /** What going back to a step takes. */
 export interface ReplayPlan {
   /** The run whose log it is. */
@@ -86,20 +101,38 @@ export interface ReplayPlan {
 /**
  * Trains a run, and makes it anew when it loses its state: from the last checkpoint, with what was done since done again, and held
  * against what it came to before. The training loop does not see it; {@link recoveries} tells. What was done since the last checkpoint
- * is kept in memory. Made by {@link ServiceClient.createRecoveringTrainingClient}.
+ * is kept in memory, or in the browser's own storage. Made by {@link ServiceClient.createRecoveringTrainingClient}.
  */
 export class RecoveringTrainingClient extends TrainingClient {
   readonly #redo: Handle<Recovering>;
 
-  private constructor(client: SharedHandle<Client>, redo: Recovering) {
-    const beside = Handle.of(redo);
+  private constructor(client: SharedHandle<Client>, redo: Recovering, log: Freed | undefined) {
+    const held = Handle.of(redo);
+    const beside = { free: () => [held, log].forEach((each) => each?.free()) };
     super({ client, training: Handle.of(redo.training()), beside } satisfies Parts);
-    this.#redo = beside;
+    this.#redo = held;
   }
 
   /** @internal */
-  static _recovering(client: SharedHandle<Client>, redo: Recovering): RecoveringTrainingClient {
-    return new RecoveringTrainingClient(client, redo);
+  static _recovering(client: SharedHandle<Client>, redo: Recovering, log: Freed | undefined): RecoveringTrainingClient {
+    return new RecoveringTrainingClient(client, redo, log);
+  }
+
+  /** Where to go on, if the log had a run already. */
+  get resumed(): Resumed | undefined {
+    return this.#redo.ask((redo) => {
+      const step = redo.resumedStep();
+      const cursor = redo.resumedCursor();
+      return step === undefined ? undefined : { step, ...(cursor && { cursor }) };
+    });
+  }
+
+  /**
+   * Gives the next step of the optimizer a cursor: what the program needs to go on after that step, such as its place in the data
+   * and the state of its chance. It is stored with the step, and never read.
+   */
+  setCursor(cursor: Uint8Array): void {
+    this.#redo.ask((redo) => redo.setCursor(cursor));
   }
 
   /** What happens to the run from now on: losses and recoveries, and checkpoints that were saved. */

@@ -5,6 +5,7 @@ import { ConfigError } from "./errors.js";
 import { Handle } from "./handle.js";
 import { type CallOptions, type ClientOptions, CLIENT, known, wire } from "./options.js";
 import { RecoveringTrainingClient, type RedoOptions } from "./recovering-client.js";
+import { LogRecords } from "./redo-logs.js";
 import { RestClient } from "./rest-client.js";
 import { SamplingClient } from "./sampling-client.js";
 import { TrainingClient } from "./training-client.js";
@@ -105,18 +106,26 @@ export class ServiceClient extends Connected {
     return this.#made(await this.#service.call((service) => service.createLora(baseModel, lora, run, signal)));
   }
 
-  /** Makes a run that recovers by itself, with what it was asked for since its last checkpoint kept in memory, and a client of it. */
+  /** Makes a run that recovers by itself, or goes on with the one that is in the log of that name, and a client of it. */
   async createRecoveringTrainingClient(options: LoraOptions & RedoOptions): Promise<RecoveringTrainingClient> {
-    const { baseModel, rank = 32, userMetadata, optimizerConfig, checkpoints = {}, tolerance, boundBytes, signal, ...adapter } = known(
+    const { baseModel, rank = 32, userMetadata, optimizerConfig, checkpoints = {}, tolerance, boundBytes, log, signal, ...adapter } = known(
       "createRecoveringTrainingClient",
       options,
-      [...LORA, "checkpoints", "tolerance", "boundBytes"],
+      [...LORA, "checkpoints", "tolerance", "boundBytes", "log"],
     );
     const { everySteps, everySeconds, onImprovement } = known("checkpoints", checkpoints, ["everySteps", "everySeconds", "onImprovement"]);
     const lora = wire({ rank, ...adapter });
     const kept = wire({ userMetadata, optimizerConfig, everySteps, everySeconds, ...onImprovement, tolerance, boundBytes });
-    const redo = await this.#service.call<Recovering>((service, wasm) => wasm.Recovering.lora(service, baseModel, lora, kept, signal));
-    return RecoveringTrainingClient._recovering(this._client, redo);
+    const records = log === undefined ? undefined : await LogRecords.open(log);
+    try {
+      const redo = await this.#service.call<Recovering>((service, wasm) =>
+        wasm.Recovering.lora(service, baseModel, lora, kept, log ?? "", records, signal),
+      );
+      return RecoveringTrainingClient._recovering(this._client, redo, records);
+    } catch (error) {
+      records?.free();
+      throw error;
+    }
   }
 
   /** Makes a run that starts from a checkpoint's weights, with a cold optimizer. `path` is a training checkpoint's. */
