@@ -218,7 +218,7 @@ test("what stands beside a text that turns the direction stays where it is", asy
   await byTestId(page, "compare-differences").waitFor();
   await byTestId(page, "curves-values").locator("summary").click();
   await byTestId(page, "curves-table").nth(1).waitFor();
-  await shows("runs compared", 6);
+  await shows("runs compared", 3);
 
   await open("/checkpoints");
   await byTestId(page, "checkpoint-item").nth(8).waitFor();

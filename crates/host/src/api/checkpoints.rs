@@ -477,17 +477,13 @@ async fn one(
     match wanted {
         Wanted::Public(public) => {
             let already = if public { "It was public already." } else { "It was not public." };
-            // The list may be older than what somebody else has done: it is the service that knows.
+            // The list may be older than what somebody else has done: the service knows, and says 409 where it was so already.
             match host.ask(host.api.set_checkpoint_public(run_id, &id, public)).await {
                 Ok(()) => {}
                 Err(Asked::Service(error)) if error.status() == Some(409) => return Ok(done(false, already)),
                 Err(asked) => return Err(asked),
             }
             edit(&|one| one.public = public);
-            // A service may take what was so already. Who takes back is not to undo what was there before.
-            if known.is_some_and(|known| known.public == public) {
-                return Ok(done(false, already));
-            }
             Ok(done(true, if public { "It is public now." } else { "It is not public any more." }))
         }
         Wanted::Copied(number) => {

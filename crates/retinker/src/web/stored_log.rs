@@ -60,7 +60,10 @@ const BEFORE: usize = 4;
 
 impl fmt::Debug for StoredLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredLog").field("name", &self.name).field("size", &self.size()).finish_non_exhaustive()
+        f.debug_struct("StoredLog")
+            .field("name", &self.name)
+            .field("size", &self.size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,7 +122,8 @@ impl StoredLog {
                 Err(thrown) => Err(thrown),
             };
             answer.map(SendWrapper::new).map_err(|thrown| {
-                let told = js_sys::Reflect::get(&thrown, &"message".into()).ok().and_then(|told| told.as_string());
+                let told =
+                    js_sys::Reflect::get(&thrown, &"message".into()).ok().and_then(|told| told.as_string());
                 log.unavailable(told.unwrap_or_else(|| format!("{thrown:?}")))
             })
         }))
