@@ -292,7 +292,7 @@ pub(crate) fn untokenized(error: &NoTokenizer) -> Problem {
         NoTokenizer::Unreadable(what) => Problem::new(
             StatusCode::BAD_GATEWAY,
             "service_unreadable",
-            format!("The service's tokenizer cannot be read: {what}"),
+            format!("The service's tokenizer cannot be read: {}", without_parsing(what)),
             "",
         ),
         NoTokenizer::None(why) => Problem::new(

@@ -6,7 +6,7 @@ use retinker_console::format;
 
 use super::reactive::flag;
 use crate::browser;
-use crate::live::session;
+use crate::live::{Session, session};
 
 /// When something happened.
 pub(crate) fn when_it_was(time: Time) -> AnyView {
@@ -48,7 +48,9 @@ pub(crate) fn exact(time: Time) -> String {
 
 /// A time of day to the second, as the viewer's clock has it, with its date on any other day than today.
 pub(crate) fn clock(time: Time) -> String {
-    format::clock(time, browser::offset_minutes(time), Time::from_millis(browser::now()))
+    // By the host's clock: this browser's may be wrong by days.
+    let now = use_context::<Session>().map_or_else(browser::now, |session| session.now.get_untracked());
+    format::clock(time, browser::offset_minutes(time), Time::from_millis(now))
 }
 
 /// What happened when, folded away under a heading, after what is to be known before.

@@ -15,7 +15,7 @@ use crate::client::encode::Batch;
 use crate::client::training::request::TrainingRequest;
 use crate::client::{LoadOptions, SaveExternalOptions, SaveForSamplerOptions, SaveOptions};
 use crate::json;
-#[cfg(all(feature = "native", not(target_arch = "wasm32")))]
+#[cfg(any(feature = "native", target_arch = "wasm32"))]
 use crate::recovery::plan::SCHEMA_VERSION;
 use crate::recovery::restore::Attachment;
 
