@@ -225,7 +225,7 @@ fn freshness() -> AnyView {
         let time = status.with(|s| s.data.as_ref().and_then(|status| status.as_of))?;
         Some(view! {
             <span class="as-of" title=exact(time)>
-                "as of "
+                <span>"as of "</span>
                 <time datetime=time.to_string()>{clock(time)}</time>
             </span>
         })

@@ -63,7 +63,7 @@ pub(crate) fn waiting(wanted: Memo<bool>) -> AnyView {
                             <li>
                                 {plan("Plan", "plan-incident", "button", one.run_ids.clone())}
                                 <span>
-                                    {when_it_was(one.first)}
+                                    {when_it_was(one.first)} " "
                                     <span class="quiet">{activity::incident_cause(one)}</span>
                                 </span>
                             </li>
