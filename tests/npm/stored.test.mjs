@@ -78,7 +78,7 @@ test("a page that was closed goes on where it was, though its run was lost meanw
     const second = await open();
     const refused = await second.evaluate(() => refused(open_("mine")));
     assert.deepEqual({ name: refused.name, code: refused.code }, { name: "RecoveryError", code: "redo_log" });
-    assert.match(refused.message, /'mine' is in use by another page/);
+    assert.match(refused.message, /'mine' is in use, by another page or by a client of this one/);
     assert.deepEqual(await second.evaluate(() => retinker.listRedoLogs()), ["mine"]);
     assert.equal((await second.evaluate(() => refused(retinker.deleteRedoLog("mine")))).code, "redo_log");
     await second.close();

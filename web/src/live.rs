@@ -81,7 +81,7 @@ pub(crate) struct Session {
     pub(crate) bulk: Bulk,
     /// What is being done with checkpoints, and what is downloaded: it goes on while somebody looks elsewhere.
     pub(crate) job: RwSignal<Option<Job>>,
-    /// What could not be asked for of it, until somebody has seen it.
+    /// Why it broke off, until somebody puts it away.
     pub(crate) job_refused: RwSignal<Option<ApiProblem>>,
     pub(crate) downloads: RwSignal<Vec<DownloadState>>,
     /// How far lists were scrolled, by address: for the way back.
@@ -95,6 +95,10 @@ pub(crate) struct Session {
     /// `light`, `dark`, or nothing for the system's colours.
     pub(crate) theme: RwSignal<&'static str>,
     restores: RwSignal<Vec<RestoreRecord>>,
+    /// When changes were last taken in, by this browser's clock.
+    taken_at: StoredValue<i64>,
+    /// The event stream was open before.
+    was_open: StoredValue<bool>,
 }
 
 /// After so long out of sight a page reads again what it reads once.
@@ -130,6 +134,8 @@ impl Session {
             keys_open: RwSignal::new(false),
             theme: RwSignal::new(browser::theme()),
             restores: RwSignal::default(),
+            taken_at: StoredValue::new(browser::now()),
+            was_open: StoredValue::new(false),
         }
     }
 
@@ -195,12 +201,17 @@ impl Session {
         loop {
             if let Ok(mut events) = self.host.events().await {
                 // What happened before the stream was open is not told by it.
-                let is_first = self.link.with_untracked(|link| *link == Link::Opening);
+                let since = browser::now().saturating_sub(self.taken_at.get_value());
                 match self.pace.get_untracked() {
                     Pace::Live => self.everything_changed(),
-                    _ if is_first => self.everything_changed(),
+                    Pace::Every(seconds) if since >= seconds.saturating_mul(1000) as i64 => {
+                        self.everything_changed();
+                    }
+                    // What is shown was just read.
+                    _ if !self.was_open.get_value() => {}
                     _ => self.behind.set(true),
                 }
+                self.was_open.set_value(true);
                 self.link.set(Link::Live);
                 while let Some(Ok(event)) = events.next().await {
                     failures = 0;
@@ -262,6 +273,7 @@ impl Session {
     }
 
     fn everything_changed(&self) {
+        self.taken_at.set_value(browser::now());
         self.behind.set(false);
         self.any_change.update(|n| *n += 1);
         self.run_change.update(|n| *n += 1);

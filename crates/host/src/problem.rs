@@ -111,6 +111,12 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
             "Too much is asked of it, by whomever. It is asked again by itself, when it wants to be.",
         ),
         ErrorKind::Refused { status: 500..=599, .. } => ("service_failing", "It is asked again by itself."),
+        ErrorKind::Refused { status: 300..=399, .. } => (
+            "service_refused",
+            "It redirects, and redirects are not followed, so that the key stays with the address it was given for: use the \
+             address it redirects to.",
+        ),
+        _ if error.is_unsupported() => ("not_offered", ""),
         ErrorKind::Refused { status: 404, .. } => {
             ("service_refused", "Check the id or path: what was asked for may be gone.")
         }
@@ -133,28 +139,34 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
 fn sentence(error: &Error) -> String {
     tracing::debug!(%error, "the service failed");
     let text = match error.kind() {
-        ErrorKind::NeverSent { message } => format!("The service cannot be reached ({}).", cause(message)),
+        ErrorKind::NeverSent { message } => ended("The service cannot be reached", cause(message)),
         ErrorKind::MayHaveBeenSent { message } => {
-            format!("The service broke the connection off ({}); it may have got the request.", cause(message))
+            format!(
+                "{} It may have got the request.",
+                ended("The service broke the connection off", cause(message))
+            )
         }
         ErrorKind::TimedOut { after } => {
             format!("The service did not answer within {} s.", after.as_secs_f64().round())
         }
-        ErrorKind::Refused { status, detail, .. } if detail.is_empty() => {
-            format!("The service answered with status {status}.")
-        }
         ErrorKind::Refused { status, detail, .. } => {
-            format!("The service answered with status {status}: {}.", detail.trim_end_matches('.'))
+            ended(&format!("The service answered with status {status}"), detail)
         }
         _ => error.to_string(),
     };
     text.replace(char::is_control, " ")
 }
 
-/// The innermost of the causes that a transport tells one after the other, without the system's number for it.
+/// What happened, and why where that is told, as a sentence.
+fn ended(what: &str, why: &str) -> String {
+    let colon = if why.is_empty() { "" } else { ": " };
+    let end = if why.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{what}{colon}{why}{end}")
+}
+
+/// A transport's words without the system's number.
 fn cause(message: &str) -> &str {
-    let innermost = message.rsplit(": ").next().unwrap_or(message);
-    innermost.split(" (os error").next().unwrap_or(innermost).trim_end_matches('.')
+    message.split(" (os error").next().unwrap_or(message)
 }
 
 /// What stands for a service that has not answered within this time.
@@ -284,10 +296,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_the_innermost_one_without_the_systems_number() {
-        let chain = "error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)";
-        assert_eq!(cause(chain), "Connection refused");
-        assert_eq!(cause("it broke off."), "it broke off");
-        assert_eq!(cause(""), "");
+    fn what_happened_is_a_sentence_with_its_cause() {
+        let told = |why: &str| ended("It cannot be reached", cause(why));
+        assert_eq!(told("Connection refused (os error 111)"), "It cannot be reached: Connection refused.");
+        assert_eq!(told("no token: try again."), "It cannot be reached: no token: try again.");
+        assert_eq!(told(""), "It cannot be reached.");
     }
 }

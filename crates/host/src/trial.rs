@@ -309,7 +309,7 @@ fn without_parsing(why: &str) -> String {
     const UNUSABLE: &str = "cannot be used";
     match why.split_once(UNUSABLE) {
         Some((before, parsing)) => {
-            tracing::debug!(parsing, "a tokenizer that cannot be used");
+            tracing::warn!(parsing, "a tokenizer that cannot be used");
             format!("{before}{UNUSABLE}.")
         }
         None => why.to_owned(),

@@ -56,7 +56,7 @@ async fn a_service_that_is_not_there() {
     let host = client(&running);
     let problem = until("the problem", async || host.status().await.unwrap().service.problem).await;
     assert_eq!(problem.code, "service_unreachable");
-    assert!(problem.message.starts_with("The service cannot be reached ("), "{}", problem.message);
+    assert!(problem.message.starts_with("The service cannot be reached: "), "{}", problem.message);
     assert!(problem.hint.starts_with("Is it running"), "{}", problem.hint);
     let window = host.runs(&RunsQuery::default()).await.unwrap();
     assert_eq!((window.as_of, window.problem), (None, Some(problem)), "could not load is not empty");

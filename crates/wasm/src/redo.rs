@@ -25,7 +25,7 @@ use crate::training::Training;
 #[wasm_bindgen]
 pub struct Recovering(Redo);
 
-/// Bytes that a log in memory takes where nothing is said.
+/// Bytes that a log takes where nothing is said.
 const BOUND: u64 = 256 << 20;
 
 #[derive(Default, Deserialize)]
@@ -85,24 +85,25 @@ fn told(event: &RedoEvent) -> Result<String, Failure> {
 
 #[wasm_bindgen]
 impl Recovering {
-    /// Makes a run, or goes on with the one in the log. `lora` and `options` are JSON; `records` are those of the log of that name,
-    /// absent = it is in memory.
+    /// Makes a run, or goes on with the one in the log. `lora` and `options` are JSON; `records` are those of the log, absent = it is in
+    /// memory.
     pub fn lora(
         service: &Service,
         base_model: String,
         lora: String,
         options: String,
-        log: String,
         records: Option<LogRecords>,
         signal: Option<AbortSignal>,
     ) -> Promise {
         let service = service.client();
+        // From here on they are let go of with the log, whatever becomes of it.
+        let log = records.map(StoredLog::new);
         let made = async move {
             let lora: LoraConfig = json::read(lora.as_bytes())?;
             let options = json::read::<Options>(options.as_bytes())?.of()?;
-            let redo = match records {
-                Some(records) => {
-                    let log = StoredLog::open(&log, records).await.map_err(RedoError::from)?;
+            let redo = match log {
+                Some(log) => {
+                    let log = log.opened().await.map_err(RedoError::from)?;
                     Redo::lora(&service, log, &base_model, lora, options).await?
                 }
                 None => Redo::lora(&service, MemoryLog::new(), &base_model, lora, options).await?,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use retinker::host::completion::{CompletionQuery, Completions, FilterOf, Value};
+use retinker::host::completion::{Asked, CompletionQuery, Completions, FilterOf, MAX_COMPLETIONS, Value};
 use retinker::host::{checkpoint_query, query};
 use retinker::recovery::plan::LINEAGE_PREFIX;
 use retinker::recovery::retention::run_of;
@@ -25,19 +25,19 @@ pub(super) async fn completions(
     Ok(Json(match of {
         FilterOf::Runs => {
             let index = host.index();
-            query::completions(&q, &|field, label| {
+            query::completions(&q, &|asked| {
                 let runs = index.rows().map(|row| &row.run);
-                match field {
-                    "model" => frequent(runs.map(|run| run.base_model.as_str()), "run", "runs"),
-                    "owner" => frequent(runs.map(|run| run.model_owner.as_str()), "run", "runs"),
+                match asked.field {
+                    "model" => frequent(asked, runs.map(|run| run.base_model.as_str()), "run", "runs"),
+                    "owner" => frequent(asked, runs.map(|run| run.model_owner.as_str()), "run", "runs"),
                     "rank" => {
                         let ranks: Vec<_> =
                             runs.filter_map(|run| run.lora_rank).map(|rank| rank.to_string()).collect();
-                        frequent(ranks.iter().map(String::as_str), "run", "runs")
+                        frequent(asked, ranks.iter().map(String::as_str), "run", "runs")
                     }
                     "meta" => {
                         let labels = runs.filter_map(|run| run.user_metadata.as_ref());
-                        frequent(of_labels(labels, label), "run", "runs")
+                        frequent(asked, of_labels(labels, asked.label), "run", "runs")
                     }
                     _ => Vec::new(),
                 }
@@ -45,15 +45,15 @@ pub(super) async fn completions(
         }
         FilterOf::Checkpoints => {
             let (index, kept) = (host.index(), host.checkpoints.kept());
-            checkpoint_query::completions(&q, &|field, label| match field {
+            checkpoint_query::completions(&q, &|asked| match asked.field {
                 "run" => {
                     let runs = kept.list.iter().filter_map(|one| run_of(&one.tinker_path));
                     let names = runs.map(|id| index.name(id).unwrap_or(id));
-                    frequent(names, "checkpoint", "checkpoints")
+                    frequent(asked, names, "checkpoint", "checkpoints")
                 }
                 "meta" => {
                     let labels = kept.list.iter().filter_map(|one| one.user_metadata.as_ref());
-                    frequent(of_labels(labels, label), "checkpoint", "checkpoints")
+                    frequent(asked, of_labels(labels, asked.label), "checkpoint", "checkpoints")
                 }
                 _ => Vec::new(),
             })
@@ -72,21 +72,29 @@ fn of_labels<'a>(
     })
 }
 
-/// Each value once, with how often it is found; the most frequent first, equally frequent ones by name.
-fn frequent<'a>(values: impl Iterator<Item = &'a str>, one: &str, several: &str) -> Vec<Value> {
+/// Each value once that goes on with what has been written, with how often it is found; the most frequent first, equally
+/// frequent ones by name.
+fn frequent<'a>(
+    asked: &Asked<'_>,
+    values: impl Iterator<Item = &'a str>,
+    one: &str,
+    several: &str,
+) -> Vec<Value> {
     let mut counts: HashMap<&str, u64> = HashMap::new();
     for value in values {
         *counts.entry(value).or_default() += 1;
     }
     let fits = |value: &str| {
         !value.is_empty()
+            && asked.fits(value)
             && value.chars().take(MOST_LETTERS + 1).count() <= MOST_LETTERS
             && !value.contains(char::is_control)
     };
     let mut counts: Vec<_> = counts.into_iter().filter(|(value, _)| fits(value)).collect();
     counts.sort_unstable_by(|(a, many), (b, more)| more.cmp(many).then(a.cmp(b)));
     let said = |count: u64| format!("{count} {}", if count == 1 { one } else { several });
-    counts.into_iter().map(|(value, count)| (value.to_owned(), said(count))).collect()
+    let best = counts.into_iter().take(MAX_COMPLETIONS);
+    best.map(|(value, count)| (value.to_owned(), said(count))).collect()
 }
 
 #[cfg(test)]
@@ -97,8 +105,12 @@ mod tests {
     fn the_most_frequent_come_first_and_what_is_no_help_not_at_all() {
         let long = "x".repeat(200);
         let values = ["b", "a", "c", "c", "", "new\nline", &long];
-        let told: Vec<_> = frequent(values.into_iter(), "run", "runs");
+        let told = |written: &str| {
+            let asked = Asked { field: "model", label: "", is_equal: true, written };
+            frequent(&asked, values.into_iter(), "run", "runs")
+        };
         let expected = [("c", "2 runs"), ("a", "1 run"), ("b", "1 run")];
-        assert_eq!(told, expected.map(|(value, said)| (value.to_owned(), said.to_owned())));
+        assert_eq!(told(""), expected.map(|(value, said)| (value.to_owned(), said.to_owned())));
+        assert_eq!(told("A").len(), 1);
     }
 }

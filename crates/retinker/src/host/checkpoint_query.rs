@@ -18,7 +18,7 @@ use retinker_wire::run::CheckpointType;
 use retinker_wire::time::Time;
 
 use super::checkpoints::CheckpointItem;
-use super::completion::{Completions, Value, Vocabulary, plain};
+use super::completion::{Asked, Completions, DURATIONS, Value, Vocabulary, plain};
 pub use super::language::QueryError;
 use super::language::{Comparison, Match, Order, Written, split};
 
@@ -61,22 +61,23 @@ const OFFERED: [(&str, &str); 9] = [
 ];
 
 /// How the text of a filter can go on. `known` tells the values that checkpoints have of a field whose values are their own: `run`,
-/// `name`, a label of `meta`, and without a label the names of labels.
-pub fn completions(text: &str, known: &dyn Fn(&str, &str) -> Vec<Value>) -> Completions {
-    let values = |field: &str, label: &str| match field {
-        "type" => plain(
-            &[CheckpointType::Training, CheckpointType::Sampler, CheckpointType::External]
-                .each_ref()
-                .map(CheckpointType::as_str),
-        ),
-        "age" => plain(&["1h", "12h", "1d", "7d", "30d"]),
-        "expires" => plain(&["1h", "12h", "1d", "7d", "30d", "never"]),
-        "size" => plain(&["1MB", "100MB", "1GB", "10GB"]),
-        "public" | "needed" => plain(&["yes", "no"]),
-        _ => known(field, label),
+/// a label of `meta`, and without a label the names of labels.
+pub fn completions(text: &str, known: &dyn Fn(&Asked<'_>) -> Vec<Value>) -> Completions {
+    let values = |asked: &Asked<'_>| match (asked.field, asked.is_equal) {
+        ("type", true) => plain(&TYPES.each_ref().map(CheckpointType::as_str)),
+        ("age" | "expires", false) => plain(&DURATIONS),
+        ("expires", true) => plain(&["never"]),
+        ("size", false) => plain(&["1MB", "100MB", "1GB", "10GB"]),
+        ("public" | "needed", true) => plain(&["yes", "no"]),
+        ("run" | "meta", true) => known(asked),
+        _ => Vec::new(),
     };
-    Vocabulary { fields: &OFFERED, values: &values }.complete(text)
+    Vocabulary { fields: &OFFERED, several: &["type"], values: &values }.complete(text)
 }
+
+/// What `type:` takes.
+const TYPES: [CheckpointType; 3] =
+    [CheckpointType::Training, CheckpointType::Sampler, CheckpointType::External];
 
 impl CheckpointFilter {
     /// Reads a query. One without words matches everything.
@@ -116,9 +117,8 @@ impl Test {
         Ok(match is.field {
             "type" if is.order != Order::Equal => return Err(is.wrong_operator(":")),
             "type" => {
-                let known = [CheckpointType::Training, CheckpointType::Sampler, CheckpointType::External];
                 let named =
-                    |name: &str| known.iter().find(|kind| kind.as_str().eq_ignore_ascii_case(name)).cloned();
+                    |name: &str| TYPES.iter().find(|kind| kind.as_str().eq_ignore_ascii_case(name)).cloned();
                 let kinds: Option<Vec<_>> = is.value.split(',').map(named).collect();
                 Self::Type(kinds.ok_or_else(|| is.wrong("training, sampler or external"))?)
             }
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn completions_fit_what_is_being_written() {
-        let known = |field: &str, label: &str| match (field, label) {
+        let known = |asked: &Asked<'_>| match (asked.field, asked.label) {
             ("run", "") => plain(&["Nightly Run"]),
             ("meta", "") => plain(&["team"]),
             _ => Vec::new(),
@@ -258,6 +258,15 @@ mod tests {
         assert_eq!(of("-public:"), ["-public:yes", "-public:no"]);
         assert_eq!(of("run:ni"), ["run:\"Nightly Run\""]);
         assert_eq!(of("size>1 meta."), ["size>1 meta.team="]);
+        assert_eq!(of("expires:n"), ["expires:never"]);
+        // What is offered can be read.
+        for field in FIELDS {
+            for operator in [":", "=", "<", "<=", ">", ">="] {
+                for offered in of(&format!("{field}{operator}")) {
+                    assert!(CheckpointFilter::parse(&offered).is_ok(), "{offered}");
+                }
+            }
+        }
         let fields: Vec<_> =
             OFFERED.iter().filter_map(|(field, _)| field.split([':', '<', '>', '.']).next()).collect();
         assert_eq!(fields, FIELDS);

@@ -60,8 +60,30 @@ pub type Value = (String, String);
 pub(super) struct Vocabulary<'a> {
     /// The fields, with the operator that is usual: what to write, and what it means.
     pub(super) fields: &'a [(&'static str, &'static str)],
-    /// The values of a field; those of `meta` without a label are the names of labels.
-    pub(super) values: &'a dyn Fn(&str, &str) -> Vec<Value>,
+    /// Those that take several values with commas.
+    pub(super) several: &'a [&'a str],
+    /// The values that fit what is asked.
+    pub(super) values: &'a dyn Fn(&Asked<'_>) -> Vec<Value>,
+}
+
+/// Which values are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The field, in lower case.
+    pub field: &'a str,
+    /// Of `meta` which label; without one the names of labels are asked for.
+    pub label: &'a str,
+    /// Whether it is compared by `:` or `=`, and not by an order.
+    pub is_equal: bool,
+    /// What has been written of the value.
+    pub written: &'a str,
+}
+
+impl Asked<'_> {
+    /// Whether this value goes on with what has been written.
+    pub fn fits(&self, value: &str) -> bool {
+        begins(value, self.written)
+    }
 }
 
 impl Vocabulary<'_> {
@@ -76,7 +98,7 @@ impl Vocabulary<'_> {
                 let label = word.get(..5).filter(|field| field.eq_ignore_ascii_case("meta."));
                 match label.and_then(|field| word.get(field.len()..)) {
                     Some(name) => offered.extend(
-                        (self.values)("meta", "")
+                        (self.values)(&Asked { field: "meta", label: "", is_equal: true, written: name })
                             .into_iter()
                             .filter(|(label, _)| begins(label, name) && is_plain(label))
                             .map(|(label, said)| (format!("meta.{label}="), said)),
@@ -93,13 +115,15 @@ impl Vocabulary<'_> {
                 let value_at = rest.find(|c| !":=<>".contains(c)).unwrap_or(rest.len());
                 let (operator, value) = rest.split_at(value_at);
                 let (field, label) = name.split_once('.').unwrap_or((name, ""));
+                let field = field.to_ascii_lowercase();
                 // Of several values with commas the last is being written.
-                let (others, value) = match value.rfind(',') {
-                    Some(comma) if !value.contains('"') => value.split_at(comma + 1),
-                    _ => ("", value),
+                let (others, value) = match value.rfind(',').filter(|_| self.several.contains(&&*field)) {
+                    Some(comma) => value.split_at(comma + 1),
+                    None => ("", value),
                 };
                 let written = value.trim_matches('"');
-                let known = (self.values)(&field.to_ascii_lowercase(), label);
+                let is_equal = matches!(operator, ":" | "=");
+                let known = (self.values)(&Asked { field: &field, label, is_equal, written });
                 offered.extend(
                     known
                         .into_iter()
@@ -145,6 +169,9 @@ fn quoted(value: &str) -> String {
         false => value.to_owned(),
     }
 }
+
+/// Times that are often asked for.
+pub(super) const DURATIONS: [&str; 5] = ["1h", "12h", "1d", "7d", "30d"];
 
 /// Values of which nothing has to be said.
 pub(super) fn plain(values: &[&str]) -> Vec<Value> {

@@ -18,7 +18,7 @@
 use retinker_wire::time::Time;
 
 use super::api::RunRow;
-use super::completion::{Completions, Value, Vocabulary, plain};
+use super::completion::{Asked, Completions, DURATIONS, Value, Vocabulary, plain};
 pub use super::language::QueryError;
 use super::language::{Comparison, Match, Order, Written, split};
 use crate::recovery::health::Health;
@@ -155,15 +155,16 @@ pub fn text_of(row: &RunRow) -> String {
 }
 
 /// How the text of a query can go on. `known` tells the values that runs have of a field whose values are their own: `model`,
-/// `name`, `id`, `owner`, `rank`, a label of `meta`, and without a label the names of labels.
-pub fn completions(text: &str, known: &dyn Fn(&str, &str) -> Vec<Value>) -> Completions {
-    let values = |field: &str, label: &str| match field {
-        "health" => plain(&Health::ALL.map(Health::as_str)),
-        "has" => plain(&THINGS.map(|(name, _)| name)),
-        "age" | "expires" => plain(&["1h", "12h", "1d", "7d", "30d"]),
-        _ => known(field, label),
+/// `owner`, `rank`, a label of `meta`, and without a label the names of labels.
+pub fn completions(text: &str, known: &dyn Fn(&Asked<'_>) -> Vec<Value>) -> Completions {
+    let values = |asked: &Asked<'_>| match (asked.field, asked.is_equal) {
+        ("health", true) => plain(&Health::ALL.map(Health::as_str)),
+        ("has", true) => plain(&THINGS.map(|(name, _)| name)),
+        ("age" | "expires", false) => plain(&DURATIONS),
+        ("rank", _) | ("model" | "owner" | "meta", true) => known(asked),
+        _ => Vec::new(),
     };
-    Vocabulary { fields: &FIELDS, values: &values }.complete(text)
+    Vocabulary { fields: &FIELDS, several: &["health"], values: &values }.complete(text)
 }
 
 impl Word {
@@ -410,14 +411,14 @@ mod tests {
             "\u{202e}",
         ] {
             let _ = Query::parse(query).map(|query| query.matches(&row(), "", Time::from_millis(NOW)));
-            let _ = completions(query, &|_, _| plain(&["\u{202e}", "a \"b", "é"]));
+            let _ = completions(query, &|_| plain(&["\u{202e}", "a \"b", "é"]));
         }
         assert!(Query::parse("\"\" - \"\"").unwrap().is_empty());
     }
 
     #[test]
     fn completions_fit_what_is_being_written() {
-        let known = |field: &str, label: &str| match (field, label) {
+        let known = |asked: &Asked<'_>| match (asked.field, asked.label) {
             ("model", "") => plain(&["Qwen/Qwen3-8B", "meta-llama/Llama-3.1-8B"]),
             ("owner", "") => plain(&["Ann Lee", "a \"quoted\" one"]),
             ("rank", "") => plain(&["8", "16"]),
@@ -443,10 +444,13 @@ mod tests {
         assert_eq!(of("").len(), FIELDS.len());
         assert_eq!(of("health:poisoned ")[1], "health:poisoned model:");
         assert!(of("health:poisoned").is_empty() && of("nightly").is_empty() && of("bogus:x").is_empty());
+        assert_eq!(of("meta.team=x,r"), Vec::<String>::new(), "a comma is part of a label's value");
         // What is offered can be read.
-        for text in ["health:", "has:", "age<", "expires>", "owner:", "meta.team=", "rank>"] {
-            for offered in of(text) {
-                assert!(Query::parse(&offered).is_ok(), "{offered}");
+        for (field, _) in Field::ALL {
+            for operator in [":", "=", "<", "<=", ">", ">="] {
+                for offered in of(&format!("{field}{operator}")) {
+                    assert!(Query::parse(&offered).is_ok(), "{offered}");
+                }
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
@@ -22,8 +22,14 @@ use crate::redo::{Frame, LogError, Place, RedoLog};
 #[wasm_bindgen]
 extern "C" {
     /// What keeps the records of one log, for one program at a time.
-    #[derive(Clone)]
     pub type LogRecords;
+
+    /// The log's name.
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &LogRecords) -> String;
+    /// Lets go of the log, once what is being stored is there.
+    #[wasm_bindgen(method)]
+    fn close(this: &LogRecords);
 
     /// The records that there are, in order: for each its segment, its number in it, and its bytes.
     #[wasm_bindgen(method, catch)]
@@ -39,11 +45,20 @@ extern "C" {
     fn drop_before(this: &LogRecords, segment: f64) -> Result<Promise, JsValue>;
 }
 
+/// Records that are let go of when the last who uses them is gone: a driver goes on after its clients are.
+struct Held(SendWrapper<LogRecords>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// A redo log whose records JavaScript keeps.
 #[derive(Clone)]
 pub struct StoredLog {
     name: Arc<str>,
-    records: Arc<SendWrapper<LogRecords>>,
+    records: Arc<Held>,
     segments: Arc<Mutex<Vec<Segment>>>,
 }
 
@@ -68,19 +83,24 @@ impl fmt::Debug for StoredLog {
 }
 
 impl StoredLog {
-    /// The log of this name, with what is in it.
+    /// The log of these records, which are let go of with it.
+    pub fn new(records: LogRecords) -> Self {
+        Self {
+            name: records.name().into(),
+            records: Arc::new(Held(SendWrapper::new(records))),
+            segments: Arc::default(),
+        }
+    }
+
+    /// The same, knowing what is in it.
     ///
     /// # Errors
     /// [`LogError::Unavailable`] if it cannot be read.
-    pub async fn open(name: &str, records: LogRecords) -> Result<Self, LogError> {
-        let log = Self {
-            name: name.into(),
-            records: Arc::new(SendWrapper::new(records)),
-            segments: Arc::default(),
-        };
+    pub async fn opened(self) -> Result<Self, LogError> {
+        let log = self;
         let listed = log.asked(|records| records.list()).await?;
-        for line in Array::from(&listed).iter() {
-            let number = |at: u32| Array::from(&line).get(at).as_f64().map(|number| number as u64);
+        for line in listed.unchecked_ref::<Array>().iter() {
+            let number = |at: u32| line.unchecked_ref::<Array>().get(at).as_f64().map(|number| number as u64);
             let (Some(segment), Some(record), Some(bytes)) = (number(0), number(1), number(2)) else {
                 return Err(log.unavailable("what it lists cannot be read".to_owned()));
             };
@@ -114,7 +134,7 @@ impl StoredLog {
         &self,
         ask: impl FnOnce(&LogRecords) -> Result<Promise, JsValue>,
     ) -> BoxFuture<'static, Result<SendWrapper<JsValue>, LogError>> {
-        let asked = ask(&self.records);
+        let asked = ask(&self.records.0);
         let log = self.clone();
         Box::pin(SendWrapper::new(async move {
             let answer = match asked {
@@ -122,15 +142,18 @@ impl StoredLog {
                 Err(thrown) => Err(thrown),
             };
             answer.map(SendWrapper::new).map_err(|thrown| {
-                let told =
-                    js_sys::Reflect::get(&thrown, &"message".into()).ok().and_then(|told| told.as_string());
-                log.unavailable(told.unwrap_or_else(|| format!("{thrown:?}")))
+                let told = |member: &str| {
+                    let told = js_sys::Reflect::get(&thrown, &member.into()).ok()?.as_string();
+                    told.filter(|told| !told.is_empty())
+                };
+                let reason = told("message").or_else(|| told("name"));
+                log.unavailable(reason.unwrap_or_else(|| "the browser does not say why".to_owned()))
             })
         }))
     }
 
     /// The newest segment's number and the next record's in it, which is taken by this.
-    fn take_place(&self, bytes: u64) -> Place {
+    fn take_place(&self) -> Place {
         let mut segments = self.segments();
         if segments.is_empty() {
             segments.push(Segment { number: 0, next: 0, bytes: 0, records: Vec::new() });
@@ -138,28 +161,25 @@ impl StoredLog {
         segments.last_mut().map_or(Place { segment: 0, offset: 0 }, |newest| {
             let place = Place { segment: newest.number, offset: newest.next };
             newest.next += 1;
-            newest.bytes += bytes;
-            newest.records.push(place.offset);
             place
         })
     }
 
-    /// What was to be stored there is not.
-    fn give_back(&self, place: Place, bytes: u64) {
+    /// Notes that a record is there.
+    fn stored(&self, place: Place, bytes: u64) {
         let mut segments = self.segments();
         if let Some(segment) = segments.iter_mut().find(|segment| segment.number == place.segment) {
-            segment.bytes = segment.bytes.saturating_sub(bytes);
-            segment.records.retain(|record| *record != place.offset);
+            segment.bytes += bytes;
+            segment.records.push(place.offset);
         }
     }
 
     async fn frame_at(&self, place: Place) -> Result<Frame, LogError> {
         let found = self.asked(|records| records.get(place.segment as f64, place.offset as f64)).await?;
-        let record = found
+        let mut bytes = found
             .dyn_ref::<Uint8Array>()
             .map(|bytes| Bytes::from(bytes.to_vec()))
             .ok_or_else(|| self.damaged(place, "there is nothing any more"))?;
-        let mut bytes = record;
         if bytes.len() < BEFORE {
             return Err(self.damaged(place, "it is shorter than its checksum"));
         }
@@ -184,22 +204,19 @@ impl RedoLog for StoredLog {
             Ok(bytes) => bytes,
             Err(reason) => return Box::pin(std::future::ready(Err(self.unavailable(reason)))),
         };
-        let mut record = BytesMut::with_capacity(BEFORE + bytes.len());
-        record.put_u32_le(crc32fast::hash(&bytes));
-        record.put_slice(&bytes);
-        let size = record.len() as u64;
-        let place = self.take_place(size);
-        let stored = self.asked(|records| {
-            records.put(place.segment as f64, place.offset as f64, Uint8Array::from(&*record))
-        });
+        drop(frame);
+        // Put together outside of this memory, which never shrinks.
+        let size = BEFORE + bytes.len();
+        let record = Uint8Array::new_with_length(u32::try_from(size).unwrap_or(u32::MAX));
+        record.subarray(0, BEFORE as u32).copy_from(&crc32fast::hash(&bytes).to_le_bytes());
+        record.subarray(BEFORE as u32, record.length()).copy_from(&bytes);
+        drop(bytes);
+        let place = self.take_place();
+        let put = self.asked(|records| records.put(place.segment as f64, place.offset as f64, record));
         Box::pin(async move {
-            match stored.await {
-                Ok(_) => Ok(place),
-                Err(error) => {
-                    log.give_back(place, size);
-                    Err(error)
-                }
-            }
+            put.await?;
+            log.stored(place, size as u64);
+            Ok(place)
         })
     }
 

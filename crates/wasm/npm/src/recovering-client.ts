@@ -1,5 +1,5 @@
 import type { Client, Recovering, Training } from "#wasm";
-import { type Freed, Handle, type SharedHandle } from "./handle.js";
+import { Handle, type SharedHandle } from "./handle.js";
 import { type CallOptions, known } from "./options.js";
 import { values } from "./stream.js";
 import { type Parts, TrainingClient } from "./training-client.js";
@@ -106,16 +106,15 @@ export interface ReplayPlan {
 export class RecoveringTrainingClient extends TrainingClient {
   readonly #redo: Handle<Recovering>;
 
-  private constructor(client: SharedHandle<Client>, redo: Recovering, log: Freed | undefined) {
-    const held = Handle.of(redo);
-    const beside = { free: () => [held, log].forEach((each) => each?.free()) };
+  private constructor(client: SharedHandle<Client>, redo: Recovering) {
+    const beside = Handle.of(redo);
     super({ client, training: Handle.of(redo.training()), beside } satisfies Parts);
-    this.#redo = held;
+    this.#redo = beside;
   }
 
   /** @internal */
-  static _recovering(client: SharedHandle<Client>, redo: Recovering, log: Freed | undefined): RecoveringTrainingClient {
-    return new RecoveringTrainingClient(client, redo, log);
+  static _recovering(client: SharedHandle<Client>, redo: Recovering): RecoveringTrainingClient {
+    return new RecoveringTrainingClient(client, redo);
   }
 
   /** Where to go on, if the log had a run already. */

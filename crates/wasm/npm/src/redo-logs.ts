@@ -21,14 +21,24 @@ async function database(): Promise<IDBDatabase> {
   if (typeof indexedDB === "undefined") {
     throw new ConfigError("there is no browser's storage here for a redo log with a name: leave `log` out, and it is kept in memory");
   }
-  const request = indexedDB.open(DATABASE, 1);
-  request.onupgradeneeded = () => request.result.createObjectStore(RECORDS);
-  const opened = await settled(request).catch((cause: unknown) => {
+  try {
+    const request = indexedDB.open(DATABASE, 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(RECORDS);
+    const opened = await settled(request);
+    // Another page may want to delete all of it.
+    opened.onversionchange = () => opened.close();
+    return opened;
+  } catch (cause) {
     throw new ConfigError("the browser's storage cannot be used for a redo log: does the page, or a private window, forbid it?", { cause });
-  });
-  // Another page may want to delete all of it.
-  opened.onversionchange = () => opened.close();
-  return opened;
+  }
+}
+
+/** Why the browser has not stored it, and what helps. */
+function whyNot(error: DOMException | null): Error {
+  if (error?.name === "QuotaExceededError") {
+    return new Error("the browser has no room left for it: delete other logs (deleteRedoLog), or lower boundBytes", { cause: error });
+  }
+  return error ?? new Error("the browser gave it up");
 }
 
 /** Does this to the records; what it changes is there for good when the promise is. */
@@ -36,7 +46,7 @@ async function change(at: IDBDatabase, act: (records: IDBObjectStore) => void): 
   const transaction = at.transaction(RECORDS, "readwrite", { durability: "strict" });
   const done = new Promise<void>((resolve, reject) => {
     transaction.oncomplete = () => resolve();
-    transaction.onabort = () => reject(transaction.error ?? new Error("the browser gave the change up"));
+    transaction.onabort = () => reject(whyNot(transaction.error));
   });
   act(transaction.objectStore(RECORDS));
   await done;
@@ -53,7 +63,7 @@ async function hold(log: string): Promise<() => void> {
   const until = new Promise<void>((resolve) => (release = resolve));
   await new Promise<void>((resolve, reject) => {
     const held = navigator.locks.request(`retinker redo log ${log}`, { ifAvailable: true }, (lock) => {
-      if (lock === null) throw new RecoveryError(`the redo log '${log}' is in use by another page: close that one, or name another log`, { code: "redo_log" });
+      if (lock === null) throw new RecoveryError(`the redo log '${log}' is in use, by another page or by a client of this one: close or dispose of that, or name another log`, { code: "redo_log" });
       resolve();
       return until;
     });
@@ -69,6 +79,7 @@ async function hold(log: string): Promise<() => void> {
 export class LogRecords {
   readonly #under = new Set<Promise<unknown>>();
   #closed = false;
+  #taken = false;
 
   private constructor(
     readonly name: string,
@@ -98,6 +109,7 @@ export class LogRecords {
   }
 
   list(): Promise<[segment: number, number: number, bytes: number][]> {
+    this.#taken = true;
     return this.#asked(async () => {
       const keys = (await settled(records(this.at).getAllKeys(within(this.name)))) as unknown as Key[];
       return keys.map(([, segment, number, bytes]) => [segment, number, bytes]);
@@ -118,8 +130,13 @@ export class LogRecords {
     return this.#asked(() => change(this.at, (records) => records.delete(range)));
   }
 
+  /** Lets go of the log if nobody has read it; who has lets go of it by himself. */
+  unlessTaken(): void {
+    if (!this.#taken) this.close();
+  }
+
   /** Lets go of the log once what is being stored is there. */
-  free(): void {
+  close(): void {
     if (this.#closed) return;
     this.#closed = true;
     void Promise.allSettled(this.#under).then(() => {

@@ -119,12 +119,11 @@ export class ServiceClient extends Connected {
     const records = log === undefined ? undefined : await LogRecords.open(log);
     try {
       const redo = await this.#service.call<Recovering>((service, wasm) =>
-        wasm.Recovering.lora(service, baseModel, lora, kept, log ?? "", records, signal),
+        wasm.Recovering.lora(service, baseModel, lora, kept, records, signal),
       );
-      return RecoveringTrainingClient._recovering(this._client, redo, records);
-    } catch (error) {
-      records?.free();
-      throw error;
+      return RecoveringTrainingClient._recovering(this._client, redo);
+    } finally {
+      records?.unlessTaken();
     }
   }
 

@@ -55,8 +55,9 @@ pub(super) struct Desk {
     /// What would be deleted, as the dialog shows it.
     preview: RwSignal<Loaded<DeletePreview>>,
     job: RwSignal<Option<Job>>,
-    /// What could not be asked for.
+    /// What could not be asked for on this page; and of the job, which outlives it.
     refused: RwSignal<Option<ApiProblem>>,
+    job_refused: RwSignal<Option<ApiProblem>>,
     downloads: RwSignal<Vec<DownloadState>>,
 }
 
@@ -68,13 +69,14 @@ impl Desk {
 
     fn refuse(self, problem: ApiProblem) {
         self.session.with_value(|session| session.notice(&problem));
-        self.refused.set(Some(problem));
+        let _ = self.refused.try_set(Some(problem));
     }
 
     /// Sends these requests, one after the other, until it is told to stop. It goes on while another page is looked at.
     fn run(self, requests: Vec<CheckpointActions>) {
         self.open.set(false);
         self.refused.set(None);
+        self.job_refused.set(None);
         if requests.is_empty() {
             return;
         }
@@ -103,7 +105,7 @@ impl Desk {
                     }
                     Err(problem) => {
                         session.notice(&problem);
-                        self.refused.set(Some(problem));
+                        self.job_refused.set(Some(problem));
                         break;
                     }
                 }
@@ -135,7 +137,7 @@ pub(crate) fn checkpoints_page() -> AnyView {
     let window = load(shown_view, session.any_change, true, |host, view: View| {
         Box::pin(async move { host.checkpoints(&view.to_query()).await })
     });
-    let (job, refused, downloads) = (session.job, session.job_refused, session.downloads);
+    let (job, job_refused, downloads) = (session.job, session.job_refused, session.downloads);
     let desk = Desk {
         session: StoredValue::new(session),
         shown: shown_view,
@@ -145,7 +147,8 @@ pub(crate) fn checkpoints_page() -> AnyView {
         open: RwSignal::new(false),
         preview: RwSignal::default(),
         job,
-        refused,
+        refused: RwSignal::new(None),
+        job_refused,
         downloads,
     };
     let total = text(move || {
@@ -165,8 +168,11 @@ pub(crate) fn checkpoints_page() -> AnyView {
         as_of.map_or_else(String::new, |as_of| format!("The list below is that of {}.", clock(as_of)))
     });
     let refused = maybe(move || {
-        let problem = desk.refused.get()?;
-        let remedy = move || desk.refused.set(None);
+        let problem = desk.refused.get().or(desk.job_refused.get())?;
+        let remedy = move || {
+            desk.refused.set(None);
+            desk.job_refused.set(None);
+        };
         Some(problem_banner(problem, String::new(), "Close", remedy))
     });
     let beside = view! {
@@ -293,7 +299,7 @@ fn pager(desk: Desk) -> AnyView {
     });
     maybe(move || {
         let (page, pages) = (desk.shown.with(|view| view.page), pages.get());
-        if pages <= 1 {
+        if pages <= 1 && page == 0 {
             return None;
         }
         // An address may name a page that is not there any more.
