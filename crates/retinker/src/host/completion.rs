@@ -123,7 +123,11 @@ impl Vocabulary<'_> {
                 };
                 let written = value.trim_matches('"');
                 let is_equal = matches!(operator, ":" | "=");
-                let known = (self.values)(&Asked { field: &field, label, is_equal, written });
+                // A label has to be named before it is compared.
+                let known = match field == "meta" && label.is_empty() {
+                    true => Vec::new(),
+                    false => (self.values)(&Asked { field: &field, label, is_equal, written }),
+                };
                 offered.extend(
                     known
                         .into_iter()
