@@ -424,7 +424,7 @@ async fn assign(
             error => error.into(),
         })
     };
-    let what = format!("Move sessions to project {}", isolated(&project_id));
+    let what = format!("Move sessions to project {}", isolated(project_id));
     noted(&host, what, vec![session_id.clone()], assigning, wholly).await?;
     detail(&host, &session_id).await.map(Json)
 }
