@@ -477,7 +477,13 @@ async fn one(
     match wanted {
         Wanted::Public(public) => {
             let already = if public { "It was public already." } else { "It was not public." };
-            // The list may be older than what somebody else has done: the service knows, and says 409 where it was so already.
+            // The list may be older than what somebody else has done, and not every service says 409 where it was so already.
+            if known.is_some_and(|known| known.public == public) {
+                let now = host.ask(host.api.run_checkpoints(run_id)).await?;
+                if now.checkpoints.iter().any(|one| one.tinker_path == path && one.public == public) {
+                    return Ok(done(false, already));
+                }
+            }
             match host.ask(host.api.set_checkpoint_public(run_id, &id, public)).await {
                 Ok(()) => {}
                 Err(Asked::Service(error)) if error.status() == Some(409) => return Ok(done(false, already)),
