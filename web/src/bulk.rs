@@ -138,21 +138,20 @@ pub fn outlook(planned: &[PlannedRun], asked: usize) -> String {
         );
     }
     let unknown = planned.iter().filter(|run| run.problem.is_some()).count();
-    let of = || format!("{} of {} can be restored", count(can as u64), counted(asked as u64, "run", "runs"));
-    match (asked - can - unknown, unknown) {
-        (0, 0) if can == 1 => "It can be restored.".to_owned(),
-        (0, 0) => format!("All {} can be restored.", count(can as u64)),
-        (cannot, 0) => format!("{}; {} cannot.", of(), count(cannot as u64)),
-        (0, unknown) => format!("{}; of {} it could not be found out.", of(), count(unknown as u64)),
-        (cannot, unknown) => {
-            format!(
-                "{}; {} cannot, of {} it could not be found out.",
-                of(),
-                count(cannot as u64),
-                count(unknown as u64)
-            )
+    let cannot = asked.saturating_sub(can + unknown);
+    if cannot + unknown == 0 {
+        let all = if can == 1 { "It".to_owned() } else { format!("All {}", count(can as u64)) };
+        return format!("{all} can be restored.");
+    }
+    let mut told =
+        format!("{} of {} can be restored", count(can as u64), counted(asked as u64, "run", "runs"));
+    for (many, word) in [(cannot, "cannot"), (unknown, "could not be found out about")] {
+        if many > 0 {
+            told.push_str(&format!("; {} {word}", count(many as u64)));
         }
     }
+    told.push('.');
+    told
 }
 
 #[cfg(test)]
@@ -175,16 +174,16 @@ mod tests {
             refusals(&planned),
             [
                 ("This run needs no restore".to_owned(), vec!["b".to_owned(), "c".to_owned()]),
-                ("It is slow.".to_owned(), vec!["a".to_owned()])
+                ("This did not work".to_owned(), vec!["a".to_owned()])
             ]
         );
         assert_eq!(outlook(&planned, 5), "Looking at the runs: 3 of 5\u{2026}");
         assert_eq!(
             outlook(&planned, 3),
-            "0 of 3 runs can be restored; 2 cannot, of 1 it could not be found out."
+            "0 of 3 runs can be restored; 2 cannot; 1 could not be found out about."
         );
         assert_eq!(outlook(&planned[1..], 2), "0 of 2 runs can be restored; 2 cannot.");
-        assert_eq!(outlook(&planned[..1], 1), "0 of 1 run can be restored; of 1 it could not be found out.");
+        assert_eq!(outlook(&planned[..1], 1), "0 of 1 run can be restored; 1 could not be found out about.");
     }
 
     #[test]

@@ -20,8 +20,8 @@ fn is_mark(letter: char) -> bool {
 /// Letters, digits and marks by which a text is read from right to left: the blocks of such scripts.
 fn reads_leftwards(letter: char) -> bool {
     matches!(letter,
-        '\u{200f}' | '\u{061c}' | '\u{0590}'..='\u{08ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}'
-        | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+        '\u{200f}' | '\u{0590}'..='\u{08ff}' | '\u{fb1d}'..='\u{feff}' | '\u{10800}'..='\u{10fff}'
+        | '\u{1e800}'..='\u{1efff}')
 }
 
 #[cfg(test)]

@@ -133,7 +133,10 @@ fn compress(dist: &Path) -> Result<()> {
 /// These bytes as a server sends them.
 pub fn brotli(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    let params = brotli::enc::BrotliEncoderParams { quality: 11, lgwin: 22, ..Default::default() };
+    let mut params =
+        brotli::enc::BrotliEncoderParams { quality: 11, lgwin: 22, lgblock: 17, ..Default::default() };
+    // Blocks of this size and so many distances with codes of their own are what wasm is told the shortest in.
+    params.dist.num_direct_distance_codes = 15;
     brotli::BrotliCompress(&mut &*bytes, &mut out, &params)?;
     Ok(out)
 }

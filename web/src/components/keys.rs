@@ -13,7 +13,7 @@ use crate::live::session;
 const KEY: &str = "retinker.single-keys";
 
 /// What each key does, by the place where it works.
-const KEYS: [(&str, &[(&str, &str)]); 5] = [
+const KEYS: [(&str, &[(&str, &str)]); 4] = [
     (
         "Everywhere",
         &[
@@ -53,10 +53,6 @@ const KEYS: [(&str, &[(&str, &str)]); 5] = [
             ("Ctrl Enter", "sample"),
             ("\u{2190} \u{2192}, Home, End", "from token to token of what was sampled"),
         ],
-    ),
-    (
-        "Among tabs, in the palette",
-        &[("\u{2190} \u{2192}", "another tab"), ("\u{2191} \u{2193}, Enter", "another line, do it")],
     ),
 ];
 
