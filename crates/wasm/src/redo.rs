@@ -1,5 +1,6 @@
 //! A run with a redo log, in memory or in what JavaScript keeps its records in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -7,7 +8,9 @@ use js_sys::{Promise, Uint8Array};
 use retinker::client::TrainingOptions;
 use retinker::json;
 use retinker::recovery::plan::MetricMode;
-use retinker::redo::{CheckpointPolicy, Matching, MemoryLog, Redo, RedoError, RedoEvent, RedoOptions};
+use retinker::redo::{
+    CheckpointPolicy, Matching, MemoryLog, Redo, RedoError, RedoEvent, RedoLog, RedoOptions,
+};
 use retinker::web::{LogRecords, StoredLog};
 use retinker::wire::UserMetadata;
 use retinker::wire::model::{LoraConfig, OptimizerConfig};
@@ -101,13 +104,12 @@ impl Recovering {
         let made = async move {
             let lora: LoraConfig = json::read(lora.as_bytes())?;
             let options = json::read::<Options>(options.as_bytes())?.of()?;
-            let redo = match log {
-                Some(log) => {
-                    let log = log.opened().await.map_err(RedoError::from)?;
-                    Redo::lora(&service, log, &base_model, lora, options).await?
-                }
-                None => Redo::lora(&service, MemoryLog::new(), &base_model, lora, options).await?,
+            // One kind for both: what makes a run is large, and would be there for each.
+            let log: Arc<dyn RedoLog> = match log {
+                Some(log) => Arc::new(log.opened().await.map_err(RedoError::from)?),
+                None => Arc::new(MemoryLog::new()),
             };
+            let redo = Redo::lora(&service, log, &base_model, lora, options).await?;
             Ok(Self(redo).into())
         };
         outcome(signal, Box::pin(made))

@@ -88,6 +88,37 @@ pub trait RedoLog: fmt::Debug + Send + Sync + 'static {
     fn size(&self) -> u64;
 }
 
+/// For who chooses the kind at run time.
+impl RedoLog for Arc<dyn RedoLog> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn append(&self, frame: Frame) -> BoxFuture<'static, Result<Place, LogError>> {
+        (**self).append(frame)
+    }
+
+    fn begin_segment(&self) -> BoxFuture<'static, Result<u64, LogError>> {
+        (**self).begin_segment()
+    }
+
+    fn frames(&self) -> BoxStream<'static, Result<(Place, Frame), LogError>> {
+        (**self).frames()
+    }
+
+    fn read(&self, place: Place) -> BoxFuture<'static, Result<Frame, LogError>> {
+        (**self).read(place)
+    }
+
+    fn drop_before(&self, segment: u64) -> BoxFuture<'static, Result<(), LogError>> {
+        (**self).drop_before(segment)
+    }
+
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+}
+
 /// A log that lives as long as the program.
 #[derive(Clone, Default)]
 pub struct MemoryLog(Arc<Mutex<Segments>>);
