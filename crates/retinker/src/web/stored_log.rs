@@ -1,7 +1,7 @@
 //! A redo log in the browser's own storage. What stores is JavaScript's (IndexedDB, in the npm package); here is what is
 //! stored, and in which order.
 //!
-//! A record is a frame behind its CRC-32 (32 bits, little endian). Records are written whole or not at all, so none is torn; what
+//! A record is a frame behind its Adler-32 (32 bits, little endian). Records are written whole or not at all, so none is torn; what
 //! is damaged all the same is an error that names the place, whose offset is the record's number in its segment.
 
 use std::fmt;
@@ -183,7 +183,7 @@ impl StoredLog {
         if bytes.len() < BEFORE {
             return Err(self.damaged(place, "it is shorter than its checksum"));
         }
-        if bytes.get_u32_le() != crc32fast::hash(&bytes) {
+        if bytes.get_u32_le() != adler2::adler32_slice(&bytes) {
             return Err(self.damaged(place, "its checksum is wrong"));
         }
         Frame::from_bytes(&bytes).map_err(|reason| match Frame::newer_schema(&bytes) {
@@ -208,7 +208,7 @@ impl RedoLog for StoredLog {
         // Put together outside of this memory, which never shrinks.
         let size = BEFORE + bytes.len();
         let record = Uint8Array::new_with_length(u32::try_from(size).unwrap_or(u32::MAX));
-        record.subarray(0, BEFORE as u32).copy_from(&crc32fast::hash(&bytes).to_le_bytes());
+        record.subarray(0, BEFORE as u32).copy_from(&adler2::adler32_slice(&bytes).to_le_bytes());
         record.subarray(BEFORE as u32, record.length()).copy_from(&bytes);
         drop(bytes);
         let place = self.take_place();
