@@ -83,7 +83,7 @@ pub(crate) fn waiting(wanted: Memo<bool>) -> AnyView {
         };
         let all = plan("Plan all", "plan-all", "button primary", ids);
         Some(view! {
-            <section class="note incident-note" aria-label="Incidents" data-testid="incident-banner">
+            <section class="note incident-note" aria-label="Runs that wait" data-testid="incident-banner">
                 {icon("poisoned")}
                 <div>{told}</div>
                 {all}
