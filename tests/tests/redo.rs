@@ -15,6 +15,7 @@ use retinker::client::{
     Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, SaveOptions, Secret, ServiceClient,
     TrainingClient, TrainingOptions,
 };
+use retinker::host::api::TOLD_NEWEST;
 use retinker::host::redo::{GoBack, RedoQuery};
 use retinker::native::{DiskLog, NativeRuntime};
 use retinker::recovery::health::Health;
@@ -342,7 +343,7 @@ async fn the_console_goes_back_to_a_step_by_a_log_that_it_is_shown() {
     assert_eq!(run.row.restored_to, None);
     assert_ne!(run.row.verdict.health, Health::Recovered);
     train(kept.training_client(), 10..11).await;
-    let acts = tab.activity().await.unwrap().acts;
+    let acts = tab.activity(TOLD_NEWEST).await.unwrap().acts;
     assert!(acts.iter().any(|act| act.what.contains("after step 7") && act.subjects == [second.clone()]));
     host.stop().await;
     service.stop().await;

@@ -140,9 +140,9 @@ impl Host {
         asked(self.client.hand_over(restore_id))
     }
 
-    /// Everything that was done about lost runs.
-    pub(crate) fn activity(&self) -> Call<'_, Activity> {
-        told(self.client.activity())
+    /// What was done about lost runs and more: the newest of each.
+    pub(crate) fn activity(&self, newest: u64) -> Call<'_, Activity> {
+        told(self.client.activity(newest))
     }
 
     /// The same as the host writes it.

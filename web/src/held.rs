@@ -189,6 +189,11 @@ impl Held {
         self.between(at, at.saturating_add(1)).first().map(|(_, row)| row.run.training_run_id.as_str())
     }
 
+    /// The place of the run of this id, if it is held.
+    pub fn place_of(&self, id: &str) -> Option<u64> {
+        self.rows.iter().find(|(_, row)| row.run.training_run_id == id).map(|(place, _)| *place)
+    }
+
     /// The ids from one place to another, both with it; `None` when not all of them are held.
     pub fn ids(&self, from: u64, to: u64) -> Option<Vec<String>> {
         let (from, to) = (from.min(to), from.max(to));

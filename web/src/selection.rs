@@ -8,8 +8,8 @@ pub struct Selection {
     ids: HashSet<String>,
     /// In the order in which they were selected.
     order: Vec<String>,
-    /// Where a range begins: the place that was last selected by itself.
-    anchor: Option<u64>,
+    /// Where a range begins: the run that was last selected by itself, wherever it is in the list by now.
+    anchor: Option<String>,
     /// How many matched, when all that matched were asked for and could not all be had.
     pub capped_from: Option<u64>,
 }
@@ -30,14 +30,14 @@ impl Selection {
         self.order.clone()
     }
 
-    /// Where a range begins.
-    pub fn anchor(&self) -> Option<u64> {
-        self.anchor
+    /// The run at which a range begins.
+    pub fn anchor(&self) -> Option<&str> {
+        self.anchor.as_deref()
     }
 
-    /// Selects the run at this place, or no longer.
-    pub fn toggle(&mut self, id: &str, at: u64) {
-        self.anchor = Some(at);
+    /// Selects the run, or no longer.
+    pub fn toggle(&mut self, id: &str) {
+        self.anchor = Some(id.to_owned());
         if self.ids.remove(id) {
             self.order.retain(|known| known != id);
         } else {
@@ -56,10 +56,14 @@ impl Selection {
 
     /// Selects these and no others. `matching`: how many were asked for.
     pub fn set_all(&mut self, ids: Vec<String>, matching: u64) {
-        let capped = (ids.len() as u64) < matching;
         *self = Self::default();
+        self.add_all(ids, matching);
+    }
+
+    /// Selects these too. `matching`: how many were asked for.
+    pub fn add_all(&mut self, ids: Vec<String>, matching: u64) {
+        self.capped_from = ((ids.len() as u64) < matching).then_some(matching);
         self.add(ids);
-        self.capped_from = capped.then_some(matching);
     }
 }
 
@@ -70,12 +74,12 @@ mod tests {
     #[test]
     fn runs_are_selected_one_by_one_in_ranges_and_all_at_once() {
         let mut selection = Selection::default();
-        selection.toggle("b", 1);
-        selection.toggle("a", 0);
-        assert_eq!((selection.ids(), selection.anchor()), (vec!["b".to_owned(), "a".to_owned()], Some(0)));
+        selection.toggle("b");
+        selection.toggle("a");
+        assert_eq!((selection.ids(), selection.anchor()), (vec!["b".to_owned(), "a".to_owned()], Some("a")));
         selection.add(["a".into(), "c".into()]);
         assert_eq!(selection.count(), 3);
-        selection.toggle("a", 0);
+        selection.toggle("a");
         assert!(!selection.has("a") && selection.has("c"));
         assert_eq!(selection.ids(), ["b", "c"]);
         selection.set_all(vec!["x".into(), "y".into()], 2);

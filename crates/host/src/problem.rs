@@ -116,8 +116,7 @@ pub(crate) fn of_service(error: &Error) -> ApiProblem {
             "It redirects, and redirects are not followed, so that the key stays with the address it was given for: use the \
              address it redirects to.",
         ),
-        _ if error.is_unsupported() => ("not_offered", ""),
-        ErrorKind::Refused { status: 404, .. } => {
+        ErrorKind::Refused { status: 404, .. } if !error.is_unsupported() => {
             ("service_refused", "Check the id or path: what was asked for may be gone.")
         }
         _ => ("service_refused", ""),
@@ -160,8 +159,7 @@ fn sentence(error: &Error) -> String {
 /// What happened, and why where that is told, as a sentence.
 fn ended(what: &str, why: &str) -> String {
     let colon = if why.is_empty() { "" } else { ": " };
-    let end = if why.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{what}{colon}{why}{end}")
+    capitalised(&format!("{what}{colon}{why}"))
 }
 
 /// A transport's words without the system's number.

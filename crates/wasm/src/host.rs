@@ -93,9 +93,9 @@ impl Host {
         ask!(self, signal, |host| host.incidents().text().await?)
     }
 
-    /// What was done.
-    pub fn activity(&self, signal: Option<AbortSignal>) -> Promise {
-        ask!(self, signal, |host| host.activity().text().await?)
+    /// What was done: the newest of it.
+    pub fn activity(&self, newest: f64, signal: Option<AbortSignal>) -> Promise {
+        ask!(self, signal, |host| host.activity(newest as u64).text().await?)
     }
 
     /// Whether restores begin by themselves.

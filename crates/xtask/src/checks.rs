@@ -18,7 +18,7 @@ pub fn lint() -> Result<()> {
     }
     run(cargo()
         .args(["clippy", "--target", "wasm32-unknown-unknown", "--package", "retinker-console"])
-        .args(["--", "-D", "warnings"]))?;
+        .args(["--bins", "--tests", "--", "-D", "warnings"]))?;
     run(cargo()
         .args([
             "clippy",

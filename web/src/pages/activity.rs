@@ -2,7 +2,7 @@
 //! sessions and monitors.
 
 use crate::prelude::*;
-use retinker::host::api::{Activity, MonitorState};
+use retinker::host::api::{Activity, MonitorState, TOLD_NEWEST};
 use retinker::recovery::acts::Act;
 use retinker::recovery::incidents::Incident;
 use retinker::recovery::policy::Gate;
@@ -23,24 +23,50 @@ use crate::live::{Loaded, load, session, until_cleanup};
 
 type Read = RwSignal<Loaded<Activity>>;
 
-/// Runs of an incident that are named at once; the others are counted.
-const NAMED: usize = 100;
+/// How many more of each list are told when older ones are asked for.
+const OLDER: u64 = 400;
 
 /// The page `/activity`.
 pub(crate) fn activity_page() -> AnyView {
     let session = session();
-    let read: Read = load(Memo::new(|_| ()), session.any_change, true, |host, ()| {
-        Box::pin(async move { host.activity().await })
+    let newest = RwSignal::new(TOLD_NEWEST);
+    let read: Read = load(Memo::new(move |_| newest.get()), session.any_change, true, |host, newest| {
+        Box::pin(async move { host.activity(newest).await })
     });
+    let older = move |told: fn(&Activity) -> (usize, u64)| older(read, newest, told);
     view! {
         {page_head("Activity", when(move || read.with(|r| r.data.is_some()), move || export(read)))}
         {problems(own_problem(read), kept(read))}
         {incidents::waiting(Memo::new(|_| true))}
         {monitor(read)}
         {when(move || read.with(|r| r.data.is_some()), move || all_incidents(read))}
+        {older(|data| (data.incidents.len(), data.incidents_total))}
         {when(move || read.with(|r| r.data.is_some()), move || restores(read))}
+        {older(|data| (data.restores.len(), data.restores_total))}
         {maybe(move || acts(read))}
+        {older(|data| (data.acts.len(), data.acts_total))}
     }
+}
+
+/// How many of a list are told, and a button for more, where there are more.
+fn older(read: Read, newest: RwSignal<u64>, told: fn(&Activity) -> (usize, u64)) -> AnyView {
+    let some = Memo::new(move |_| read.with(|r| r.data.as_ref().map(told)));
+    maybe(move || {
+        let (told, total) = some.get().filter(|(told, total)| (*told as u64) < *total)?;
+        Some(view! {
+            <p class="older">
+                {format!("The newest {} of {}. ", format::count(told as u64), format::count(total))}
+                <button
+                    type="button"
+                    class="button"
+                    data-testid="older"
+                    on:click=move |_| newest.update(|newest| *newest += OLDER)
+                >
+                    "Show older"
+                </button>
+            </p>
+        })
+    })
 }
 
 /// All of it, as the host tells it.
@@ -129,7 +155,6 @@ fn incident(incident: &Incident) -> AnyView {
     let named: Vec<_> = incident
         .run_ids
         .iter()
-        .take(NAMED)
         .map(|id| {
             view! {
                 <li>
@@ -140,7 +165,7 @@ fn incident(incident: &Incident) -> AnyView {
             }
         })
         .collect();
-    let more = incident.count().saturating_sub(NAMED);
+    let more = incident.count().saturating_sub(incident.run_ids.len());
     let more = (more > 0).then(|| view! { <li class="quiet">{format!("and {more} more")}</li> });
     let span = if incident.first == incident.last {
         String::new()
@@ -167,11 +192,7 @@ fn incident(incident: &Incident) -> AnyView {
 
 /// What was done with checkpoints, sessions and monitors.
 fn acts(read: Read) -> Option<AnyView> {
-    let (told, total) = read.with(|r| r.data.as_ref().map(|data| (data.acts.clone(), data.acts_total)))?;
-    let more = total.saturating_sub(told.len() as u64);
-    let more = (more > 0).then(|| {
-        view! { <p class="quiet">{format!("And {} older ones, in what can be saved.", format::count(more))}</p> }
-    });
+    let told = read.with(|r| r.data.as_ref().map(|data| data.acts.clone()))?;
     let none = told
         .is_empty()
         .then(|| view! { <p class="empty" data-testid="no-acts">"Nothing else has been done yet."</p> });
@@ -181,7 +202,6 @@ fn acts(read: Read) -> Option<AnyView> {
             <h2 id="acts-title">"What else was done"</h2>
             {none}
             <ul class="incidents">{list}</ul>
-            {more}
         </section>
     })
 }

@@ -7,8 +7,8 @@ use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use retinker::host::api::{
-    Activity, ActivityQuery, HostEvent, Incidents, IncidentsQuery, MonitorState, SetMonitor, TOLD_ACTS,
-    TOLD_SUBJECTS,
+    Activity, ActivityQuery, HostEvent, Incidents, IncidentsQuery, MonitorState, SetMonitor, TOLD_NEWEST,
+    TOLD_RUNS, TOLD_SUBJECTS,
 };
 use retinker::recovery::acts::{Act, acts, folded};
 use retinker::recovery::control;
@@ -41,7 +41,7 @@ async fn list_incidents(
         let index = host.index();
         for incident in &mut found {
             incident.run_ids.retain(|id| index.waits(id));
-            let count = incident.count();
+            let count = incident.run_ids.len();
             (incident.recoverable, incident.unrecoverable) = (count, 0);
             incident.category.count = incident.category.count.min(count);
             if let Some(reason) = &mut incident.reason {
@@ -57,21 +57,27 @@ async fn activity(
     State(host): Host,
     query: Result<Query<ActivityQuery>, QueryRejection>,
 ) -> Result<Json<Activity>, Problem> {
-    let Query(ActivityQuery { whole }) = query?;
+    let Query(ActivityQuery { whole, newest }) = query?;
     let service = host.service.base_url.clone();
-    let incidents = incidents(&*host.store, &service, WITHIN).await?;
-    let restores = host.store.list().await?;
+    let mut incidents = incidents(&*host.store, &service, WITHIN).await?;
+    let mut restores = host.store.list().await?;
     let mut acts = all_acts(&*host.store).await?;
     if !whole {
         acts = folded(acts);
     }
-    let acts_total = acts.len() as u64;
+    let [incidents_total, restores_total, acts_total] =
+        [incidents.len(), restores.len(), acts.len()].map(|many| many as u64);
     if !whole {
-        acts.truncate(TOLD_ACTS);
+        let newest = usize::try_from(newest.unwrap_or(TOLD_NEWEST)).unwrap_or(usize::MAX);
+        incidents.truncate(newest);
+        restores.truncate(newest);
+        acts.truncate(newest);
+        incidents.iter_mut().for_each(|incident| incident.run_ids.truncate(TOLD_RUNS));
         acts.iter_mut().for_each(|act| act.subjects.truncate(TOLD_SUBJECTS));
     }
     let Json(monitor) = monitor(State(host)).await?;
-    Ok(Json(Activity { monitor, incidents, restores, acts, acts_total }))
+    let told = Activity { monitor, incidents, incidents_total, restores, restores_total, acts, acts_total };
+    Ok(Json(told))
 }
 
 /// The acts of people and the monitors' own, newest first.

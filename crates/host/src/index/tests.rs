@@ -381,6 +381,34 @@ fn ids_are_those_of_the_filter() {
     assert_eq!((found.ids.len(), found.matching), (MAX_IDS, MAX_IDS as u64 + 5));
 }
 
+#[test]
+fn a_range_is_between_its_anchor_and_a_place_wherever_they_are() {
+    let many = MAX_IDS + 30;
+    let index = index((0..many).map(|n| run(&format!("r{n:05}"), &[], None, 1)).collect());
+    let all: Vec<_> = (0..many).map(|n| format!("r{n:05}")).collect();
+    let range = |anchor: usize, to: u64| {
+        let query = RunsQuery {
+            sort: RunSort::Name,
+            anchor: Some(format!("r{anchor:05}")),
+            offset: to,
+            ..RunsQuery::default()
+        };
+        index.ids(&query, now()).unwrap()
+    };
+    let told = |ids: &[String]| RunIds { ids: ids.to_vec(), matching: ids.len() as u64 };
+    assert_eq!(range(MAX_IDS + 10, MAX_IDS as u64 + 12), told(&all[MAX_IDS + 10..=MAX_IDS + 12]));
+    assert_eq!(range(5, 5), told(&all[5..=5]));
+    let backwards: Vec<_> = all[7..=9].iter().rev().cloned().collect();
+    assert_eq!(range(9, 7), told(&backwards));
+    assert_eq!(range(many - 2, u64::MAX), told(&all[many - 2..]), "no further than the last");
+    assert_eq!(range(many, 3), told(&all[3..=3]), "an anchor that the filter keeps out");
+    let most = range(many - 1, 0);
+    assert_eq!((most.ids.len(), most.matching), (MAX_IDS, many as u64));
+    assert_eq!(most.ids.first(), all.last(), "those nearest to the anchor");
+    let none = RunsQuery { q: Some("nothing".into()), anchor: Some("r00001".into()), ..RunsQuery::default() };
+    assert_eq!(index.ids(&none, now()).unwrap(), RunIds::default());
+}
+
 /// Whatever happens in whatever order, an index that is mended shows what one shows that is made of all anew.
 #[test]
 fn a_mended_index_equals_one_made_anew() {

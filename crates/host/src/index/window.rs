@@ -69,22 +69,33 @@ impl Index {
         })
     }
 
-    /// The ids of the runs that a query matches.
+    /// The ids of the runs that a query matches, or of a range of them.
     ///
     /// # Errors
     /// Its text makes no sense.
     pub(crate) fn ids(&self, query: &RunsQuery, now: Time) -> Result<RunIds, QueryError> {
-        let mut found = RunIds::default();
+        let mut found = Vec::new();
         self.visit(query, now, |entry| {
             if query.health.is_none_or(|health| health == entry.row.verdict.health) {
-                found.matching += 1;
-                if found.ids.len() < MAX_IDS {
-                    found.ids.push(entry.row.run.training_run_id.clone());
-                }
+                found.push(entry.row.run.training_run_id.as_str());
             }
         })?;
-        Ok(found)
+        let range = query.anchor.as_deref().map(|anchor| range(&found, anchor, query.offset));
+        let (found, backwards) = range.unwrap_or((&found, false));
+        let ids: Vec<_> = match backwards {
+            true => found.iter().rev().take(MAX_IDS).collect(),
+            false => found.iter().take(MAX_IDS).collect(),
+        };
+        Ok(RunIds { ids: ids.into_iter().map(|id| (*id).to_owned()).collect(), matching: found.len() as u64 })
     }
+}
+
+/// Those between the anchor and this place, both included, and whether the anchor is the last of them.
+fn range<'a>(all: &'a [&'a str], anchor: &str, to: u64) -> (&'a [&'a str], bool) {
+    let to = usize::try_from(to).unwrap_or(usize::MAX);
+    let from = all.iter().position(|id| *id == anchor).unwrap_or(to);
+    let (first, last) = (from.min(to), from.max(to).min(all.len().saturating_sub(1)));
+    (all.get(first..=last).unwrap_or_default(), from > to)
 }
 
 /// A digest of ids in their order.

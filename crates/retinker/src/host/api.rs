@@ -7,7 +7,7 @@
 //! | `POST /retinker/v1/demo` | `{}` | [`GettingStarted`] |
 //! | `GET /retinker/v1/status` | | [`HostStatus`] |
 //! | `GET /retinker/v1/runs?health=&q=&sort=&reverse=&offset=&limit=&since=&order=` | [`RunsQuery`] | [`RunWindow`] |
-//! | `GET /retinker/v1/run-ids?health=&q=&sort=&reverse=` | [`RunsQuery`] | [`RunIds`] |
+//! | `GET /retinker/v1/run-ids?health=&q=&sort=&reverse=&anchor=&offset=` | [`RunsQuery`] | [`RunIds`] |
 //! | `GET /retinker/v1/completions?of=&q=` | [`CompletionQuery`](super::completion::CompletionQuery) | [`Completions`](super::completion::Completions) |
 //! | `GET /retinker/v1/runs/{run_id}` | | [`RunDetail`] |
 //! | `GET /retinker/v1/runs/{run_id}/metrics`, `.../evidence` | | see [`run`](super::run) |
@@ -19,7 +19,7 @@
 //! | `POST /retinker/v1/restores/{id}/cancel` | | [`RestoreRecord`], cancelled |
 //! | `POST /retinker/v1/restores/{id}/hand-over` | | [`HandOver`] |
 //! | `GET /retinker/v1/incidents?open=` | [`IncidentsQuery`] | [`Incidents`] |
-//! | `GET /retinker/v1/activity?whole=` | [`ActivityQuery`] | [`Activity`] |
+//! | `GET /retinker/v1/activity?whole=&newest=` | [`ActivityQuery`] | [`Activity`] |
 //! | `GET /retinker/v1/monitor` | | [`MonitorState`] |
 //! | `POST /retinker/v1/monitor` | [`SetMonitor`] | [`MonitorState`] |
 //! | `GET /retinker/v1/sessions?q=&status=&project=&limit=` | [`SessionsQuery`](super::sessions::SessionsQuery) | [`SessionWindow`](super::sessions::SessionWindow) |
@@ -245,14 +245,18 @@ pub struct RunsQuery {
     /// The [`RunWindow::order`] that the caller knows, with `since`: the ids are told only if it is another one now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<String>,
+    /// In a call for [`RunIds`]: only the range between this run and the one at `offset`, whichever comes first, both included;
+    /// if this run does not match, only the one at `offset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<String>,
 }
 
 /// The ids of all runs that a query matches, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIds {
-    /// The ids, at most [`MAX_IDS`].
+    /// The ids, at most [`MAX_IDS`]: of a range those nearest to its anchor, else the first.
     pub ids: Vec<String>,
-    /// How many runs match.
+    /// How many runs match, or are in the range that was asked for.
     pub matching: u64,
 }
 
@@ -589,13 +593,20 @@ impl From<&Policy> for PolicySummary {
 /// How much of the activity is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActivityQuery {
-    /// Every act, with everything that it was done to; else the newest [`TOLD_ACTS`], each with [`TOLD_SUBJECTS`] at most.
+    /// Everything, with all that it was about; else the newest of each list, and of a thing [`TOLD_SUBJECTS`] names or
+    /// [`TOLD_RUNS`] runs at most.
     #[serde(default)]
     pub whole: bool,
+    /// How many incidents, restores and acts each, where not all are asked for; [`TOLD_NEWEST`] when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<u64>,
 }
 
-/// So many acts are told where not all are asked for.
-pub const TOLD_ACTS: usize = 100;
+/// So many of each list are told where nobody says otherwise.
+pub const TOLD_NEWEST: u64 = 100;
+
+/// Of so many runs an incident is told by name where not all are asked for.
+pub const TOLD_RUNS: usize = 100;
 
 /// Of so many things an act is told by name where not all are asked for.
 pub const TOLD_SUBJECTS: usize = 10;
@@ -607,8 +618,14 @@ pub struct Activity {
     pub monitor: MonitorState,
     /// Newest first.
     pub incidents: Vec<Incident>,
+    /// How many incidents there are.
+    #[serde(default)]
+    pub incidents_total: u64,
     /// Newest first.
     pub restores: Vec<RestoreRecord>,
+    /// How many restores there are.
+    #[serde(default)]
+    pub restores_total: u64,
     /// What else was done, newest first.
     #[serde(default)]
     pub acts: Vec<Act>,

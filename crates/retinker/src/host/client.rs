@@ -247,9 +247,9 @@ impl HostClient {
         Call::of(self.get("/incidents?open=true"))
     }
 
-    /// What was done about lost runs and with the service's things, the newest acts of it.
-    pub fn activity(&self) -> Call<'_, Activity> {
-        Call::of(self.get("/activity"))
+    /// What was done about lost runs and with the service's things: the newest of it, so many of each kind.
+    pub fn activity(&self, newest: u64) -> Call<'_, Activity> {
+        Call::of(self.get(&format!("/activity?newest={newest}")))
     }
 
     /// All of it, as the JSON that the host sends, to be kept.

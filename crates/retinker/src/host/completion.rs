@@ -58,8 +58,8 @@ pub type Value = (String, String);
 
 /// A language, as far as completing goes.
 pub(super) struct Vocabulary<'a> {
-    /// The fields, with the operator that is usual: what to write, and what it means.
-    pub(super) fields: &'a [(&'static str, &'static str)],
+    /// The fields: each one's name, the operator that is usual, and what it means.
+    pub(super) fields: &'a [(&'static str, &'static str, &'static str)],
     /// Those that take several values with commas.
     pub(super) several: &'a [&'a str],
     /// The values that fit what is asked.
@@ -104,9 +104,10 @@ impl Vocabulary<'_> {
                             .map(|(label, said)| (format!("meta.{label}="), said)),
                     ),
                     None => {
-                        let fields = self.fields.iter().filter(|(field, _)| begins(field, word));
-                        offered
-                            .extend(fields.map(|(field, means)| ((*field).to_owned(), (*means).to_owned())));
+                        let fields = self.fields.iter().map(|(name, operator, means)| {
+                            (format!("{name}{operator}"), (*means).to_owned())
+                        });
+                        offered.extend(fields.filter(|(field, _)| begins(field, word)));
                     }
                 }
             }

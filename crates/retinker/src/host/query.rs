@@ -60,20 +60,6 @@ enum Thing {
     Restore,
 }
 
-/// The fields, as a completion offers them: what to write, and what it means.
-pub const FIELDS: [(&str, &str); 10] = [
-    ("health:", "poisoned, unrecoverable, stalled, at_risk, recovered or healthy"),
-    ("model:", "the base model's name holds this"),
-    ("name:", "the run's name holds this"),
-    ("id:", "the run's id holds this"),
-    ("owner:", "the owner's name holds this"),
-    ("rank>=", "the adapter's rank, a number"),
-    ("age<", "time since the last request: 30m, 2h, 3d"),
-    ("expires<", "time until the last checkpoint expires: 12h, 7d"),
-    ("has:", "checkpoint, successor, origin or restore"),
-    ("meta.", "a label: meta.team=x"),
-];
-
 /// What `has:` takes.
 const THINGS: [(&str, Thing); 4] = [
     ("checkpoint", Thing::Checkpoint),
@@ -98,17 +84,18 @@ enum Field {
 }
 
 impl Field {
-    const ALL: [(&'static str, Self); 10] = [
-        ("health", Self::Health),
-        ("model", Self::Model),
-        ("name", Self::Name),
-        ("id", Self::Id),
-        ("owner", Self::Owner),
-        ("rank", Self::Rank),
-        ("age", Self::Age),
-        ("expires", Self::Expires),
-        ("has", Self::Has),
-        ("meta", Self::Meta),
+    /// With its name, and for a completion the operator that is usual and what it means.
+    const ALL: [(&'static str, Self, &'static str, &'static str); 10] = [
+        ("health", Self::Health, ":", "poisoned, unrecoverable, stalled, at_risk, recovered or healthy"),
+        ("model", Self::Model, ":", "the base model's name holds this"),
+        ("name", Self::Name, ":", "the run's name holds this"),
+        ("id", Self::Id, ":", "the run's id holds this"),
+        ("owner", Self::Owner, ":", "the owner's name holds this"),
+        ("rank", Self::Rank, ">=", "the adapter's rank, a number"),
+        ("age", Self::Age, "<", "time since the last request: 30m, 2h, 3d"),
+        ("expires", Self::Expires, "<", "time until the last checkpoint expires: 12h, 7d"),
+        ("has", Self::Has, ":", "checkpoint, successor, origin or restore"),
+        ("meta", Self::Meta, ".", "a label: meta.team=x"),
     ];
 }
 
@@ -138,7 +125,7 @@ pub fn no_field(text: &str) -> Option<String> {
     let words = split(text);
     let mut seeming = words.iter().filter_map(|word| word.seeming_field());
     seeming
-        .find(|name| !Field::ALL.iter().any(|(field, _)| field.eq_ignore_ascii_case(name)))
+        .find(|name| !Field::ALL.iter().any(|(field, ..)| field.eq_ignore_ascii_case(name)))
         .map(str::to_owned)
 }
 
@@ -164,16 +151,17 @@ pub fn completions(text: &str, known: &dyn Fn(&Asked<'_>) -> Vec<Value>) -> Comp
         ("rank", _) | ("model" | "owner" | "meta", true) => known(asked),
         _ => Vec::new(),
     };
-    Vocabulary { fields: &FIELDS, several: &["health"], values: &values }.complete(text)
+    let fields = Field::ALL.map(|(name, _, operator, means)| (name, operator, means));
+    Vocabulary { fields: &fields, several: &["health"], values: &values }.complete(text)
 }
 
 impl Word {
     fn parse(written: &Written) -> Result<Option<Self>, QueryError> {
         let (negated, word) = written.sign();
-        let test = match written.comparison(&Field::ALL.map(|(name, _)| name)) {
+        let test = match written.comparison(&Field::ALL.map(|(name, ..)| name)) {
             Some(is) if is.is_unfinished() => return Ok(None),
             Some(is) => {
-                let field = Field::ALL.iter().find(|(name, _)| *name == is.field).map(|(_, field)| *field);
+                let field = Field::ALL.iter().find(|(name, ..)| *name == is.field).map(|(_, field, ..)| *field);
                 field.map(|field| Test::of(field, &is)).transpose()?
             }
             None => None,
@@ -441,12 +429,12 @@ mod tests {
         assert_eq!(of("-meta.te"), ["-meta.team="]);
         assert_eq!(of("meta.team="), ["meta.team=\"Blue Sky\"", "meta.team=red"]);
         assert_eq!(of("x meta.team=\"blue s"), ["x meta.team=\"Blue Sky\""]);
-        assert_eq!(of("").len(), FIELDS.len());
+        assert_eq!(of("").len(), Field::ALL.len());
         assert_eq!(of("health:poisoned ")[1], "health:poisoned model:");
         assert!(of("health:poisoned").is_empty() && of("nightly").is_empty() && of("bogus:x").is_empty());
         assert_eq!(of("meta.team=x,r"), Vec::<String>::new(), "a comma is part of a label's value");
         // What is offered can be read.
-        for (field, _) in Field::ALL {
+        for (field, ..) in Field::ALL {
             for operator in [":", "=", "<", "<=", ">", ">="] {
                 for offered in of(&format!("{field}{operator}")) {
                     assert!(Query::parse(&offered).is_ok(), "{offered}");

@@ -13,7 +13,6 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use ruzstd::encoding::CompressionLevel;
 
-use crate::recovery::plan::SCHEMA_VERSION;
 use crate::redo::{Frame, LogError, Place, RedoLog};
 
 /// Shorter frames are not worth compressing.
@@ -210,13 +209,6 @@ impl DiskLog {
         Ok(Some((frame.into(), next)))
     }
 
-    fn read_frame(&self, place: Place, bytes: &Bytes) -> Result<Frame, LogError> {
-        Frame::from_bytes(bytes).map_err(|reason| match Frame::newer_schema(bytes) {
-            Some(found) => LogError::Newer { log: self.name(), found, known: SCHEMA_VERSION },
-            None => LogError::Damaged { log: self.name(), place, reason },
-        })
-    }
-
     fn append_now(&self, frame: &[u8]) -> Result<Place, LogError> {
         let too_long =
             || io::Error::new(ErrorKind::InvalidInput, "a request beyond 2 GiB cannot be written down");
@@ -401,7 +393,7 @@ impl RedoLog for DiskLog {
                 match log.aside(move |log| log.frame_at(place)).await? {
                     Some((frame, offset)) => {
                         let next = Some(Place { offset, ..place });
-                        let frame = log.read_frame(place, &frame)?;
+                        let frame = Frame::stored_at(&frame, log.name(), place)?;
                         return Ok(Some(((place, frame), (log, segments, next))));
                     }
                     // Another program may be writing it.
@@ -423,7 +415,7 @@ impl RedoLog for DiskLog {
                 place,
                 reason: "what was written there is not there".to_owned(),
             };
-            log.read_frame(place, &whole.ok_or_else(nothing)?.0)
+            Frame::stored_at(&whole.ok_or_else(nothing)?.0, log.name(), place)
         })
     }
 

@@ -37,7 +37,7 @@ pub struct Incident {
     pub first: Time,
     /// When the last run was poisoned.
     pub last: Time,
-    /// The runs, in the order in which they were poisoned.
+    /// The runs, in the order in which they were poisoned; where not all are told, the first of them.
     pub run_ids: Vec<String>,
     /// The reason that the most of them share; `None` where none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,9 +51,9 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// How many runs.
+    /// How many runs, told by name or not.
     pub fn count(&self) -> usize {
-        self.run_ids.len()
+        self.recoverable.saturating_add(self.unrecoverable)
     }
 }
 

@@ -16,6 +16,8 @@ use crate::client::training::request::TrainingRequest;
 use crate::client::{LoadOptions, SaveExternalOptions, SaveForSamplerOptions, SaveOptions};
 use crate::json;
 #[cfg(any(feature = "native", target_arch = "wasm32"))]
+use super::{LogError, Place};
+#[cfg(any(feature = "native", target_arch = "wasm32"))]
 use crate::recovery::plan::SCHEMA_VERSION;
 use crate::recovery::restore::Attachment;
 
@@ -297,9 +299,18 @@ impl Frame {
         Ok(Self { entry, body: bytes.slice(end..) })
     }
 
+    /// The frame that a log of this name has stored as these bytes.
+    #[cfg(any(feature = "native", target_arch = "wasm32"))]
+    pub(crate) fn stored_at(bytes: &Bytes, log: String, place: Place) -> Result<Self, LogError> {
+        Self::from_bytes(bytes).map_err(|reason| match Self::newer_schema(bytes) {
+            Some(found) => LogError::Newer { log, found, known: SCHEMA_VERSION },
+            None => LogError::Damaged { log, place, reason },
+        })
+    }
+
     /// The schema that these bytes say they are of, if this version does not know it: they may be of another form.
     #[cfg(any(feature = "native", target_arch = "wasm32"))]
-    pub(crate) fn newer_schema(bytes: &[u8]) -> Option<u32> {
+    fn newer_schema(bytes: &[u8]) -> Option<u32> {
         let length = bytes.first_chunk::<4>()?;
         let head = bytes.get(4..4 + u32::from_le_bytes(*length) as usize)?;
         let head: serde_json::Value = serde_json::from_slice(head).ok()?;

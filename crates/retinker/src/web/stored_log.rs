@@ -16,7 +16,6 @@ use send_wrapper::SendWrapper;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::recovery::plan::SCHEMA_VERSION;
 use crate::redo::{Frame, LogError, Place, RedoLog};
 
 #[wasm_bindgen]
@@ -186,10 +185,7 @@ impl StoredLog {
         if bytes.get_u32_le() != adler2::adler32_slice(&bytes) {
             return Err(self.damaged(place, "its checksum is wrong"));
         }
-        Frame::from_bytes(&bytes).map_err(|reason| match Frame::newer_schema(&bytes) {
-            Some(found) => LogError::Newer { log: self.name(), found, known: SCHEMA_VERSION },
-            None => self.damaged(place, &reason),
-        })
+        Frame::stored_at(&bytes, self.name(), place)
     }
 }
 

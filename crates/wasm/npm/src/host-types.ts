@@ -246,11 +246,15 @@ export interface MonitorState {
 export interface Activity {
   /** Whether restores begin by themselves. */
   readonly monitor: MonitorState;
-  /** Which runs failed together, newest first. */
+  /** Which runs failed together, newest first; of each the first 100 runs by name. */
   readonly incidents: readonly Incident[];
-  /** All restores, newest first. */
+  /** How many incidents there are. */
+  readonly incidentsTotal: number;
+  /** Restores, newest first. */
   readonly restores: readonly RestoreRecord[];
-  /** What else was done, newest first; the newest 100. */
+  /** How many restores there are. */
+  readonly restoresTotal: number;
+  /** What else was done, newest first. */
   readonly acts: readonly Act[];
   /** How many acts there are. */
   readonly actsTotal: number;

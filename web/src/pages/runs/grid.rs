@@ -297,7 +297,7 @@ fn keys(list: List, node: Node, event: &KeyboardEvent) {
 fn toggle(list: List, row: u64) {
     let id = list.held.with_untracked(|held| held.id(row).map(str::to_owned));
     if let Some(id) = id {
-        list.selection.update(|selection| selection.toggle(&id, row));
+        list.selection.update(|selection| selection.toggle(&id));
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn line(list: List, at: u64) -> AnyView {
             select_range(list, at);
         } else {
             let id = id.get_untracked();
-            list.selection.update(|selection| selection.toggle(&id, at));
+            list.selection.update(|selection| selection.toggle(&id));
         }
     };
     let is_active = move |column: usize| flag(move || list.active.get() == (at, column));

@@ -2,8 +2,9 @@
 
 use crate::prelude::*;
 use leptos::reactive::spawn_local;
-use retinker::host::api::MAX_IDS;
+use retinker::host::api::{MAX_IDS, RunsQuery};
 use retinker_console::held::Held;
+use retinker_console::selection::Selection;
 use retinker_console::{compare, format};
 
 use super::list::List;
@@ -15,34 +16,29 @@ use crate::live::session;
 
 /// Selects from where a range began to this place.
 pub(super) fn select_range(list: List, to: u64) {
-    let from = list.selection.with_untracked(|selection| selection.anchor()).unwrap_or(to);
-    if let Some(ids) = list.held.with_untracked(|held| held.ids(from, to)) {
-        list.selection.update(|selection| selection.add(ids));
-        return;
-    }
-    // Rows between are not held: the host tells them.
-    let (session, view) = (session(), list.shown.get_untracked());
-    spawn_local(async move {
-        match session.host.run_ids(&view.to_query(0, 0)).await {
-            Ok(found) => {
-                let (first, last) = (from.min(to), from.max(to));
-                let many = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
-                let ids = found.ids.into_iter().skip(usize::try_from(first).unwrap_or(usize::MAX)).take(many);
-                let _ = list.selection.try_update(|selection| selection.add(ids));
-            }
-            Err(problem) => drop(list.problem.try_set(Some(problem))),
-        }
+    let anchor = list.selection.with_untracked(|selection| selection.anchor().map(str::to_owned));
+    let held = list.held.with_untracked(|held| {
+        let from = anchor.as_deref().map_or(Some(to), |id| held.place_of(id))?;
+        held.ids(from, to)
     });
+    match held {
+        Some(ids) => list.selection.update(|selection| selection.add(ids)),
+        // Rows between are not held: the host tells them.
+        None => select(list, to, anchor, Selection::add_all),
+    }
 }
 
 /// Selects every run that the filter lets through.
 pub(super) fn select_all(list: List) {
-    let (session, view) = (session(), list.shown.get_untracked());
+    select(list, 0, None, Selection::set_all);
+}
+
+fn select(list: List, offset: u64, anchor: Option<String>, take: fn(&mut Selection, Vec<String>, u64)) {
+    let session = session();
+    let query = RunsQuery { anchor, ..list.shown.with_untracked(|view| view.to_query(offset, 0)) };
     spawn_local(async move {
-        match session.host.run_ids(&view.to_query(0, 0)).await {
-            Ok(found) => {
-                let _ = list.selection.try_update(|selection| selection.set_all(found.ids, found.matching));
-            }
+        match session.host.run_ids(&query).await {
+            Ok(found) => drop(list.selection.try_update(|all| take(all, found.ids, found.matching))),
             Err(problem) => drop(list.problem.try_set(Some(problem))),
         }
     });

@@ -41,12 +41,13 @@ fn requests_carry_the_token_and_encoded_values() {
         reverse: true,
         since: Some(7),
         order: Some("0a".into()),
+        anchor: Some("b".into()),
     };
     runtime.block_on(host.runs(&query)).unwrap();
     assert_eq!(
         transport.paths(),
         [
-            "GET /retinker/v1/runs?health=at_risk&q=a%26b%3D%C3%A9%20%231&sort=name&reverse=true&offset=200&limit=50&since=7&order=0a"
+            "GET /retinker/v1/runs?health=at_risk&q=a%26b%3D%C3%A9%20%231&sort=name&reverse=true&offset=200&limit=50&since=7&order=0a&anchor=b"
         ]
     );
     assert_eq!(transport.requests()[0].header(TOKEN_HEADER), Some("secret-token"));
