@@ -25,8 +25,8 @@ const TOLD = {
 /** The same where nothing was ever read. */
 const TOLD_UNREAD = { ...TOLD, 404: ["service_foreign", /no list of training runs/] };
 
-/** With `RETINKER_OUTAGES=all`, as a soak sets it, every fault both ways; else one of each kind: no answer, a late one, one that
- * refuses, one that makes no sense. */
+/** With `RETINKER_OUTAGES=all`, as a soak sets it, every fault both ways, and each until all is well again; else one of each kind: no
+ * answer, a late one, one that refuses, one that makes no sense. */
 const [READ_BEFORE, NEVER_READ] =
   process.env.RETINKER_OUTAGES === "all" ? [FAULTS, FAULTS] : [["down", "slow", "malformed"], ["flapping", "404", "500"]];
 
@@ -91,6 +91,25 @@ test("every page, in the ways in which a service can misbehave", async (t) => {
       await retinker.kill();
     });
   }
+
+  await t.test("a service that refuses in one way after another", async (t) => {
+    const { proxy, retinker } = await behindProxy(t, made, null);
+    const tabs = await openAll(browser, made, retinker);
+    const shows = ({ name, there }) => (name === "activity" ? "no-restores" : there);
+    for (const { of, page } of tabs) await byTestId(page, shows(of)).first().waitFor();
+    for (const fault of ["401", "402", "403", "404", "429", "500"]) {
+      await proxy.misbehave(fault);
+      const [code, words] = TOLD[fault];
+      for (const { of, page } of tabs) {
+        await banner(page, code).filter({ hasText: words }).waitFor({ timeout: 60_000 });
+        assert.ok((await byTestId(page, shows(of)).count()) > 0, `${of.name} keeps what it shows at ${fault}`);
+      }
+    }
+    await proxy.misbehave(null);
+    await recovers(tabs, shows);
+    await closeAll(tabs);
+    await retinker.kill();
+  });
 
   for (const fault of NEVER_READ) {
     await t.test(`a service that was never read: ${fault}`, async (t) => {

@@ -232,8 +232,9 @@ test("projects and samplers have pages of their own, from which one comes to ses
   await service.post(`sessions/${second}/finish`, { reason: { type: "errored" } });
   const run = await service.run(first, 0, "a run");
   const saved = await service.call("save_weights_for_sampler", { model_id: run, path: "now", seq_id: 1 });
+  const made = [];
   for (const [n, from] of [{ base_model: "retinker/nano-llama" }, { model_path: saved.path }].entries()) {
-    await service.post("create_sampling_session", { session_id: first, sampling_session_seq_id: n, ...from });
+    made.push(await service.post("create_sampling_session", { session_id: first, sampling_session_seq_id: n, ...from }));
   }
 
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);
@@ -275,5 +276,13 @@ test("projects and samplers have pages of their own, from which one comes to ses
   await page.waitForURL((url) => url.pathname.startsWith("/sessions/"));
   await byTestId(page, "session-samplers").waitFor();
   await fitsIn(page, 380);
+
+  // Of those of sessions that are not looked into, one is found by its id.
+  for (let n = 0; n < 50; n += 1) await service.session({ display_name: `newer ${n}` });
+  await page.goto(new URL(`/samplers?q=${encodeURIComponent(saved.path)}`, page.url()).href);
+  await byTestId(page, "samplers-total").getByText("No sampler is found in the newest 50 sessions.").waitFor();
+  await byTestId(page, "samplers-search").fill(made[0].sampling_session_id);
+  await byTestId(page, "samplers-total").getByText("1 sampler of this id.").waitFor();
+  assert.match(await samplers.innerText(), /nano-llama/);
   assert.deepEqual(page.problems, []);
 });

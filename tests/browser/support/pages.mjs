@@ -26,7 +26,7 @@ export const PAGES = [
   { name: "projects", path: () => "/projects", there: "project-row", reads: true, empty: /no projects/i },
   { name: "no such session", path: () => "/sessions/nobody", there: "session-not-found" },
   { name: "usage", path: () => "/usage", there: "storage-table", reads: true, empty: /no checkpoint is stored|^nothing was used/im },
-  { name: "a model to try", path: () => "/try?path=retinker%2Fnano-llama", there: "try-run" },
+  { name: "a model to try", path: () => "/try?path=retinker%2Fnano-llama", there: "try-run", reads: true, empty: /nothing (can be|to be) tried/i },
   { name: "how to begin", path: () => "/welcome", there: "welcome-state" },
   { name: "no such connection", path: () => "/?on=nobody", there: "no-connection" },
   { name: "no such run", path: () => "/runs/no-such-run", there: "run-not-found" },

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use retinker::client::{Api, Error};
 use retinker::direction::isolated;
-use retinker::host::api::RunRow;
+use retinker::host::api::{HostEvent, RunRow};
 use retinker::host::sessions::{
     AssignProject, FinishSession, ProjectRow, Projects, SamplerRow, SamplerWindow, SamplersQuery,
     SessionDetail, SessionRow, SessionRun, SessionWindow, SessionsQuery,
@@ -280,7 +280,8 @@ async fn samplers(
     query: Result<Query<SamplersQuery>, QueryRejection>,
 ) -> Result<Json<SamplerWindow>, Problem> {
     let Query(SamplersQuery { q }) = query?;
-    let wanted = q.unwrap_or_default().to_lowercase();
+    let written = q.unwrap_or_default();
+    let wanted = written.to_lowercase();
     let host = &*host;
     let Some(sessions) = newest(host).await? else { return Ok(Json(SamplerWindow::default())) };
     let looked_into = sessions.len() as u64;
@@ -313,7 +314,25 @@ async fn samplers(
         ];
         texts.into_iter().flatten().any(|text| text.to_lowercase().contains(&wanted))
     });
+    if rows.is_empty()
+        && let Some(row) = by_id(host, written.trim()).await?
+    {
+        return Ok(Json(SamplerWindow { rows: vec![row], sessions: 0, unread: 0, offered: true }));
+    }
     Ok(Json(SamplerWindow { rows, sessions: looked_into, unread, offered: true }))
+}
+
+/// The sampler whose id is looked for, of whatever session. No other text is asked for as an id, since a service may check their
+/// form.
+async fn by_id(host: &Shared, wanted: &str) -> Result<Option<SamplerRow>, Problem> {
+    if wanted.contains(char::is_whitespace) || !wanted.contains(|c: char| c.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match host.ask(host.api.get_sampler(wanted)).await {
+        Ok(sampler) => Ok(Some(SamplerRow::from(sampler))),
+        Err(Asked::Service(error)) if matches!(error.status(), Some(400..=499)) => Ok(None),
+        Err(asked) => Err(asked.into()),
+    }
 }
 
 /// The newest sessions; `None` where the service tells of none.
@@ -426,6 +445,8 @@ async fn assign(
     };
     let what = format!("Move sessions to project {}", isolated(project_id));
     noted(&host, what, vec![session_id.clone()], assigning, wholly).await?;
+    // No run has changed, but what every open page says of the session.
+    host.tell(HostEvent::Runs { run_ids: Vec::new() });
     detail(&host, &session_id).await.map(Json)
 }
 

@@ -136,7 +136,7 @@ pub struct SessionDetail {
 pub struct SamplerWindow {
     /// Those of the newest sessions, newest session first: at most 100 of them.
     pub rows: Vec<SamplerRow>,
-    /// How many sessions were looked into: at most 50.
+    /// How many sessions were looked into: at most 50; none where there is only the sampler whose id is looked for, of an older one.
     pub sessions: u64,
     /// How many samplers of theirs were not asked about: beyond 100 of those that may be meant.
     #[serde(default)]

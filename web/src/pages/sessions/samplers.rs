@@ -57,6 +57,7 @@ fn list(window: &SamplerWindow) -> AnyView {
     };
     let of = format!("{told} in the newest {}.", format::counted(window.sessions, "session", "sessions"));
     let of = match window.unread {
+        _ if window.sessions == 0 && !window.rows.is_empty() => format!("{told} of this id."),
         0 => of,
         unread => format!("{of} {} more were not looked at.", format::count(unread)),
     };
