@@ -263,6 +263,24 @@ async fn what_is_needed_is_not_deleted_by_a_slip() {
     );
     assert!(!act(host, CheckpointDo::Delete, &[&last], None).await[0].done);
 
+    // A life that ends sooner is a deletion as well, one that ends later is none.
+    let shorter = act(host, CheckpointDo::Live, &[&last], Some(60)).await.remove(0);
+    assert_eq!((shorter.done, shorter.code.as_str()), (false, "needed"), "{}", shorter.message);
+    let mut mortal = CheckpointActions {
+        action: CheckpointDo::Live,
+        paths: vec![last.clone()],
+        ttl_seconds: Some(3_600),
+        expires_at: Vec::new(),
+        force: true,
+    };
+    assert!(host.act_on_checkpoints(&mortal).await.unwrap().outcomes[0].changed);
+    mortal.force = false;
+    for (seconds, done) in [(60, false), (7_200, true)] {
+        mortal.ttl_seconds = Some(seconds);
+        let outcome = host.act_on_checkpoints(&mortal).await.unwrap().outcomes.remove(0);
+        assert_eq!(outcome.done, done, "{seconds} s: {}", outcome.message);
+    }
+
     let mut forced = CheckpointActions {
         action: CheckpointDo::Delete,
         paths: vec![last.clone()],

@@ -336,10 +336,22 @@ async fn act(
     wanted: Vec<Wanted>,
     force: bool,
 ) -> Result<Vec<CheckpointOutcome>, Problem> {
-    let deletes = wanted.iter().any(|wanted| matches!(wanted, Wanted::Deleted));
-    let kept = if deletes { judgeable(host).await? } else { readable(host).await? };
     let now = host.runtime.now();
-    let needed = if deletes && !force {
+    let mut kept = readable(host).await?;
+    // A life that ends sooner is a deletion, only later.
+    let takes = |(path, wanted): (&String, &Wanted)| match wanted {
+        Wanted::Deleted => true,
+        Wanted::Live(seconds) => kept.get(path).is_some_and(|one| {
+            one.expires_at.is_none_or(|at| at > now.later(Duration::from_secs(*seconds)))
+        }),
+        _ => false,
+    };
+    let taken: BTreeSet<&String> =
+        paths.iter().zip(&wanted).filter(|one| takes(*one)).map(|(path, _)| path).collect();
+    if !taken.is_empty() {
+        kept = judgeable(host).await?;
+    }
+    let needed = if !taken.is_empty() && !force {
         // Whether a run is poisoned, and what such a run has, is asked anew: it may have changed since the lists were read.
         let fresh = read_runs(host, paths).await?;
         let mut list = kept.list.to_vec();
@@ -359,9 +371,10 @@ async fn act(
     };
     let over = std::sync::atomic::AtomicBool::new(false);
     let each = paths.iter().zip(wanted).map(|(path, wanted)| {
-        let (kept, needed, over, copies) = (&kept, &needed, &over, copies.as_deref());
+        let (kept, needed, taken) = (&kept, &needed, &taken);
+        let (over, copies) = (&over, copies.as_deref());
         async move {
-            if let Some(because) = needed.get(path) {
+            if let Some(because) = needed.get(path).filter(|_| taken.contains(path)) {
                 return failed(path, "needed", because.clone());
             }
             // What is told of one that does not answer is told of all.

@@ -226,7 +226,8 @@ pub struct CheckpointActions {
     /// For [`PutBack`](CheckpointDo::PutBack): for each path when it shall expire; `None` = never.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expires_at: Vec<Option<Time>>,
-    /// For [`Delete`](CheckpointDo::Delete): also those that something needs.
+    /// For [`Delete`](CheckpointDo::Delete), and for [`Live`](CheckpointDo::Live) where that ends sooner: also those that something
+    /// needs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
 }

@@ -13,8 +13,8 @@ pub struct CheckpointPolicy {
     pub every_steps: Option<u64>,
     /// After the first step of the optimizer for which so much time has passed.
     pub every: Option<Duration>,
-    /// After a step whose metric is better than that of every one before: a metric of the passes since the step before, such
-    /// as `loss:mean`.
+    /// After a step of whose passes one had a better metric, such as `loss:mean`, than every pass before; where steps are called
+    /// ahead of results, after the first that is called once that is known. Who goes on with a log begins to compare anew.
     pub on_improvement: Option<(String, MetricMode)>,
 }
 
@@ -24,8 +24,6 @@ pub(crate) struct Due {
     /// Since the last checkpoint, or the beginning.
     pub(crate) steps: u64,
     pub(crate) since: Duration,
-    /// The metrics of the last pass.
-    last: Metrics,
     best: Option<f64>,
     improved: bool,
 }
@@ -35,9 +33,8 @@ impl Due {
         Self { since, ..Self::default() }
     }
 
-    /// Takes what a pass came to.
+    /// Takes what a pass came to, all chunks of it together.
     pub(crate) fn passed(&mut self, metrics: &Metrics, policy: &CheckpointPolicy) {
-        self.last.clone_from(metrics);
         let Some((name, mode)) = &policy.on_improvement else { return };
         let Some(value) = metrics.get(name).copied().filter(|value| value.is_finite()) else { return };
         let better = self.best.is_none_or(|best| match mode {
@@ -55,12 +52,77 @@ impl Due {
         self.steps += 1;
         let steps = policy.every_steps.is_some_and(|every| self.steps >= every.max(1));
         let time = policy.every.is_some_and(|every| now.saturating_sub(self.since) >= every);
-        steps || time || std::mem::take(&mut self.improved)
+        steps || time || self.improved
     }
 
     /// A checkpoint is being saved.
     pub(crate) fn saved(&mut self, now: Duration) {
         self.steps = 0;
         self.since = now;
+        self.improved = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn loss(value: f64) -> Metrics {
+        Metrics::from([("loss:mean".to_owned(), value)])
+    }
+
+    #[test]
+    fn steps_and_time_are_counted_from_the_last_checkpoint() {
+        let policy =
+            CheckpointPolicy { every_steps: Some(3), every: Some(10 * SECOND), ..CheckpointPolicy::default() };
+        let mut due = Due::since(SECOND);
+        let mut saved = Vec::new();
+        for step in 1..=9_u32 {
+            // The fourth step takes its time.
+            let now = if step < 4 { step * SECOND } else { step * SECOND + 8 * SECOND };
+            if due.stepped(now, &policy) {
+                due.saved(now);
+                saved.push(step);
+            }
+        }
+        assert_eq!(saved, [3, 5, 8], "the fifth for the time, the others for the steps");
+        let mut due = Due::since(SECOND);
+        let every = CheckpointPolicy { every: Some(10 * SECOND), ..CheckpointPolicy::default() };
+        assert!(!due.stepped(10 * SECOND, &every));
+        assert!(due.stepped(11 * SECOND, &every));
+        due.saved(11 * SECOND);
+        assert!(!due.stepped(20 * SECOND, &every));
+        assert!(due.stepped(21 * SECOND, &every));
+        assert!(!Due::default().stepped(1000 * SECOND, &CheckpointPolicy::default()), "no rule, no checkpoint");
+    }
+
+    #[test]
+    fn an_improvement_is_due_once_whatever_else_is() {
+        let policy = CheckpointPolicy {
+            every_steps: Some(2),
+            on_improvement: Some(("loss:mean".to_owned(), MetricMode::Min)),
+            ..CheckpointPolicy::default()
+        };
+        let mut due = Due::default();
+        let mut saved = Vec::new();
+        for (step, value) in [(1, 3.0), (2, 4.0), (3, 2.0), (4, f64::NAN), (5, 2.0), (6, 1.0), (7, 5.0)] {
+            due.passed(&loss(value), &policy);
+            if due.stepped(SECOND, &policy) {
+                due.saved(SECOND);
+                saved.push(step);
+            }
+        }
+        assert_eq!(saved, [1, 3, 5, 6], "1, 3 and 6 are better than all before; 5 is the second after 3");
+        let higher = CheckpointPolicy {
+            on_improvement: Some(("reward".to_owned(), MetricMode::Max)),
+            ..CheckpointPolicy::default()
+        };
+        let mut due = Due::default();
+        due.passed(&loss(1.0), &higher);
+        assert!(!due.stepped(SECOND, &higher), "another metric");
+        due.passed(&Metrics::from([("reward".to_owned(), -1.0)]), &higher);
+        assert!(due.stepped(SECOND, &higher) && due.stepped(SECOND, &higher), "until it is saved");
     }
 }

@@ -24,6 +24,13 @@ export type PendingEvent =
       readonly state?: QueueState;
       /** The same for people, where the server says. */
       readonly reason?: string;
+    }
+  /** The run was lost and is being made anew by its redo log; the result comes afterwards. Of runs that recover by themselves. */
+  | {
+      /** What has happened. */
+      readonly type: "recovering";
+      /** The run that was lost. */
+      readonly runId: string;
     };
 
 /**

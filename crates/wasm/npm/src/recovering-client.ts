@@ -36,6 +36,18 @@ export interface RedoOptions {
    * page has asked for `navigator.storage.persist()`.
    */
   readonly log?: string | undefined;
+  /** Called with each event but `saved`: losses, recoveries, and what else goes wrong; absent = they are warnings on the console. */
+  readonly notice?: ((event: RedoEvent) => void) | undefined;
+}
+
+const warn = (event: RedoEvent) => console.warn(`retinker: ${event.message}`);
+
+/** Has it called for as long as the run is kept. */
+async function notify(redo: Recovering, notice: (event: RedoEvent) => void): Promise<void> {
+  const events = redo.events();
+  for await (const event of values<RedoEvent>(() => events)) {
+    if (event.type !== "saved") notice(event);
+  }
 }
 
 /** Something that happened to a run that recovers by itself. */
@@ -113,7 +125,12 @@ export class RecoveringTrainingClient extends TrainingClient {
   }
 
   /** @internal */
-  static _recovering(client: SharedHandle<Client>, redo: Recovering): RecoveringTrainingClient {
+  static _recovering(
+    client: SharedHandle<Client>,
+    redo: Recovering,
+    notice: (event: RedoEvent) => void = warn,
+  ): RecoveringTrainingClient {
+    notify(redo, notice).catch((error: unknown) => console.error("retinker: a notice failed", error));
     return new RecoveringTrainingClient(client, redo);
   }
 

@@ -108,10 +108,10 @@ export class ServiceClient extends Connected {
 
   /** Makes a run that recovers by itself, or goes on with the one that is in the log of that name, and a client of it. */
   async createRecoveringTrainingClient(options: LoraOptions & RedoOptions): Promise<RecoveringTrainingClient> {
-    const { baseModel, rank = 32, userMetadata, optimizerConfig, checkpoints = {}, tolerance, boundBytes, log, signal, ...adapter } = known(
+    const { baseModel, rank = 32, userMetadata, optimizerConfig, checkpoints = {}, tolerance, boundBytes, log, notice, signal, ...adapter } = known(
       "createRecoveringTrainingClient",
       options,
-      [...LORA, "checkpoints", "tolerance", "boundBytes", "log"],
+      [...LORA, "checkpoints", "tolerance", "boundBytes", "log", "notice"],
     );
     const { everySteps, everySeconds, onImprovement } = known("checkpoints", checkpoints, ["everySteps", "everySeconds", "onImprovement"]);
     const lora = wire({ rank, ...adapter });
@@ -121,7 +121,7 @@ export class ServiceClient extends Connected {
       const redo = await this.#service.call<Recovering>((service, wasm) =>
         wasm.Recovering.lora(service, baseModel, lora, kept, records, signal),
       );
-      return RecoveringTrainingClient._recovering(this._client, redo);
+      return RecoveringTrainingClient._recovering(this._client, redo, notice);
     } finally {
       records?.unlessTaken();
     }

@@ -16,13 +16,14 @@ use futures_util::future::AbortHandle;
 use futures_util::{StreamExt, select_biased};
 use retinker_wire::UserMetadata;
 use retinker_wire::future::RequestErrorCategory;
+use retinker_wire::metrics::combine;
 use retinker_wire::sampler::sampler_id_of;
 use retinker_wire::weights::SaveWeightsForSamplerResult;
 
 use super::entry::{Base, Creation, Entry, Form, Identity, RequestEntry};
 use super::error::{Mismatch, RedoError};
 use super::event::{Hub, RedoEvent};
-use super::ledger::{Ledger, Op};
+use super::ledger::{Ledger, Op, Part};
 use super::log::{LogError, RedoLog};
 use super::outcome::{Matching, Outcome, result_type};
 use super::point::effective;

@@ -271,9 +271,6 @@ impl Driver {
             Err(_) if matches!(op.form, Form::OptimStep { .. }) => Outcome::failed(),
             Err(_) => Outcome::void(),
         };
-        if matches!(op.form, Form::ForwardBackward) {
-            self.due.passed(&outcome.metrics, &self.parts.options.checkpoints);
-        }
         self.note(Entry::Resolved { op: number, part, outcome }).await;
         if let Some(waiter) = self.waiters.get_mut(&number)
             && let Some(place) = waiter.results.get_mut(part)
@@ -287,6 +284,7 @@ impl Driver {
 
     /// Gives an operation's results to who waits for them.
     async fn conclude(&mut self, number: u64) {
+        self.measure(number);
         let waiter = self.waiters.remove(&number);
         self.note_saved(number);
         self.stand_on_what_is_saved().await;
@@ -309,6 +307,21 @@ impl Driver {
         if let Some(done) = waiter.done {
             let sent = Sent { accepted, session, sampler };
             let _ = done.send(Submitted { result: Ok(sent), _delivered: None });
+        }
+    }
+
+    /// Takes what a pass came to for the policy that saves checkpoints, its chunks together as its caller gets them.
+    fn measure(&mut self, number: u64) {
+        let op = self.parts.ledger.ops.get(&number);
+        let Some(op) = op.filter(|op| matches!(op.form, Form::ForwardBackward)) else { return };
+        let chunk = |part: &Part| Some((part.outcome.as_ref()?.metrics.clone(), part.datums));
+        let chunks: Vec<_> = op.parts.iter().filter_map(chunk).collect();
+        let metrics = match &chunks[..] {
+            [(only, _)] => Ok(only.clone()),
+            several => combine(several),
+        };
+        if let Ok(metrics) = metrics {
+            self.due.passed(&metrics, &self.parts.options.checkpoints);
         }
     }
 
