@@ -12,12 +12,12 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use retinker::client::retry::RetryPolicy;
 use retinker::client::{
-    Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, SaveOptions, Secret, ServiceClient,
-    TrainingClient, TrainingOptions,
+    Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, PendingEvent, RestClient, SaveOptions, Secret,
+    ServiceClient, TrainingClient, TrainingOptions,
 };
 use retinker::host::api::TOLD_NEWEST;
 use retinker::host::redo::{GoBack, RedoQuery};
-use retinker::native::{DiskLog, NativeRuntime};
+use retinker::native::{DiskLog, NativeRuntime, download_archive};
 use retinker::recovery::health::Health;
 use retinker::recovery::journal::{MemoryStore, Store};
 use retinker::recovery::plan::{NoPlan, PlanRequest};
@@ -91,6 +91,22 @@ async fn state(client: &TrainingClient) -> (Vec<f32>, f64) {
     (weights, step(client, 1001).await)
 }
 
+/// The tensors of a checkpoint of the client's run, by file: its weights, and what else a service keeps of it.
+async fn tensors(api: &Api, client: &TrainingClient) -> Vec<(String, Vec<u8>)> {
+    let path = client.save_state("final", SaveOptions::default()).await.unwrap().path;
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("final");
+    let files = download_archive(&RestClient::new(api.clone()), &path, &target, |_| {}).await.unwrap();
+    let named = files.into_iter().map(|file| {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        (name, std::fs::read(file).unwrap())
+    });
+    let mut tensors: Vec<_> = named.filter(|(name, _)| name.ends_with(".safetensors")).collect();
+    tensors.sort();
+    assert!(tensors.iter().any(|(name, bytes)| name == "adapter_model.safetensors" && bytes.len() > 10_000));
+    tensors
+}
+
 /// What has been told so far.
 fn told(events: &mut (impl futures_util::Stream<Item = RedoEvent> + Unpin)) -> Vec<RedoEvent> {
     std::iter::from_fn(|| events.next().now_or_never().flatten()).collect()
@@ -107,7 +123,8 @@ async fn two_hundred_steps_poisoned_twenty_times_are_two_hundred_steps() {
     let quiet = tempfile::tempdir().unwrap();
     let quiet =
         LocalService::start(LocalConfig { threads: 1, ..LocalConfig::new(quiet.path()) }).await.unwrap();
-    let plain = undisturbed(&retinker_tests::service::api(&quiet.base_url()).unwrap()).await;
+    let quiet_api = retinker_tests::service::api(&quiet.base_url()).unwrap();
+    let plain = undisturbed(&quiet_api).await;
     let expected = train(&plain, 0..200).await;
     let kept = redo(&api, MemoryLog::new(), 25).await;
     let client = kept.training_client();
@@ -146,11 +163,34 @@ async fn two_hundred_steps_poisoned_twenty_times_are_two_hundred_steps() {
     }
     assert_eq!(left, 0);
     other.abort();
+    assert!(tensors(&api, client).await == tensors(&quiet_api, &plain).await, "the final weights, byte for byte");
     assert_eq!(state(client).await, state(&plain).await);
     let recovered =
         told(&mut events).into_iter().filter(|event| matches!(event, RedoEvent::Recovered { .. })).count();
     assert!((15..=20).contains(&recovered), "two poisonings of one step are one loss: {recovered}");
     quiet.stop().await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_told_that_the_run_is_made_anew() {
+    let (_dir, service, api) = service().await;
+    let kept = redo(&api, MemoryLog::new(), 1000).await;
+    let client = kept.training_client();
+    train(client, 0..2).await;
+    let lost = client.model_id();
+    poison(&service, &kept).await;
+    let passed = client.forward_backward(schedule::batch(2), "cross_entropy", &none());
+    let mut events = Box::pin(passed.events());
+    passed.await.unwrap();
+    let heard: Vec<_> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
+    let at = heard.iter().position(|event| *event == PendingEvent::Recovering { run_id: lost.clone() });
+    let at = at.unwrap_or_else(|| panic!("{heard:?}"));
+    assert!(
+        heard[at..].iter().any(|event| matches!(event, PendingEvent::Accepted { .. })),
+        "and that the new run has it: {heard:?}"
+    );
+    assert_ne!(client.model_id(), lost);
     service.stop().await;
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::prelude::*;
 use futures_channel::mpsc;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use futures_util::future::{AbortHandle, Either, LocalBoxFuture, abortable, select};
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
@@ -441,7 +441,7 @@ where
     K: Clone + PartialEq + Send + Sync + 'static,
     T: Answer + Clone + Send + Sync + 'static,
 {
-    let session = session();
+    let host = session().host;
     let out = RwSignal::new(Loaded::default());
     Effect::new(move |_| {
         let key = key.get();
@@ -450,38 +450,67 @@ where
         } else {
             out.set(Loaded::default());
         }
-        let session = session.clone();
-        // What is on the page may be of another key until the first answer.
-        let of_key = Rc::new(Cell::new(false));
-        let act = move || -> LocalBoxFuture<'static, Again> {
-            let (session, of_key) = (session.clone(), Rc::clone(&of_key));
-            let answer = read(session.host.clone(), key.clone());
-            Box::pin(async move {
-                match answer.await {
-                    Ok(data) => {
-                        let was_of_key = of_key.replace(true);
-                        let data = out.with_untracked(|loaded| match &loaded.data {
-                            Some(before) if was_of_key => data.after(before),
-                            _ => data,
-                        });
-                        let again = if data.is_part() { Again::Soon } else { Again::OnChange };
-                        out.set(Loaded { data: Some(data), problem: None, busy: false });
-                        again
-                    }
-                    Err(problem) => {
-                        session.notice(&problem);
-                        out.update(|loaded| {
-                            loaded.problem = Some(problem);
-                            loaded.busy = false;
-                        });
-                        Again::Soon
-                    }
-                }
-            })
+        let host = host.clone();
+        let ask = move || -> LocalBoxFuture<'static, Take> {
+            let answer = read(host.clone(), key.clone());
+            Box::pin(answer.map(move |answer| -> Take { Box::new(move |of_key| take(out, of_key, answer)) }))
         };
-        whenever(changes, CALM, Box::new(act));
+        reading(changes, Box::new(ask));
     });
     out
+}
+
+/// Takes an answer; `of_key`: whether what is on the page is of the same key.
+fn take<T: Answer + Clone + Send + Sync + 'static>(
+    out: RwSignal<Loaded<T>>,
+    of_key: bool,
+    answer: Result<T, ApiProblem>,
+) -> Result<Again, ApiProblem> {
+    match answer {
+        Ok(data) => {
+            let data = out.with_untracked(|loaded| match &loaded.data {
+                Some(before) if of_key => data.after(before),
+                _ => data,
+            });
+            let again = if data.is_part() { Again::Soon } else { Again::OnChange };
+            out.set(Loaded { data: Some(data), problem: None, busy: false });
+            Ok(again)
+        }
+        Err(problem) => {
+            out.update(|loaded| {
+                loaded.problem = Some(problem.clone());
+                loaded.busy = false;
+            });
+            Err(problem)
+        }
+    }
+}
+
+/// [`take`] of an answer of any type.
+type Take = Box<dyn FnOnce(bool) -> Result<Again, ApiProblem>>;
+
+/// Asks now and when there is reason to: of [`load`] what is there once for all that is read.
+fn reading(changes: RwSignal<u64>, mut ask: Box<dyn FnMut() -> LocalBoxFuture<'static, Take>>) {
+    let session = session();
+    // What is on the page may be of another key until the first answer.
+    let of_key = Rc::new(Cell::new(false));
+    let act = move || -> LocalBoxFuture<'static, Again> {
+        let (asked, session, of_key) = (ask(), session.clone(), Rc::clone(&of_key));
+        Box::pin(async move {
+            let take = asked.await;
+            match take(of_key.get()) {
+                Ok(again) => {
+                    of_key.set(true);
+                    again
+                }
+                Err(problem) => {
+                    session.notice(&problem);
+                    Again::Soon
+                }
+            }
+        })
+    };
+    whenever(changes, CALM, Box::new(act));
 }
 
 /// Moves when `changes` does: at once, and then no sooner than after this pause. For what takes many questions to read.

@@ -1,5 +1,6 @@
 //! Views of the list of runs that a person has given a name.
 
+use retinker::json;
 use serde::{Deserialize, Serialize};
 
 /// A view and its name.
@@ -28,7 +29,7 @@ const MOST: usize = 50;
 
 /// Reads what a browser has kept. What cannot be read is nothing.
 pub fn read(text: &str) -> Vec<Saved> {
-    let views: Vec<Saved> = serde_json::from_str(text).unwrap_or_default();
+    let views: Vec<Saved> = json::read(text.as_bytes()).unwrap_or_default();
     // Another program of this origin may have written it: only addresses of the list are followed.
     views.into_iter().filter(|view| view.address == "/" || view.address.starts_with("/?")).collect()
 }

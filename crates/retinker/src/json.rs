@@ -57,7 +57,8 @@ impl Misread {
     fn no_json(error: &serde_json::Error) -> Self {
         Self(Box::new(Fault {
             place: format!("line {} column {}", error.line(), error.column()),
-            what: error.to_string(),
+            // The parser's own words would be in what a browser loads, with those of every error that a system has.
+            what: if error.is_eof() { "the text ends in the middle" } else { "this is no JSON" }.to_owned(),
             kind: if error.is_eof() { FaultKind::CutOff } else { FaultKind::NoJson },
         }))
     }
@@ -527,7 +528,7 @@ mod tests {
             (r#"{"name":"a","many":[[1,2],[3,null]]}"#, "invalid type: null, expected f32, at many[1][1]"),
             (r#"{"name":"a","many":[7]}"#, "invalid type: number, expected a list, at many[0]"),
             ("[]", "invalid type: list, expected an object, at the whole"),
-            ("{\n\"name\":", "EOF while parsing a value at line 2 column 7, at line 2 column 7"),
+            ("{\n\"name\":", "the text ends in the middle, at line 2 column 7"),
         ] {
             assert_eq!(read::<Whole>(text.as_bytes()).unwrap_err().to_string(), told);
         }

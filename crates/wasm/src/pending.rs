@@ -46,6 +46,7 @@ impl Drop for Ending {
 enum Told {
     Accepted { request_id: String },
     Queued { state: Option<String>, reason: Option<String> },
+    Recovering { run_id: String },
 }
 
 impl Seen {
@@ -66,6 +67,7 @@ pub(crate) fn told(event: PendingEvent) -> Option<Outcome> {
         PendingEvent::Queued { state, reason } => {
             Told::Queued { state: state.map(|state| state.as_str().to_owned()), reason }
         }
+        PendingEvent::Recovering { run_id } => Told::Recovering { run_id },
         _ => return None,
     };
     Some(text(&told).map(|told| JsValue::from_str(&told)))

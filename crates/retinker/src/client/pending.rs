@@ -68,6 +68,11 @@ pub enum PendingEvent {
         /// The same for people, where the server says.
         reason: Option<String>,
     },
+    /// The run was lost and is being made anew by its [redo log](crate::redo); the result comes afterwards.
+    Recovering {
+        /// The run that was lost.
+        run_id: String,
+    },
 }
 
 /// Between two warnings of the same pause; as in the official SDK.
@@ -102,6 +107,11 @@ impl Watch {
             tracing::warn!(operation, state = ?again.queue_state, reason, "the service has paused this");
         }
         self.changed(PendingEvent::Queued { state: again.queue_state, reason: again.queue_state_reason });
+    }
+
+    /// The run is being made anew.
+    pub(crate) fn recovering(&self, run_id: &str) {
+        self.changed(PendingEvent::Recovering { run_id: run_id.to_owned() });
     }
 
     /// Whether it is long enough ago that somebody was warned; if so, somebody is now.

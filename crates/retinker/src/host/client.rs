@@ -303,13 +303,14 @@ impl HostClient {
     }
 
     pub(super) fn post(&self, path: &str, body: &impl Serialize) -> Answer<'_> {
-        let body = match serde_json::to_vec(body) {
-            Ok(body) => body,
-            Err(e) => {
-                let refused =
-                    HostError::new(None, "bad_request", format!("The request cannot be written: {e}."), "");
-                return Box::pin(std::future::ready(Err(refused)));
-            }
+        self.posted(path, serde_json::to_vec(body).ok())
+    }
+
+    /// Apart from [`post`](Self::post), which is there once for each type of body.
+    fn posted(&self, path: &str, body: Option<Vec<u8>>) -> Answer<'_> {
+        let Some(body) = body else {
+            let refused = HostError::new(None, "bad_request", "The request cannot be written.".to_owned(), "");
+            return Box::pin(std::future::ready(Err(refused)));
         };
         let mut request = self.request(Method::Post, path, body.into());
         request.headers.push(("accept".into(), "application/json".to_owned()));

@@ -1,5 +1,6 @@
 //! What a recovering client tells of, so that people know what their training loop never saw.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -113,9 +114,19 @@ impl fmt::Display for RedoEvent {
     }
 }
 
+/// Events that wait for the first who listens, at most; the oldest are dropped.
+const UNHEARD: usize = 100;
+
 /// Those who listen.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Hub(Arc<Mutex<Vec<mpsc::UnboundedSender<RedoEvent>>>>);
+pub(crate) struct Hub(Arc<Mutex<Listeners>>);
+
+#[derive(Debug, Default)]
+struct Listeners {
+    all: Vec<mpsc::UnboundedSender<RedoEvent>>,
+    /// What nobody has heard: a run may be lost, and made anew, before its client is in anybody's hands.
+    unheard: VecDeque<RedoEvent>,
+}
 
 impl Hub {
     pub(crate) fn tell(&self, event: RedoEvent) {
@@ -124,12 +135,47 @@ impl Hub {
             event => tracing::warn!("{event}"),
         }
         let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+        listeners.all.retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+        if listeners.all.is_empty() {
+            listeners.unheard.push_back(event);
+            if listeners.unheard.len() > UNHEARD {
+                listeners.unheard.pop_front();
+            }
+        }
     }
 
     pub(crate) fn listen(&self) -> impl Stream<Item = RedoEvent> + Send + 'static + use<> {
         let (sender, receiver) = mpsc::unbounded();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in std::mem::take(&mut listeners.unheard) {
+            let _ = sender.unbounded_send(event);
+        }
+        listeners.all.push(sender);
         receiver
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_heard_is_told_to_the_first_who_listens() {
+        let hub = Hub::default();
+        let event = |n: usize| RedoEvent::NotSaved { why: n.to_string() };
+        (0..=UNHEARD).for_each(|n| hub.tell(event(n)));
+        let mut first = hub.listen();
+        let mut second = hub.listen();
+        hub.tell(event(1000));
+        let mut heard = Vec::new();
+        while let Some(Some(event)) = first.next().now_or_never() {
+            heard.push(event);
+        }
+        assert_eq!(heard.len(), UNHEARD + 1);
+        assert_eq!((heard.first(), heard.last()), (Some(&event(1)), Some(&event(1000))), "the oldest was dropped");
+        assert_eq!(second.next().now_or_never(), Some(Some(event(1000))), "the second hears what comes");
+        assert_eq!(second.next().now_or_never(), None);
     }
 }

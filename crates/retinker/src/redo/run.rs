@@ -260,7 +260,8 @@ impl Redo {
         self.resumed.as_ref()
     }
 
-    /// What happens to the run from now on.
+    /// What happens to the run from now on; who listens first also hears what has happened before, such as that the run of a log
+    /// was lost and is made anew.
     pub fn events(&self) -> impl Stream<Item = RedoEvent> + Send + 'static + use<> {
         self.hub.listen()
     }

@@ -120,6 +120,8 @@ impl Driver {
     pub(super) async fn made_anew(&mut self, why: &str) -> Result<(), RedoError> {
         let lost = self.parts.line.model_id.clone();
         self.parts.hub.tell(RedoEvent::Lost { run_id: lost.clone(), why: why.to_owned() });
+        let halves = self.half.iter().map(|(waiter, _)| waiter);
+        halves.chain(self.waiters.values()).for_each(|waiter| waiter.watch.recovering(&lost));
         let (begun, at) = (self.api().runtime().monotonic(), self.api().runtime().now());
         let mut attempts = 0;
         loop {
