@@ -9,8 +9,7 @@ import { Training } from "./support/train.mjs";
 
 /** A service with two runs: one with three checkpoints and one for sampling, one poisoned with two. */
 async function saved(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--faults", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t, "--faults");
   const train = (name, ...more) =>
     new Training(t, retinker.serviceUrl, [
       "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", name, ...more,
@@ -192,12 +191,7 @@ test("a checkpoint is copied into a run of its own, and what was done is told wi
 
 test("deleting shows first what goes, spares what is needed, and does what was shown", async (t) => {
   const { retinker, sound, victim } = await saved(t);
-  const poisoned = await fetch(`${retinker.serviceUrl}/retinker/local/v1/faults/poison`, {
-    method: "POST",
-    headers: { "content-type": "application/json", "x-api-key": "tml-test" },
-    body: JSON.stringify({ run_id: victim, reason: "a machine died" }),
-  });
-  assert.equal(poisoned.ok, true, await poisoned.text());
+  await retinker.fault("poison", { run_id: victim, reason: "a machine died" });
   const page = await open(t, retinker);
   await byTestId(page, "needed").waitFor();
   const all = await listed(retinker);

@@ -146,8 +146,7 @@ test("a locked or unusable data directory, and a busy port, stop the start with 
 });
 
 test("the release binary serves the real console, guarded and compressed", async (t) => {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const origin = new URL(retinker.consoleUrl).origin;
   const response = await fetch(`${origin}/`, { headers: { "accept-encoding": "br" } });
   assert.equal(response.status, 200);

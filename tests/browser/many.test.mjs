@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { byTestId, holdBack, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { assertSomewhere } from "./support/keyboard.mjs";
-import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
 /** As many as are on one page, and some more. */
@@ -24,8 +24,7 @@ const pager = (page, text) => page.getByRole("navigation", { name: "Pages", exac
 
 /** A service with a run of so many checkpoints, and the list of them. */
 async function made(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const service = new Service(retinker.serviceUrl);
   const run = await service.run(await service.session(), 0, "of many");
   const save = (n) =>

@@ -5,13 +5,12 @@ import { test } from "node:test";
 
 import { ended, job, knownBy, openCheckpoint, row } from "./support/acting.mjs";
 import { byTestId, holdBack, openBrowser, openPage, picture } from "./support/browser.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Retinker } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
 /** A service, and two tabs of its console in one browser. */
 async function start(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const service = new Service(retinker.serviceUrl);
   const browser = await openBrowser(t);
   const tabs = await Promise.all([1, 2].map(() => openPage(browser, retinker.consoleUrl)));

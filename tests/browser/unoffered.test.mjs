@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Retinker } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 import { Training } from "./support/train.mjs";
 
@@ -30,8 +30,7 @@ const BARE = [
 
 /** A console on a service without these, with a run that was trained and one beside it. */
 async function consoleWithout(t, patterns) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const behind = await Retinker.start(t, args);
+  const behind = await Retinker.up(t);
   const training = new Training(t, behind.serviceUrl, [
     "--create", "retinker/nano-llama", "--rank", "8", "--seed", "3", "--lr", "0.001", "--name", "trained",
     "--steps", "4", "--save-every", "2",

@@ -2,23 +2,14 @@
 import assert from "node:assert/strict";
 
 import { byTestId, openBrowser, openPage, openRun, runRow } from "./browser.mjs";
-import { Retinker, temporaryDir } from "./retinker.mjs";
+import { Retinker } from "./retinker.mjs";
 import { batchOf } from "./service.mjs";
 import { Training } from "./train.mjs";
 
 /** A service and its console, with these options besides; `fault` makes something go wrong, or with `DELETE` ends it. */
 export async function faulty(t, options = []) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--faults", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, [...args, ...options]);
-  const fault = async (path, body, method = "POST") => {
-    const answer = await fetch(`${retinker.serviceUrl}/retinker/local/v1/faults/${path}`, {
-      method,
-      headers: { "content-type": "application/json", "x-api-key": "tml-test" },
-      body: body && JSON.stringify(body),
-    });
-    assert.ok(answer.ok, `${path}: ${answer.status} ${await answer.text()}`);
-  };
-  return { retinker, fault };
+  const retinker = await Retinker.up(t, "--faults", ...options);
+  return { retinker, fault: (...asked) => retinker.fault(...asked) };
 }
 
 /** The batch that a probe of this text is compared by. */
