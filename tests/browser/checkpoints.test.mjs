@@ -10,10 +10,7 @@ import { Training } from "./support/train.mjs";
 /** A service with two runs: one with three checkpoints and one for sampling, one poisoned with two. */
 async function saved(t) {
   const retinker = await Retinker.up(t, "--faults");
-  const train = (name, ...more) =>
-    new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", name, ...more,
-    ]);
+  const train = (name, ...more) => Training.create(t, retinker.serviceUrl, { name }, ...more);
   const sound = train("sound", "--steps", "6", "--save-every", "2");
   await sound.finish();
   const victim = train("victim", "--steps", "4", "--save-every", "2");

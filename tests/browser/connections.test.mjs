@@ -24,11 +24,7 @@ async function refusing(t, status) {
 }
 
 /** A run that is made, trained for some steps and saved. */
-const train = (t, url, name) =>
-  new Training(t, url, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", name,
-    "--steps", "4", "--save-every", "4",
-  ]).finish();
+const train = (t, url, name) => Training.create(t, url, { name }, "--steps", "4", "--save-every", "4").finish();
 
 /** Two services with a run each, and a console before both, one that refuses its key and one that is not there. */
 async function fourConnections(t) {

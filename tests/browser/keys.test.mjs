@@ -59,10 +59,8 @@ test("a restore under way is cancelled", async (t) => {
 
 test("checkpoints are deleted, one and several", async (t) => {
   const { retinker } = await start(t);
-  const training = new Training(t, retinker.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", "of four",
-    "--steps", "8", "--save-every", "2",
-  ]);
+  const often = ["--steps", "8", "--save-every", "2"];
+  const training = Training.create(t, retinker.serviceUrl, { name: "of four" }, ...often);
   await training.finish();
   const saved = async () => (await retinker.service("checkpoints?limit=100")).checkpoints.map((one) => one.tinker_path);
   const shows = (count) =>

@@ -100,10 +100,8 @@ test("sessions are found by words, label, status and project, and the address ho
 
 test("a session is assigned to a project and finished by the keyboard, and its run takes no more", async (t) => {
   const { retinker, service } = await start(t);
-  const training = new Training(t, retinker.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", "to be stopped",
-    "--steps", "100000", "--save-every", "4",
-  ]);
+  const long = ["--steps", "100000", "--save-every", "4"];
+  const training = Training.create(t, retinker.serviceUrl, { name: "to be stopped" }, ...long);
   await training.steps(6);
   const session = training.attachment.session_id;
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);

@@ -31,10 +31,8 @@ const BARE = [
 /** A console on a service without these, with a run that was trained and one beside it. */
 async function consoleWithout(t, patterns) {
   const behind = await Retinker.up(t);
-  const training = new Training(t, behind.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "8", "--seed", "3", "--lr", "0.001", "--name", "trained",
-    "--steps", "4", "--save-every", "2",
-  ]);
+  const often = ["--steps", "4", "--save-every", "2"];
+  const training = Training.create(t, behind.serviceUrl, { name: "trained", rank: 8 }, ...often);
   await training.finish();
   const trained = training.attachment.model_id;
   const service = new Service(behind.serviceUrl);

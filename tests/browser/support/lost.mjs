@@ -48,10 +48,8 @@ export async function held(t, count) {
   const { retinker, fault } = await faulty(t);
   const victims = [];
   for (let at = 0; at < count; at++) {
-    const training = new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001",
-      "--name", `victim ${at}`, "--steps", "3", "--save-every", "2",
-    ]);
+    const saved = ["--steps", "3", "--save-every", "2"];
+    const training = Training.create(t, retinker.serviceUrl, { name: `victim ${at}` }, ...saved);
     await training.finish();
     victims.push(training.attachment.model_id);
     await fault("poison", { run_id: victims[at], reason: "a machine died" });

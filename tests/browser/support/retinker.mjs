@@ -31,6 +31,13 @@ export async function temporaryDir(t) {
   return dir;
 }
 
+/** What starts a service and its console without the demonstration so that, killed and started again, they come back on
+ * the same ports with the same data. */
+export async function lastingUp(t, dataDir) {
+  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
+  return ["up", "--no-demo", ...ports, "--data-dir", dataDir ?? (await temporaryDir(t))];
+}
+
 /** Runs the binary to its end. */
 export async function runToEnd(args, env = {}) {
   const child = spawn(BIN, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
