@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
+import { row } from "./support/acting.mjs";
 import { byTestId, holdBack, openBrowser, openConsole, openPage, picture } from "./support/browser.mjs";
 import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
@@ -28,7 +29,6 @@ async function listed(retinker) {
 const byAge = (a, b) => Date.parse(a.time) - Date.parse(b.time) || (a.tinker_path < b.tinker_path ? -1 : 1);
 
 const rows = (page) => byTestId(page, "checkpoint-item");
-const row = (page, path) => page.locator(`[data-testid="checkpoint-item"][data-path="${path}"]`);
 const shows = (page, count) =>
   page.waitForFunction((n) => document.querySelectorAll('[data-testid="checkpoint-item"]').length === n, count);
 const filter = async (page, text, count) => {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { row } from "./support/acting.mjs";
 import { byTestId, holdBack, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { assertSomewhere } from "./support/keyboard.mjs";
 import { Retinker, until } from "./support/retinker.mjs";
@@ -14,7 +15,6 @@ const BATCH = 20;
 const DAY = 86_400;
 
 const rows = (page) => byTestId(page, "checkpoint-item");
-const row = (page, path) => page.locator(`[data-testid="checkpoint-item"][data-path="${path}"]`);
 const paths = (page) => rows(page).evaluateAll((rows) => rows.map((row) => row.dataset.path));
 const shows = (page, count) =>
   page.waitForFunction((n) => document.querySelectorAll('[data-testid="checkpoint-item"]').length === n, count);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { row as item } from "./support/acting.mjs";
 import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
 import { Retinker } from "./support/retinker.mjs";
@@ -62,8 +63,6 @@ async function calm(page, name) {
   assert.deepEqual(await alarms.allInnerTexts(), [], name);
   assert.doesNotMatch(await main(page), /Reading|404|Not Found|could not be read/, name);
 }
-
-const item = (page, path) => page.locator(`[data-testid="checkpoint-item"][data-path="${path}"]`);
 
 /** That it is the service that does not offer it, and nothing of how that was found out. */
 function inPlainWords(text) {

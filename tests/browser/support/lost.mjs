@@ -1,10 +1,11 @@
 // A service on which things can be made to go wrong, and runs on it that have lost their state.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 
 import { byTestId, openBrowser, openPage, openRun, runRow } from "./browser.mjs";
-import { Retinker } from "./retinker.mjs";
+import { Retinker, temporaryDir } from "./retinker.mjs";
 import { batchOf } from "./service.mjs";
-import { Training } from "./train.mjs";
+import { Training, trainWithLog } from "./train.mjs";
 
 /** A service and its console, with these options besides; `fault` makes something go wrong, or with `DELETE` ends it. */
 export async function faulty(t, options = []) {
@@ -41,6 +42,18 @@ export async function probed(service, { stepsAfterProbe = 0 } = {}) {
 
 /** A page of this console. */
 export const pageOf = async (t, retinker, options) => openPage(await openBrowser(t), retinker.consoleUrl, options);
+
+/** A run that has lost its state after so many steps, with the redo log that its training program wrote; its id, and the page of
+ * it. */
+export async function lostWithLog(t, steps) {
+  const logs = await temporaryDir(t);
+  const { retinker, fault } = await faulty(t, ["--redo-logs", logs]);
+  const run = await trainWithLog(retinker.serviceUrl, join(logs, "mine"), steps);
+  await fault("poison", { run_id: run, reason: "a machine died" });
+  const page = await pageOf(t, retinker);
+  await runRow(page, run, "poisoned").locator("a").first().click();
+  return { retinker, run, page };
+}
 
 /** A service on which runs have lost their state, and which keeps what is loaded waiting until it is told to go on; and a page
  * of its console. */
