@@ -4,18 +4,14 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, openRun, picture, runRow } from "./support/browser.mjs";
-import { Retinker, freePort, temporaryDir } from "./support/retinker.mjs";
+import { Retinker, lastingUp } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
 /** A service with two poisoned runs, one of which never saved, and a sound one. */
 async function lossOfTwo(t) {
-  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
-  const args = ["up", "--no-demo", ...ports, "--data-dir", await temporaryDir(t)];
+  const args = await lastingUp(t);
   let retinker = await Retinker.start(t, args);
-  const train = (name, rank, ...more) =>
-    new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", rank, "--seed", "3", "--lr", "0.001", "--name", name, ...more,
-    ]);
+  const train = (name, rank, ...more) => Training.create(t, retinker.serviceUrl, { name, rank }, ...more);
   await train("sound", "8", "--steps", "4", "--save-every", "4").finish();
   const victims = [
     train("saved", "4", "--steps", "2000", "--save-every", "4"),

@@ -5,18 +5,14 @@ import { test } from "node:test";
 import { assertAccessible } from "./support/accessible.mjs";
 import { byTestId, holdBack, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
 import { held } from "./support/lost.mjs";
-import { Retinker, freePort, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, lastingUp, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
 /** A service on which so many runs have lost their state together, and a sound one. */
 async function incident(t, count) {
-  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
-  const args = ["up", "--no-demo", ...ports, "--data-dir", await temporaryDir(t)];
+  const args = await lastingUp(t);
   let retinker = await Retinker.start(t, args);
-  const train = (name, ...more) =>
-    new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", name, ...more,
-    ]);
+  const train = (name, ...more) => Training.create(t, retinker.serviceUrl, { name }, ...more);
   await train("sound", "--steps", "2", "--save-every", "2").finish();
   const victims = Array.from({ length: count }, (_, at) => train(`victim ${at}`, "--steps", "2000", "--save-every", "2"));
   await Promise.all(victims.map((victim) => victim.steps(3).then(() => victim.pause())));

@@ -3,18 +3,15 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
+import { row } from "./support/acting.mjs";
 import { byTestId, holdBack, openBrowser, openConsole, openPage, picture } from "./support/browser.mjs";
 import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
 /** A service with two runs: one with three checkpoints and one for sampling, one poisoned with two. */
 async function saved(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--faults", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
-  const train = (name, ...more) =>
-    new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", name, ...more,
-    ]);
+  const retinker = await Retinker.up(t, "--faults");
+  const train = (name, ...more) => Training.create(t, retinker.serviceUrl, { name }, ...more);
   const sound = train("sound", "--steps", "6", "--save-every", "2");
   await sound.finish();
   const victim = train("victim", "--steps", "4", "--save-every", "2");
@@ -32,7 +29,6 @@ async function listed(retinker) {
 const byAge = (a, b) => Date.parse(a.time) - Date.parse(b.time) || (a.tinker_path < b.tinker_path ? -1 : 1);
 
 const rows = (page) => byTestId(page, "checkpoint-item");
-const row = (page, path) => page.locator(`[data-testid="checkpoint-item"][data-path="${path}"]`);
 const shows = (page, count) =>
   page.waitForFunction((n) => document.querySelectorAll('[data-testid="checkpoint-item"]').length === n, count);
 const filter = async (page, text, count) => {
@@ -192,12 +188,7 @@ test("a checkpoint is copied into a run of its own, and what was done is told wi
 
 test("deleting shows first what goes, spares what is needed, and does what was shown", async (t) => {
   const { retinker, sound, victim } = await saved(t);
-  const poisoned = await fetch(`${retinker.serviceUrl}/retinker/local/v1/faults/poison`, {
-    method: "POST",
-    headers: { "content-type": "application/json", "x-api-key": "tml-test" },
-    body: JSON.stringify({ run_id: victim, reason: "a machine died" }),
-  });
-  assert.equal(poisoned.ok, true, await poisoned.text());
+  await retinker.fault("poison", { run_id: victim, reason: "a machine died" });
   const page = await open(t, retinker);
   await byTestId(page, "needed").waitFor();
   const all = await listed(retinker);

@@ -8,8 +8,6 @@ import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs"
 import { Retinker, freePort, runToEnd, temporaryDir, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
-const free = ["--port", "0", "--service-port", "0"];
-
 /** A service that answers everything with this status, and counts who asked. */
 async function refusing(t, status) {
   const seen = [];
@@ -26,25 +24,18 @@ async function refusing(t, status) {
 }
 
 /** A run that is made, trained for some steps and saved. */
-const train = (t, url, name) =>
-  new Training(t, url, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", name,
-    "--steps", "4", "--save-every", "4",
-  ]).finish();
+const train = (t, url, name) => Training.create(t, url, { name }, "--steps", "4", "--save-every", "4").finish();
 
 /** Two services with a run each, and a console before both, one that refuses its key and one that is not there. */
 async function fourConnections(t) {
-  const other = await Retinker.start(t, ["up", "--no-demo", ...free, "--data-dir", await temporaryDir(t)]);
+  const other = await Retinker.up(t);
   const refuses = await refusing(t, 401);
   const gone = `http://127.0.0.1:${await freePort()}`;
-  const retinker = await Retinker.start(
+  const retinker = await Retinker.upWith(
     t,
-    [
-      "up", "--no-demo", ...free, "--data-dir", await temporaryDir(t),
-      "--connection", `lab=${other.serviceUrl}`, "--connection", `locked=${refuses.url}`,
-      "--connection", `keyless=${refuses.url}/keyless`, "--connection", `gone=${gone}`,
-    ],
     { TINKER_API_KEY_LAB: "tml-of-the-lab", TINKER_API_KEY_LOCKED: "tml-wrong", TINKER_API_KEY_GONE: "tml-gone" },
+    "--connection", `lab=${other.serviceUrl}`, "--connection", `locked=${refuses.url}`,
+    "--connection", `keyless=${refuses.url}/keyless`, "--connection", `gone=${gone}`,
   );
   await train(t, retinker.serviceUrl, "alpha");
   await train(t, other.serviceUrl, "beta");
@@ -166,7 +157,7 @@ test("a deep link shows the connection that it names, and two tabs show two", as
 });
 
 test("a newcomer's first page turns into the list with the first run", async (t) => {
-  const retinker = await Retinker.start(t, ["up", "--no-demo", ...free, "--data-dir", await temporaryDir(t)]);
+  const retinker = await Retinker.up(t);
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);
   const state = byTestId(page, "welcome-state");
   await state.filter({ hasText: "no training runs yet" }).waitFor();
@@ -212,7 +203,7 @@ test("a newcomer's first page turns into the list with the first run", async (t)
 });
 
 test("the demonstration is begun from the first page", async (t) => {
-  const retinker = await Retinker.start(t, ["up", "--no-demo", ...free, "--data-dir", await temporaryDir(t)]);
+  const retinker = await Retinker.up(t);
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);
   await byTestId(page, "demo-begin").click();
   await byTestId(page, "demo-progress").waitFor();

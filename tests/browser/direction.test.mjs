@@ -35,10 +35,12 @@ async function adorn(context) {
 }
 
 /**
- * How many odd texts are in sight, and what stands after one without being kept apart from it: in the same text, or in
- * the same line, unless the odd one is in a box or an isolation of its own.
+ * How many of the odd texts are in sight, with their marks or without: a sentence of ours leaves them out. And what
+ * stands after one with its marks without being kept apart from it: in the same text, or in the same line, unless the odd
+ * one is in a box or an isolation of its own.
  */
 function look() {
+  const NAME = /adorned|ornate\d/;
   const ODD = /\u202e(?:adorned|ornate\d)\u2067/;
   /** The letters and numbers of a text that an odd one before them has turned: the end of a sentence is its own. */
   const turnedIn = (text) => {
@@ -80,13 +82,15 @@ function look() {
   };
   const told = (element) => `<${element.tagName.toLowerCase()} class="${element.getAttribute("class") ?? ""}">`;
   const beside = [];
-  let found = 0;
+  let [found, marked] = [0, 0];
   const shown = document.querySelector("dialog[open]") ?? document.body;
   const walker = document.createTreeWalker(shown, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const parent = node.parentElement;
-    if (!ODD.test(node.data) || parent.closest("script, style, datalist") || !isSeen(parent)) continue;
+    if (!NAME.test(node.data) || parent.closest("script, style, datalist") || !isSeen(parent)) continue;
     found += 1;
+    if (!ODD.test(node.data)) continue;
+    marked += 1;
     const { turned, stays } = turnedIn(node.data);
     if (turned) beside.push(`in ${told(parent)}: ${node.data} turns ${turned}`);
     // A text of a row or grid is a box of its own.
@@ -112,17 +116,22 @@ function look() {
   const hints = [...shown.querySelectorAll("[title]")].filter(turns);
   return {
     found,
+    marked,
     beside,
     hints: hints.map((element) => `${told(element)}: ${element.title}`),
     title: turnedIn(document.title).turned,
   };
 }
 
-/** Fails with all that an odd text turns on this page; `least` of them have to be there. */
+/** Fails with all that an odd text turns on this page; `least` of them have to be there, and one at least with its marks. */
 async function assertStays(t, page, what, least = 1) {
   let seen;
-  await until(`the odd texts of ${what}`, async () => (seen = await page.evaluate(look)).found >= least, 30)
-    .catch(() => assert.fail(`${what} shows ${seen.found} odd texts, of ${least}`));
+  const isThere = async () => {
+    seen = await page.evaluate(look);
+    return seen.found >= least && seen.marked > 0;
+  };
+  await until(`the odd texts of ${what}`, isThere, 30)
+    .catch(() => assert.fail(`${what} shows ${seen.found} odd texts, of ${least}, ${seen.marked} with their marks`));
   await picture(page, `direction-${what}`.replaceAll(/\W+/g, "-"));
   // What is refused is told once, not for each row.
   const once = (all) => [...new Set(all)];
@@ -173,6 +182,8 @@ test("what stands beside a text that turns the direction stays where it is", asy
   const open = (path) => page.goto(new URL(path, retinker.consoleUrl).href);
   const ofRun = (id) => `/runs/${encodeURIComponent(id)}`;
   const shows = (what, least) => assertStays(t, page, what, least);
+  const unfold = (within) =>
+    page.locator(`${within} details`).evaluateAll((all) => all.forEach((one) => (one.open = true)));
   const escape = async () => {
     await page.keyboard.press("Escape");
     await page.locator("dialog[open]").waitFor({ state: "detached" });
@@ -206,19 +217,19 @@ test("what stands beside a text that turns the direction stays where it is", asy
   await byTestId(page, "restore-button").waitFor();
   const successor = await restoreShown(page);
   await byTestId(page, "lineage").waitFor();
-  for (const summary of await page.locator("main summary:visible").all()) await summary.click();
+  await unfold("main");
   await shows("a restored run, with its lineage", 8);
   await open(ofRun(restored));
   await byTestId(page, "restored-to-link").waitFor();
   await byTestId(page, "lineage").waitFor();
-  for (const summary of await page.locator("main summary:visible").all()) await summary.click();
+  await unfold("main");
   await shows("a run that was restored, with its lineage", 8);
 
   await open(`/compare?${[sound, lost, successor].map((id) => `run=${encodeURIComponent(id)}`).join("&")}`);
   await byTestId(page, "compare-differences").waitFor();
   await byTestId(page, "curves-values").locator("summary").click();
   await byTestId(page, "curves-table").nth(1).waitFor();
-  await shows("runs compared", 3);
+  await shows("runs compared", 6);
 
   await open("/checkpoints");
   await byTestId(page, "checkpoint-item").nth(8).waitFor();
@@ -237,7 +248,7 @@ test("what stands beside a text that turns the direction stays where it is", asy
   await page.keyboard.press("Control+a");
   await byTestId(page, "restore-selected").click();
   await page.locator('[data-testid="confirm-bulk"]:not([disabled])').waitFor();
-  for (const summary of await page.locator("dialog[open] summary").all()) await summary.click();
+  await unfold("dialog[open]");
   await shows("the plans of many restores", 5);
   await byTestId(page, "confirm-bulk").click();
   await byTestId(page, "bulk-progress").getByText("Restored 2 of 2").waitFor();
@@ -269,9 +280,8 @@ test("what stands beside a text that turns the direction stays where it is", asy
   await open("/activity");
   await byTestId(page, "restore-row").first().waitFor();
   await byTestId(page, "act").first().waitFor();
-  await page.locator("main details").evaluateAll((all) => all.forEach((one) => (one.open = true)));
-  // What is read again meanwhile may be folded: what is told besides is there in any case.
-  await shows("the activity", 3);
+  await unfold("main");
+  await shows("the activity", 5);
   await page.context().unrouteAll({ behavior: "ignoreErrors" });
   assert.deepEqual(page.problems, []);
 });

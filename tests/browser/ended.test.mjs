@@ -5,12 +5,11 @@ import { test } from "node:test";
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { assertSomewhere } from "./support/keyboard.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Retinker } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
 async function start(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   return { retinker, service: new Service(retinker.serviceUrl) };
 }
 

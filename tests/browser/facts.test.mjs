@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openPage, openBrowser, picture, runRow } from "./support/browser.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Retinker } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
 const MODEL = "retinker/nano-llama";
@@ -11,8 +11,7 @@ const DAY = 24 * 3600;
 
 /** A service with a run that has a checkpoint of every kind, and its page; the clipboard may be used there. */
 async function start(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const service = new Service(retinker.serviceUrl);
   const session = await service.session({ display_name: "Kitchen sweep", user_metadata: { team: "x" }, project_id: "kitchen" });
   const run = (

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, openRun, picture } from "./support/browser.mjs";
-import { Retinker, freePort, runToEnd, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, freePort, lastingUp, runToEnd, temporaryDir, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
 /** A server that answers every request in one bad way. */
@@ -68,13 +68,10 @@ test("a service that is down is told, and the console goes on when it comes back
 
 test("a run that does not exist, a damaged checkpoint, an expired one", async (t) => {
   const dataDir = await temporaryDir(t);
-  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
-  const args = ["up", "--no-demo", ...ports, "--data-dir", dataDir];
+  const args = await lastingUp(t, dataDir);
   let retinker = await Retinker.start(t, args);
-  const victim = new Training(t, retinker.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--name", "victim",
-    "--lr", "0.001", "--steps", "2000", "--save-every", "4",
-  ]);
+  const often = ["--steps", "2000", "--save-every", "4"];
+  const victim = Training.create(t, retinker.serviceUrl, { name: "victim" }, ...often);
   await victim.steps(10);
   await retinker.kill("SIGKILL");
   victim.stop();
@@ -146,8 +143,7 @@ test("a locked or unusable data directory, and a busy port, stop the start with 
 });
 
 test("the release binary serves the real console, guarded and compressed", async (t) => {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const origin = new URL(retinker.consoleUrl).origin;
   const response = await fetch(`${origin}/`, { headers: { "accept-encoding": "br" } });
   assert.equal(response.status, 200);

@@ -10,10 +10,8 @@ import { Training } from "./support/train.mjs";
 /** The page of a run that was just restored, and what a taker needs. */
 async function restored(t) {
   const { retinker, fault } = await faulty(t);
-  const training = new Training(t, retinker.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001",
-    "--name", "victim", "--steps", "2", "--save-every", "2",
-  ]);
+  const saved = ["--steps", "2", "--save-every", "2"];
+  const training = Training.create(t, retinker.serviceUrl, { name: "victim" }, ...saved);
   await training.finish();
   const victim = training.attachment.model_id;
   await fault("poison", { run_id: victim, reason: "a machine died" });

@@ -6,15 +6,14 @@ import { test } from "node:test";
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { assertOn, assertSomewhere, escape, goTo, isOn, named, press, tabTo } from "./support/keyboard.mjs";
 import { held } from "./support/lost.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Retinker } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 import { Simulated, consoleOn } from "./support/simulated.mjs";
 import { Training } from "./support/train.mjs";
 
 /** A service and its console. */
 async function start(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   return { retinker, service: new Service(retinker.serviceUrl) };
 }
 
@@ -60,10 +59,8 @@ test("a restore under way is cancelled", async (t) => {
 
 test("checkpoints are deleted, one and several", async (t) => {
   const { retinker } = await start(t);
-  const training = new Training(t, retinker.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", "of four",
-    "--steps", "8", "--save-every", "2",
-  ]);
+  const often = ["--steps", "8", "--save-every", "2"];
+  const training = Training.create(t, retinker.serviceUrl, { name: "of four" }, ...often);
   await training.finish();
   const saved = async () => (await retinker.service("checkpoints?limit=100")).checkpoints.map((one) => one.tinker_path);
   const shows = (count) =>

@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { row } from "./support/acting.mjs";
 import { byTestId, holdBack, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { assertSomewhere } from "./support/keyboard.mjs";
-import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
 /** As many as are on one page, and some more. */
@@ -14,7 +15,6 @@ const BATCH = 20;
 const DAY = 86_400;
 
 const rows = (page) => byTestId(page, "checkpoint-item");
-const row = (page, path) => page.locator(`[data-testid="checkpoint-item"][data-path="${path}"]`);
 const paths = (page) => rows(page).evaluateAll((rows) => rows.map((row) => row.dataset.path));
 const shows = (page, count) =>
   page.waitForFunction((n) => document.querySelectorAll('[data-testid="checkpoint-item"]').length === n, count);
@@ -24,8 +24,7 @@ const pager = (page, text) => page.getByRole("navigation", { name: "Pages", exac
 
 /** A service with a run of so many checkpoints, and the list of them. */
 async function made(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const service = new Service(retinker.serviceUrl);
   const run = await service.run(await service.session(), 0, "of many");
   const save = (n) =>

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { assertAccessible, assertFits, assertRowsFit } from "./support/accessible.mjs";
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
-import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 import { Simulated, consoleOn } from "./support/simulated.mjs";
 
@@ -192,8 +192,7 @@ test("odd texts break no page that is about many runs", async (t) => {
 
 test("odd texts of sessions, their labels and projects break no page", async (t) => {
   const { texts } = await odd(t);
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const service = new Service(retinker.serviceUrl);
   const sessions = [];
   for (const text of texts) {

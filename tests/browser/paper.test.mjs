@@ -11,10 +11,7 @@ import { Training } from "./support/train.mjs";
 
 /** A run that was saved after each of so many steps. */
 async function trained(t, retinker, name, steps, ...more) {
-  const training = new Training(t, retinker.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", name,
-    "--steps", `${steps}`, ...more,
-  ]);
+  const training = Training.create(t, retinker.serviceUrl, { name }, "--steps", `${steps}`, ...more);
   await training.finish();
   return training.attachment.model_id;
 }

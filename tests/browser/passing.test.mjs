@@ -6,15 +6,14 @@ import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
-import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
 const MODEL = "retinker/nano-llama";
 
 /** A service with a checkpoint, one that stands before it, and a page of the console on that. */
 async function start(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const behind = await Retinker.start(t, args);
+  const behind = await Retinker.up(t);
   const service = new Service(behind.serviceUrl);
   const run = await service.run(await service.session(), 0, "to be passed on");
   const { path } = await service.call("save_weights", { model_id: run, seq_id: 1, path: "whole" });

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { assertOn, assertSomewhere, escape, goTo, isOn, named, press, tabTo } from "./support/keyboard.mjs";
 import { faulty, held, pageOf } from "./support/lost.mjs";
-import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, until } from "./support/retinker.mjs";
 import { Service, batchOf } from "./support/service.mjs";
 import { Simulated, consoleOn } from "./support/simulated.mjs";
 
@@ -369,11 +369,9 @@ test("a view is saved, gone to and deleted, columns are chosen and widened, colo
 });
 
 test("another connection is gone to, and back", async (t) => {
-  const args = async () => ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const lab = await Retinker.start(t, await args());
-  const retinker = await Retinker.start(t, [...(await args()), "--connection", `lab=${lab.serviceUrl}`], {
-    TINKER_API_KEY_LAB: "tml-of-the-lab",
-  });
+  const lab = await Retinker.up(t);
+  const keys = { TINKER_API_KEY_LAB: "tml-of-the-lab" };
+  const retinker = await Retinker.upWith(t, keys, "--connection", `lab=${lab.serviceUrl}`);
   for (const [url, name] of [[retinker.serviceUrl, "alpha"], [lab.serviceUrl, "beta"]]) {
     const service = new Service(url);
     await service.run(await service.session(), 0, name);

@@ -1,23 +1,15 @@
 // A step of a run is gone back to from its page, by the redo log that its training program writes.
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { test } from "node:test";
 
 import { assertAccessible } from "./support/accessible.mjs";
-import { byTestId, picture, runRow } from "./support/browser.mjs";
-import { faulty, pageOf } from "./support/lost.mjs";
+import { byTestId, picture } from "./support/browser.mjs";
+import { lostWithLog } from "./support/lost.mjs";
 import { unexpected } from "./support/pages.mjs";
-import { temporaryDir } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
-import { trainWithLog } from "./support/train.mjs";
 
 test("a step of a poisoned run is gone back to from its page", async (t) => {
-  const logs = await temporaryDir(t);
-  const { retinker, fault } = await faulty(t, ["--redo-logs", logs]);
-  const run = await trainWithLog(retinker.serviceUrl, join(logs, "mine"), 14);
-  await fault("poison", { run_id: run, reason: "a machine died" });
-  const page = await pageOf(t, retinker);
-  await runRow(page, run, "poisoned").locator("a").first().click();
+  const { retinker, run, page } = await lostWithLog(t, 14);
   const summary = byTestId(page, "redo-summary");
   await summary.getByText("Steps 0 to 14 can be gone back to.").waitFor();
   await byTestId(page, "redo-step").fill("12");

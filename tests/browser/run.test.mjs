@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { byTestId, openBrowser, openConsole, openPage, openRun, picture } from "./support/browser.mjs";
 import { restoreShown } from "./support/lost.mjs";
-import { Retinker, freePort, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, lastingUp, until } from "./support/retinker.mjs";
 import { Training } from "./support/train.mjs";
 
 /** What the service itself says of a run's steps. */
@@ -35,8 +35,7 @@ const noWider = (page) =>
   page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
 
 test("a run's curves, story and family over three generations", async (t) => {
-  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
-  const args = ["up", "--no-demo", ...ports, "--data-dir", await temporaryDir(t)];
+  const args = await lastingUp(t);
   let retinker = await Retinker.start(t, args);
   const train = (...more) => new Training(t, retinker.serviceUrl, ["--lr", "0.001", "--seed", "3", ...more]);
   const create = (name, rank, ...more) =>

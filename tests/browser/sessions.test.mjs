@@ -3,13 +3,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
-import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 import { Training } from "./support/train.mjs";
 
 async function start(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   return { retinker, service: new Service(retinker.serviceUrl) };
 }
 
@@ -101,10 +100,8 @@ test("sessions are found by words, label, status and project, and the address ho
 
 test("a session is assigned to a project and finished by the keyboard, and its run takes no more", async (t) => {
   const { retinker, service } = await start(t);
-  const training = new Training(t, retinker.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001", "--name", "to be stopped",
-    "--steps", "100000", "--save-every", "4",
-  ]);
+  const long = ["--steps", "100000", "--save-every", "4"];
+  const training = Training.create(t, retinker.serviceUrl, { name: "to be stopped" }, ...long);
   await training.steps(6);
   const session = training.attachment.session_id;
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);

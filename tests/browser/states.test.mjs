@@ -1,17 +1,15 @@
 // What a page shows only while something goes on, or after it went wrong, looked at by axe like every page and dialog
 // (`accessible.test.mjs`): in light and dark, on a desk's screen, a phone's and a 4K one.
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { test } from "node:test";
 
 import { assertAccessible, assertFits, assertLargeEnough } from "./support/accessible.mjs";
 import { byTestId, holdBack, openBrowser, openRun, picture, runRow } from "./support/browser.mjs";
-import { faulty, pageOf, probed } from "./support/lost.mjs";
+import { faulty, lostWithLog, pageOf, probed } from "./support/lost.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
 import { closeAll, openAll, unexpected } from "./support/pages.mjs";
-import { temporaryDir, until } from "./support/retinker.mjs";
+import { until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
-import { trainWithLog } from "./support/train.mjs";
 
 const LOOKS = [
   { look: "light", colorScheme: "light", width: 1280 },
@@ -169,12 +167,7 @@ test("what is done with checkpoints is accessible while it goes on, and when it 
 });
 
 test("going back to a step is accessible before, when it is refused, and when it is done", async (t) => {
-  const logs = await temporaryDir(t);
-  const { retinker, fault } = await faulty(t, ["--redo-logs", logs]);
-  const run = await trainWithLog(retinker.serviceUrl, join(logs, "mine"), 12);
-  await fault("poison", { run_id: run, reason: "a machine died" });
-  const page = await pageOf(t, retinker);
-  await runRow(page, run, "poisoned").locator("a").first().click();
+  const { page } = await lostWithLog(t, 12);
   await byTestId(page, "redo-summary").getByText("Steps 0 to 12 can be gone back to.").waitFor();
   await t.test("before", () => looksWell(page, "a step to go back to"));
   await byTestId(page, "redo-step").fill("15");

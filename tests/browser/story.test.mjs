@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openConsole, openPage, openRun, picture, runRow } from "./support/browser.mjs";
-import { Retinker, freePort, temporaryDir } from "./support/retinker.mjs";
+import { Retinker, lastingUp } from "./support/retinker.mjs";
 import { Training, trainOn } from "./support/train.mjs";
 
 const STEPS = 20;
@@ -54,9 +54,7 @@ function goOn(t, retinker, taken) {
 }
 
 test("runs killed in mid-training are restored in the browser and go on", async (t) => {
-  const dataDir = await temporaryDir(t);
-  const [port, servicePort] = [await freePort(), await freePort()];
-  const args = ["up", "--no-demo", "--port", `${port}`, "--service-port", `${servicePort}`, "--data-dir", dataDir];
+  const args = await lastingUp(t);
   let retinker = await Retinker.start(t, args);
 
   // What nothing happened to: the losses that everything else is held against.

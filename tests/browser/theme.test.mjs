@@ -82,10 +82,7 @@ test("nothing moves for those who want no motion", async (t) => {
   const { retinker, fault } = await faulty(t);
   const ids = [];
   for (const name of ["seen to move", "seen to stand still"]) {
-    const training = new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001",
-      "--name", name, "--steps", "2", "--save-every", "2",
-    ]);
+    const training = Training.create(t, retinker.serviceUrl, { name }, "--steps", "2", "--save-every", "2");
     await training.finish();
     ids.push(training.attachment.model_id);
   }

@@ -3,15 +3,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ended, job, knownBy, openCheckpoint, row } from "./support/acting.mjs";
+import { assertSound, ended, job, knownBy, openCheckpoint, row } from "./support/acting.mjs";
 import { byTestId, holdBack, openBrowser, openPage, picture } from "./support/browser.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Retinker } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
 /** A service, and two tabs of its console in one browser. */
 async function start(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const service = new Service(retinker.serviceUrl);
   const browser = await openBrowser(t);
   const tabs = await Promise.all([1, 2].map(() => openPage(browser, retinker.consoleUrl)));
@@ -21,13 +20,6 @@ async function start(t) {
 /** Shows this address in both. */
 const show = (tabs, retinker, path) =>
   Promise.all(tabs.map((tab) => tab.goto(new URL(path, retinker.consoleUrl).href)));
-
-/** Nothing but that the host has refused something. */
-const assertSound = (tabs) => {
-  for (const tab of tabs) {
-    assert.deepEqual(tab.problems.filter((problem) => !/Failed to load resource.*status of [45]/.test(problem)), []);
-  }
-};
 
 test("two tabs that act at once on the same checkpoint", async (t) => {
   const { retinker, service, known, tabs } = await start(t);
@@ -110,7 +102,7 @@ test("two tabs that act at once on the same checkpoint", async (t) => {
     assert.equal(done, false, text);
     await job(one).getByText(/^0 of 1 checkpoint made private\./).waitFor();
   });
-  assertSound(tabs);
+  tabs.forEach(assertSound);
 });
 
 test("two tabs that act at once on the same session", async (t) => {
@@ -186,5 +178,5 @@ test("two tabs that act at once on the same session", async (t) => {
     const { status, project_id: where } = await known.session(session);
     assert.deepEqual([status.type, where], ["client_finished", "kitchen"]);
   });
-  assertSound(tabs);
+  tabs.forEach(assertSound);
 });

@@ -3,15 +3,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
-import { Retinker, temporaryDir, until } from "./support/retinker.mjs";
+import { Retinker, until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
 const MODEL = "retinker/nano-llama";
 const PROMPT = "Tell me";
 
 async function start(t) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, args);
+  const retinker = await Retinker.up(t);
   const service = new Service(retinker.serviceUrl);
   const session = await service.session();
   const run = await service.run(session, 0, "to be tried");

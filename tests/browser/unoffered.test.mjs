@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { row as item } from "./support/acting.mjs";
 import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Retinker } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 import { Training } from "./support/train.mjs";
 
@@ -30,12 +31,9 @@ const BARE = [
 
 /** A console on a service without these, with a run that was trained and one beside it. */
 async function consoleWithout(t, patterns) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const behind = await Retinker.start(t, args);
-  const training = new Training(t, behind.serviceUrl, [
-    "--create", "retinker/nano-llama", "--rank", "8", "--seed", "3", "--lr", "0.001", "--name", "trained",
-    "--steps", "4", "--save-every", "2",
-  ]);
+  const behind = await Retinker.up(t);
+  const often = ["--steps", "4", "--save-every", "2"];
+  const training = Training.create(t, behind.serviceUrl, { name: "trained", rank: 8 }, ...often);
   await training.finish();
   const trained = training.attachment.model_id;
   const service = new Service(behind.serviceUrl);
@@ -65,8 +63,6 @@ async function calm(page, name) {
   assert.deepEqual(await alarms.allInnerTexts(), [], name);
   assert.doesNotMatch(await main(page), /Reading|404|Not Found|could not be read/, name);
 }
-
-const item = (page, path) => page.locator(`[data-testid="checkpoint-item"][data-path="${path}"]`);
 
 /** That it is the service that does not offer it, and nothing of how that was found out. */
 function inPlainWords(text) {

@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
-import { Retinker, temporaryDir } from "./support/retinker.mjs";
+import { Retinker } from "./support/retinker.mjs";
 
 const HOUR = 3_600_000;
 const [ONE, OTHER] = ["0f8b2c4e-1111-4aaa-9bbb-000000000001", "0f8b2c4e-2222-4aaa-9bbb-000000000002"];
@@ -53,8 +53,7 @@ async function shows(page, row, wanted) {
 }
 
 test("what is used and stored are the service's numbers, summed up as is asked for", async (t) => {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t)];
-  const behind = await Retinker.start(t, args);
+  const behind = await Retinker.up(t);
   const proxy = await Misbehaving.start(t, behind.serviceUrl);
   const asked = [];
   let refuses = false;

@@ -7,30 +7,7 @@ import test from "node:test";
 
 import { installed, run, write } from "./support/folder.mjs";
 import { KEY, MODEL, startService } from "./support/service.mjs";
-
-/** The example of step `step`, the same for every run. */
-const example = (step) => {
-  const tokens = Int32Array.from({ length: 16 }, (_, at) => (step * 7 + at * 3) % 200);
-  return {
-    modelInput: tokens,
-    lossFnInputs: {
-      target_tokens: Int32Array.from(tokens, (token) => (token + 1) % 200),
-      weights: new Float32Array(16).fill(1),
-    },
-  };
-};
-
-/** Trains these steps; the loss of each. */
-async function train(client, from, to) {
-  const losses = [];
-  for (let step = from; step < to; step++) {
-    const pass = client.forwardBackward([example(step)], "cross_entropy");
-    const update = client.optimStep({ learningRate: 1e-2 });
-    losses.push((await pass).metrics["loss:sum"]);
-    await update;
-  }
-  return losses;
-}
+import { example, train } from "./support/training.mjs";
 
 test("a run that is poisoned is found, planned, restored, and trains on as if nothing had happened", async (t) => {
   const { url, fault } = await startService(t);

@@ -4,29 +4,7 @@ import test from "node:test";
 
 import { installed } from "./support/folder.mjs";
 import { KEY, MODEL, startService } from "./support/service.mjs";
-
-/** The example of step `step`, the same for every run. */
-const example = (step) => {
-  const tokens = Int32Array.from({ length: 16 }, (_, at) => (step * 7 + at * 3) % 200);
-  return {
-    modelInput: tokens,
-    lossFnInputs: { target_tokens: Int32Array.from(tokens, (token) => (token + 1) % 200), weights: new Float32Array(16).fill(1) },
-  };
-};
-
-async function step(client, at) {
-  const pass = client.forwardBackward([example(at)], "cross_entropy");
-  const update = client.optimStep({ learningRate: 1e-2 });
-  const loss = (await pass).metrics["loss:sum"];
-  await update;
-  return loss;
-}
-
-async function train(client, from, to) {
-  const losses = [];
-  for (let at = from; at < to; at++) losses.push(await step(client, at));
-  return losses;
-}
+import { take, train } from "./support/training.mjs";
 
 test("a training loop goes on through poisonings with the losses of a run that nothing happened to", async (t) => {
   const { url, fault } = await startService(t);
@@ -44,13 +22,8 @@ test("a training loop goes on through poisonings with the losses of a run that n
     for await (const event of client.recoveries()) told.push(event);
   })();
   const losses = [];
-  for (let at = 0; at < 20; at++) {
-    const pass = client.forwardBackward([example(at)], "cross_entropy");
-    if (at % 6 === 4) await fault("poison", { run_id: client.modelId, reason: "a machine died" });
-    const update = client.optimStep({ learningRate: 1e-2 });
-    losses.push((await pass).metrics["loss:sum"]);
-    await update;
-  }
+  const poison = () => fault("poison", { run_id: client.modelId, reason: "a machine died" });
+  for (let step = 0; step < 20; step++) losses.push(await take(client, step, step % 6 === 4 ? poison : undefined));
   assert.deepEqual(losses, expected);
   const { firstStep, lastStep } = await client.window();
   assert.ok(firstStep <= 15 && lastStep === 20, `${firstStep} to ${lastStep}`);
@@ -78,9 +51,9 @@ test("what cannot be made as it was is not gone on with", async (t) => {
   await train(client, 0, 3);
   await fault("noise", { relative: 0.01 });
   await fault("poison", { run_id: client.modelId, reason: "a machine died" });
-  const lost = await step(client, 3).then(() => undefined, (error) => error);
+  const lost = await take(client, 3).then(() => undefined, (error) => error);
   assert.ok(lost instanceof retinker.RecoveryError && lost.code === "unrecovered", `${lost}`);
   assert.match(lost.message, /could not be made anew/);
   assert.ok(client.poisoned instanceof retinker.RecoveryError);
-  await assert.rejects(step(client, 3), (error) => error instanceof retinker.PoisonedError);
+  await assert.rejects(take(client, 3), (error) => error instanceof retinker.PoisonedError);
 });

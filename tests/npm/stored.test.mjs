@@ -1,46 +1,29 @@
 // A redo log in the browser's own storage: a page that is closed in the midst of a training goes on when it is opened again.
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "node:test";
 
 import { freshFolder, installed } from "./support/folder.mjs";
 import { openChromium, serve } from "./support/page.mjs";
 import { KEY, MODEL, startService } from "./support/service.mjs";
+import { train } from "./support/training.mjs";
 
 const ADAPTER = { baseModel: MODEL, rank: 4, seed: 3 };
 
-/** A training, the same text in Node and in a page: what a step is trained on depends on its number alone. */
-const TRAINING = `
-  export async function train(client, from, to) {
-    const losses = [];
-    for (let step = from; step < to; step += 1) {
-      client.setCursor?.(Uint8Array.of(step, 255));
-      const pass = client.forwardBackward([example(step)], "cross_entropy");
-      const update = client.optimStep({ learningRate: 1e-2 });
-      losses.push((await pass).metrics["loss:sum"]);
-      await update;
-    }
-    return losses;
-  }
-  export function example(step) {
-    const tokens = Int32Array.from({ length: 16 }, (_, at) => (step * 7 + at * 3) % 200);
-    const lossFnInputs = { target_tokens: Int32Array.from(tokens, (token) => (token + 1) % 200), weights: new Float32Array(16).fill(1) };
-    return { modelInput: tokens, lossFnInputs };
-  }`;
-
-const { train } = await import(`data:text/javascript,${encodeURIComponent(TRAINING)}`);
-
-/** Pages of one browser, each of which has the package and the training as \`retinker\` and \`training\`. */
+/** Pages of one browser, each of which has the package and the training as `retinker` and `training`; `trainOn` gives each step a
+ * cursor. */
 async function pages(t, url) {
   const folder = await freshFolder(t, {
     "page/index.html": '<!doctype html><body><script type="module" src="/main.js"></script></body>',
-    "page/training.js": TRAINING,
+    "page/training.js": await readFile(new URL("./support/training.mjs", import.meta.url), "utf8"),
     "page/main.js": `
       import * as retinker from "/retinker/dist/esm/index.js";
       import * as training from "./training.js";
       await retinker.init();
       Object.assign(window, { retinker, training, service: new retinker.ServiceClient({ baseUrl: location.origin }) });
       window.open_ = (log, more) => service.createRecoveringTrainingClient({ ...${JSON.stringify(ADAPTER)}, checkpoints: { everySteps: 4 }, log, ...more });
+      window.trainOn = (client, from, to) => training.train(client, from, to, (step) => client.setCursor(Uint8Array.of(step, 255)));
       window.refused = (promise) => promise.then(() => null, ({ name, code, message }) => ({ name, code, message }));
       document.body.dataset.said = "ready";`,
   });
@@ -65,7 +48,7 @@ test("a page that was closed goes on where it was, though its run was lost meanw
   const first = await open();
   const begun = await first.evaluate(async () => {
     const client = await open_("mine");
-    const losses = await training.train(client, 0, 10);
+    const losses = await trainOn(client, 0, 10);
     // Left within a step: the page is closed before it has been taken.
     client.setCursor(Uint8Array.of(10, 255));
     await client.forwardBackward([training.example(10)], "cross_entropy");
@@ -90,7 +73,7 @@ test("a page that was closed goes on where it was, though its run was lost meanw
   const gone = await again.evaluate(async () => {
     window.client = await open_("mine");
     const { step, cursor } = client.resumed;
-    return { step, cursor: [...cursor], run: client.modelId, losses: await training.train(client, step, 20), window: await client.window() };
+    return { step, cursor: [...cursor], run: client.modelId, losses: await trainOn(client, step, 20), window: await client.window() };
   });
   assert.deepEqual([gone.step, gone.cursor], [10, [9, 255]]);
   assert.notEqual(gone.run, begun.run, "it was made anew");
@@ -140,7 +123,7 @@ test("a log without a name is in no storage, and where there is none a name is r
   const page = await open();
   const names = await page.evaluate(async () => {
     const client = await open_(undefined);
-    await training.train(client, 0, 1);
+    await trainOn(client, 0, 1);
     return retinker.listRedoLogs();
   });
   assert.deepEqual(names, []);

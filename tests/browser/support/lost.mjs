@@ -1,24 +1,16 @@
 // A service on which things can be made to go wrong, and runs on it that have lost their state.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 
 import { byTestId, openBrowser, openPage, openRun, runRow } from "./browser.mjs";
 import { Retinker, temporaryDir } from "./retinker.mjs";
 import { batchOf } from "./service.mjs";
-import { Training } from "./train.mjs";
+import { Training, trainWithLog } from "./train.mjs";
 
 /** A service and its console, with these options besides; `fault` makes something go wrong, or with `DELETE` ends it. */
 export async function faulty(t, options = []) {
-  const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--faults", "--data-dir", await temporaryDir(t)];
-  const retinker = await Retinker.start(t, [...args, ...options]);
-  const fault = async (path, body, method = "POST") => {
-    const answer = await fetch(`${retinker.serviceUrl}/retinker/local/v1/faults/${path}`, {
-      method,
-      headers: { "content-type": "application/json", "x-api-key": "tml-test" },
-      body: body && JSON.stringify(body),
-    });
-    assert.ok(answer.ok, `${path}: ${answer.status} ${await answer.text()}`);
-  };
-  return { retinker, fault };
+  const retinker = await Retinker.up(t, "--faults", ...options);
+  return { retinker, fault: (...asked) => retinker.fault(...asked) };
 }
 
 /** The batch that a probe of this text is compared by. */
@@ -51,16 +43,26 @@ export async function probed(service, { stepsAfterProbe = 0 } = {}) {
 /** A page of this console. */
 export const pageOf = async (t, retinker, options) => openPage(await openBrowser(t), retinker.consoleUrl, options);
 
+/** A run that has lost its state after so many steps, with the redo log that its training program wrote; its id, and the page of
+ * it. */
+export async function lostWithLog(t, steps) {
+  const logs = await temporaryDir(t);
+  const { retinker, fault } = await faulty(t, ["--redo-logs", logs]);
+  const run = await trainWithLog(retinker.serviceUrl, join(logs, "mine"), steps);
+  await fault("poison", { run_id: run, reason: "a machine died" });
+  const page = await pageOf(t, retinker);
+  await runRow(page, run, "poisoned").locator("a").first().click();
+  return { retinker, run, page };
+}
+
 /** A service on which runs have lost their state, and which keeps what is loaded waiting until it is told to go on; and a page
  * of its console. */
 export async function held(t, count) {
   const { retinker, fault } = await faulty(t);
   const victims = [];
   for (let at = 0; at < count; at++) {
-    const training = new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", "4", "--seed", "3", "--lr", "0.001",
-      "--name", `victim ${at}`, "--steps", "3", "--save-every", "2",
-    ]);
+    const saved = ["--steps", "3", "--save-every", "2"];
+    const training = Training.create(t, retinker.serviceUrl, { name: `victim ${at}` }, ...saved);
     await training.finish();
     victims.push(training.attachment.model_id);
     await fault("poison", { run_id: victims[at], reason: "a machine died" });

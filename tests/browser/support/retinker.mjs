@@ -31,6 +31,13 @@ export async function temporaryDir(t) {
   return dir;
 }
 
+/** What starts a service and its console without the demonstration so that, killed and started again, they come back on
+ * the same ports with the same data. */
+export async function lastingUp(t, dataDir) {
+  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
+  return ["up", "--no-demo", ...ports, "--data-dir", dataDir ?? (await temporaryDir(t))];
+}
+
 /** Runs the binary to its end. */
 export async function runToEnd(args, env = {}) {
   const child = spawn(BIN, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
@@ -73,6 +80,17 @@ export class Retinker {
     return self;
   }
 
+  /** Starts a service and its console on free ports, without the demonstration, with these arguments besides. */
+  static async up(t, ...more) {
+    return Retinker.upWith(t, {}, ...more);
+  }
+
+  /** The same with these in its environment. */
+  static async upWith(t, env, ...more) {
+    const args = ["up", "--no-demo", "--port", "0", "--service-port", "0", "--data-dir", await temporaryDir(t), ...more];
+    return Retinker.start(t, args, env);
+  }
+
   /** Sends a signal and waits for the process to be gone. */
   async kill(signal = "SIGKILL") {
     if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill(signal);
@@ -84,6 +102,16 @@ export class Retinker {
     const response = await fetch(`${this.serviceUrl}/api/v1/${path}`, { headers: { "x-api-key": "tml-test" } });
     if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${await response.text()}`);
     return response.json();
+  }
+
+  /** Makes something go wrong on a service that was started with `--faults`, or with `DELETE` ends it. */
+  async fault(path, body, method = "POST") {
+    const response = await fetch(`${this.serviceUrl}/retinker/local/v1/faults/${path}`, {
+      method,
+      headers: { "content-type": "application/json", "x-api-key": "tml-test" },
+      body: body && JSON.stringify(body),
+    });
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
   }
 
   /** Asks the host, as the console does. */

@@ -1,19 +1,15 @@
 // A service with a run of every kind.
 import assert from "node:assert/strict";
 
-import { Retinker, freePort, temporaryDir, until } from "./retinker.mjs";
+import { Retinker, lastingUp, until } from "./retinker.mjs";
 import { Training } from "./train.mjs";
 
 /** A service and its console, with a healthy run, a poisoned one, one that never saved, and one that was restored; by name,
  * the ids of all, and `successor`, which took the restored one's place. */
 export async function scene(t) {
-  const ports = ["--port", `${await freePort()}`, "--service-port", `${await freePort()}`];
-  const args = ["up", "--no-demo", ...ports, "--data-dir", await temporaryDir(t)];
+  const args = await lastingUp(t);
   let retinker = await Retinker.start(t, args);
-  const train = (name, rank, ...more) =>
-    new Training(t, retinker.serviceUrl, [
-      "--create", "retinker/nano-llama", "--rank", rank, "--seed", "3", "--lr", "0.001", "--name", name, ...more,
-    ]);
+  const train = (name, rank, ...more) => Training.create(t, retinker.serviceUrl, { name, rank }, ...more);
   const healthy = train("healthy", "8", "--steps", "4", "--save-every", "4");
   await healthy.finish();
   // The poisoned one has saved more than once, so that there is something to choose from.

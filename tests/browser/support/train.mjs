@@ -33,6 +33,12 @@ export class Training {
     });
   }
 
+  /** Trains a new run of the smallest model. */
+  static create(t, serviceUrl, { name, rank = 4 }, ...more) {
+    const made = ["--create", "retinker/nano-llama", "--rank", `${rank}`, "--seed", "3", "--lr", "0.001", "--name", name];
+    return new Training(t, serviceUrl, [...made, ...more]);
+  }
+
   /** Resolves once this many steps are done. */
   async steps(count) {
     const enough = new Promise((resolve) => {
