@@ -4,7 +4,7 @@ import test from "node:test";
 
 import { installed } from "./support/folder.mjs";
 import { KEY, MODEL, startService } from "./support/service.mjs";
-import { take, train } from "./support/training.mjs";
+import { example, take, train } from "./support/training.mjs";
 
 test("a training loop goes on through poisonings with the losses of a run that nothing happened to", async (t) => {
   const { url, fault } = await startService(t);
@@ -14,7 +14,7 @@ test("a training loop goes on through poisonings with the losses of a run that n
   const adapter = { baseModel: MODEL, rank: 4, seed: 3 };
   const plain = await service.createLoraTrainingClient(adapter);
   const expected = await train(plain, 0, 20);
-  const client = await service.createRecoveringTrainingClient({ ...adapter, checkpoints: { everySteps: 5 } });
+  const client = await service.createRecoveringTrainingClient({ ...adapter, checkpoints: { everySteps: 5 }, notice: () => {} });
   t.after(() => client.dispose());
   assert.ok(client instanceof retinker.TrainingClient);
   const told = [];
@@ -41,12 +41,46 @@ test("a training loop goes on through poisonings with the losses of a run that n
   assert.match(told.find(({ type }) => type === "lost").message, /has lost its state/);
 });
 
+test("who waits, and who looks on, is told that the run is made anew", async (t) => {
+  const warned = t.mock.method(console, "warn", () => {});
+  const { url, fault } = await startService(t);
+  const { retinker } = await installed(t);
+  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
+  t.after(() => service.dispose());
+  /** What a pass hears whose run is lost before it, and which run that was. */
+  const heardBy = async (options) => {
+    const client = await service.createRecoveringTrainingClient({ baseModel: MODEL, rank: 4, seed: 3, ...options });
+    t.after(() => client.dispose());
+    await take(client, 0);
+    const lost = client.modelId;
+    await fault("poison", { run_id: lost, reason: "a machine died" });
+    const pass = client.forwardBackward([example(1)], "cross_entropy");
+    const heard = [];
+    for await (const event of pass.events()) heard.push(event);
+    await pass;
+    return { heard, lost };
+  };
+
+  const { heard, lost } = await heardBy({});
+  const at = heard.findIndex(({ type }) => type === "recovering");
+  assert.deepEqual(heard[at], { type: "recovering", runId: lost }, JSON.stringify(heard));
+  assert.ok(heard.slice(at).some(({ type }) => type === "accepted"), "the new run has it");
+  const lines = warned.mock.calls.map(({ arguments: [line] }) => line);
+  assert.match(lines[0], new RegExp(`^retinker: Run ${lost} has lost its state`));
+  assert.match(lines.at(-1), /^retinker: Run .* has taken the place of run/);
+
+  const told = [];
+  await heardBy({ notice: (event) => told.push(event.type), checkpoints: { everySteps: 1 } });
+  assert.equal(warned.mock.callCount(), lines.length, "what is told to somebody is no warning");
+  assert.ok(told[0] === "lost" && told.at(-1) === "recovered" && !told.includes("saved"), told.join(" "));
+});
+
 test("what cannot be made as it was is not gone on with", async (t) => {
   const { url, fault } = await startService(t);
   const { retinker } = await installed(t);
   const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
   t.after(() => service.dispose());
-  const client = await service.createRecoveringTrainingClient({ baseModel: MODEL, rank: 4, seed: 3 });
+  const client = await service.createRecoveringTrainingClient({ baseModel: MODEL, rank: 4, seed: 3, notice: () => {} });
   t.after(() => client.dispose());
   await train(client, 0, 3);
   await fault("noise", { relative: 0.01 });

@@ -163,7 +163,10 @@ async fn two_hundred_steps_poisoned_twenty_times_are_two_hundred_steps() {
     }
     assert_eq!(left, 0);
     other.abort();
-    assert!(tensors(&api, client).await == tensors(&quiet_api, &plain).await, "the final weights, byte for byte");
+    assert!(
+        tensors(&api, client).await == tensors(&quiet_api, &plain).await,
+        "the final weights, byte for byte"
+    );
     assert_eq!(state(client).await, state(&plain).await);
     let recovered =
         told(&mut events).into_iter().filter(|event| matches!(event, RedoEvent::Recovered { .. })).count();
@@ -894,6 +897,11 @@ async fn a_program_that_dies_at_any_write_goes_on_as_if_it_had_not() {
     drop(kept);
     let frames: Vec<(Place, Frame)> = log.frames().map(|frame| frame.unwrap()).collect().await;
     assert!(frames.len() > 30, "{} writes", frames.len());
+    let key: &[u8] = b"tml-test";
+    for (_, frame) in &frames {
+        let bytes = frame.to_bytes().unwrap();
+        assert!(!bytes.windows(key.len()).any(|part| part == key), "the key is in no log: {frame:?}");
+    }
     // What is on the service goes beyond what is in the log, as when a machine stops that has not written all to its disk.
     for written in 0..=frames.len() {
         let (left, mut segment) = (MemoryLog::new(), frames[0].0.segment);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::prelude::*;
 use futures_channel::mpsc;
-use futures_util::{FutureExt, StreamExt};
 use futures_util::future::{AbortHandle, Either, LocalBoxFuture, abortable, select};
+use futures_util::{FutureExt, StreamExt};
 use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
 use retinker::host::checkpoints::DownloadState;

@@ -184,7 +184,8 @@ async fn what_is_typed_is_handed_on_and_what_is_shown_comes_back() {
             std::time::Duration::from_millis(1),
             move |text| handed.update(|handed| handed.push(text)),
         );
-        let field = super::search::Field { testid: "f", said: "Filter", placeholder: "", most: "9", of: None };
+        let field =
+            super::search::Field { testid: "f", said: "Filter", placeholder: "", most: "9", of: None };
         super::search::field(field, typed)
     });
     let input: HtmlInputElement = stage.find("input");

@@ -341,9 +341,9 @@ async fn act(
     // A life that ends sooner is a deletion, only later.
     let takes = |(path, wanted): (&String, &Wanted)| match wanted {
         Wanted::Deleted => true,
-        Wanted::Live(seconds) => kept.get(path).is_some_and(|one| {
-            one.expires_at.is_none_or(|at| at > now.later(Duration::from_secs(*seconds)))
-        }),
+        Wanted::Live(seconds) => kept
+            .get(path)
+            .is_some_and(|one| one.expires_at.is_none_or(|at| at > now.later(Duration::from_secs(*seconds)))),
         _ => false,
     };
     let taken: BTreeSet<&String> =

@@ -309,7 +309,8 @@ impl HostClient {
     /// Apart from [`post`](Self::post), which is there once for each type of body.
     fn posted(&self, path: &str, body: Option<Vec<u8>>) -> Answer<'_> {
         let Some(body) = body else {
-            let refused = HostError::new(None, "bad_request", "The request cannot be written.".to_owned(), "");
+            let refused =
+                HostError::new(None, "bad_request", "The request cannot be written.".to_owned(), "");
             return Box::pin(std::future::ready(Err(refused)));
         };
         let mut request = self.request(Method::Post, path, body.into());

@@ -161,7 +161,8 @@ impl Word {
         let test = match written.comparison(&Field::ALL.map(|(name, ..)| name)) {
             Some(is) if is.is_unfinished() => return Ok(None),
             Some(is) => {
-                let field = Field::ALL.iter().find(|(name, ..)| *name == is.field).map(|(_, field, ..)| *field);
+                let field =
+                    Field::ALL.iter().find(|(name, ..)| *name == is.field).map(|(_, field, ..)| *field);
                 field.map(|field| Test::of(field, &is)).transpose()?
             }
             None => None,

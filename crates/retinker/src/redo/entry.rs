@@ -11,12 +11,12 @@ use retinker_wire::weights::SamplerKind;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
+#[cfg(any(feature = "native", target_arch = "wasm32"))]
+use super::{LogError, Place};
 use crate::client::encode::Batch;
 use crate::client::training::request::TrainingRequest;
 use crate::client::{LoadOptions, SaveExternalOptions, SaveForSamplerOptions, SaveOptions};
 use crate::json;
-#[cfg(any(feature = "native", target_arch = "wasm32"))]
-use super::{LogError, Place};
 #[cfg(any(feature = "native", target_arch = "wasm32"))]
 use crate::recovery::plan::SCHEMA_VERSION;
 use crate::recovery::restore::Attachment;

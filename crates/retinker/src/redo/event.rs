@@ -174,7 +174,11 @@ mod tests {
             heard.push(event);
         }
         assert_eq!(heard.len(), UNHEARD + 1);
-        assert_eq!((heard.first(), heard.last()), (Some(&event(1)), Some(&event(1000))), "the oldest was dropped");
+        assert_eq!(
+            (heard.first(), heard.last()),
+            (Some(&event(1)), Some(&event(1000))),
+            "the oldest was dropped"
+        );
         assert_eq!(second.next().now_or_never(), Some(Some(event(1000))), "the second hears what comes");
         assert_eq!(second.next().now_or_never(), None);
     }

@@ -75,8 +75,11 @@ mod tests {
 
     #[test]
     fn steps_and_time_are_counted_from_the_last_checkpoint() {
-        let policy =
-            CheckpointPolicy { every_steps: Some(3), every: Some(10 * SECOND), ..CheckpointPolicy::default() };
+        let policy = CheckpointPolicy {
+            every_steps: Some(3),
+            every: Some(10 * SECOND),
+            ..CheckpointPolicy::default()
+        };
         let mut due = Due::since(SECOND);
         let mut saved = Vec::new();
         for step in 1..=9_u32 {
@@ -95,7 +98,10 @@ mod tests {
         due.saved(11 * SECOND);
         assert!(!due.stepped(20 * SECOND, &every));
         assert!(due.stepped(21 * SECOND, &every));
-        assert!(!Due::default().stepped(1000 * SECOND, &CheckpointPolicy::default()), "no rule, no checkpoint");
+        assert!(
+            !Due::default().stepped(1000 * SECOND, &CheckpointPolicy::default()),
+            "no rule, no checkpoint"
+        );
     }
 
     #[test]
