@@ -73,6 +73,20 @@ test("how much of a download has passed is told while it is under way, and when 
   assert.equal((await retinker.host(`checkpoints/downloads/${id}`)).body.received, own.byteLength);
   await byTestId(page, "download-close").click();
 
+  await t.test("one that is stopped ends there and then, and leaves no file that looks whole", async () => {
+    proxy.held = [];
+    proxy.holdsBack(FILES, 3_456);
+    const { begun: stopped, id } = await download(page);
+    await running.getByText(/^3\.5 KB of about /).waitFor();
+    await byTestId(page, "download-stop").click();
+    const ended = page.locator('[data-testid="download-state"][data-state="failed"]');
+    await ended.getByText("It broke off after 3.5 KB. It was stopped here.").waitFor();
+    assert.equal(await byTestId(page, "download-stop").count(), 0);
+    assert.notEqual(await stopped.failure(), null, "the browser's file is no whole one");
+    assert.equal((await retinker.host(`checkpoints/downloads/${id}`)).body.problem.code, "download_stopped");
+    await byTestId(page, "download-close").click();
+  });
+
   await t.test("one that breaks off says after how much", async () => {
     proxy.held = [];
     proxy.holdsBack(FILES, 2_345);

@@ -250,6 +250,14 @@ test("projects and samplers have pages of their own, from which one comes to ses
   await byTestId(page, "palette-text").fill("refresh now");
   await page.keyboard.press("Enter");
   await kitchen.locator("td").first().getByText("3", { exact: true }).waitFor();
+  await byTestId(page, "projects-search").fill("KITCH");
+  await page.waitForURL(/\/projects\?q=KITCH$/);
+  const projects = byTestId(page, "project-row");
+  await page.waitForFunction(() => document.querySelectorAll('[data-testid="project-row"]').length === 1);
+  await byTestId(page, "projects-search").fill("cellar");
+  await byTestId(page, "projects-no-match").waitFor();
+  assert.equal(await projects.count(), 0);
+  await byTestId(page, "projects-search").fill("");
   await kitchen.getByRole("link", { name: "kitchen" }).click();
   await page.getByText("3 sessions").first().waitFor();
   await page.goBack();

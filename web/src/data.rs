@@ -190,6 +190,10 @@ impl Host {
         told(self.client.download(id))
     }
 
+    pub(crate) fn stop_download<'a>(&'a self, id: &'a str) -> Call<'a, DownloadState> {
+        asked(self.client.stop_download(id))
+    }
+
     pub(crate) fn sessions<'a>(&'a self, query: &'a SessionsQuery) -> Call<'a, SessionWindow> {
         told(self.client.sessions(query))
     }

@@ -17,6 +17,7 @@ use http::{HeaderValue, StatusCode, header};
 use retinker::client::{Api, Download, Secret};
 use retinker::host::api::ApiProblem;
 use retinker::host::checkpoints::DownloadState;
+use tokio::sync::Notify;
 
 use crate::problem::{Problem, of_service};
 
@@ -47,6 +48,8 @@ pub(crate) struct Transfer {
     begun: Instant,
     received: AtomicU64,
     inner: Mutex<Inner>,
+    /// Told when somebody has it stopped.
+    stop: Notify,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl Downloads {
             begun: Instant::now(),
             received: AtomicU64::new(0),
             inner: Mutex::new(inner),
+            stop: Notify::new(),
         });
         let state = DownloadState { address: format!("{PREFIX}{secret}"), ..transfer.state(&id) };
         let mut all = self.all();
@@ -94,6 +98,14 @@ impl Downloads {
     /// How a download stands.
     pub(crate) fn state(&self, id: &str) -> Option<DownloadState> {
         self.all().get(id).map(|transfer| transfer.state(id))
+    }
+
+    /// Stops a download that is not over; how it stands then.
+    pub(crate) fn stop(&self, id: &str) -> Option<DownloadState> {
+        let transfer = self.all().get(id).cloned()?;
+        transfer.break_off("It was stopped here.");
+        transfer.stop.notify_one();
+        Some(transfer.state(id))
     }
 
     fn take(&self, secret: &str) -> Option<Arc<Transfer>> {
@@ -138,6 +150,24 @@ impl Transfer {
         inner.done = problem.is_none();
         inner.problem = problem;
     }
+
+    /// Ends it before its end, if it is not over.
+    fn break_off(&self, message: &str) {
+        let mut inner = self.inner();
+        if !inner.done && inner.problem.is_none() {
+            inner.secret = None;
+            inner.problem = Some(ApiProblem {
+                code: "download_stopped".to_owned(),
+                message: message.to_owned(),
+                hint: "Ask for it again.".to_owned(),
+            });
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let inner = self.inner();
+        inner.done || inner.problem.is_some()
+    }
 }
 
 /// Says so when whoever reads goes away before the end.
@@ -145,14 +175,7 @@ struct Reading(Arc<Transfer>);
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        let mut inner = self.0.inner();
-        if !inner.done && inner.problem.is_none() {
-            inner.problem = Some(ApiProblem {
-                code: "download_stopped".to_owned(),
-                message: "The browser stopped it before its end.".to_owned(),
-                hint: "Ask for it again.".to_owned(),
-            });
-        }
+        self.0.break_off("The browser stopped it before its end.");
     }
 }
 
@@ -193,11 +216,19 @@ pub(crate) async fn answer(
     let file = transfer.file.clone();
     let state = (download, reading, Some(first));
     let body = stream::unfold(state, |(mut download, reading, first)| async move {
-        let piece = match first {
-            Some(first) => Ok(first),
-            None => download.next().await,
-        };
         let transfer = &reading.0;
+        let piece = match first {
+            _ if transfer.is_over() => return None,
+            Some(first) => Ok(first),
+            None => tokio::select! {
+                piece = download.next() => piece,
+                () = transfer.stop.notified() => {
+                    // A body that just ended would be taken for the whole file.
+                    let stopped = std::io::Error::other("the download was stopped");
+                    return Some((Err(stopped), (download, reading, None)));
+                }
+            },
+        };
         match piece {
             Ok(Some(piece)) => {
                 transfer.received.fetch_add(piece.len() as u64, Ordering::Relaxed);

@@ -369,7 +369,15 @@ async fn an_archive_is_passed_on_once_and_whole() {
         common::raw(place, &format!("GET {}", second.address), &foreign, "").await.code(),
         "site_not_allowed"
     );
-    assert_eq!(host.download("unknown").await.unwrap_err().problem.code, "download_not_found");
+    // One that nobody has begun to fetch is stopped as well, and one that is over stays as it is.
+    let stopped = host.stop_download(&second.id).await.unwrap().problem.unwrap();
+    assert_eq!((stopped.code.as_str(), stopped.message.as_str()), ("download_stopped", "It was stopped here."));
+    assert_eq!(common::raw(place, &format!("GET {}", second.address), &given, "").await.status, 404);
+    let over = host.stop_download(&begun.id).await.unwrap();
+    assert!(over.done && over.problem.is_none());
+    for unknown in [host.download("unknown").await, host.stop_download("unknown").await] {
+        assert_eq!(unknown.unwrap_err().problem.code, "download_not_found");
+    }
     let refused = host.start_download(&path.replace("/a", "/x")).await.unwrap_err();
     assert_eq!(refused.problem.code, "service_refused");
     assert_eq!(host.start_download("x").await.unwrap_err().problem.code, "bad_request");

@@ -52,6 +52,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/checkpoints/actions", post(actions))
         .route("/checkpoints/downloads", post(start_download))
         .route("/checkpoints/downloads/{id}", get(download))
+        .route("/checkpoints/downloads/{id}/stop", post(stop_download))
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
@@ -587,8 +588,17 @@ async fn start_download(
 }
 
 async fn download(State(host): Host, Path(id): Path<String>) -> Result<Json<DownloadState>, Problem> {
-    host.downloads.state(&id).map(Json).ok_or_else(|| {
-        let message = "The host knows no such download, or not any more.";
-        Problem::new(StatusCode::NOT_FOUND, "download_not_found", message, "Ask for the checkpoint again.")
-    })
+    host.downloads.state(&id).map(Json).ok_or_else(no_download)
+}
+
+async fn stop_download(
+    State(host): Host,
+    Path(id): Path<String>,
+) -> Result<Json<DownloadState>, Problem> {
+    host.downloads.stop(&id).map(Json).ok_or_else(no_download)
+}
+
+fn no_download() -> Problem {
+    let message = "The host knows no such download, or not any more.";
+    Problem::new(StatusCode::NOT_FOUND, "download_not_found", message, "Ask for the checkpoint again.")
 }

@@ -9,6 +9,7 @@
 //! | `POST /retinker/v1/checkpoints/actions` | [`CheckpointActions`] | [`CheckpointOutcomes`] |
 //! | `POST /retinker/v1/checkpoints/downloads` | [`StartDownload`] | [`DownloadState`] |
 //! | `GET /retinker/v1/checkpoints/downloads/{id}` | | [`DownloadState`] |
+//! | `POST /retinker/v1/checkpoints/downloads/{id}/stop` | | [`DownloadState`] |
 //!
 //! What [`DownloadState::address`] tells is read once, without the host's token: it is a secret of its own.
 
@@ -342,5 +343,13 @@ impl HostClient {
     /// `download_not_found` for one that the host does not know, or not any more.
     pub fn download(&self, id: &str) -> Call<'_, DownloadState> {
         Call::of(self.get(&format!("/checkpoints/downloads/{}", segment(id))))
+    }
+
+    /// Stops a download; the browser is left with a file that breaks off, and says so. One that is over stays as it is.
+    ///
+    /// # Errors
+    /// `download_not_found` for one that the host does not know, or not any more.
+    pub fn stop_download(&self, id: &str) -> Call<'_, DownloadState> {
+        Call::of(self.post(&format!("/checkpoints/downloads/{}/stop", segment(id)), &serde_json::Map::new()))
     }
 }

@@ -63,8 +63,20 @@ fn line(desk: Desk, one: DownloadState) -> AnyView {
         None if one.done => ("done", format!("All of it was passed to the browser, {passed}.")),
         None => ("running", format!("{passed}{of}")),
     };
-    let id = one.id;
+    let id = one.id.clone();
     let close = move || desk.downloads.update(|all| all.retain(|known| known.id != id));
+    let id = one.id;
+    let stop = move || {
+        let (session, id) = (desk.session.get_value(), id.clone());
+        spawn_local(async move {
+            // How it stands then is told to who asks for that anyway.
+            if let Err(problem) = session.host.stop_download(&id).await {
+                desk.refuse(problem);
+            }
+        });
+    };
+    let stop = (state == "running")
+        .then(|| button("button", "download-stop", "Stop".to_owned(), Box::new(stop)));
     let bar = (state == "running").then(|| {
         let about = one.about.unwrap_or(0).max(one.received).max(1);
         view! {
@@ -76,7 +88,7 @@ fn line(desk: Desk, one: DownloadState) -> AnyView {
             <strong class="break">{one.file}</strong>
             <span class="quiet" role="status">{told}</span>
             {bar}
-            <div class="actions">{button("button", "download-close", "Close".to_owned(), Box::new(close))}</div>
+            <div class="actions">{stop} {button("button", "download-close", "Close".to_owned(), Box::new(close))}</div>
         </section>
     }
 }

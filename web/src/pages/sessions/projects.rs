@@ -1,7 +1,10 @@
 //! The projects that sessions belong to.
 
+use std::time::Duration;
+
 use crate::prelude::*;
 use retinker::host::sessions::{ProjectRow, Projects};
+use retinker_console::address::{asking, member};
 use retinker_console::format;
 
 use super::parts::{project_link, tabs, waiting};
@@ -9,7 +12,12 @@ use crate::components::banner::{kept, own_problem, problems};
 use crate::components::figures::{cell, figures};
 use crate::components::page_head::page_head;
 use crate::components::reactive::{maybe, nothing};
+use crate::components::search::{Field, field, typing};
 use crate::live::{Loaded, load, session};
+use crate::place::place;
+
+/// Typing filters this long after the last letter.
+const TYPING: Duration = Duration::from_millis(100);
 
 /// The page `/projects`.
 pub(crate) fn projects_page() -> AnyView {
@@ -18,16 +26,35 @@ pub(crate) fn projects_page() -> AnyView {
         load(Memo::new(|_| ()), session().asked_again, true, |host, ()| {
             Box::pin(async move { host.projects().await })
         });
+    let place = place();
+    let sought = Memo::new(move |_| place.query.with(|query| member(query, "q").unwrap_or_default()));
+    let typed = typing(sought, TYPING, move |q| place.go(&asking("/projects", &[("q", &q)]), true));
     view! {
         {page_head("Projects", nothing())}
         {tabs("/projects")}
+        <form class="tools" role="search" on:submit=|event| event.prevent_default()>
+            {field(
+                Field {
+                    testid: "projects-search",
+                    said: "Look for projects by their id",
+                    placeholder: "Find: a project",
+                    most: "200",
+                    of: None,
+                },
+                typed,
+            )}
+        </form>
         {problems(own_problem(projects), kept(projects))}
         {waiting(projects, "Counting what is in the projects…")}
-        {maybe(move || projects.with(|p| p.data.as_ref().map(table)))}
+        {maybe(move || {
+            let sought = sought.get().to_lowercase();
+            projects.with(|p| p.data.as_ref().map(|data| table(data, &sought)))
+        })}
     }
 }
 
-fn table(projects: &Projects) -> AnyView {
+/// Those whose ids hold this text.
+fn table(projects: &Projects, sought: &str) -> AnyView {
     const HEADS: [(&str, &str); 6] = [
         ("", "Project"),
         ("number", "Sessions"),
@@ -39,11 +66,15 @@ fn table(projects: &Projects) -> AnyView {
     if !projects.offered {
         return view! { <p class="note" data-testid="no-projects">"This service has no projects."</p> };
     }
-    let rows = projects.projects.iter().map(row).collect();
+    let found = projects.projects.iter().filter(|row| row.project_id.to_lowercase().contains(sought));
+    let rows: Vec<_> = found.map(row).collect();
+    let none = (rows.is_empty() && !sought.is_empty())
+        .then(|| view! { <p class="empty" data-testid="projects-no-match">"No project matches."</p> });
     let part = (!projects.whole)
         .then(|| view! { <p class="quiet">"Counted over the newest 10,000 sessions; there are more."</p> });
     view! {
         {figures("Projects", "projects-table", &HEADS, rows)}
+        {none}
         {part}
     }
 }
