@@ -42,6 +42,8 @@ pub(crate) struct Checkpoints {
     kept: RwLock<Kept>,
     /// Held by whoever reads the list.
     turn: tokio::sync::Mutex<()>,
+    /// Held by whoever adds to a life: two at once would each add to the same.
+    pub(crate) extending: tokio::sync::Mutex<()>,
 }
 
 /// A list as it was read.

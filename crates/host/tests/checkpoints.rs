@@ -167,6 +167,11 @@ async fn lives_and_publications_can_be_taken_back() {
     let done = act(host, CheckpointDo::Extend, &[&mortal, &eternal, &missing], Some(3_600)).await;
     assert_eq!(left().await, Some(180));
     assert!(done[0].done && done[0].changed && done[0].former_expires_at.is_some());
+    // Each of two at the same moment adds to what the other has left.
+    let hour = || act(host, CheckpointDo::Extend, &[&mortal], Some(3_600));
+    let (one, other) = futures_util::join!(hour(), hour());
+    assert!(one[0].changed && other[0].changed && one[0].former_expires_at != other[0].former_expires_at);
+    assert_eq!(left().await, Some(300));
     assert!(done[1].done && !done[1].changed, "it never expires");
     assert!(!done[2].done && done[2].code == "not_listed");
     let kept = act(host, CheckpointDo::Keep, &[&mortal], None).await;

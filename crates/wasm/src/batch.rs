@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use js_sys::{Array, BigInt64Array, Float32Array, Int32Array, Object, Reflect, Uint8Array};
+use js_sys::{Array, BigInt64Array, Float32Array, Function, Int32Array, Object, Reflect, Uint8Array};
+use retinker::client::CustomLoss;
+use retinker::json;
 use retinker::wire::tensor::{SparseIndices, TensorData, TensorValues};
 use retinker::wire::training::{Datum, ForwardBackwardOutput, ImageFormat, ModelInput, ModelInputChunk};
 use wasm_bindgen::prelude::*;
@@ -157,6 +159,23 @@ pub(crate) fn output(output: &ForwardBackwardOutput) -> Outcome {
     }
     put(&object, "metrics", &metrics);
     Ok(object.into())
+}
+
+/// What a loss of the program's own says of these log-probabilities. The facade has it say so in a form that it has checked.
+pub(crate) fn custom_loss(loss: &Function, logprobs: &[Vec<f32>]) -> Result<CustomLoss, String> {
+    let given: Array = logprobs.iter().map(|one| Float32Array::from(one.as_slice())).collect();
+    let said = loss.call1(&JsValue::UNDEFINED, &given).map_err(|_| "the loss threw an error".to_owned())?;
+    if let Some(why) = said.as_string() {
+        return Err(why);
+    }
+    let said: Array = said.unchecked_into();
+    let gradients: Array = said.get(1).unchecked_into();
+    let metrics = said.get(2).as_string().unwrap_or_default();
+    Ok(CustomLoss {
+        loss: said.get(0).as_f64().unwrap_or(f64::NAN),
+        gradients: gradients.iter().map(|one| one.unchecked_into::<Float32Array>().to_vec()).collect(),
+        metrics: json::read(metrics.as_bytes()).map_err(|error| error.to_string())?,
+    })
 }
 
 /// Sets a member of a plain object of our own, which takes every one.

@@ -1,12 +1,13 @@
 //! A run that is trained.
 
-use js_sys::{Array, Promise};
+use js_sys::{Array, Function, Promise};
 use retinker::client::{
     LoadOptions, LossConfigValue, LossFnConfig, SaveExternalOptions, SaveForSamplerOptions, SaveOptions,
     Secret, TrainingClient,
 };
 use retinker::json;
 use retinker::recovery::restore::Attachment;
+use retinker::web::of_this_thread;
 use retinker::wire::UserMetadata;
 use retinker::wire::training::{AdamParams, OptimParams};
 use serde::Deserialize;
@@ -85,6 +86,18 @@ impl Training {
         } else {
             self.0.forward_backward(data, loss_fn, &config)
         };
+        Ok(Submitted::new(pending, |output| batch::output(&output)))
+    }
+
+    /// A pass under a loss of the program's own. `loss` is called with each datum's log-probabilities, a `Float32Array` each, and gives a list:
+    /// the loss, the gradients (a `Float32Array` for each datum), the metrics (JSON); or a text, which says why there is none.
+    #[wasm_bindgen(js_name = passCustom)]
+    pub fn pass_custom(&self, data: &Array, loss: Function) -> Result<Submitted, JsValue> {
+        let data = batch::data(data).map_err(thrown)?;
+        let loss = of_this_thread(move |logprobs: Vec<Vec<f32>>| batch::custom_loss(&loss, &logprobs));
+        let pending = self.0.forward_backward_custom(data, move |_, logprobs| {
+            loss(logprobs.iter().map(|tensor| tensor.to_f32().to_vec()).collect())
+        });
         Ok(Submitted::new(pending, |output| batch::output(&output)))
     }
 

@@ -476,6 +476,14 @@ async fn one(
         return Ok(failed(path, "bad_path", "Its path is not one that checkpoints have.".to_owned()));
     };
     let (run_id, id) = (parsed.training_run_id.as_str(), parsed.checkpoint_id());
+    let (_turn, now_known) = match wanted {
+        Wanted::Extend(_) => {
+            let turn = host.checkpoints.extending.lock().await;
+            (Some(turn), host.checkpoints.kept().get(path).cloned())
+        }
+        _ => (None, None),
+    };
+    let known = now_known.as_ref().or(known);
     let former = known.and_then(|known| known.expires_at);
     let done = |changed: bool, message: &str| CheckpointOutcome {
         path: path.to_owned(),

@@ -47,6 +47,8 @@ export {
   type AdamParams,
   type DimuonParams,
   type Loaded,
+  type CustomLoss,
+  type CustomLossFn,
   type LossFn,
   type OptimStepResult,
   type PassOptions,

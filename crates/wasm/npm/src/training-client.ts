@@ -19,6 +19,35 @@ export interface PassOptions extends CallOptions {
   readonly lossFnConfig?: Readonly<Record<string, number | string>> | undefined;
 }
 
+/** What a loss of the program's own says of a batch. */
+export interface CustomLoss {
+  /** The loss of the whole batch. */
+  readonly loss: number;
+  /** For each example how the loss changes with each of its log-probabilities, in their order. */
+  readonly gradients: readonly (Float32Array | readonly number[])[];
+  /** More to be reported, by names that end in how they are reduced, such as `kl:mean`. */
+  readonly metrics?: Readonly<Record<string, number>> | undefined;
+}
+
+/** A loss of the program's own: called once with the batch, and for each example with the log-probabilities (nats) of its targets. */
+export type CustomLossFn = (data: readonly Datum[], logprobs: readonly Float32Array[]) => CustomLoss;
+
+/** The loss as the wasm calls it: what it says as a list, or why it says nothing. */
+function called(data: readonly Datum[], lossFn: CustomLossFn): (logprobs: Float32Array[]) => unknown {
+  return (logprobs) => {
+    try {
+      const { loss, gradients, metrics = {} } = lossFn(data, logprobs);
+      if (typeof loss !== "number" || !Array.isArray(gradients)) {
+        return "the loss gave no { loss, gradients }: it gives them at once, and not as a promise";
+      }
+      const typed = gradients.map((one) => (one instanceof Float32Array ? one : Float32Array.from(one)));
+      return [loss, typed, JSON.stringify(metrics)];
+    } catch (error) {
+      return `the loss failed: ${error}`;
+    }
+  };
+}
+
 /** AdamW's settings of one step; the defaults are the official SDK's. */
 export interface AdamParams {
   /** The step's size; 1e-4. */
@@ -144,6 +173,19 @@ export class TrainingClient extends Connected {
   /** A forward and backward pass: the gradient adds up until the next {@link optimStep}. */
   forwardBackward(data: readonly Datum[], lossFn: LossFn, options: PassOptions = {}): PendingResult<ForwardBackwardOutput> {
     return this.#pass(data, lossFn, options, false);
+  }
+
+  /**
+   * The same under a loss of the program's own: a forward pass, whose log-probabilities `lossFn` is called with, and a backward pass with
+   * the gradients that it gives. Only `target_tokens` and `weights` of the examples are sent. What is called after it is sent after both
+   * passes; if the loss fails the rest of it is not sent, its result is a {@link ConfigError}, and the run goes on. `loss:sum` of the
+   * metrics is the program's loss.
+   */
+  forwardBackwardCustom(data: readonly Datum[], lossFn: CustomLossFn, options: CallOptions = {}): PendingResult<ForwardBackwardOutput> {
+    known("forwardBackwardCustom", options, ["signal"]);
+    const examples = batch(data);
+    const loss = called(data, lossFn);
+    return this.#submit((training) => training.passCustom(examples, loss), options, (output: ForwardBackwardOutput) => output);
   }
 
   /** A forward pass without a gradient. */
