@@ -168,8 +168,9 @@ async fn lives_and_publications_can_be_taken_back() {
     assert_eq!(left().await, Some(180));
     assert!(done[0].done && done[0].changed && done[0].former_expires_at.is_some());
     // Each of two at the same moment adds to what the other has left.
-    let hour = || act(host, CheckpointDo::Extend, &[&mortal], Some(3_600));
-    let (one, other) = futures_util::join!(hour(), hour());
+    let paths = [&mortal];
+    let hour = || act(host, CheckpointDo::Extend, &paths, Some(3_600));
+    let (one, other) = tokio::join!(hour(), hour());
     assert!(one[0].changed && other[0].changed && one[0].former_expires_at != other[0].former_expires_at);
     assert_eq!(left().await, Some(300));
     assert!(done[1].done && !done[1].changed, "it never expires");
@@ -184,7 +185,7 @@ async fn lives_and_publications_can_be_taken_back() {
         force: false,
     };
     assert!(host.act_on_checkpoints(&back(&kept[0])).await.unwrap().outcomes[0].changed);
-    assert_eq!(left().await, Some(180));
+    assert_eq!(left().await, Some(300));
     assert!(host.act_on_checkpoints(&back(&done[0])).await.unwrap().outcomes[0].changed);
     assert_eq!(left().await, Some(120));
     act(host, CheckpointDo::Live, &[&mortal], Some(3_600)).await;
