@@ -128,6 +128,13 @@ impl Service {
         outcome(signal, Box::pin(made))
     }
 
+    /// The session's page in the hosted service's console.
+    #[wasm_bindgen(js_name = consoleUrl)]
+    pub fn console_url(&self, signal: Option<AbortSignal>) -> Promise {
+        let service = self.0.clone();
+        call(signal, async move { text(&service.get_console_url().await?) })
+    }
+
     /// Ends the session; `reason` is one of `success`, `errored`, `interrupted`.
     pub fn finish(&self, reason: String, detail: Option<String>, signal: Option<AbortSignal>) -> Promise {
         let service = self.0.clone();

@@ -61,6 +61,12 @@ impl Training {
         self.0.session_id().to_owned()
     }
 
+    /// Its page in the hosted service's console.
+    #[wasm_bindgen(getter, js_name = consoleUrl)]
+    pub fn console_url(&self) -> String {
+        self.0.get_console_url()
+    }
+
     /// How somebody else could go on with the run now.
     pub fn attachment(&self) -> Result<String, JsValue> {
         text(&self.0.attachment()).map_err(thrown)

@@ -173,6 +173,12 @@ export class ServiceClient extends Connected {
     return SamplingClient._of(this._client, sampling);
   }
 
+  /** The session's page in the console of the hosted service; opens the session if there is none yet. */
+  async getConsoleUrl(options: CallOptions = {}): Promise<string> {
+    const { signal } = known("getConsoleUrl", options, ["signal"]);
+    return this.#service.call((service) => service.consoleUrl(signal));
+  }
+
   /** Ends the session: its runs can be trained no more, and what they have not saved is lost. Does nothing if none was opened. */
   async finish(
     options: CallOptions & {

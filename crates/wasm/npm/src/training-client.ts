@@ -160,6 +160,11 @@ export class TrainingClient extends Connected {
     return errorOf(this.#training.ask((training) => training.poisoned())) as Error | undefined;
   }
 
+  /** The run's page in the console of the hosted service. */
+  getConsoleUrl(): string {
+    return this.#training.ask((training) => training.consoleUrl);
+  }
+
   /** How somebody else could go on with the run now. To give it away use {@link handOver}. */
   get attachment(): Attachment {
     return read(this.#training.ask((training) => training.attachment()));
