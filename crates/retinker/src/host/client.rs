@@ -490,9 +490,12 @@ fn query_string(query: &RunsQuery) -> String {
     pairs.push(format!("offset={}", query.offset));
     let numbers = [("limit", query.limit), ("since", query.since)];
     pairs.extend(numbers.iter().filter_map(|(name, number)| number.map(|number| format!("{name}={number}"))));
-    if let Some(order) = &query.order {
-        pairs.push(format!("order={}", percent(order, "")));
-    }
+    let texts = [("order", &query.order), ("anchor", &query.anchor)];
+    pairs.extend(
+        texts
+            .iter()
+            .filter_map(|(name, text)| text.as_ref().map(|text| format!("{name}={}", percent(text, "")))),
+    );
     pairs.join("&")
 }
 
