@@ -2,10 +2,12 @@
 //!
 //! No program of the platform has these as code; they are read in every spelling that its texts have.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use retinker::recovery::plan::MetricMode;
 use retinker::recovery::policy::Policy;
+use retinker::recovery::retention::Rule;
 use retinker::redo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -66,6 +68,9 @@ pub struct CheckpointPolicy {
     pub push_to_hub: bool,
     /// Where to.
     pub hub_repo: Option<String>,
+    /// What else the document has: kept as it is, and gone by by nobody here.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
 }
 
 impl Default for CheckpointPolicy {
@@ -80,6 +85,7 @@ impl Default for CheckpointPolicy {
             format: Format::Safetensors,
             push_to_hub: false,
             hub_repo: None,
+            other: BTreeMap::new(),
         }
     }
 }
@@ -111,6 +117,17 @@ impl CheckpointPolicy {
             true => self.best_metric.clone(),
             false => format!("{}:sum", self.best_metric),
         }
+    }
+
+    /// What is kept, as `retinker checkpoints prune` and the console's *Clean up* take it; `None` where the best is to be kept by another
+    /// metric than the loss, which nothing tells of a checkpoint.
+    pub fn rule(&self) -> Option<Rule> {
+        let by_loss = self.metric().starts_with("loss:") && self.best_mode == MetricMode::Min;
+        if self.save_best && !by_loss {
+            return None;
+        }
+        let last = Some(u32::try_from(self.keep_last).unwrap_or(u32::MAX));
+        Some(Rule { last, best: self.save_best.then_some(1), every: None })
     }
 
     /// What a recovering client goes by; `None` for what it cannot do: it knows no epochs, and Tinker has one layout and no hub.
@@ -165,6 +182,9 @@ pub struct RetryPolicy {
     /// Names of errors that are worth another try, where the text has any. Work itself goes by each error's own flag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retryable_errors: Option<Vec<String>>,
+    /// What else the document has: kept as it is, and gone by by nobody here.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, Value>,
 }
 
 impl Default for RetryPolicy {
@@ -176,6 +196,7 @@ impl Default for RetryPolicy {
             max_delay_ms: 60_000,
             jitter: true,
             retryable_errors: None,
+            other: BTreeMap::new(),
         }
     }
 }
@@ -240,6 +261,7 @@ mod tests {
     fn checkpoint_policies_are_read_with_their_defaults_and_come_back() {
         let bare = CheckpointPolicy::read("{}").unwrap();
         assert_eq!(bare, CheckpointPolicy::default());
+        assert_eq!(bare.rule(), Some(Rule { last: Some(5), best: Some(1), every: None }));
         let text = serde_json::to_string(&bare).unwrap();
         assert_eq!(
             text,
@@ -248,10 +270,15 @@ mod tests {
         assert_eq!(CheckpointPolicy::read(&text).unwrap(), bare);
         let nested = r#"{"kind":"training_step","payload":{"checkpoint_policy":{"strategy":"best","best_metric":"accuracy","best_mode":"max","later":1}}}"#;
         let nested = CheckpointPolicy::read(nested).unwrap();
+        assert_eq!(nested.other, BTreeMap::from([("later".to_owned(), Value::from(1))]));
+        let written = serde_json::to_string(&nested).unwrap();
+        assert!(written.ends_with(r#","later":1}"#), "what nobody here knows is kept: {written}");
+        assert_eq!(CheckpointPolicy::read(&written).unwrap(), nested);
         assert_eq!(
             nested.for_redo().unwrap().on_improvement,
             Some(("accuracy:sum".to_owned(), MetricMode::Max))
         );
+        assert_eq!(nested.rule(), None, "how accurate a checkpoint is, nothing tells");
         let crucible = CheckpointPolicy::read(r#"{"id":"a","epochs":2,"checkpoint_every":25}"#).unwrap();
         assert_eq!(crucible.for_redo().unwrap().every_steps, Some(25));
         assert!(CheckpointPolicy { strategy: Strategy::Epoch, ..bare.clone() }.for_redo().is_none());
@@ -270,6 +297,9 @@ mod tests {
         let real = RetryPolicy::read(real).unwrap();
         assert_eq!(real, RetryPolicy::default());
         assert_eq!(RetryPolicy::read(&serde_json::to_string(&real).unwrap()).unwrap(), real);
+        let odd = RetryPolicy::read(r#"{"max_attempts":1,"give_up":{"after":"1h"}}"#).unwrap();
+        assert_eq!(odd.other["give_up"]["after"], "1h");
+        assert_eq!(RetryPolicy::read(&serde_json::to_string(&odd).unwrap()).unwrap(), odd);
         // As observed of nsai_work 0.1.0, without jitter, for n = 0, 1, 5, 7.
         let delays = |policy: &RetryPolicy| [0, 1, 5, 7].map(|n| policy.delay(n).as_millis());
         assert_eq!(delays(&sketched), [1000, 2000, 6000, 8000]);
