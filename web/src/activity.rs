@@ -49,7 +49,7 @@ pub fn monitor_detail(state: &MonitorState) -> String {
 pub fn incident_heading(incident: &Incident) -> String {
     match incident.count() {
         1 => "One run lost its state".to_owned(),
-        count => format!("{count} runs lost their state together"),
+        count => format!("{} runs lost their state together", format::count(count as u64)),
     }
 }
 
@@ -57,15 +57,16 @@ pub fn incident_heading(incident: &Incident) -> String {
 pub fn waiting_heading(incident: &Incident) -> String {
     format!(
         "{} that lost their state together wait to be restored",
-        crate::format::counted(incident.count() as u64, "run", "runs")
+        format::counted(incident.count() as u64, "run", "runs")
     )
 }
 
 /// The same of several incidents.
 pub fn all_waiting_heading(runs: usize, incidents: usize) -> String {
     format!(
-        "{} wait to be restored: they lost their state in {incidents} incidents",
-        crate::format::counted(runs as u64, "run", "runs")
+        "{} wait to be restored: they lost their state in {} incidents",
+        format::counted(runs as u64, "run", "runs"),
+        format::count(incidents as u64)
     )
 }
 
@@ -76,7 +77,7 @@ pub fn incident_cause(incident: &Incident) -> String {
         Some(reason) if reason.count == incident.count() => format!("{cause}: {}.", isolated(&reason.value)),
         // What only one of many says is that one's own.
         Some(reason) if reason.count > 1 => {
-            format!("{cause}: {} ({} of them).", isolated(&reason.value), reason.count)
+            format!("{cause}: {} ({} of them).", isolated(&reason.value), format::count(reason.count as u64))
         }
         _ => format!("{cause}."),
     }
@@ -87,14 +88,18 @@ pub fn incident_detail(incident: &Incident) -> String {
     let outlook = match (incident.recoverable, incident.unrecoverable) {
         (0, _) => "None had a checkpoint to restore from.".to_owned(),
         (_, 0) => "All had a checkpoint to restore from.".to_owned(),
-        (some, others) => format!("{some} had a checkpoint to restore from, {others} had none."),
+        (some, others) => format!(
+            "{} had a checkpoint to restore from, {} had none.",
+            format::count(some as u64),
+            format::count(others as u64)
+        ),
     };
     format!("{} {outlook}", incident_cause(incident))
 }
 
 /// So many runs.
 pub fn runs(count: usize) -> String {
-    if count == 1 { "Which run".to_owned() } else { format!("Which {count} runs") }
+    if count == 1 { "Which run".to_owned() } else { format!("Which {} runs", format::count(count as u64)) }
 }
 
 /// How a restore stands, in a sentence.
@@ -173,6 +178,11 @@ mod tests {
                 "out of memory (2 of them). 2 had a checkpoint to restore from, 1 had none.",
             ),
             (incident(3, 2, 1), "3 runs lost", "The service failed. 2 had a checkpoint"),
+            (
+                incident(4_000, 2_500, 1_200),
+                "4,000 runs lost",
+                "(1,200 of them). 2,500 had a checkpoint to restore from, 1,500 had none.",
+            ),
         ] {
             assert!(incident_heading(&given).starts_with(heading));
             assert!(incident_detail(&given).contains(detail), "{}", incident_detail(&given));

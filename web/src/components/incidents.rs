@@ -2,8 +2,8 @@
 
 use crate::prelude::*;
 use retinker::recovery::incidents::Incident;
-use retinker_console::activity;
 use retinker_console::address::at;
+use retinker_console::{activity, format};
 
 use super::bulk::ask_for_plans;
 use super::icon::icon;
@@ -40,7 +40,7 @@ pub(crate) fn waiting(wanted: Memo<bool>) -> AnyView {
         }
         let plan = |label: &str, testid: &'static str, class: &'static str, ids: Vec<String>| {
             let session = session.clone();
-            let name = format!("{label} {}\u{2026}", ids.len());
+            let name = format!("{label} {}\u{2026}", format::count(ids.len() as u64));
             view! {
                 <button type="button" class=class data-testid=testid on:click=move |_| ask_for_plans(&session, ids.clone())>
                     {name}

@@ -39,6 +39,8 @@ fn palette(open: RwSignal<bool>) -> AnyView {
     Effect::new(move |_| {
         let text = typed.get();
         at.set(0);
+        // Those of the text before stay as far as they fit: Enter must not go to one that is not meant any more.
+        runs.set(find(runs.get_untracked(), &text));
         let session = asker.clone();
         until_cleanup(Box::pin(async move {
             session.host.sleep(TYPING).await;

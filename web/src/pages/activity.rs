@@ -166,7 +166,8 @@ fn incident(incident: &Incident) -> AnyView {
         })
         .collect();
     let more = incident.count().saturating_sub(incident.run_ids.len());
-    let more = (more > 0).then(|| view! { <li class="quiet">{format!("and {more} more")}</li> });
+    let more = (more > 0)
+        .then(|| view! { <li class="quiet">{format!("and {} more", format::count(more as u64))}</li> });
     let span = if incident.first == incident.last {
         String::new()
     } else {

@@ -14,17 +14,22 @@ use crate::components::icon::icon;
 use crate::components::reactive::{maybe, text};
 use crate::live::session;
 
-/// Selects from where a range began to this place.
+/// Selects from where a range began to this place. Where none has begun there is no range: the host would tell all runs.
 pub(super) fn select_range(list: List, to: u64) {
     let anchor = list.selection.with_untracked(|selection| selection.anchor().map(str::to_owned));
-    let held = list.held.with_untracked(|held| {
-        let from = anchor.as_deref().map_or(Some(to), |id| held.place_of(id))?;
-        held.ids(from, to)
+    let Some(anchor) = anchor else { return };
+    let (range, end) = list.held.with_untracked(|held| {
+        let range = held.place_of(&anchor).and_then(|from| held.ids(from, to));
+        (range, held.id(to).map(str::to_owned))
     });
-    match held {
+    match range {
         Some(ids) => list.selection.update(|selection| selection.add(ids)),
-        // Rows between are not held: the host tells them.
-        None => select(list, to, anchor, Selection::add_all),
+        // Rows between are not held: the host tells them. The row itself is selected in any case, as its box says: the host may
+        // not answer, or another run may be in its place by now.
+        None => {
+            list.selection.update(|selection| selection.add(end));
+            select(list, to, Some(anchor), Selection::add_all);
+        }
     }
 }
 
@@ -50,14 +55,17 @@ pub(super) fn selected(list: List) -> AnyView {
     let count = Memo::new(move |_| list.selection.with(|selection| selection.count()));
     let some = Memo::new(move |_| count.get() > 0);
     let told = text(move || {
-        let capped = list.selection.with(|selection| selection.capped_from);
-        match capped {
-            Some(matching) => format!(
-                "The first {} of {} matching runs selected",
-                format::count(MAX_IDS as u64),
-                format::count(matching)
-            ),
-            None => format!("{} selected", format::counted(count.get() as u64, "run", "runs")),
+        let (count, capped) = (count.get() as u64, list.selection.with(|selection| selection.capped_from));
+        let (most, selected) = (format::count(MAX_IDS as u64), format::counted(count, "run", "runs"));
+        match capped.map(format::count) {
+            None => format!("{selected} selected"),
+            Some(matching) if count == MAX_IDS as u64 => {
+                format!("The first {most} of {matching} matching runs selected")
+            }
+            // Others were selected as well, or some of these are not any more.
+            Some(matching) => {
+                format!("{selected} selected; of {matching} matching the first {most} were taken")
+            }
         }
     });
     let all = move || {
