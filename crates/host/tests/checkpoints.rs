@@ -377,7 +377,10 @@ async fn an_archive_is_passed_on_once_and_whole() {
     );
     // One that nobody has begun to fetch is stopped as well, and one that is over stays as it is.
     let stopped = host.stop_download(&second.id).await.unwrap().problem.unwrap();
-    assert_eq!((stopped.code.as_str(), stopped.message.as_str()), ("download_stopped", "It was stopped here."));
+    assert_eq!(
+        (stopped.code.as_str(), stopped.message.as_str()),
+        ("download_stopped", "It was stopped here.")
+    );
     assert_eq!(common::raw(place, &format!("GET {}", second.address), &given, "").await.status, 404);
     let over = host.stop_download(&begun.id).await.unwrap();
     assert!(over.done && over.problem.is_none());

@@ -599,10 +599,7 @@ async fn download(State(host): Host, Path(id): Path<String>) -> Result<Json<Down
     host.downloads.state(&id).map(Json).ok_or_else(no_download)
 }
 
-async fn stop_download(
-    State(host): Host,
-    Path(id): Path<String>,
-) -> Result<Json<DownloadState>, Problem> {
+async fn stop_download(State(host): Host, Path(id): Path<String>) -> Result<Json<DownloadState>, Problem> {
     host.downloads.stop(&id).map(Json).ok_or_else(no_download)
 }
 

@@ -75,8 +75,8 @@ fn line(desk: Desk, one: DownloadState) -> AnyView {
             }
         });
     };
-    let stop = (state == "running")
-        .then(|| button("button", "download-stop", "Stop".to_owned(), Box::new(stop)));
+    let stop =
+        (state == "running").then(|| button("button", "download-stop", "Stop".to_owned(), Box::new(stop)));
     let bar = (state == "running").then(|| {
         let about = one.about.unwrap_or(0).max(one.received).max(1);
         view! {
