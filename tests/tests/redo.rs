@@ -1017,3 +1017,28 @@ async fn a_log_of_another_run_or_of_a_newer_version_is_left_alone() {
     assert!(error.contains("holds schema 9, and this version knows 1"), "{error}");
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_written_when_there_was_one_schema_is_read_and_gone_back_in() {
+    // By the example `redo`: four steps, a poisoning that went unseen until the program was started again, eight more steps.
+    const WRITTEN: &[u8] = include_bytes!("../fixtures/redo-schema-1.log");
+    const TEXT: &[u8] = b"It was the best of times, it was the worst of times, it was the age of wisdom";
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("segment-00000000.log"), WRITTEN).unwrap();
+    let recorded = Recorded::read(DiskLog::open(dir.path()).unwrap()).await.unwrap().unwrap();
+    let covered = recorded.covered();
+    assert_eq!(covered.root_run_id, "949f24e3-91f8-47e9-9a9b-3b82d705587e:train:0");
+    assert_eq!(covered.run_id, "146994b6-cd55-47b6-be3d-a49a1e72c9de:train:0");
+    assert_eq!((covered.first_step, covered.last_step), (0, 12));
+    // On another service, which has none of its checkpoints.
+    let (_dir, service, api) = service().await;
+    let back = recorded.recover_to(&ServiceClient::new(api), Matching::Tolerance(1e-3), 7, |_| ()).await;
+    let back = back.unwrap();
+    let piece: Vec<u8> = TEXT.iter().copied().cycle().skip(7 * 7 % TEXT.len()).take(33).collect();
+    let targets = piece[1..].iter().map(|byte| i64::from(*byte)).collect();
+    let tokens = piece[..32].iter().map(|byte| i32::from(*byte)).collect();
+    let eighth = vec![Datum::cross_entropy(tokens, targets, vec![1.0; 32])];
+    let loss = back.forward(eighth, "cross_entropy", &none()).await.unwrap().metrics["loss:sum"];
+    assert!((loss - 95.4421).abs() < 0.01, "the loss of step 8 was 95.4421: {loss}");
+    service.stop().await;
+}
