@@ -69,6 +69,12 @@ test("who waits, and who looks on, is told that the run is made anew", async (t)
   assert.match(lines[0], new RegExp(`^retinker: Run ${lost} has lost its state`));
   assert.match(lines.at(-1), /^retinker: Run .* has taken the place of run/);
 
+  const ending = await service.createRecoveringTrainingClient({ baseModel: MODEL, rank: 4, seed: 3, checkpoints: { atEnd: true } });
+  t.after(() => ending.dispose());
+  assert.equal(await ending.finish(), undefined);
+  await train(ending, 0, 2);
+  assert.match(await ending.finish(), /\/weights\/end-000002$/);
+
   const told = [];
   await heardBy({ notice: (event) => told.push(event.type), checkpoints: { everySteps: 1 } });
   assert.equal(warned.mock.callCount(), lines.length, "what is told to somebody is no warning");

@@ -20,7 +20,7 @@ use retinker::host::redo::{GoBack, RedoQuery};
 use retinker::native::{DiskLog, NativeRuntime, download_archive};
 use retinker::recovery::health::Health;
 use retinker::recovery::journal::{MemoryStore, Store};
-use retinker::recovery::plan::{NoPlan, PlanRequest};
+use retinker::recovery::plan::{MetricMode, NoPlan, PlanRequest};
 use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::restore::RestoreState;
 use retinker::redo::{
@@ -172,6 +172,43 @@ async fn two_hundred_steps_poisoned_twenty_times_are_two_hundred_steps() {
         told(&mut events).into_iter().filter(|event| matches!(event, RedoEvent::Recovered { .. })).count();
     assert!((15..=20).contains(&recovered), "two poisonings of one step are one loss: {recovered}");
     quiet.stop().await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_and_what_was_better_than_ever_have_checkpoints_of_their_own() {
+    let (_dir, service, api) = service().await;
+    let checkpoints = CheckpointPolicy {
+        on_improvement: Some(("loss:sum".to_owned(), MetricMode::Min)),
+        at_end: true,
+        ..CheckpointPolicy::default()
+    };
+    let options = RedoOptions { checkpoints, ..RedoOptions::default() };
+    let kept = with(&api, MemoryLog::new(), options).await.unwrap();
+    assert_eq!(kept.finish().await.unwrap(), None, "nothing was trained");
+    let client = kept.training_client();
+    let mut events = Box::pin(kept.events());
+    let (mut best, mut better) = (f64::INFINITY, Vec::new());
+    for n in 0..8 {
+        // The result is there before the step is called, so that the step is the one after it.
+        let passed = client.forward_backward(schedule::batch(n), "cross_entropy", &none()).await.unwrap();
+        client.optim_step(adam()).await.unwrap();
+        if passed.metrics["loss:sum"] < best {
+            best = passed.metrics["loss:sum"];
+            better.push(n as u64 + 1);
+            // One is saved at a time: a second that is due meanwhile would come with a later step.
+            while !matches!(events.next().await, Some(RedoEvent::Saved { .. })) {}
+        }
+    }
+    let list = api.run_checkpoints(&client.model_id()).await.unwrap().checkpoints;
+    let step = |path: &str| path.rsplit('/').next().unwrap().split('-').nth(1).unwrap().parse().unwrap();
+    let mut saved: Vec<u64> = list.iter().map(|one| step(&one.tinker_path)).collect();
+    saved.sort();
+    assert_eq!(saved, better, "the losses decide");
+    assert!(better.len() < 8, "not every step is better: {better:?}");
+    let end = kept.finish().await.unwrap().unwrap();
+    assert!(end.ends_with("/weights/end-000008"), "{end}");
+    assert_eq!(kept.finish().await.unwrap(), Some(end), "once");
     service.stop().await;
 }
 

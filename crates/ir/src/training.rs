@@ -144,7 +144,7 @@ impl CheckpointPolicy {
             Strategy::Best => {
                 redo::CheckpointPolicy { on_improvement: Some((self.metric(), self.best_mode)), ..none }
             }
-            Strategy::Last => none,
+            Strategy::Last => redo::CheckpointPolicy { at_end: true, ..none },
             Strategy::Epoch => return None,
         })
     }
@@ -281,6 +281,8 @@ mod tests {
         assert_eq!(nested.rule(), None, "how accurate a checkpoint is, nothing tells");
         let crucible = CheckpointPolicy::read(r#"{"id":"a","epochs":2,"checkpoint_every":25}"#).unwrap();
         assert_eq!(crucible.for_redo().unwrap().every_steps, Some(25));
+        let last = CheckpointPolicy { strategy: Strategy::Last, ..bare.clone() }.for_redo().unwrap();
+        assert!(last.at_end && last.every_steps.is_none());
         assert!(CheckpointPolicy { strategy: Strategy::Epoch, ..bare.clone() }.for_redo().is_none());
         assert!(CheckpointPolicy { format: Format::Gguf, ..bare }.for_redo().is_none());
         for wrong in [r#"{"save_every":0}"#, r#"{"strategy":"sometimes"}"#, "[", r#"{"save_every":-1}"#] {

@@ -40,6 +40,7 @@ struct Options {
     every_seconds: Option<f64>,
     metric: Option<String>,
     mode: Option<MetricMode>,
+    at_end: bool,
     tolerance: Option<f64>,
     bound_bytes: Option<u64>,
 }
@@ -54,6 +55,7 @@ impl Options {
             every_steps: self.every_steps,
             every: self.every_seconds.map(seconds).transpose()?,
             on_improvement: self.metric.zip(self.mode),
+            at_end: self.at_end,
         };
         let training = TrainingOptions {
             user_metadata: self.user_metadata,
@@ -150,6 +152,11 @@ impl Recovering {
             let window = redo.window().await?;
             text(&Window { first_step: *window.start(), last_step: *window.end() })?
         })
+    }
+
+    /// The end of the training; the path of the newest checkpoint, if there is any.
+    pub fn finish(&self, signal: Option<AbortSignal>) -> Promise {
+        ask!(self, signal, |redo| text(&redo.finish().await?)?)
     }
 
     /// What going back to a step takes.

@@ -16,6 +16,8 @@ pub struct CheckpointPolicy {
     /// After a step of whose passes one had a better metric, such as `loss:mean`, than every pass before; where steps are called
     /// ahead of results, after the first that is called once that is known. Who goes on with a log begins to compare anew.
     pub on_improvement: Option<(String, MetricMode)>,
+    /// When the training ends, which is told by [`Redo::finish`](super::Redo::finish).
+    pub at_end: bool,
 }
 
 /// What the rules go by.

@@ -72,6 +72,7 @@ pub struct Redo {
     service: ServiceClient,
     log: Arc<dyn RedoLog>,
     matching: Matching,
+    at_end: bool,
     hub: Hub,
     cursor: Arc<Mutex<Option<Bytes>>>,
     controls: mpsc::UnboundedSender<Control>,
@@ -231,7 +232,7 @@ impl Redo {
         let (jobs, queue) = mpsc::unbounded();
         let (controls, asked) = mpsc::unbounded();
         let (hub, cursor) = (Hub::default(), Arc::default());
-        let matching = options.matching;
+        let (matching, at_end) = (options.matching, options.checkpoints.at_end);
         let driver = Driver::new(super::driver::Parts {
             service: service.clone(),
             order: order.clone(),
@@ -247,7 +248,7 @@ impl Redo {
         api.runtime().spawn(Box::pin(driver.run(queue, asked)));
         let training = TrainingClient::driven(api, jobs, order, held);
         let service = service.clone();
-        Ok(Self { training, service, log, matching, hub, cursor, controls, resumed })
+        Ok(Self { training, service, log, matching, at_end, hub, cursor, controls, resumed })
     }
 
     /// The client that trains the run: it recovers by itself. Its clones and this share the run.
@@ -280,7 +281,22 @@ impl Redo {
         Ok(self.ask(|answer| Control::Ledger { answer }).await?.ledger.window())
     }
 
-    /// Saves a checkpoint that the log can stand on, and gives its path when it is there: for the end of the training.
+    /// The end of the training, once the result of its last step is there: saves a checkpoint if [`CheckpointPolicy::at_end`] says so
+    /// and steps were taken since the newest one, and gives the path of the newest one, `None` if there is none. More can be trained
+    /// afterwards.
+    ///
+    /// # Errors
+    /// As of [`save`](Self::save); [`RedoError::Gone`] once every client is gone.
+    pub async fn finish(&self) -> Result<Option<String>, RedoError> {
+        let held = self.ask(|answer| Control::Ledger { answer }).await?;
+        let (newest, steps) = (held.ledger.head.bases.last(), held.ledger.head.steps);
+        if self.at_end && newest.map_or(0, |base| base.step) < steps {
+            return self.save(&format!("end-{steps:06}")).await.map(Some);
+        }
+        Ok(newest.map(|base| base.path.clone()))
+    }
+
+    /// Saves a checkpoint that the log can stand on, and gives its path when it is there.
     ///
     /// # Errors
     /// [`RedoError::Service`] for what [`TrainingClient::save_state`] gives.

@@ -19,6 +19,8 @@ export interface CheckpointPolicy {
         readonly mode: "min" | "max";
       }
     | undefined;
+  /** When the training ends, which is told by {@link RecoveringTrainingClient.finish}. */
+  readonly atEnd?: boolean | undefined;
 }
 
 /** How a run is kept that recovers by itself. */
@@ -167,6 +169,15 @@ export class RecoveringTrainingClient extends TrainingClient {
   }> {
     const { signal } = known("window", options, ["signal"]);
     return this.#redo.call((redo) => redo.window(signal));
+  }
+
+  /**
+   * The end of the training, once the result of its last step is there: saves a checkpoint if the rule `atEnd` says so and steps were
+   * taken since the newest one. Gives the newest one's path; absent = there is none.
+   */
+  async finish(options: CallOptions = {}): Promise<string | undefined> {
+    const { signal } = known("finish", options, ["signal"]);
+    return (await this.#redo.call<string | null>((redo) => redo.finish(signal))) ?? undefined;
   }
 
   /** What {@link recoverTo} would do. */

@@ -113,9 +113,9 @@ export class ServiceClient extends Connected {
       options,
       [...LORA, "checkpoints", "tolerance", "boundBytes", "log", "notice"],
     );
-    const { everySteps, everySeconds, onImprovement } = known("checkpoints", checkpoints, ["everySteps", "everySeconds", "onImprovement"]);
+    const { everySteps, everySeconds, onImprovement, atEnd } = known("checkpoints", checkpoints, ["everySteps", "everySeconds", "onImprovement", "atEnd"]);
     const lora = wire({ rank, ...adapter });
-    const kept = wire({ userMetadata, optimizerConfig, everySteps, everySeconds, ...onImprovement, tolerance, boundBytes });
+    const kept = wire({ userMetadata, optimizerConfig, everySteps, everySeconds, ...onImprovement, atEnd, tolerance, boundBytes });
     const records = log === undefined ? undefined : await LogRecords.open(log);
     try {
       const redo = await this.#service.call<Recovering>((service, wasm) =>
