@@ -207,7 +207,8 @@ async fn the_end_and_what_was_better_than_ever_have_checkpoints_of_their_own() {
     assert_eq!(saved, better, "the losses decide");
     assert!(better.len() < 8, "not every step is better: {better:?}");
     let end = kept.finish().await.unwrap().unwrap();
-    assert!(end.ends_with("/weights/end-000008"), "{end}");
+    let name = if better.last() == Some(&8) { "/weights/redo-000008" } else { "/weights/end-000008" };
+    assert!(end.contains(name), "{end}");
     assert_eq!(kept.finish().await.unwrap(), Some(end), "once");
     service.stop().await;
 }
