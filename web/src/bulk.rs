@@ -32,6 +32,11 @@ pub enum Stand {
 }
 
 impl Stand {
+    /// Whether the host has not begun it.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waits | Self::Begins)
+    }
+
     /// What a restore that is done came to.
     pub fn restored(record: Option<&RestoreRecord>) -> Self {
         let verdicts = record.map(|record| record.verdicts().map(|verdict| verdict.to_string()));

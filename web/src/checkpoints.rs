@@ -116,7 +116,7 @@ pub fn shown(view: &View, window: &CheckpointWindow) -> String {
     let CheckpointWindow { rows, matching, total, bytes_matching, bytes_total, .. } = window;
     let rows = rows.len() as u64;
     let first = view.page.saturating_mul(PAGE);
-    let mut text = if rows < *matching {
+    let mut text = if rows > 0 && rows < *matching {
         format!("{}–{} of ", count(first.saturating_add(1)), count(first.saturating_add(rows)))
     } else {
         String::new()

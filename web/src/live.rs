@@ -14,10 +14,11 @@ use leptos::reactive::spawn_local;
 use retinker::host::api::{ApiProblem, HostEvent, HostStatus};
 use retinker::host::checkpoints::DownloadState;
 use retinker::recovery::restore::RestoreRecord;
-use retinker_console::checkpoints::Job;
+use retinker::wire::time::Time;
+use retinker_console::checkpoints::{self, Job};
 use retinker_console::kept::Answer;
 use retinker_console::pace::Pace;
-use retinker_console::{progress, words};
+use retinker_console::{progress, selection, words};
 
 use crate::browser;
 use crate::components::bulk::Bulk;
@@ -90,13 +91,16 @@ pub(crate) struct Session {
     pub(crate) pace: RwSignal<Pace>,
     /// Something has changed that was not taken in yet.
     pub(crate) behind: RwSignal<bool>,
+    /// What is selected in the list of runs, and of checkpoints: it stays so while somebody looks elsewhere.
+    pub(crate) selected_runs: RwSignal<selection::Selection>,
+    pub(crate) selected_checkpoints: RwSignal<checkpoints::Selection>,
     pub(crate) palette_open: RwSignal<bool>,
     pub(crate) keys_open: RwSignal<bool>,
     /// `light`, `dark`, or nothing for the system's colours.
     pub(crate) theme: RwSignal<&'static str>,
     restores: RwSignal<Vec<RestoreRecord>>,
     /// When changes were last taken in, by this browser's clock.
-    taken_at: StoredValue<i64>,
+    taken_at: RwSignal<i64>,
     /// The event stream was open before.
     was_open: StoredValue<bool>,
 }
@@ -130,11 +134,13 @@ impl Session {
             places: StoredValue::default(),
             pace: RwSignal::new(Pace::read(&browser::stored(PACE))),
             behind: RwSignal::new(false),
+            selected_runs: RwSignal::default(),
+            selected_checkpoints: RwSignal::default(),
             palette_open: RwSignal::new(false),
             keys_open: RwSignal::new(false),
             theme: RwSignal::new(browser::theme()),
             restores: RwSignal::default(),
-            taken_at: StoredValue::new(browser::now()),
+            taken_at: RwSignal::new(browser::now()),
             was_open: StoredValue::new(false),
         }
     }
@@ -145,6 +151,16 @@ impl Session {
         let listener =
             window_event_listener_untyped("visibilitychange", move |_| visible.set(browser::is_visible()));
         on_cleanup(move || listener.remove());
+
+        // What this tab has still to ask for would be dropped without a word.
+        let (job, bulk) = (self.job, self.bulk);
+        let leaving = window_event_listener(leptos::ev::beforeunload, move |event| {
+            let is_busy = job.with_untracked(|job| job.as_ref().is_some_and(|job| job.running));
+            if is_busy || bulk.has_more_to_begin() {
+                event.prevent_default();
+            }
+        });
+        on_cleanup(move || leaving.remove());
 
         let session = self.clone();
         let hidden_at = StoredValue::new(0_i64);
@@ -201,7 +217,7 @@ impl Session {
         loop {
             if let Ok(mut events) = self.host.events().await {
                 // What happened before the stream was open is not told by it.
-                let since = browser::now().saturating_sub(self.taken_at.get_value());
+                let since = browser::now().saturating_sub(self.taken_at.get_untracked());
                 match self.pace.get_untracked() {
                     Pace::Live => self.everything_changed(),
                     Pace::Every(seconds) if since >= seconds.saturating_mul(1000) as i64 => {
@@ -273,10 +289,15 @@ impl Session {
     }
 
     fn everything_changed(&self) {
-        self.taken_at.set_value(browser::now());
+        self.taken_at.set(browser::now());
         self.behind.set(false);
         self.any_change.update(|n| *n += 1);
         self.run_change.update(|n| *n += 1);
+    }
+
+    /// When what is on the page was read, if it is known to be older than what the host has.
+    pub(crate) fn held_since(&self) -> Option<Time> {
+        self.behind.get().then(|| Time::from_millis(self.taken_at.get() + self.ahead.get_value()))
     }
 
     /// How far the host's clock is ahead of this browser's, in milliseconds.
@@ -364,13 +385,16 @@ pub(crate) fn often() -> RwSignal<u64> {
     Effect::new(move |_| {
         session.any_change.track();
         moved.update(|n| *n += 1);
-        if session.link.with(|link| *link == Link::Paused) || session.pace.get() == Pace::Asked {
-            return;
-        }
+        let pause = match session.pace.get() {
+            _ if session.link.with(|link| *link == Link::Paused) => return,
+            Pace::Asked => return,
+            Pace::Every(seconds) => STATUS_EVERY.max(Duration::from_secs(seconds)),
+            Pace::Live => STATUS_EVERY,
+        };
         let host = session.host.clone();
         until_cleanup(Box::pin(async move {
             loop {
-                host.sleep(STATUS_EVERY).await;
+                host.sleep(pause).await;
                 moved.update(|n| *n += 1);
             }
         }));
@@ -518,9 +542,12 @@ pub(crate) fn slowly(changes: RwSignal<u64>, pause: Duration) -> RwSignal<u64> {
     let session = session();
     let slow = RwSignal::new(0);
     let (moved, mut waiting) = mpsc::unbounded();
-    Effect::new(move |_| {
+    Effect::new(move |before: Option<()>| {
         changes.track();
-        let _ = moved.unbounded_send(());
+        // Whoever follows it reads at the beginning anyway.
+        if before.is_some() {
+            let _ = moved.unbounded_send(());
+        }
     });
     until_cleanup(Box::pin(async move {
         while waiting.next().await.is_some() {

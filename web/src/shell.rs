@@ -221,8 +221,9 @@ fn pace_choice() -> AnyView {
 fn freshness() -> AnyView {
     let session = session();
     let (status, link, refused) = (session.status, session.link, session.refused);
+    let held = Memo::new(move |_| session.held_since());
     let as_of = maybe(move || {
-        let time = status.with(|s| s.data.as_ref().and_then(|status| status.as_of))?;
+        let time = held.get().or(status.with(|s| s.data.as_ref().and_then(|status| status.as_of)))?;
         Some(view! {
             <span class="as-of" title=exact(time)>
                 <span>"as of "</span>
@@ -242,6 +243,9 @@ fn freshness() -> AnyView {
                 ("broken", "Not live", "the connection to retinker is broken; it is tried again")
             }
             (_, Link::Live, true) => ("stale", "Stale", "the service cannot be read; it is tried again"),
+            (_, Link::Live, false) if held.with(Option::is_some) => {
+                ("held", "Held", "there are changes that are not shown yet")
+            }
             (_, Link::Live, false) => ("live", "Live", "changes appear by themselves"),
         }
     });

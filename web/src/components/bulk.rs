@@ -78,6 +78,12 @@ impl Bulk {
         self.items.with(|items| items.iter().all(|item| item.stand.is_over()))
     }
 
+    /// Whether this tab has restores to begin that it has not begun.
+    pub(crate) fn has_more_to_begin(self) -> bool {
+        !self.stopped.get_untracked()
+            && self.items.with_untracked(|items| items.iter().any(|item| item.stand.is_waiting()))
+    }
+
     fn set(self, at: usize, stand: Stand) {
         self.items.update(|items| {
             if let Some(item) = items.get_mut(at) {

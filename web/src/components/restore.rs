@@ -341,6 +341,7 @@ fn rejected_list(rejected: Vec<RejectedReason>) -> Option<AnyView> {
 /// Why there is no plan.
 fn no_plan(answer: &NoPlan, followed: Followed) -> AnyView {
     let session = session();
+    let refused = RwSignal::new(String::new());
     let (heading, message, rejected, restore_id) = words::no_plan(answer);
     let show = restore_id.map(|id| {
         let id = id.to_owned();
@@ -352,7 +353,10 @@ fn no_plan(answer: &NoPlan, followed: Followed) -> AnyView {
                         session.remember(restore);
                         let _ = followed.try_set(Some((id, true)));
                     }
-                    Err(problem) => session.notice(&problem),
+                    Err(problem) => {
+                        session.notice(&problem);
+                        let _ = refused.try_set(problem.message);
+                    }
                 }
             });
         };
@@ -360,6 +364,7 @@ fn no_plan(answer: &NoPlan, followed: Followed) -> AnyView {
             <button type="button" class="button" on:click=show>
                 "Show that restore"
             </button>
+            <p class="quiet" role="alert">{refused.signal()}</p>
         }
     });
     view! {

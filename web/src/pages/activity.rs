@@ -1,6 +1,8 @@
 //! What was done, by people, by this console, and by every monitor on the same journal: about lost runs, and with checkpoints,
 //! sessions and monitors.
 
+use std::time::Duration;
+
 use crate::prelude::*;
 use retinker::host::api::{Activity, MonitorState, TOLD_NEWEST};
 use retinker::recovery::acts::Act;
@@ -19,9 +21,12 @@ use crate::components::page_head::page_head;
 use crate::components::progress::cancel_button;
 use crate::components::reactive::{flag, maybe, part, when};
 use crate::components::time::{clock, told_at, when_it_was};
-use crate::live::{Loaded, load, session, until_cleanup};
+use crate::live::{Loaded, load, session, slowly, until_cleanup};
 
 type Read = RwSignal<Loaded<Activity>>;
+
+/// What happens all the time is read no more often than this: it is all told again.
+const PAUSE: Duration = Duration::from_secs(4);
 
 /// How many more of each list are told when older ones are asked for.
 const OLDER: u64 = 400;
@@ -30,9 +35,10 @@ const OLDER: u64 = 400;
 pub(crate) fn activity_page() -> AnyView {
     let session = session();
     let newest = RwSignal::new(TOLD_NEWEST);
-    let read: Read = load(Memo::new(move |_| newest.get()), session.any_change, true, |host, newest| {
-        Box::pin(async move { host.activity(newest).await })
-    });
+    let read: Read =
+        load(Memo::new(move |_| newest.get()), slowly(session.any_change, PAUSE), true, |host, newest| {
+            Box::pin(async move { host.activity(newest).await })
+        });
     let older = move |told: fn(&Activity) -> (usize, u64)| older(read, newest, told);
     view! {
         {page_head("Activity", when(move || read.with(|r| r.data.is_some()), move || export(read)))}
@@ -43,7 +49,7 @@ pub(crate) fn activity_page() -> AnyView {
         {older(|data| (data.incidents.len(), data.incidents_total))}
         {when(move || read.with(|r| r.data.is_some()), move || restores(read))}
         {older(|data| (data.restores.len(), data.restores_total))}
-        {maybe(move || acts(read))}
+        {when(move || read.with(|r| r.data.is_some()), move || acts(read))}
         {older(|data| (data.acts.len(), data.acts_total))}
     }
 }
@@ -132,23 +138,46 @@ fn monitor_panel(state: &MonitorState, read: Read) -> AnyView {
 }
 
 fn all_incidents(read: Read) -> AnyView {
-    let found = Memo::new(move |_| {
-        read.with(|r| r.data.as_ref().map(|data| data.incidents.clone()).unwrap_or_default())
-    });
-    let list = part(move || {
-        let found = found.get();
-        if found.is_empty() {
-            return view! { <p class="empty" data-testid="no-incidents">"No run has been seen to lose its state."</p> };
-        }
-        let items: Vec<_> = found.iter().map(incident).collect();
-        view! { <ul class="incidents">{items}</ul> }
-    });
+    let none = move || read.with(|r| r.data.as_ref().is_some_and(|data| data.incidents.is_empty()));
+    let list = each(
+        move || told_of(read, |data| &data.incidents, incident_key),
+        move |key: String| one_of(read, |data| &data.incidents, incident_key, key, incident),
+    );
     view! {
         <section class="block" aria-labelledby="incidents-title">
             <h2 id="incidents-title">"Incidents"</h2>
-            {list}
+            {when(none, || {
+                view! { <p class="empty" data-testid="no-incidents">"No run has been seen to lose its state."</p> }
+            })}
+            <ul class="incidents">{list}</ul>
         </section>
     }
+}
+
+fn incident_key(incident: &Incident) -> String {
+    format!("{} {:?}", incident.first.as_millis(), incident.run_ids.first())
+}
+
+fn act_key(act: &Act) -> String {
+    format!("{} {} {} {:?}", act.at.as_millis(), act.by, act.what, act.subjects.first())
+}
+
+/// The names of a list's lines: what is new comes above them, and what is open of one stays open.
+fn told_of<T>(read: Read, list: fn(&Activity) -> &Vec<T>, key: fn(&T) -> String) -> Vec<String> {
+    read.with(|r| r.data.iter().flat_map(list).map(key).collect())
+}
+
+/// The line of this name, as it is now.
+fn one_of<T: Clone + PartialEq + Send + Sync + 'static>(
+    read: Read,
+    list: fn(&Activity) -> &Vec<T>,
+    key: fn(&T) -> String,
+    name: String,
+    draw: fn(&T) -> AnyView,
+) -> AnyView {
+    let one =
+        Memo::new(move |_| read.with(|r| r.data.iter().flat_map(list).find(|one| key(one) == name).cloned()));
+    maybe(move || one.with(|one| one.as_ref().map(draw)))
 }
 
 fn incident(incident: &Incident) -> AnyView {
@@ -192,19 +221,22 @@ fn incident(incident: &Incident) -> AnyView {
 }
 
 /// What was done with checkpoints, sessions and monitors.
-fn acts(read: Read) -> Option<AnyView> {
-    let told = read.with(|r| r.data.as_ref().map(|data| data.acts.clone()))?;
-    let none = told
-        .is_empty()
-        .then(|| view! { <p class="empty" data-testid="no-acts">"Nothing else has been done yet."</p> });
-    let list: Vec<_> = told.iter().map(act).collect();
-    Some(view! {
+fn acts(read: Read) -> AnyView {
+    let none = when(
+        move || read.with(|r| r.data.as_ref().is_some_and(|data| data.acts.is_empty())),
+        || view! { <p class="empty" data-testid="no-acts">"Nothing else has been done yet."</p> },
+    );
+    let list = each(
+        move || told_of(read, |data| &data.acts, act_key),
+        move |key: String| one_of(read, |data| &data.acts, act_key, key, act),
+    );
+    view! {
         <section class="block" aria-labelledby="acts-title">
             <h2 id="acts-title">"What else was done"</h2>
             {none}
             <ul class="incidents">{list}</ul>
         </section>
-    })
+    }
 }
 
 fn act(act: &Act) -> AnyView {
@@ -242,11 +274,6 @@ fn restores(read: Read) -> AnyView {
         ("c-from", "From"),
         ("c-outcome", "How it stands"),
     ];
-    let ids = move || {
-        read.with(|r| {
-            r.data.iter().flat_map(|data| &data.restores).map(|one| one.id.clone()).collect::<Vec<_>>()
-        })
-    };
     let none = move || read.with(|r| r.data.as_ref().is_some_and(|data| data.restores.is_empty()));
     view! {
         <section class="block" aria-labelledby="restores-title">
@@ -264,15 +291,10 @@ fn restores(read: Read) -> AnyView {
                                     <tr role="row">{heads(&HEADS)}</tr>
                                 </thead>
                                 <tbody role="rowgroup">
-                                    {each(ids, move |id: String| {
-                                            let record = Memo::new(move |_| {
-                                                read.with(|r| {
-                                                    let all = r.data.iter().flat_map(|data| &data.restores);
-                                                    all.into_iter().find(|one| one.id == id).cloned()
-                                                })
-                                            });
-                                            maybe(move || record.get().map(|record| line(&record)))
-                                        })}
+                                    {each(
+                                        move || told_of(read, |data| &data.restores, |one| one.id.clone()),
+                                        move |id: String| one_of(read, |data| &data.restores, |one| one.id.clone(), id, line),
+                                    )}
                                 </tbody>
                             </table>
                         </div>

@@ -92,7 +92,7 @@ pub(crate) fn trial_page() -> AnyView {
         }
     });
     let sources: RwSignal<Loaded<SampleSources>> =
-        load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
+        load(Memo::new(|_| ()), session().asked_again, true, |host, ()| {
             Box::pin(async move { host.sample_sources().await })
         });
     let form =

@@ -41,9 +41,23 @@ pub(crate) fn usage_page() -> AnyView {
         })
     });
     let data = Memo::new(move |_| usage.with(|u| u.data.clone()));
+    let kept = text(move || {
+        let is_old = usage.with(|u| {
+            u.data.as_ref().is_some_and(|data| {
+                u.problem.is_some()
+                    || (data.storage_problem.is_some() && !data.storage.is_empty())
+                    || (data.billing_problem.is_some() && !data.used.is_empty())
+            })
+        });
+        if is_old {
+            "What could not be read again is shown as it was read before.".to_owned()
+        } else {
+            String::new()
+        }
+    });
     view! {
         {page_head("Usage", identity)}
-        {problems(own, text(String::new))}
+        {problems(own, kept)}
         {when(
             move || usage.with(|u| u.data.is_none() && u.problem.is_none()),
             || placeholder("Reading the usage…", 2),
@@ -148,7 +162,7 @@ fn billing(query: Memo<(String, u64)>, data: Memo<Option<Usage>>) -> AnyView {
     let body = maybe(move || {
         let data = data.get()?;
         let by = query.with_untracked(|(by, _)| by.clone());
-        if data.billing_problem.is_some() {
+        if data.billing_problem.is_some() && data.used.is_empty() {
             return Some(
                 view! { <p class="quiet">"It could not be read. This does not mean that nothing was used."</p> },
             );

@@ -110,9 +110,9 @@ async fn retention(
     let Json(RetentionRequest { query, rule }) = request?;
     let (kept, now) = (judgeable(&host).await?, host.runtime.now());
     let (mut found, _) = find(&query, items(&host, &kept.list, &[], now), now)?;
-    let measures = match rule.best {
+    let (measures, unasked) = match rule.best {
         Some(_) => super::measures::of(&host, &found).await?,
-        None => Vec::new(),
+        None => (Vec::new(), 0),
     };
     let weighed: Vec<_> = found
         .iter()
@@ -138,9 +138,12 @@ async fn retention(
     let mut go = go.into_iter();
     found.retain(|item| go.next() == Some(true) || item.needed_because.is_some());
     // More than can be deleted in one go are left for the next time, the oldest first.
-    found.sort_by_key(|item| item.checkpoint.time);
+    found.sort_by_key(|item| (item.needed_because.is_some(), item.checkpoint.time));
+    let goes = found.iter().filter(|item| item.needed_because.is_none()).count();
+    let more = goes.saturating_sub(MAX_PATHS) as u64;
     found.truncate(MAX_PATHS);
-    Ok(Json(DeletePreview { kept: kept_by_rule, unmeasured, ..told(&host, kept.as_of, found).await }))
+    let told = told(&host, kept.as_of, found).await;
+    Ok(Json(DeletePreview { kept: kept_by_rule, unmeasured, unasked, more, ..told }))
 }
 
 /// A preview of these.

@@ -19,15 +19,16 @@ const MOST_POINTS: usize = 100_000;
 const AT_ONCE: usize = 4;
 
 /// The loss of each checkpoint, for each token where that is told: that of the last step before it was saved. `None` where it
-/// is not known: the service offers no series, or none of that time.
+/// is not known: the service offers no series, or none of that time. And how many are of runs beyond those that are asked for.
 ///
 /// # Errors
 /// The service could not be asked.
-pub(super) async fn of(host: &Shared, items: &[CheckpointItem]) -> Result<Vec<Option<f64>>, Problem> {
+pub(super) async fn of(host: &Shared, items: &[CheckpointItem]) -> Result<(Vec<Option<f64>>, u64), Problem> {
     let runs: BTreeSet<&str> = items.iter().map(|item| item.run_id.as_str()).collect();
-    let each: Vec<_> = runs
+    let asked: BTreeSet<&str> = runs.iter().copied().take(MOST_RUNS).collect();
+    let unasked = items.iter().filter(|item| !asked.contains(item.run_id.as_str())).count() as u64;
+    let each: Vec<_> = asked
         .into_iter()
-        .take(MOST_RUNS)
         .map(|id| async move { series(host, id).await.map(|points| (id, points)) })
         .collect();
     let mut answers = stream::iter(each).buffered(AT_ONCE);
@@ -42,7 +43,7 @@ pub(super) async fn of(host: &Shared, items: &[CheckpointItem]) -> Result<Vec<Op
         }
     }
     drop(answers);
-    Ok(items
+    let measures = items
         .iter()
         .map(|item| {
             let points = known.get(item.run_id.as_str())?;
@@ -50,7 +51,9 @@ pub(super) async fn of(host: &Shared, items: &[CheckpointItem]) -> Result<Vec<Op
             let last = points.get(before.checked_sub(1)?)?;
             last.loss_per_token.or(last.loss)
         })
-        .collect())
+        .collect();
+    // Where none is known, that so many were not asked is no matter.
+    Ok((measures, if known.is_empty() { 0 } else { unasked }))
 }
 
 /// A run's series, in the order of its steps, which is that of their times.

@@ -177,6 +177,12 @@ pub struct DeletePreview {
     /// For how many of them it is not known how good they are, so that they are kept; see [`Rule::best`].
     #[serde(default)]
     pub unmeasured: u64,
+    /// How many of these because so many runs were not asked for their losses.
+    #[serde(default)]
+    pub unasked: u64,
+    /// How many more would go that are too many for one deletion: the newer ones.
+    #[serde(default)]
+    pub more: u64,
     /// As of when this is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Time>,

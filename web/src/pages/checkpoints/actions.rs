@@ -217,11 +217,17 @@ pub(super) fn bar(desk: Desk) -> AnyView {
 
 fn select_matching(desk: Desk) {
     let session = desk.session.get_value();
-    let query = desk.shown.with_untracked(retinker_console::checkpoints::View::to_query);
+    let (before, shown) = (desk.selection.get_untracked(), desk.shown.get_untracked());
+    let query = shown.to_query();
     spawn_local(async move {
         match session.host.checkpoint_paths(&query).await {
             Ok(all) => {
-                desk.selection.try_update(|s| s.paths.extend(all.paths));
+                desk.selection.try_update(|selection| {
+                    // Who has cleared it meanwhile, or looks at another list, wants none of it.
+                    if *selection == before && desk.shown.try_get_untracked() == Some(shown) {
+                        selection.paths.extend(all.paths);
+                    }
+                });
             }
             Err(problem) => desk.refuse(problem),
         }

@@ -17,16 +17,19 @@ const NAMED: usize = 200;
 
 /// Opens the preview of deleting these, and no others: what is selected afterwards changes nothing of it.
 pub(super) fn open(desk: Desk, paths: Vec<String>) {
-    desk.preview.set(Loaded::default());
+    let round = desk.preview_anew(true);
     desk.show(Sheet::Delete);
     let session = desk.session.get_value();
     spawn_local(async move {
         let answer = session.host.preview_delete(paths).await;
-        take(desk, answer);
+        take(desk, round, answer);
     });
 }
 
-fn take(desk: Desk, answer: Result<DeletePreview, retinker::host::api::ApiProblem>) {
+fn take(desk: Desk, round: u32, answer: Result<DeletePreview, retinker::host::api::ApiProblem>) {
+    if desk.round.try_get_value() != Some(round) {
+        return;
+    }
     let loaded = match answer {
         Ok(data) => Loaded { data: Some(data), problem: None, busy: false },
         Err(problem) => {
@@ -62,16 +65,24 @@ pub(super) fn preview(desk: Desk, force: bool) -> AnyView {
 
 fn body(desk: Desk, data: DeletePreview, force: Option<RwSignal<bool>>) -> AnyView {
     let forced = move || force.is_some_and(|forced| forced.get());
-    let kept = match (data.kept, data.unmeasured) {
-        (0, _) => String::new(),
-        (kept, 0) => format!("The rule keeps {}.", format::counted(kept, "checkpoint", "checkpoints")),
-        (kept, unknown) => format!(
-            "The rule keeps {}. Of {} it is not known how good they are, so that they stay: the service offers no losses of \
-             the time when they were saved.",
-            format::counted(kept, "checkpoint", "checkpoints"),
-            format::count(unknown)
-        ),
+    let mut kept = match data.kept {
+        0 => String::new(),
+        kept => format!("The rule keeps {}.", format::counted(kept, "checkpoint", "checkpoints")),
     };
+    if data.unmeasured > 0 {
+        let why = match data.unasked {
+            0 => "the service offers no losses of the time when they were saved".to_owned(),
+            unasked => {
+                format!("{} are of more runs than are asked for their losses at once", format::count(unasked))
+            }
+        };
+        let unknown = format::count(data.unmeasured);
+        kept.push_str(&format!(" Of {unknown} it is not known how good they are, so that they stay: {why}."));
+    }
+    if data.more > 0 {
+        let more = format::counted(data.more, "more would go", "more would go");
+        kept.push_str(&format!(" {more}, when you clean up again: these are the oldest."));
+    }
     let gone = match data.gone.len() as u64 {
         0 => String::new(),
         gone => format!("{} gone already.", format::counted(gone, "checkpoint is", "checkpoints are")),
@@ -200,20 +211,20 @@ pub(super) fn retention(desk: Desk) -> AnyView {
                         let number = event_target_value(&event).parse().ok().filter(|number| *number > 0);
                         rule.update(|rule| *get(rule) = number);
                         // What is shown is that of another rule.
-                        desk.preview.set(Loaded { busy: false, ..Loaded::default() });
+                        desk.preview_anew(false);
                     }
                 />
             </label>
         }
     };
     let ask = move || {
-        desk.preview.set(Loaded::default());
+        let round = desk.preview_anew(true);
         let request =
             RetentionRequest { query: desk.shown.with_untracked(View::to_query), rule: rule.get_untracked() };
         let session = desk.session.get_value();
         spawn_local(async move {
             let answer = session.host.preview_retention(&request).await;
-            take(desk, answer);
+            take(desk, round, answer);
         });
     };
     let among = text(move || {

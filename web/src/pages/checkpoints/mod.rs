@@ -24,11 +24,14 @@ use crate::components::placeholder::placeholder;
 use crate::components::reactive::{maybe, nothing, part, text, when, word};
 use crate::components::search::{Field, field, typing};
 use crate::components::time::clock;
-use crate::live::{Loaded, Session, load, session};
+use crate::live::{Loaded, Session, load, session, slowly};
 use crate::place::place;
 
 /// Typing asks for a new list this long after the last letter.
 const TYPING: Duration = Duration::from_millis(200);
+
+/// While something trains all the time the list is read no more often than this, as the host reads it.
+const PAUSE: Duration = Duration::from_secs(4);
 
 /// What the dialog shows.
 #[derive(Clone)]
@@ -54,6 +57,8 @@ pub(super) struct Desk {
     open: RwSignal<bool>,
     /// What would be deleted, as the dialog shows it.
     preview: RwSignal<Loaded<DeletePreview>>,
+    /// Moves with each new question: an answer to an older one is of something else.
+    round: StoredValue<u32>,
     job: RwSignal<Option<Job>>,
     /// What could not be asked for on this page; and of the job, which outlives it.
     refused: RwSignal<Option<ApiProblem>>,
@@ -65,6 +70,13 @@ impl Desk {
     fn show(self, sheet: Sheet) {
         self.sheet.set(Some(sheet));
         self.open.set(true);
+    }
+
+    /// Puts the preview away, with any answer that is still to come; `busy`: another is awaited, which is that of this round.
+    fn preview_anew(self, busy: bool) -> u32 {
+        self.preview.set(Loaded { busy, ..Loaded::default() });
+        self.round.update_value(|round| *round += 1);
+        self.round.get_value()
     }
 
     fn refuse(self, problem: ApiProblem) {
@@ -134,18 +146,20 @@ pub(crate) fn checkpoints_page() -> AnyView {
     let session = session();
     let place = place();
     let shown_view = Memo::new(move |_| place.query.with(|query| View::read(query)));
-    let window = load(shown_view, session.any_change, true, |host, view: View| {
+    let window = load(shown_view, slowly(session.any_change, PAUSE), true, |host, view: View| {
         Box::pin(async move { host.checkpoints(&view.to_query()).await })
     });
     let (job, job_refused, downloads) = (session.job, session.job_refused, session.downloads);
+    let selection = session.selected_checkpoints;
     let desk = Desk {
         session: StoredValue::new(session),
         shown: shown_view,
         window,
-        selection: RwSignal::default(),
+        selection,
         sheet: RwSignal::new(None),
         open: RwSignal::new(false),
         preview: RwSignal::default(),
+        round: StoredValue::default(),
         job,
         refused: RwSignal::new(None),
         job_refused,
@@ -182,7 +196,7 @@ pub(crate) fn checkpoints_page() -> AnyView {
             class="button"
             data-testid="retention-button"
             on:click=move |_| {
-                desk.preview.set(Loaded { busy: false, ..Loaded::default() });
+                desk.preview_anew(false);
                 desk.show(Sheet::Retention);
             }
         >

@@ -3,7 +3,7 @@
 
 use crate::prelude::*;
 use leptos::ev::{KeyboardEvent, PointerEvent};
-use retinker_console::address::run_address;
+use retinker_console::address::{View, run_address};
 use retinker_console::columns::Column;
 use retinker_console::held::Held;
 use wasm_bindgen::JsCast;
@@ -124,7 +124,9 @@ fn keep_place(list: List, node: Node) {
     let resized = window_event_listener_untyped("resize", move |_| measure());
     on_cleanup(move || resized.remove());
     let places = session().places;
-    let address = Memo::new(move |_| list.shown.with(|shown| shown.to_address()));
+    // Other columns are no other list.
+    let address =
+        Memo::new(move |_| list.shown.with(|shown| View { columns: None, ..shown.clone() }.to_address()));
     let there = Memo::new(move |_| list.held.with(|held| held.whole().is_some()));
     Effect::new(move |before: Option<(String, bool)>| {
         let (address, there) = (address.get(), there.get());

@@ -9,6 +9,7 @@ use retinker_console::scroll::Frame;
 use retinker_console::selection::Selection;
 
 use crate::browser;
+use crate::live::session;
 
 /// The list: what is asked for, what is held of it, and where one looks. Cheap to copy.
 #[derive(Clone, Copy)]
@@ -83,7 +84,7 @@ impl List {
             held: RwSignal::default(),
             problem: RwSignal::default(),
             busy: RwSignal::new(true),
-            selection: RwSignal::default(),
+            selection: session().selected_runs,
             top: RwSignal::new(0.0),
             size: RwSignal::new(Size::of(browser::height() * 0.6)),
             active: RwSignal::new((0, 2)),

@@ -63,8 +63,10 @@ pub(crate) fn runs_page() -> AnyView {
             _ => String::new(),
         })
     });
+    // Counts are those of what the text lets through: of the others it is asked.
     let several = Memo::new(move |_| {
         list.held.with(|held| held.whole().is_some_and(|whole| whole.counts.poisoned > 1))
+            || shown.with(|shown| !shown.q.is_empty())
     });
     let there = move || list.held.with(|held| held.whole().is_some());
     view! {

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use retinker_console::address::View;
 use retinker_console::held::{Because, Held};
+use retinker_console::pace::Pace;
 
 use super::list::List;
 use crate::browser;
@@ -59,6 +60,14 @@ pub(super) fn follow(list: List) {
     });
 }
 
+/// How long a list stays as it is though nothing changes: time passes by filters that tell of it.
+fn passing(view: &View) -> Duration {
+    match ["age", "expires"].iter().any(|field| view.q.contains(field)) {
+        true => Duration::from_secs(30),
+        false => Duration::MAX,
+    }
+}
+
 /// Reads whenever it is woken: at once for who looks elsewhere or asks, calmly for what has changed.
 async fn read(
     session: Session,
@@ -108,7 +117,8 @@ async fn read(
                     let mut enough = true;
                     list.held.update(|held| enough = held.take(&view, range, because, window));
                     list.problem.set(None);
-                    (again, held) = (Duration::MAX, Some(range));
+                    let live = session.pace.get_untracked() == Pace::Live;
+                    (again, held) = (if live { passing(&view) } else { Duration::MAX }, Some(range));
                     if !enough {
                         because = Because::Looked;
                         continue;

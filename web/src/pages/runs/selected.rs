@@ -40,10 +40,17 @@ pub(super) fn select_all(list: List) {
 
 fn select(list: List, offset: u64, anchor: Option<String>, take: fn(&mut Selection, Vec<String>, u64)) {
     let session = session();
+    let (before, shown) = (list.selection.get_untracked(), list.shown.get_untracked());
     let query = RunsQuery { anchor, ..list.shown.with_untracked(|view| view.to_query(offset, 0)) };
     spawn_local(async move {
         match session.host.run_ids(&query).await {
-            Ok(found) => drop(list.selection.try_update(|all| take(all, found.ids, found.matching))),
+            Ok(found) => drop(list.selection.try_update(|all| {
+                // Who has cleared it meanwhile, or looks at another list, wants none of it.
+                let is_same = list.shown.try_get_untracked().is_some_and(|now| now.is_same_list(&shown));
+                if is_same && *all == before {
+                    take(all, found.ids, found.matching);
+                }
+            })),
             Err(problem) => drop(list.problem.try_set(Some(problem))),
         }
     });
@@ -71,10 +78,20 @@ pub(super) fn selected(list: List) -> AnyView {
     let all = move || {
         maybe(move || {
             let matching = list.held.with(Held::matching);
-            (count.get() as u64 != matching
-                && matching > 0
-                && list.selection.with(|s| s.capped_from.is_none()))
-            .then(|| {
+            let most = MAX_IDS as u64;
+            let name = match matching > most {
+                true => {
+                    format!(
+                        "Select the first {} of {} matching",
+                        format::count(most),
+                        format::count(matching)
+                    )
+                }
+                false => format!("Select all {} matching", format::count(matching)),
+            };
+            let is_done = count.get() as u64 == matching
+                || list.selection.with(|selection| selection.capped_from == Some(matching));
+            (matching > 0 && !is_done).then(|| {
                 view! {
                     <button
                         type="button"
@@ -82,7 +99,7 @@ pub(super) fn selected(list: List) -> AnyView {
                         data-testid="select-all"
                         on:click=move |_| select_all(list)
                     >
-                        {format!("Select all {} matching", format::count(matching))}
+                        {name}
                     </button>
                 }
             })

@@ -17,7 +17,7 @@ use crate::components::page_head::{self, page_head};
 use crate::components::reactive::{flag, maybe, part, text, when};
 use crate::components::search::{Field, field, typing};
 use crate::components::time::when_it_was;
-use crate::live::{Loaded, load, often};
+use crate::live::{Loaded, load, often, session};
 use crate::place::place;
 
 /// Typing asks for a new list this long after the last letter.
@@ -39,9 +39,10 @@ pub(crate) fn sessions_page() -> AnyView {
         Box::pin(async move { host.sessions(&shown.to_query(limit)).await })
     });
     // Counting takes many questions on a large service, so it is done once.
-    let projects: RwSignal<Loaded<Projects>> = load(Memo::new(|_| ()), RwSignal::new(0), true, |host, ()| {
-        Box::pin(async move { host.projects().await })
-    });
+    let projects: RwSignal<Loaded<Projects>> =
+        load(Memo::new(|_| ()), session().asked_again, true, |host, ()| {
+            Box::pin(async move { host.projects().await })
+        });
     // Whoever asks for more by the keyboard goes on at the first that was added.
     let goes_on_at = RwSignal::new(None::<usize>);
     Effect::new(move |_| {

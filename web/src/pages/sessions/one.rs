@@ -16,7 +16,7 @@ use crate::components::dialog::dialog;
 use crate::components::icon::icon;
 use crate::components::reactive::{flag, maybe, nothing, part, text, when};
 use crate::components::time::when_it_was;
-use crate::live::{Loaded, load, often, session, until_cleanup};
+use crate::live::{Loaded, load, often, session};
 use crate::place::place;
 
 type Detail = RwSignal<Loaded<SessionDetail>>;
@@ -277,7 +277,8 @@ fn acting(desk: Desk, fields: AnyView, name: &'static str, value: RwSignal<Strin
         let Some(value) = sent.get() else { return };
         let (session, id) = (session.clone(), id.get_untracked());
         let before = project_of(detail);
-        until_cleanup(Box::pin(async move {
+        // It goes on when the dialog is closed, and what became of it is on the page.
+        spawn_local(async move {
             let done = match act {
                 Act::Finish => session.host.finish_session(&id, &value).await,
                 Act::Assign => session.host.assign_project(&id, &value).await,
@@ -285,18 +286,21 @@ fn acting(desk: Desk, fields: AnyView, name: &'static str, value: RwSignal<Strin
             match done {
                 Ok(data) => {
                     if act == Act::Assign {
-                        former.set(before.filter(|project| *project != value));
+                        former.try_set(before.filter(|project| *project != value));
                     }
-                    detail.set(Loaded { data: Some(data), problem: None, busy: false });
-                    open.set(false);
+                    detail.try_set(Loaded { data: Some(data), problem: None, busy: false });
+                    open.try_set(false);
                 }
                 Err(refused) => {
                     session.notice(&refused);
-                    problem.set(Some(refused));
-                    sent.set(None);
+                    // Where nobody sees the form any more it is told on the page.
+                    if !problem.try_set(Some(refused.clone())) {
+                        detail.try_update(|loaded| loaded.problem = Some(refused));
+                    }
+                    sent.try_set(None);
                 }
             }
-        }));
+        });
     });
     let send = move |event: leptos::ev::SubmitEvent| {
         event.prevent_default();
