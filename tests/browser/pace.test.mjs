@@ -11,7 +11,10 @@ test("changes are taken in by themselves after the time that was chosen, and nev
   const retinker = await consoleOn(t, service.url, 50);
   const page = await openPage(await openBrowser(t), "about:blank");
   await page.clock.install();
-  const live = () => page.locator('[data-testid="freshness"][data-state="live"]').waitFor();
+  const fresh = (state) => page.locator(`[data-testid="freshness"][data-state="${state}"]`);
+  const live = () => fresh("live").waitFor();
+  /** What is shown is known to be old, and the time that is told is the rows' own. */
+  const held = () => fresh("held").getByText("Held").waitFor();
   await page.goto(retinker.consoleUrl);
   await byTestId(page, "run-row").first().waitFor();
   await live();
@@ -51,9 +54,13 @@ test("changes are taken in by themselves after the time that was chosen, and nev
   assert.equal(Date.parse(after), Date.parse(body.rows[0].run.last_request_time), "the row tells the service's time");
 
   await byTestId(page, "pace").selectOption({ label: "when I ask" });
+  const taken = await fresh("live").locator("time").getAttribute("datetime");
   await happens();
+  await held();
   asked.length = 0;
   await page.clock.runFor(30_000);
+  const told = await fresh("held").locator("time").getAttribute("datetime");
+  assert.ok(Math.abs(Date.parse(told) - Date.parse(taken)) < 10_000, `as of ${told}, and taken in at ${taken}`);
   assert.deepEqual(asked, [], "nothing is asked while nobody asks");
   assert.equal(await newest(), after);
   await behind.click();
@@ -72,7 +79,7 @@ test("changes are taken in by themselves after the time that was chosen, and nev
       await page.clock.runFor(20_000);
       return opened > 0;
     });
-    await live();
+    await held();
     assert.equal(await behind.count(), 1, "what has happened is said to be there");
     await page.clock.runFor(1_000);
     assert.equal(await newest(), now, "and taken in when somebody asks");
