@@ -19,7 +19,7 @@ use crate::components::icon::icon;
 use crate::components::incidents;
 use crate::components::page_head::page_head;
 use crate::components::progress::cancel_button;
-use crate::components::reactive::{flag, maybe, part, when};
+use crate::components::reactive::{flag, maybe, when};
 use crate::components::time::{clock, told_at, when_it_was};
 use crate::live::{Loaded, load, session, slowly, until_cleanup};
 
