@@ -303,6 +303,17 @@ test("a rule shows what it would delete, and deletes that", async (t) => {
   await preview();
   assert.deepEqual(await goes(), [names[1]]);
   await picture(page, "checkpoints-clean-up");
+  // An answer that comes when another rule is written is none of that one.
+  const go = await holdBack(page, "**/checkpoints/retention");
+  const answered = page.waitForResponse("**/checkpoints/retention");
+  await byTestId(page, "preview-retention").click();
+  await byTestId(page, "keep-last").fill("30");
+  go();
+  await answered;
+  await page.waitForTimeout(300);
+  assert.equal(await byTestId(page, "preview-told").count(), 0);
+  assert.equal(await byTestId(page, "confirm-delete").count(), 0);
+  await page.unroute("**/checkpoints/retention");
   // The loss falls in these few steps, so the newest are the best.
   await byTestId(page, "keep-last").fill("");
   await byTestId(page, "keep-every").fill("");

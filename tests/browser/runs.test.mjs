@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
+import { byTestId, holdBack, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { until } from "./support/retinker.mjs";
 import { Simulated, consoleOn } from "./support/simulated.mjs";
 
@@ -115,6 +115,22 @@ test("the order, the columns and their widths are in the address", async (t) => 
   await page.waitForURL(/model~25\d/);
   const shared = page.url();
 
+  // Another column, or another width, is no other list: one stays where one is.
+  const grid = byTestId(page, "runs-scroller");
+  await grid.evaluate((frame) => frame.scrollTo(0, 25_000));
+  const [first] = await until("rows of there", async () => {
+    const shown = await names();
+    return shown.length > 5 && (await rows(page).first().getAttribute("aria-rowindex")) > 300 && shown;
+  });
+  await byTestId(page, "columns-menu").click();
+  await byTestId(page, "column-rank").check();
+  await page.waitForURL(/columns=.*rank/);
+  await byTestId(page, "column-rank").uncheck();
+  await page.waitForURL((url) => !/rank/.test(url.search));
+  await page.keyboard.press("Escape");
+  assert.equal(await grid.evaluate((frame) => frame.scrollTop), 25_000);
+  assert.ok((await names()).includes(first));
+
   // Whoever gets the address sees the same; whoever chose the columns sees them wherever the address names none.
   const other = await openPage(browser, retinker.consoleUrl);
   await other.goto(shared);
@@ -145,7 +161,18 @@ test("runs are selected one by one, in ranges and all that match, and stay selec
   await rowAt(page, 1_002).locator("input").click({ modifiers: ["Shift"] });
   await page.waitForFunction(() => document.querySelector('[data-testid="selected-count"]').textContent === "1,002 runs selected");
 
-  // More than can be taken at once is told.
+  // More than can be taken at once is told, before and after.
+  assert.equal(await byTestId(page, "select-all").innerText(), "Select the first 10,000 of 100,000 matching");
+  const go = await holdBack(page, "**/run-ids?*");
+  const answered = page.waitForResponse("**/run-ids?*");
+  await byTestId(page, "select-all").click();
+  await byTestId(page, "select-none").click();
+  go();
+  await answered;
+  await page.waitForTimeout(300);
+  assert.equal(await byTestId(page, "selected").count(), 0, "what comes late is not wanted any more");
+  await page.unroute("**/run-ids?*");
+  await rowAt(page, 1_002).locator("input").check();
   await byTestId(page, "select-all").click();
   await page.waitForFunction(() => document.querySelector('[data-testid="selected-count"]').textContent === "The first 10,000 of 100,000 matching runs selected");
   await byTestId(page, "select-none").click();
@@ -164,6 +191,11 @@ test("runs are selected one by one, in ranges and all that match, and stay selec
   await page.keyboard.press("Shift+ArrowDown");
   assert.equal(await count.textContent(), "3 runs selected");
   const ids = await Promise.all([0, 1, 2].map((at) => rowAt(page, at).getAttribute("data-run-id")));
+  await rowAt(page, 1).locator("a.run-name").click();
+  await page.waitForURL(/\/runs\//);
+  await page.goBack();
+  await told(page, `${body.matching} of 100,000 runs`);
+  assert.equal(await count.textContent(), "3 runs selected", "and when one looks at a run, and comes back");
   await byTestId(page, "runs-search").fill("");
   await told(page, "100,000 runs");
   assert.equal(await count.textContent(), "3 runs selected", "what is selected stays when the filter changes");
@@ -173,6 +205,28 @@ test("runs are selected one by one, in ranges and all that match, and stay selec
     ids,
   );
   assert.deepEqual(page.problems, []);
+});
+
+test("each count is a filter, of what the text lets through", async (t) => {
+  const { page, retinker } = await list(t, 3_000);
+  await byTestId(page, "runs-search").fill("qwen");
+  const { body: all } = await retinker.host("runs?q=qwen&limit=1");
+  await told(page, `${all.matching.toLocaleString("en")} of 3,000 runs`);
+  const some = Object.entries(all.counts).filter(([, count]) => count > 0);
+  assert.ok(some.length > 1, JSON.stringify(all.counts));
+  for (const [health, count] of some) {
+    const filter = byTestId(page, `health-filter-${health}`);
+    assert.equal(await filter.locator(".filter-count").innerText(), count.toLocaleString("en"), health);
+    await filter.click();
+    await told(page, `${count.toLocaleString("en")} of 3,000 runs`);
+    assert.equal(await filter.getAttribute("aria-current"), "true");
+    const address = new URL(page.url()).searchParams;
+    assert.deepEqual([address.get("health"), address.get("q")], [health, "qwen"]);
+    const shown = await rows(page).evaluateAll((all) => all.map((row) => row.dataset.health));
+    assert.deepEqual([...new Set(shown)], [health]);
+    await page.goBack();
+    await told(page, `${all.matching.toLocaleString("en")} of 3,000 runs`);
+  }
 });
 
 test("views have names", async (t) => {
