@@ -155,11 +155,12 @@ fn all_incidents(read: Read) -> AnyView {
 }
 
 fn incident_key(incident: &Incident) -> String {
-    format!("{} {:?}", incident.first.as_millis(), incident.run_ids.first())
+    format!("{} {}", incident.first.as_millis(), incident.run_ids.first().map_or("", String::as_str))
 }
 
 fn act_key(act: &Act) -> String {
-    format!("{} {} {} {:?}", act.at.as_millis(), act.by, act.what, act.subjects.first())
+    let of = act.subjects.first().map_or("", String::as_str);
+    format!("{} {} {} {of}", act.at.as_millis(), act.by, act.what)
 }
 
 /// The names of a list's lines: what is new comes above them, and what is open of one stays open.
