@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { byTestId, openBrowser, picture } from "./support/browser.mjs";
 import { FAULTS, Misbehaving } from "./support/misbehaving.mjs";
-import { READS, closeAll, openAll } from "./support/pages.mjs";
+import { closeAll, openAll } from "./support/pages.mjs";
 import { until } from "./support/retinker.mjs";
 import { scene } from "./support/scene.mjs";
 
