@@ -84,7 +84,7 @@ pub fn find(commands: Vec<Command>, text: &str) -> Vec<Command> {
 }
 
 /// In small letters, by the browser where there is one: a table of all letters is not worth loading.
-fn folded(text: &str) -> String {
+pub fn folded(text: &str) -> String {
     #[cfg(target_arch = "wasm32")]
     return js_sys::JsString::from(text).to_lower_case().into();
     #[cfg(not(target_arch = "wasm32"))]

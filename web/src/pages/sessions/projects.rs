@@ -6,6 +6,7 @@ use crate::prelude::*;
 use retinker::host::sessions::{ProjectRow, Projects};
 use retinker_console::address::{asking, member};
 use retinker_console::format;
+use retinker_console::palette::folded;
 
 use super::parts::{project_link, tabs, waiting};
 use crate::components::banner::{kept, own_problem, problems};
@@ -47,7 +48,7 @@ pub(crate) fn projects_page() -> AnyView {
         {problems(own_problem(projects), kept(projects))}
         {waiting(projects, "Counting what is in the projects…")}
         {maybe(move || {
-            let sought = sought.get().to_ascii_lowercase();
+            let sought = folded(&sought.get());
             projects.with(|p| p.data.as_ref().map(|data| table(data, &sought)))
         })}
     }
@@ -66,7 +67,7 @@ fn table(projects: &Projects, sought: &str) -> AnyView {
     if !projects.offered {
         return view! { <p class="note" data-testid="no-projects">"This service has no projects."</p> };
     }
-    let found = projects.projects.iter().filter(|row| row.project_id.to_ascii_lowercase().contains(sought));
+    let found = projects.projects.iter().filter(|row| folded(&row.project_id).contains(sought));
     let rows: Vec<_> = found.map(row).collect();
     let none = (rows.is_empty() && !sought.is_empty())
         .then(|| view! { <p class="empty" data-testid="projects-no-match">"No project matches."</p> });
