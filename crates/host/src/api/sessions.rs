@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
-use retinker::client::{Api, Error};
+use retinker::client::{Api, Error, ErrorKind};
 use retinker::direction::isolated;
 use retinker::host::api::{HostEvent, RunRow};
 use retinker::host::sessions::{
@@ -330,7 +330,11 @@ async fn by_id(host: &Shared, wanted: &str) -> Result<Option<SamplerRow>, Proble
     }
     match host.ask(host.api.get_sampler(wanted)).await {
         Ok(sampler) => Ok(Some(SamplerRow::from(sampler))),
-        Err(Asked::Service(error)) if matches!(error.status(), Some(400..=499)) => Ok(None),
+        Err(Asked::Service(error))
+            if matches!(error.status(), Some(400..=499)) || matches!(error.kind(), ErrorKind::Config { .. }) =>
+        {
+            Ok(None)
+        }
         Err(asked) => Err(asked.into()),
     }
 }
