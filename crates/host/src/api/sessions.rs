@@ -331,7 +331,8 @@ async fn by_id(host: &Shared, wanted: &str) -> Result<Option<SamplerRow>, Proble
     match host.ask(host.api.get_sampler(wanted)).await {
         Ok(sampler) => Ok(Some(SamplerRow::from(sampler))),
         Err(Asked::Service(error))
-            if matches!(error.status(), Some(400..=499)) || matches!(error.kind(), ErrorKind::Config { .. }) =>
+            if matches!(error.status(), Some(400..=499))
+                || matches!(error.kind(), ErrorKind::Config { .. }) =>
         {
             Ok(None)
         }
