@@ -1,13 +1,18 @@
 //! The parts that pages are made of, in a browser: with a session that reads nothing, or with a host whose answers and whose
 //! time are set by hand.
 
+mod changing;
 mod chart;
+mod columns;
 mod copy;
+mod grid;
 mod keys;
 mod palette;
 mod parts;
 mod picker;
 mod progress;
+mod runs;
+mod selecting;
 mod time;
 
 use std::cell::{OnceCell, RefCell};
@@ -254,6 +259,17 @@ async fn soon() {
         let _ = window().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, 5);
     });
     wasm_bindgen_futures::JsFuture::from(timer).await.unwrap();
+}
+
+/// Once the browser has drawn a frame, and done what it was to do with it.
+async fn drawn() {
+    for _ in 0..2 {
+        let frame = Promise::new(&mut |resolve, _| {
+            let _ = window().request_animation_frame(&resolve);
+        });
+        wasm_bindgen_futures::JsFuture::from(frame).await.unwrap();
+    }
+    settled().await;
 }
 
 /// Waits until it is so: a browser tells of some things in tasks of their own, and of others with its next frame. Whether it
