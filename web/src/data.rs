@@ -38,10 +38,10 @@ type Call<'a, T> = LocalBoxFuture<'a, Result<T, ApiProblem>>;
 /// The host. Beside the event stream one call is under way at a time (see [`Turns`]).
 #[derive(Clone)]
 pub(crate) struct Host {
-    client: HostClient,
+    pub(crate) client: HostClient,
     /// For what takes up to a minute, and which nothing else is to wait for.
-    aside: HostClient,
-    runtime: Arc<dyn Runtime>,
+    pub(crate) aside: HostClient,
+    pub(crate) runtime: Arc<dyn Runtime>,
 }
 
 impl Host {

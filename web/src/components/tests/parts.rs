@@ -1,4 +1,4 @@
-//! The parts that pages are made of, in a browser, without a host.
+//! The small parts.
 
 use retinker::host::api::{ApiProblem, Snippet};
 use retinker::recovery::health::Health;
@@ -7,38 +7,11 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen_test::wasm_bindgen_test;
 use web_sys::{Element, HtmlDetailsElement, HtmlDialogElement, HtmlElement, HtmlInputElement};
 
-use super::reactive::{maybe, text, when};
-use crate::browser;
-use crate::data::Host;
-use crate::live::Session;
+use super::{press, stage, until, write};
+use crate::components::reactive::{maybe, text, when};
+use crate::components::{banner, dialog, menu, search, snippets, status, time};
 use crate::prelude::*;
 use crate::view::tests::{Stage, is_focused, settled};
-
-/// With a session that reads nothing.
-fn stage(draw: impl FnOnce(&Session) -> AnyView) -> Stage {
-    Stage::new(|| {
-        let session = Session::new(Host::new(&browser::origin(), "", None));
-        provide_context(session.clone());
-        draw(&session)
-    })
-}
-
-/// A few milliseconds later.
-async fn soon() {
-    let timer = js_sys::Promise::new(&mut |resolve, _| {
-        let _ = window().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, 5);
-    });
-    wasm_bindgen_futures::JsFuture::from(timer).await.unwrap();
-}
-
-fn press(on: &Element, key: &str) {
-    let init = web_sys::KeyboardEventInit::new();
-    init.set_key(key);
-    init.set_bubbles(true);
-    init.set_cancelable(true);
-    let event = web_sys::KeyboardEvent::new_with_keyboard_event_init_dict("keydown", &init).unwrap();
-    on.dispatch_event(&event).unwrap();
-}
 
 #[wasm_bindgen_test]
 fn a_health_is_a_shape_and_a_word() {
@@ -50,7 +23,7 @@ fn a_health_is_a_shape_and_a_word() {
         Health::Recovered,
         Health::Healthy,
     ] {
-        let stage = Stage::new(|| super::status::health_badge(health));
+        let stage = Stage::new(|| status::health_badge(health));
         let drawing: Element = stage.find("svg use");
         assert_eq!(drawing.get_attribute("href"), Some(format!("#i-{}", health.as_str())));
         assert!(!stage.text().is_empty());
@@ -63,7 +36,7 @@ async fn times_are_relative_and_exact_on_hover() {
     let stage = stage(|session| {
         session.now.set(1_000_000_000_000);
         clock = Some(session.now);
-        super::time::when_it_was(Time::from_millis(1_000_000_000_000 - 65_000))
+        time::when_it_was(Time::from_millis(1_000_000_000_000 - 65_000))
     });
     let time: Element = stage.find("time");
     assert_eq!(time.get_attribute("datetime").as_deref(), Some("2001-09-09T01:45:35Z"));
@@ -78,7 +51,7 @@ async fn times_are_relative_and_exact_on_hover() {
 async fn a_dialog_opens_closes_and_is_drawn_anew() {
     let (open, rounds) = (RwSignal::new(false), RwSignal::new(0_u64));
     let stage = stage(|_| {
-        super::dialog::dialog(open, text(|| "A title".to_owned()), "test-dialog", move || {
+        dialog::dialog(open, text(|| "A title".to_owned()), "test-dialog", move || {
             rounds.update(|rounds| *rounds += 1);
             view! { <p>"Round " {rounds.get_untracked()}</p> }
         })
@@ -101,20 +74,13 @@ async fn a_dialog_opens_closes_and_is_drawn_anew() {
 
 #[wasm_bindgen_test]
 async fn a_menu_opens_and_escape_closes_it() {
-    let stage = stage(|_| super::menu::menu("More", "test-menu", || view! { <a href="#x">"There"</a> }));
+    let stage = stage(|_| menu::menu("More", "test-menu", || view! { <a href="#x">"There"</a> }));
     let details: HtmlDetailsElement = stage.find("details");
     let summary: HtmlElement = stage.find("summary");
     assert!(!stage.text().contains("There"));
     summary.click();
-    // A browser tells of it in a task of its own.
-    for _ in 0..50 {
-        settled().await;
-        if stage.text().contains("There") {
-            break;
-        }
-        soon().await;
-    }
-    assert!(details.open() && stage.text().contains("There"));
+    until("the panel is drawn", || stage.text().contains("There")).await;
+    assert!(details.open());
     press(&stage.find::<Element>("a"), "Escape");
     assert!(!details.open());
     assert!(is_focused(&summary), "the keyboard is back where it was");
@@ -131,7 +97,7 @@ async fn snippets_are_tabs_that_arrows_go_through() {
             code: format!("<code {at}>"),
         })
         .collect();
-    let stage = stage(|_| super::snippets::snippet_tabs(&all));
+    let stage = stage(|_| snippets::snippet_tabs(&all));
     let chosen = || {
         let tab: Element = stage.find("[role=tab][aria-selected=true]");
         let shown = stage.root.query_selector_all("[role=tabpanel]:not([hidden])").unwrap();
@@ -163,7 +129,7 @@ async fn a_problem_says_what_to_do_and_does_it() {
         hint: String::new(),
     };
     let stage = stage(move |_| {
-        super::banner::problem_banner(problem, "Old rows stay.".to_owned(), "Again", move || {
+        banner::problem_banner(problem, "Old rows stay.".to_owned(), "Again", move || {
             done.update(|done| *done += 1);
         })
     });
@@ -179,26 +145,19 @@ async fn a_problem_says_what_to_do_and_does_it() {
 async fn what_is_typed_is_handed_on_and_what_is_shown_comes_back() {
     let (shown, handed) = (RwSignal::new("first".to_owned()), RwSignal::new(Vec::<String>::new()));
     let stage = stage(|_| {
-        let typed = super::search::typing(
+        let typed = search::typing(
             Memo::new(move |_| shown.get()),
             std::time::Duration::from_millis(1),
             move |text| handed.update(|handed| handed.push(text)),
         );
-        let field =
-            super::search::Field { testid: "f", said: "Filter", placeholder: "", most: "9", of: None };
-        super::search::field(field, typed)
+        let field = search::Field { testid: "f", said: "Filter", placeholder: "", most: "9", of: None };
+        search::field(field, typed)
     });
     let input: HtmlInputElement = stage.find("input");
     assert_eq!(input.value(), "first");
     settled().await;
-    input.set_value(" second ");
-    input.dispatch_event(&web_sys::Event::new("input").unwrap()).unwrap();
-    for _ in 0..200 {
-        if !handed.with_untracked(Vec::is_empty) {
-            break;
-        }
-        soon().await;
-    }
+    write(&input, " second ");
+    until("the text is handed on", || !handed.with_untracked(Vec::is_empty)).await;
     assert_eq!(handed.get_untracked(), ["second"]);
     shown.set("second".to_owned());
     settled().await;
