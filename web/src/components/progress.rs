@@ -94,6 +94,7 @@ pub(crate) fn cancel_button(id: String, of: Option<String>) -> AnyView {
     let problem = RwSignal::new(None::<ApiProblem>);
     let cancel = move || {
         busy.set(true);
+        problem.set(None);
         let (session, id) = (session.clone(), id.clone());
         spawn_local(async move {
             if let Err(refused) = cancel_one(&session, &id).await {

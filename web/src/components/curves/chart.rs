@@ -52,9 +52,9 @@ pub(super) fn chart(look: Look, metric: Signal<Metric>, tall: bool) -> AnyView {
         None => view! { <p class="quiet">"There are no numbers to draw here."</p> },
     });
     let step_at = move |event: &PointerEvent| {
-        let place = f64::from(event.client_x()) - browser::left_of(id)?;
-        // The picture is as wide as it was measured, unless the page was made narrower meanwhile.
         let (x, width) = drawing.with_untracked(|d| d.as_ref().map(|d| (d.x, width.get_untracked())))?;
+        // The picture is as wide as it was measured, or drawn smaller where a bar to scroll by has come since.
+        let place = (f64::from(event.client_x()) - browser::left_of(id)?) * width / browser::width_of(id)?;
         // Not by `clamp`, which brings along the code that prints a fraction.
         Some(x.value(place.max(LEFT).min((width - RIGHT).max(LEFT))))
     };

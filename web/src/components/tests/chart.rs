@@ -363,3 +363,17 @@ async fn what_cannot_be_drawn_is_said_and_takes_no_keys() {
     settled().await;
     assert!(panel.stage.find::<Element>("[data-testid=curves]").has_attribute("hidden"));
 }
+
+#[wasm_bindgen_test]
+async fn the_pointer_reads_the_right_step_of_a_picture_that_is_drawn_smaller() {
+    let panel = Panel::new(vec![series("a", 1..=1000)]).await;
+    let was = panel.width();
+    panel.stage.root.set_attribute("style", &format!("width: {}px", was - 40.0)).unwrap();
+    settled().await;
+    let left = browser::left_of("chart-main").unwrap();
+    let x = left + panel.width() / was * place(900.0, (1.0, 1000.0), was);
+    point(&panel.plot(), "pointermove", x);
+    settled().await;
+    let read = panel.look.at.get_untracked().unwrap();
+    assert!(read.abs_diff(900) <= 1, "{read}");
+}

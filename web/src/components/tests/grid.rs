@@ -5,7 +5,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use web_sys::{Element, HtmlElement};
 
 use super::runs::{Page, edges, id, is, name_in, place_of};
-use super::{all_in, at, press, until};
+use super::{all_in, at, drawn, press, until};
 use crate::prelude::*;
 use crate::view::tests::settled;
 
@@ -197,4 +197,44 @@ async fn a_head_puts_the_list_in_its_order_and_turns_that_round() {
         page.until_on(0, 2).await;
     }
     at("/");
+}
+
+#[wasm_bindgen_test]
+async fn the_bar_of_what_is_selected_hides_no_row_that_the_keyboard_comes_to() {
+    let page = Page::new(1_000).await;
+    press(&page.grid, " ");
+    drawn().await;
+    for (keys, row) in [("Ctrl+End", 999), ("Ctrl+Home", 0), ("PageDown", page.room() - 1)] {
+        press(&page.grid, keys);
+        page.until_on(row, if row == 999 { 8 } else { 0 }).await;
+    }
+}
+
+#[wasm_bindgen_test]
+async fn the_last_cell_is_scrolled_to_sideways_before_its_row_is_drawn() {
+    let page = Page::new(1_000).await;
+    page.desk.root.set_attribute("style", "width: 520px").unwrap();
+    until("the frame is narrow", || page.grid.scroll_width() > page.grid.client_width() + 100).await;
+    drawn().await;
+    press(&page.grid, "Ctrl+End");
+    drawn().await;
+    drawn().await;
+    let (frame, cell) =
+        (page.grid.get_bounding_client_rect(), page.cell(999, 8).unwrap().get_bounding_client_rect());
+    assert!(cell.right() <= frame.right() + 1.0, "{} {}", cell.right(), frame.right());
+}
+
+#[wasm_bindgen_test]
+async fn all_are_selected_with_caps_lock_on() {
+    let page = Page::new(1_000).await;
+    assert!(press(&page.grid, "Ctrl+A"), "and not the text of the page");
+}
+
+#[wasm_bindgen_test]
+async fn a_cell_of_nothing_is_seen_when_the_keyboard_is_on_it() {
+    let page = Page::new(100).await;
+    press(&page.grid, "End");
+    settled().await;
+    let cell: Element = page.cell(0, 8).unwrap();
+    assert!(cell.client_height() > 8, "{}", cell.client_height());
 }

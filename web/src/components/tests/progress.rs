@@ -169,3 +169,24 @@ async fn who_may_not_cancel_is_told_why_and_can_try_again() {
     button(&desk).click();
     until("it is taken", || desk.session.restore("r1").is_some()).await;
 }
+
+#[wasm_bindgen_test]
+async fn a_refusal_goes_when_it_is_tried_again() {
+    let mut tries = 0;
+    let host = FakeHost::new(move |_| {
+        tries += 1;
+        match tries {
+            1 => FakeReply::json(409, r#"{"code": "x", "message": "m", "hint": "h"}"#),
+            _ => FakeReply::never(),
+        }
+    });
+    let desk = Desk::new(host, |_| cancel_button("r1".to_owned(), None));
+    let refused = || desk.root.query_selector("[role=alert]").unwrap().is_some();
+    let button = || desk.find::<HtmlButtonElement>("button");
+    button().click();
+    until("the refusal is said", refused).await;
+    until("it can be pressed again", || !button().disabled()).await;
+    button().click();
+    settled().await;
+    assert!(!refused());
+}

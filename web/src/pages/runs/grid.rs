@@ -249,6 +249,8 @@ fn keys(list: List, node: Node, event: &KeyboardEvent) {
     {
         return;
     }
+    // What is selected has a bar, which takes its room from the frame.
+    list.size.set(Size::of(f64::from(frame.client_height())));
     let total = list.held.with_untracked(Held::matching);
     let last_column = list.order.with_untracked(Vec::len);
     let (row, column) = list.active.get_untracked();
@@ -272,7 +274,7 @@ fn keys(list: List, node: Node, event: &KeyboardEvent) {
             event.prevent_default();
             return toggle(list, row);
         }
-        "a" if whole => {
+        "a" | "A" if whole && !event.shift_key() => {
             event.prevent_default();
             return super::selected::select_all(list);
         }
@@ -293,7 +295,7 @@ fn keys(list: List, node: Node, event: &KeyboardEvent) {
     list.active.set(next);
     let top = list.frame_now().shows(next.0, 0.0);
     frame.set_scroll_top(top.round() as i32);
-    let _ = browser::show_sideways(&frame, &cell_id(next.0, next.1));
+    let _ = browser::show_sideways(&frame, &cell_id(row, next.1));
 }
 
 fn toggle(list: List, row: u64) {
