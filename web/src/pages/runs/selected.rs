@@ -41,10 +41,11 @@ pub(super) fn select_all(list: List) {
 fn select(list: List, offset: u64, anchor: Option<String>, take: fn(&mut Selection, Vec<String>, u64)) {
     let session = session();
     let query = RunsQuery { anchor, ..list.shown.with_untracked(|view| view.to_query(offset, 0)) };
+    list.refused.set(None);
     spawn_local(async move {
         match session.host.run_ids(&query).await {
             Ok(found) => drop(list.selection.try_update(|all| take(all, found.ids, found.matching))),
-            Err(problem) => drop(list.problem.try_set(Some(problem))),
+            Err(problem) => drop(list.refused.try_set(Some(problem))),
         }
     });
 }
