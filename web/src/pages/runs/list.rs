@@ -20,6 +20,8 @@ pub(super) struct List {
     pub(super) held: RwSignal<Held>,
     /// Why the host gave no answer.
     pub(super) problem: RwSignal<Option<ApiProblem>>,
+    /// Why the host did not tell what was to be selected; the list may be read well meanwhile.
+    pub(super) refused: RwSignal<Option<ApiProblem>>,
     /// An answer is awaited that somebody asked for.
     pub(super) busy: RwSignal<bool>,
     /// The selected runs.
@@ -83,6 +85,7 @@ impl List {
             shown,
             held: RwSignal::default(),
             problem: RwSignal::default(),
+            refused: RwSignal::default(),
             busy: RwSignal::new(true),
             selection: session().selected_runs,
             top: RwSignal::new(0.0),

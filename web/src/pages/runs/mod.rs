@@ -16,9 +16,9 @@ use retinker_console::address::View;
 use retinker_console::format;
 
 use crate::browser;
-use crate::components::banner::problems;
+use crate::components::banner::{problem_banner, problems};
 use crate::components::incidents;
-use crate::components::reactive::{text, when};
+use crate::components::reactive::{maybe, text, when};
 use crate::components::time::clock;
 use crate::place::place;
 use list::List;
@@ -57,6 +57,10 @@ pub(crate) fn runs_page() -> AnyView {
         let of_list = list.held.with(|held| held.whole().and_then(|whole| whole.problem.clone()));
         list.problem.get().into_iter().chain(of_list).collect::<Vec<ApiProblem>>()
     });
+    let refused = maybe(move || {
+        let problem = list.refused.get()?;
+        Some(problem_banner(problem, String::new(), "Close", move || list.refused.set(None)))
+    });
     let kept = text(move || {
         list.held.with(|held| match held.whole().and_then(|whole| whole.as_of) {
             Some(as_of) if held.matching() > 0 => format!("The list below is that of {}.", clock(as_of)),
@@ -80,6 +84,7 @@ pub(crate) fn runs_page() -> AnyView {
                 </p>
             </header>
             {problems(own_problems, kept)}
+            {refused}
             {states::demo_note()}
             {incidents::waiting(several)}
             {triage::triage(list)}

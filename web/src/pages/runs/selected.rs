@@ -42,6 +42,7 @@ fn select(list: List, offset: u64, anchor: Option<String>, take: fn(&mut Selecti
     let session = session();
     let (before, shown) = (list.selection.get_untracked(), list.shown.get_untracked());
     let query = RunsQuery { anchor, ..list.shown.with_untracked(|view| view.to_query(offset, 0)) };
+    list.refused.set(None);
     spawn_local(async move {
         match session.host.run_ids(&query).await {
             Ok(found) => drop(list.selection.try_update(|all| {
@@ -51,7 +52,7 @@ fn select(list: List, offset: u64, anchor: Option<String>, take: fn(&mut Selecti
                     take(all, found.ids, found.matching);
                 }
             })),
-            Err(problem) => drop(list.problem.try_set(Some(problem))),
+            Err(problem) => drop(list.refused.try_set(Some(problem))),
         }
     });
 }
