@@ -77,12 +77,14 @@ fn install(dir: &Path, title: &str) -> Result<()> {
 /// Runs `tests/browser` on a built binary.
 pub fn test(binary: &Path, (train, redo): (&Path, &Path), python: &Path) -> Result<()> {
     let files = test_files(&root().join("tests/browser"))?;
+    let many_restores = shell::release("retinker-tests", "--bin", "many_restores")?;
     // Two files at once: each waits for its services and its browser as much as it computes.
     run(node(binary)?
         .args(["--test", "--test-concurrency=2", "--test-timeout=1800000", "--test-reporter=spec"])
         .args(files)
         .env("RETINKER_TRAIN", train)
         .env("RETINKER_REDO", redo)
+        .env("RETINKER_MANY_RESTORES", many_restores)
         .env("RETINKER_PYTHON", python))
 }
 

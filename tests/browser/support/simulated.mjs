@@ -11,6 +11,7 @@ export class Simulated {
     const child = spawn(required("RETINKER_SIMULATED"), args.map(String), { stdio: ["ignore", "pipe", "inherit"] });
     t.after(() => child.kill("SIGKILL"));
     const self = new Simulated();
+    self.child = child;
     self.url = await new Promise((resolve, reject) => {
       child.on("exit", (code) => reject(new Error(`the simulated service ended with code ${code}`)));
       createInterface({ input: child.stdout }).on("line", (line) => {
@@ -32,9 +33,16 @@ export class Simulated {
   }
 }
 
-/** A console on this service, once its host has read all of its runs. */
-export async function consoleOn(t, url, runs) {
-  const args = ["console", "--base-url", url, "--port", "0", "--data-dir", await temporaryDir(t)];
+/** Writes so many restores that are over into the journal in this directory. */
+export async function writeRestores(journal, count) {
+  const child = spawn(required("RETINKER_MANY_RESTORES"), [journal, String(count)], { stdio: ["ignore", "inherit", "inherit"] });
+  const code = await new Promise((resolve) => child.on("exit", resolve));
+  if (code !== 0) throw new Error(`the restores could not be written: code ${code}`);
+}
+
+/** A console on this service, once its host has read all of its runs; with more arguments, as they are. */
+export async function consoleOn(t, url, runs, more = []) {
+  const args = ["console", "--base-url", url, "--port", "0", "--data-dir", await temporaryDir(t), ...more];
   const retinker = await Retinker.start(t, args);
   await until(`the host to have read ${runs} runs`, async () => {
     const { body } = await retinker.host("runs?limit=1");
