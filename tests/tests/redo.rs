@@ -1059,7 +1059,7 @@ async fn a_log_of_another_run_or_of_a_newer_version_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_written_when_there_was_one_schema_is_read_and_gone_back_in() {
     // By the example `redo`: four steps, a poisoning that went unseen until the program was started again, eight more steps.
-    const WRITTEN: &[u8] = include_bytes!("../fixtures/redo-schema-1.log");
+    const WRITTEN: &[u8] = include_bytes!("../fixtures/redo-schema-1.segment");
     const TEXT: &[u8] = b"It was the best of times, it was the worst of times, it was the age of wisdom";
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("segment-00000000.log"), WRITTEN).unwrap();
