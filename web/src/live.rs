@@ -154,7 +154,7 @@ impl Session {
 
         // What this tab has still to ask for would be dropped without a word.
         let (job, bulk) = (self.job, self.bulk);
-        let leaving = window_event_listener(leptos::ev::beforeunload, move |event| {
+        let leaving = window_event_listener_untyped("beforeunload", move |event| {
             let is_busy = job.with_untracked(|job| job.as_ref().is_some_and(|job| job.running));
             if is_busy || bulk.has_more_to_begin() {
                 event.prevent_default();

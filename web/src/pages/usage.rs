@@ -41,19 +41,9 @@ pub(crate) fn usage_page() -> AnyView {
         })
     });
     let data = Memo::new(move |_| usage.with(|u| u.data.clone()));
-    let kept = text(move || {
-        let is_old = usage.with(|u| {
-            u.data.as_ref().is_some_and(|data| {
-                u.problem.is_some()
-                    || (data.storage_problem.is_some() && !data.storage.is_empty())
-                    || (data.billing_problem.is_some() && !data.used.is_empty())
-            })
-        });
-        if is_old {
-            "What could not be read again is shown as it was read before.".to_owned()
-        } else {
-            String::new()
-        }
+    let kept = text(move || match own.with(Vec::is_empty) || data.with(Option::is_none) {
+        true => String::new(),
+        false => "What could not be read again is as it was read before.".to_owned(),
     });
     view! {
         {page_head("Usage", identity)}
