@@ -37,7 +37,6 @@ test("a loss of the program's own trains as the service's does that says the sam
   const own = await service.createLoraTrainingClient(adapter);
   const losses = await steps(own, 5, (client, batch) => client.forwardBackwardCustom(batch, crossEntropy));
   close(losses, wanted);
-  assert.ok(losses[4] < losses[0], "it trains");
   assert.equal(own.getConsoleUrl(), `https://tinker.thinkingmachines.ai/training_runs/${own.modelId}`);
   assert.equal(await service.getConsoleUrl(), `https://tinker.thinkingmachines.ai/sessions/${own.sessionId}`);
 

@@ -117,8 +117,13 @@ export class HostClient {
     return incidents;
   }
 
-  /** What was done about lost runs and with the service's things: the `newest` of each kind, 100 of them unless told otherwise. */
-  async activity(options: CallOptions & { readonly newest?: number | undefined } = {}): Promise<Activity> {
+  /** What was done about lost runs and with the service's things. */
+  async activity(
+    options: CallOptions & {
+      /** How many of each kind, the newest first; 100. */
+      readonly newest?: number | undefined;
+    } = {},
+  ): Promise<Activity> {
     const { newest = 100, signal } = known("activity", options, ["newest", "signal"]);
     return this.#host.call((host) => host.activity(newest, signal));
   }
