@@ -60,10 +60,9 @@ test("what is done with a hundred thousand runs", async (t) => {
   /** The ids of the selected runs, in the order in which they were selected. */
   const selected = async () => {
     await page.evaluate(() => navigator.clipboard.writeText("nothing yet"));
-    const button = page.getByRole("button", { name: "Copy the selected runs' ids" });
-    await button.click();
-    await button.getByText("Copied").waitFor();
-    return (await page.evaluate(() => navigator.clipboard.readText())).split("\n");
+    await page.getByRole("button", { name: "Copy the selected runs' ids" }).click();
+    const copied = () => page.evaluate(() => navigator.clipboard.readText());
+    return (await until("the copied ids", async () => (await copied()) !== "nothing yet" && copied())).split("\n");
   };
   /** Selects from the anchor to this row, whose range the page does not hold; waits until it is so many. */
   const selectTo = async (at, count) => {
@@ -314,6 +313,7 @@ test("what is done with a hundred thousand runs", async (t) => {
     await byTestId(page, "runs-search").fill("health:poisoned");
     const { length } = await poisoned();
     await told(page, "runs-total", `${length} of 100,000 runs`);
+    await rowAt(5).getByText("Poisoned").waitFor();
     await picture(page, "many-away");
     const port = new URL(service.url).port;
     await Simulated.start(t, ["--runs", RUNS, "--every", "0", "--port", port]);
