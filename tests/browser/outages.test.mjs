@@ -37,6 +37,9 @@ async function behindProxy(t, made, fault) {
   return { proxy, retinker: await proxy.console(t) };
 }
 
+/** What a page shows: what was done about runs is in this console's own journal, which has done nothing yet. */
+const shows = ({ name, there }) => (name === "activity" ? "no-restores" : there);
+
 /** What the page shows for itself, the heading and the way to other pages aside. */
 const said = (page) => page.locator("main").innerText();
 
@@ -50,8 +53,6 @@ test("every page, in the ways in which a service can misbehave", async (t) => {
     await t.test(`a service that was read before: ${fault}`, async (t) => {
       const { proxy, retinker } = await behindProxy(t, made, null);
       const before = await openAll(browser, made, retinker);
-      // What was done about runs is in this console's own journal, which has done nothing yet.
-      const shows = ({ name, there }) => (name === "activity" ? "no-restores" : there);
       for (const { of, page } of before) await byTestId(page, shows(of)).first().waitFor();
       await proxy.misbehave(fault);
       const told = TOLD[fault];
@@ -73,7 +74,7 @@ test("every page, in the ways in which a service can misbehave", async (t) => {
           if (of.name === "runs") await byTestId(page, "run-row").first().waitFor();
         }
         await proxy.misbehave(null);
-        await recovers([...before, ...during], shows);
+        await recovers([...before, ...during]);
         await closeAll(during);
       } else {
         // It can be read, if late or now and then: nothing of what was there may go.
@@ -85,7 +86,7 @@ test("every page, in the ways in which a service can misbehave", async (t) => {
           await new Promise((resolve) => setTimeout(resolve, 500));
         }
         await proxy.misbehave(null);
-        await recovers(before, shows);
+        await recovers(before);
       }
       await closeAll(before);
       await retinker.kill();
@@ -95,7 +96,6 @@ test("every page, in the ways in which a service can misbehave", async (t) => {
   await t.test("a service that refuses in one way after another", async (t) => {
     const { proxy, retinker } = await behindProxy(t, made, null);
     const tabs = await openAll(browser, made, retinker);
-    const shows = ({ name, there }) => (name === "activity" ? "no-restores" : there);
     for (const { of, page } of tabs) await byTestId(page, shows(of)).first().waitFor();
     for (const fault of ["401", "402", "403", "404", "429", "500"]) {
       await proxy.misbehave(fault);
@@ -106,7 +106,7 @@ test("every page, in the ways in which a service can misbehave", async (t) => {
       }
     }
     await proxy.misbehave(null);
-    await recovers(tabs, shows);
+    await recovers(tabs);
     await closeAll(tabs);
     await retinker.kill();
   });
@@ -125,11 +125,10 @@ test("every page, in the ways in which a service can misbehave", async (t) => {
         assert.doesNotMatch(await said(page), of.empty, of.name);
       }
       await picture(tabs[0].page, `outage-${fault}-never-read`);
-      const shows = ({ name, there }) => (name === "activity" ? "no-restores" : there);
       // As slow as it is, it is read in the end; but for what takes more answers, one after another, than the host waits for.
-      if (fault === "slow") await recovers(tabs.filter(({ of }) => of.name !== "usage"), shows);
+      if (fault === "slow") await recovers(tabs.filter(({ of }) => of.name !== "usage"));
       await proxy.misbehave(null);
-      await recovers(tabs, shows);
+      await recovers(tabs);
       await closeAll(tabs);
       await retinker.kill();
     });
@@ -137,7 +136,7 @@ test("every page, in the ways in which a service can misbehave", async (t) => {
 });
 
 /** Waits until each tab shows what it is for, and no problem. */
-async function recovers(tabs, shows) {
+async function recovers(tabs) {
   for (const { of, page } of tabs) {
     await byTestId(page, shows(of)).first().waitFor({ timeout: 90_000 });
     await until(`${of.name} to be without a problem`, async () =>

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { installed } from "./support/folder.mjs";
-import { KEY, MODEL, startService } from "./support/service.mjs";
+import { opened } from "./support/client.mjs";
+import { MODEL } from "./support/service.mjs";
 import { example } from "./support/training.mjs";
 
 /** Cross-entropy, as a program would write it. */
@@ -25,10 +25,7 @@ async function steps(client, count, pass) {
 }
 
 test("a loss of the program's own trains as the service's does that says the same", async (t) => {
-  const { url, fault } = await startService(t);
-  const { retinker } = await installed(t);
-  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
-  t.after(() => service.dispose());
+  const { fault, retinker, service } = await opened(t);
   const adapter = { baseModel: MODEL, rank: 4, seed: 3 };
   const close = (found, wanted) =>
     found.forEach((loss, step) => assert.ok(Math.abs(loss / wanted[step] - 1) < 1e-4, `step ${step}: ${loss}, not ${wanted[step]}`));

@@ -2,15 +2,12 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { installed } from "./support/folder.mjs";
-import { KEY, MODEL, startService } from "./support/service.mjs";
+import { opened } from "./support/client.mjs";
+import { MODEL } from "./support/service.mjs";
 import { example, take, train } from "./support/training.mjs";
 
 test("a training loop goes on through poisonings with the losses of a run that nothing happened to", async (t) => {
-  const { url, fault } = await startService(t);
-  const { retinker } = await installed(t);
-  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
-  t.after(() => service.dispose());
+  const { fault, retinker, service } = await opened(t);
   const adapter = { baseModel: MODEL, rank: 4, seed: 3 };
   const plain = await service.createLoraTrainingClient(adapter);
   const expected = await train(plain, 0, 20);
@@ -43,10 +40,7 @@ test("a training loop goes on through poisonings with the losses of a run that n
 
 test("who waits, and who looks on, is told that the run is made anew", async (t) => {
   const warned = t.mock.method(console, "warn", () => {});
-  const { url, fault } = await startService(t);
-  const { retinker } = await installed(t);
-  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
-  t.after(() => service.dispose());
+  const { fault, retinker, service } = await opened(t);
   /** What a pass hears whose run is lost before it, and which run that was. */
   const heardBy = async (options) => {
     const client = await service.createRecoveringTrainingClient({ baseModel: MODEL, rank: 4, seed: 3, ...options });
@@ -82,10 +76,7 @@ test("who waits, and who looks on, is told that the run is made anew", async (t)
 });
 
 test("what cannot be made as it was is not gone on with", async (t) => {
-  const { url, fault } = await startService(t);
-  const { retinker } = await installed(t);
-  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
-  t.after(() => service.dispose());
+  const { fault, retinker, service } = await opened(t);
   const client = await service.createRecoveringTrainingClient({ baseModel: MODEL, rank: 4, seed: 3, notice: () => {} });
   t.after(() => client.dispose());
   await train(client, 0, 3);

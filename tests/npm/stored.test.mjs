@@ -4,9 +4,10 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "node:test";
 
-import { freshFolder, installed } from "./support/folder.mjs";
+import { freshFolder } from "./support/folder.mjs";
 import { openChromium, serve } from "./support/page.mjs";
-import { KEY, MODEL, startService } from "./support/service.mjs";
+import { opened } from "./support/client.mjs";
+import { MODEL } from "./support/service.mjs";
 import { train } from "./support/training.mjs";
 
 const ADAPTER = { baseModel: MODEL, rank: 4, seed: 3 };
@@ -38,10 +39,7 @@ async function pages(t, url) {
 }
 
 test("a page that was closed goes on where it was, though its run was lost meanwhile", async (t) => {
-  const { url, fault } = await startService(t);
-  const { retinker } = await installed(t);
-  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
-  t.after(() => service.dispose());
+  const { url, fault, retinker, service } = await opened(t);
   const expected = await train(await service.createLoraTrainingClient(ADAPTER), 0, 20);
   const open = await pages(t, url);
 
@@ -113,10 +111,7 @@ test("a page that was closed goes on where it was, though its run was lost meanw
 });
 
 test("a log without a name is in no storage, and where there is none a name is refused", async (t) => {
-  const { url } = await startService(t);
-  const { retinker } = await installed(t);
-  const service = new retinker.ServiceClient({ baseUrl: url, apiKey: KEY });
-  t.after(() => service.dispose());
+  const { url, retinker, service } = await opened(t);
   const refused = service.createRecoveringTrainingClient({ ...ADAPTER, log: "mine" });
   await assert.rejects(refused, (error) => error instanceof retinker.ConfigError && /no browser's storage here/.test(error.message));
   const open = await pages(t, url);
