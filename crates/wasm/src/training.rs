@@ -9,6 +9,7 @@ use retinker::json;
 use retinker::recovery::restore::Attachment;
 use retinker::web::of_this_thread;
 use retinker::wire::UserMetadata;
+use retinker::wire::tensor::TensorData;
 use retinker::wire::training::{AdamParams, OptimParams};
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
@@ -102,7 +103,7 @@ impl Training {
         let data = batch::data(data).map_err(thrown)?;
         let loss = of_this_thread(move |logprobs: Vec<Vec<f32>>| batch::custom_loss(&loss, &logprobs));
         let pending = self.0.forward_backward_custom(data, move |_, logprobs| {
-            loss(logprobs.iter().map(|tensor| tensor.to_f32().to_vec()).collect())
+            loss(logprobs.iter().map(TensorData::to_f32).collect())
         });
         Ok(Submitted::new(pending, |output| batch::output(&output)))
     }

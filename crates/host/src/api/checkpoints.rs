@@ -180,6 +180,12 @@ async fn readable(host: &Arc<Shared>) -> Result<Kept, Problem> {
 /// The list, if what needs its checkpoints can be told: nothing is deleted by an old list, or while the runs are unknown.
 async fn judgeable(host: &Arc<Shared>) -> Result<Kept, Problem> {
     let kept = readable(host).await?;
+    may_judge(host, &kept)?;
+    Ok(kept)
+}
+
+/// The same of a list that was read.
+fn may_judge(host: &Shared, kept: &Kept) -> Result<(), Problem> {
     if let Some(problem) = &kept.problem {
         return Err(unreadable(problem.clone()));
     }
@@ -188,7 +194,7 @@ async fn judgeable(host: &Arc<Shared>) -> Result<Kept, Problem> {
             "The runs have not been read yet, so it is not known which of them need their checkpoints.";
         return Err(Problem::new(StatusCode::BAD_GATEWAY, "runs_unread", message, "Try again in a moment."));
     }
-    Ok(kept)
+    Ok(())
 }
 
 fn unreadable(problem: ApiProblem) -> Problem {
@@ -341,7 +347,7 @@ async fn act(
     force: bool,
 ) -> Result<Vec<CheckpointOutcome>, Problem> {
     let now = host.runtime.now();
-    let mut kept = readable(host).await?;
+    let kept = readable(host).await?;
     // A life that ends sooner is a deletion, only later.
     let takes = |(path, wanted): (&String, &Wanted)| match wanted {
         Wanted::Deleted => true,
@@ -353,7 +359,7 @@ async fn act(
     let taken: BTreeSet<&String> =
         paths.iter().zip(&wanted).filter(|one| takes(*one)).map(|(path, _)| path).collect();
     if !taken.is_empty() {
-        kept = judgeable(host).await?;
+        may_judge(host, &kept)?;
     }
     let needed = if !taken.is_empty() && !force {
         // Whether a run is poisoned, and what such a run has, is asked anew: it may have changed since the lists were read.
