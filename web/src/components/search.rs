@@ -86,6 +86,15 @@ fn completions(of: FilterOf, id: String, typed: RwSignal<String>, used: RwSignal
     }
 }
 
+/// A form of this field alone.
+pub(crate) fn form(of: Field, typed: RwSignal<String>) -> AnyView {
+    view! {
+        <form class="tools" role="search" on:submit=|event| event.prevent_default()>
+            {field(of, typed)}
+        </form>
+    }
+}
+
 /// The field for this text.
 pub(crate) fn field(field: Field, typed: RwSignal<String>) -> AnyView {
     let used = RwSignal::new(false);

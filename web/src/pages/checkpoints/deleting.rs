@@ -80,8 +80,8 @@ fn body(desk: Desk, data: DeletePreview, force: Option<RwSignal<bool>>) -> AnyVi
         kept.push_str(&format!(" Of {unknown} it is not known how good they are, so that they stay: {why}."));
     }
     if data.more > 0 {
-        let more = format::counted(data.more, "more would go", "more would go");
-        kept.push_str(&format!(" {more}, when you clean up again: these are the oldest."));
+        let more = format::count(data.more);
+        kept.push_str(&format!(" {more} more would go, when you clean up again: these are the oldest."));
     }
     let gone = match data.gone.len() as u64 {
         0 => String::new(),

@@ -22,7 +22,7 @@ use crate::components::dialog::dialog;
 use crate::components::page_head::{self, page_head};
 use crate::components::placeholder::placeholder;
 use crate::components::reactive::{maybe, nothing, part, text, when, word};
-use crate::components::search::{Field, field, typing};
+use crate::components::search::{Field, form, typing};
 use crate::components::time::clock;
 use crate::live::{Loaded, Session, load, session, slowly};
 use crate::place::place;
@@ -288,21 +288,17 @@ fn search(shown: Memo<View>) -> AnyView {
         let address = shown.with_untracked(|view| View { q, page: 0, ..view.clone() }.to_address());
         place.go(&address, true);
     });
-    view! {
-        <form class="tools" role="search" on:submit=|event| event.prevent_default()>
-            {field(
-                Field {
-                    testid: "checkpoints-search",
-                    said: "Filter by words, or by fields: run:ID, name:0040, age>7d, size>1GB, expires<2d, \
-                           expires:never, public:yes, needed:yes, meta.team=x",
-                    placeholder: "Filter: words, run:ID, age>7d, size>1GB, expires<2d, public:yes",
-                    most: "300",
-                    of: Some(FilterOf::Checkpoints),
-                },
-                typed,
-            )}
-        </form>
-    }
+    form(
+        Field {
+            testid: "checkpoints-search",
+            said: "Filter by words, or by fields: run:ID, name:0040, age>7d, size>1GB, expires<2d, \
+                   expires:never, public:yes, needed:yes, meta.team=x",
+            placeholder: "Filter: words, run:ID, age>7d, size>1GB, expires<2d, public:yes",
+            most: "300",
+            of: Some(FilterOf::Checkpoints),
+        },
+        typed,
+    )
 }
 
 /// The way through a list longer than one page.

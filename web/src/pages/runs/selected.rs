@@ -41,7 +41,7 @@ pub(super) fn select_all(list: List) {
 fn select(list: List, offset: u64, anchor: Option<String>, take: fn(&mut Selection, Vec<String>, u64)) {
     let session = session();
     let (before, shown) = (list.selection.get_untracked(), list.shown.get_untracked());
-    let query = RunsQuery { anchor, ..list.shown.with_untracked(|view| view.to_query(offset, 0)) };
+    let query = RunsQuery { anchor, ..shown.to_query(offset, 0) };
     list.refused.set(None);
     spawn_local(async move {
         match session.host.run_ids(&query).await {

@@ -13,7 +13,7 @@ use crate::components::banner::{kept, own_problem, problems};
 use crate::components::figures::{cell, figures};
 use crate::components::page_head::page_head;
 use crate::components::reactive::{maybe, nothing};
-use crate::components::search::{Field, field, typing};
+use crate::components::search::{Field, form, typing};
 use crate::live::{Loaded, load, session};
 use crate::place::place;
 
@@ -33,18 +33,16 @@ pub(crate) fn projects_page() -> AnyView {
     view! {
         {page_head("Projects", nothing())}
         {tabs("/projects")}
-        <form class="tools" role="search" on:submit=|event| event.prevent_default()>
-            {field(
-                Field {
-                    testid: "projects-search",
-                    said: "Look for projects by their id",
-                    placeholder: "Find: a project",
-                    most: "200",
-                    of: None,
-                },
-                typed,
-            )}
-        </form>
+        {form(
+            Field {
+                testid: "projects-search",
+                said: "Look for projects by their id",
+                placeholder: "Find: a project",
+                most: "200",
+                of: None,
+            },
+            typed,
+        )}
         {problems(own_problem(projects), kept(projects))}
         {waiting(projects, "Counting what is in the projects…")}
         {maybe(move || {

@@ -11,7 +11,7 @@ use super::parts::{sampler, tabs, waiting};
 use crate::components::banner::{kept, own_problem, problems};
 use crate::components::page_head::page_head;
 use crate::components::reactive::{maybe, nothing};
-use crate::components::search::{Field, field, typing};
+use crate::components::search::{Field, form, typing};
 use crate::live::{Loaded, load, session};
 use crate::place::place;
 
@@ -31,18 +31,16 @@ pub(crate) fn samplers_page() -> AnyView {
     view! {
         {page_head("Samplers", nothing())}
         {tabs("/samplers")}
-        <form class="tools" role="search" on:submit=|event| event.prevent_default()>
-            {field(
-                Field {
-                    testid: "samplers-search",
-                    said: "Look for samplers by their id, session, base model or checkpoint",
-                    placeholder: "Find: an id, a base model, a checkpoint",
-                    most: "200",
-                    of: None,
-                },
-                typed,
-            )}
-        </form>
+        {form(
+            Field {
+                testid: "samplers-search",
+                said: "Look for samplers by their id, session, base model or checkpoint",
+                placeholder: "Find: an id, a base model, a checkpoint",
+                most: "200",
+                of: None,
+            },
+            typed,
+        )}
         {problems(own_problem(window), kept(window))}
         {waiting(window, "Reading the samplers…")}
         {maybe(move || window.with(|w| w.data.as_ref().map(list)))}
