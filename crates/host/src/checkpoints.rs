@@ -60,11 +60,13 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    fn is_fresh(&self) -> bool {
-        self.tried.is_some_and(|(at, took)| {
-            let good =
-                if self.problem.is_some() { FRESH } else { FRESH.max(took.saturating_mul(REST).min(LONG)) };
-            at.elapsed() < good
+    /// Whether it need not be read again. To a person who acts, since `acting`, a failure of before is no answer: the service
+    /// may be well again.
+    fn is_fresh(&self, acting: Option<Instant>) -> bool {
+        self.tried.is_some_and(|(at, took)| match (&self.problem, acting) {
+            (Some(_), Some(acting)) => at >= acting,
+            (Some(_), None) => at.elapsed() < FRESH,
+            (None, _) => at.elapsed() < FRESH.max(took.saturating_mul(REST).min(LONG)),
         })
     }
 
@@ -103,15 +105,24 @@ impl Checkpoints {
 /// The list, read anew if it is not fresh. Where that takes long, an old list is given meanwhile, and whoever follows the
 /// host's events is told when there is a new one.
 pub(crate) async fn current(host: &Arc<Shared>) -> Kept {
+    list(host, None).await
+}
+
+/// The same for what a person does now, whom no failure of before is told.
+pub(crate) async fn current_to_act(host: &Arc<Shared>) -> Kept {
+    list(host, Some(Instant::now())).await
+}
+
+async fn list(host: &Arc<Shared>, acting: Option<Instant>) -> Kept {
     let kept = host.checkpoints.kept();
-    if kept.is_fresh() {
+    if kept.is_fresh(acting) {
         return kept;
     }
     let patience = if kept.as_of.is_some() { SHORT } else { PATIENCE };
     let reader = Arc::clone(host);
     let reading = tokio::spawn(async move {
         let begun = Instant::now();
-        read(&reader).await;
+        read(&reader, acting).await;
         if begun.elapsed() >= patience {
             reader.tell_everything_changed();
         }
@@ -120,11 +131,11 @@ pub(crate) async fn current(host: &Arc<Shared>) -> Kept {
     host.checkpoints.kept()
 }
 
-async fn read(host: &Shared) {
+async fn read(host: &Shared, acting: Option<Instant>) {
     let checkpoints = &host.checkpoints;
     let _turn = checkpoints.turn.lock().await;
     let before = checkpoints.kept();
-    if before.is_fresh() {
+    if before.is_fresh(acting) {
         return;
     }
     let begun = Instant::now();

@@ -4,6 +4,7 @@ mod common;
 
 use common::{FakeService, Fault, client, config, refused, start, until};
 use retinker::host::api::RunsQuery;
+use retinker::host::checkpoints::CheckpointsQuery;
 use retinker_host::StartError;
 
 #[tokio::test]
@@ -42,6 +43,22 @@ async fn the_list_outlives_its_service() {
         drop(events);
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_person_asks_for_is_not_refused_for_a_failure_of_before() {
+    let (service, dir) = (FakeService::start().await, tempfile::tempdir().unwrap());
+    let running = start(&service, dir.path()).await;
+    let host = client(&running);
+    until("the list", async || host.status().await.unwrap().as_of).await;
+    service.state().fault = Fault::Status(500);
+    let problem = host.checkpoints(&CheckpointsQuery::default()).await.unwrap().problem.unwrap();
+    assert_eq!(problem.code, "service_failing");
+    service.state().fault = Fault::None;
+    // Whoever only looks is told what the list is known to be, for a moment; whoever acts, what it is.
+    let preview = host.preview_delete(vec!["tinker://old/weights/a".to_owned()]).await.unwrap();
+    assert_eq!((preview.goes.len() + preview.needed.len(), preview.gone.len()), (1, 0));
+    running.stop().await;
 }
 
 #[tokio::test]

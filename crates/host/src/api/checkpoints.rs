@@ -28,7 +28,7 @@ use retinker::wire::weights::CopyWeightsRequest;
 
 use super::Host;
 use crate::acts::{noted, wholly};
-use crate::checkpoints::{Kept, current, items};
+use crate::checkpoints::{Kept, current, current_to_act, items};
 use crate::host::{Asked, Shared};
 use crate::problem::Problem;
 
@@ -77,7 +77,7 @@ async fn window(State(host): Host, query: Asking) -> Result<Json<CheckpointWindo
 
 async fn paths(State(host): Host, query: Asking) -> Result<Json<CheckpointPaths>, Problem> {
     let Query(query) = query?;
-    let (kept, now) = (readable(&host).await?, host.runtime.now());
+    let (kept, now) = (readable(current(&host).await)?, host.runtime.now());
     let (found, _) = find(&query, items(&host, &kept.list, &[], now), now)?;
     let matching = found.len() as u64;
     let paths = found.into_iter().take(MAX_PATHS).map(|item| item.checkpoint.tinker_path).collect();
@@ -168,8 +168,7 @@ async fn price(host: &Shared) -> Option<f64> {
 }
 
 /// The list, if there is one; old where it cannot be read again.
-async fn readable(host: &Arc<Shared>) -> Result<Kept, Problem> {
-    let kept = current(host).await;
+fn readable(kept: Kept) -> Result<Kept, Problem> {
     match (&kept.as_of, &kept.problem) {
         (Some(_), _) => Ok(kept),
         (None, Some(problem)) => Err(unreadable(problem.clone())),
@@ -179,7 +178,7 @@ async fn readable(host: &Arc<Shared>) -> Result<Kept, Problem> {
 
 /// The list, if what needs its checkpoints can be told: nothing is deleted by an old list, or while the runs are unknown.
 async fn judgeable(host: &Arc<Shared>) -> Result<Kept, Problem> {
-    let kept = readable(host).await?;
+    let kept = readable(current_to_act(host).await)?;
     may_judge(host, &kept)?;
     Ok(kept)
 }
@@ -347,7 +346,7 @@ async fn act(
     force: bool,
 ) -> Result<Vec<CheckpointOutcome>, Problem> {
     let now = host.runtime.now();
-    let kept = readable(host).await?;
+    let kept = readable(current_to_act(host).await)?;
     // A life that ends sooner is a deletion, only later.
     let takes = |(path, wanted): (&String, &Wanted)| match wanted {
         Wanted::Deleted => true,

@@ -183,6 +183,9 @@ impl Service {
             }
             ["training_runs", "old" | "fine", "checkpoints"] => ok(json!({"checkpoints": [checkpoint]})),
             ["training_runs", _, "checkpoints"] => ok(json!({"checkpoints": []})),
+            ["checkpoints"] => ok(
+                json!({"checkpoints": [checkpoint], "cursor": {"offset": 0, "limit": 100, "total_count": 1}}),
+            ),
             ["get_server_capabilities"] => ok(json!({"supported_models": [{"model_name": "base"}]})),
             ["weights_info"] => ok(json!({"base_model": "base", "is_lora": true, "lora_rank": 8})),
             ["create_session"] => {
