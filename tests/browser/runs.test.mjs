@@ -239,13 +239,50 @@ test("each count is a filter, of what the text lets through", async (t) => {
   }
 });
 
+test("a filter is completed, by its fields and by what they hold", async (t) => {
+  const { page, retinker } = await list(t, 3_000);
+  const field = byTestId(page, "runs-search");
+  const offered = () =>
+    byTestId(page, "runs-completions").locator("option").evaluateAll((all) => all.map((one) => one.value));
+  const offers = (what, wanted) => until(what, async () => (await offered()).some(wanted));
+  assert.equal(await field.getAttribute("list"), "runs-completions");
+  await field.focus();
+  await offers("the fields", (one) => one === "health:");
+  await field.fill("health:po");
+  await offers("the healths", (one) => one === "health:poisoned");
+  await field.fill("rank>=8 mod");
+  await offers("the fields, after what is there", (one) => one === "rank>=8 model:");
+  await field.fill("rank>=8 model:");
+  const [model] = await until("the models there are", async () => {
+    const all = await offered();
+    return all.length > 1 && all.every((one) => one.startsWith("rank>=8 model:")) && all;
+  });
+  // As the browser does with the one that is chosen.
+  await field.fill(model);
+  await page.waitForURL((url) => url.searchParams.get("q") === model);
+  const { body } = await retinker.host(`runs?limit=1&q=${encodeURIComponent(model)}`);
+  assert.ok(body.matching > 0 && body.matching < 3_000, `${model} lets ${body.matching} through`);
+  await told(page, `${body.matching.toLocaleString("en")} of 3,000 runs`);
+  assert.deepEqual(page.problems, []);
+});
+
 test("views have names", async (t) => {
   const { page } = await list(t, 500);
   await byTestId(page, "runs-search").fill("rank>=16");
   await page.waitForURL(/q=rank/);
+  await byTestId(page, "columns-menu").click();
+  await byTestId(page, "column-labels").check();
+  await page.waitForURL(/columns=.*labels/);
+  await page.keyboard.press("Escape");
   await byTestId(page, "views-menu").click();
   await byTestId(page, "view-name").fill("Large ones");
   await byTestId(page, "view-save").click();
+  // Other columns are usual afterwards: the view keeps those that it was saved with.
+  await byTestId(page, "columns-menu").click();
+  await byTestId(page, "column-labels").uncheck();
+  await page.waitForURL((url) => !/labels/.test(url.search));
+  await page.keyboard.press("Escape");
+  await byTestId(page, "views-menu").click();
   await byTestId(page, "view-link").filter({ hasText: "To be restored" }).click();
   await page.waitForURL(/health=poisoned/);
   await page.reload();
@@ -254,6 +291,7 @@ test("views have names", async (t) => {
   await picture(page, "runs-views");
   await byTestId(page, "view-link").filter({ hasText: "Large ones" }).click();
   await page.waitForURL(/q=rank%3E%3D16/);
+  await page.locator('[role="columnheader"]', { hasText: "Labels" }).waitFor();
   await page.waitForFunction(() => document.querySelector('[data-testid="runs-search"]').value === "rank>=16");
   await byTestId(page, "views-menu").click();
   await page.getByRole("button", { name: "Delete the view Large ones" }).click();

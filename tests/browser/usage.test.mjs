@@ -2,9 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { openCheckpoint } from "./support/acting.mjs";
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
 import { Retinker } from "./support/retinker.mjs";
+import { Service } from "./support/service.mjs";
 
 const HOUR = 3_600_000;
 const [ONE, OTHER] = ["0f8b2c4e-1111-4aaa-9bbb-000000000001", "0f8b2c4e-2222-4aaa-9bbb-000000000002"];
@@ -163,5 +165,25 @@ test("what is used and stored are the service's numbers, summed up as is asked f
     assert.equal(await byTestId(page, "storage-row").count(), 2);
     assert.equal(await byTestId(page, "no-billing").count(), 0, "it does bill");
   });
+  assert.deepEqual(page.problems, []);
+});
+
+test("what deleting a checkpoint saves is told, by what storage costs", async (t) => {
+  const behind = await Retinker.up(t);
+  const service = new Service(behind.serviceUrl);
+  const run = await service.run(await service.session(), 0, "sound");
+  const { path } = await service.call("save_weights", { model_id: run, seq_id: 1, path: "saved" });
+  const { checkpoints: [{ size_bytes }] } = await behind.service("checkpoints?limit=10");
+  const proxy = await Misbehaving.start(t, behind.serviceUrl);
+  proxy.answers(/^GET \/api\/v1\/billing\/usage\/checkpoints\/current$/, () => ({
+    data: STORED, effective_rate_usd_per_gigabyte_month: 2.5 / (size_bytes / 1e9),
+  }));
+  const retinker = await proxy.console(t);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  await page.goto(new URL("/checkpoints", retinker.consoleUrl).href);
+  await openCheckpoint(page, path);
+  await byTestId(page, "delete").click();
+  await byTestId(page, "preview-told").waitFor();
+  assert.match(await byTestId(page, "preview-told").innerText(), /^1 checkpoint goes, which frees [\d.]+ [KM]B and saves \$2\.50 a month\.$/);
   assert.deepEqual(page.problems, []);
 });

@@ -10,6 +10,8 @@ pub struct Selection {
     order: Vec<String>,
     /// Where a range begins: the run that was last selected by itself, wherever it is in the list by now.
     anchor: Option<String>,
+    /// Moves when something is no longer selected: what was asked for before must not bring it back.
+    era: u32,
     /// How many matched, when all that matched were asked for and could not all be had.
     pub capped_from: Option<u64>,
 }
@@ -35,10 +37,21 @@ impl Selection {
         self.anchor.as_deref()
     }
 
+    /// A number that is another when something is no longer selected.
+    pub fn era(&self) -> u32 {
+        self.era
+    }
+
+    /// Selects nothing.
+    pub fn clear(&mut self) {
+        *self = Self { era: self.era + 1, ..Self::default() };
+    }
+
     /// Selects the run, or no longer.
     pub fn toggle(&mut self, id: &str) {
         self.anchor = Some(id.to_owned());
         if self.ids.remove(id) {
+            self.era += 1;
             self.order.retain(|known| known != id);
         } else {
             self.add([id.to_owned()]);
@@ -56,7 +69,7 @@ impl Selection {
 
     /// Selects these and no others. `matching`: how many were asked for.
     pub fn set_all(&mut self, ids: Vec<String>, matching: u64) {
-        *self = Self::default();
+        self.clear();
         self.add_all(ids, matching);
     }
 
@@ -79,6 +92,11 @@ mod tests {
         assert_eq!((selection.ids(), selection.anchor()), (vec!["b".to_owned(), "a".to_owned()], Some("a")));
         selection.add(["a".into(), "c".into()]);
         assert_eq!(selection.count(), 3);
+        let era = selection.era();
+        selection.toggle("d");
+        assert_eq!(selection.era(), era, "what is asked for meanwhile may come");
+        selection.toggle("d");
+        assert_ne!(selection.era(), era, "it would come back");
         selection.toggle("a");
         assert!(!selection.has("a") && selection.has("c"));
         assert_eq!(selection.ids(), ["b", "c"]);
@@ -86,5 +104,9 @@ mod tests {
         assert_eq!((selection.count(), selection.capped_from), (2, None));
         selection.set_all(vec!["x".into()], 9);
         assert_eq!(selection.capped_from, Some(9), "not all could be had, and that is told");
+        let era = selection.era();
+        selection.clear();
+        assert_eq!((selection.count(), selection.capped_from, selection.anchor()), (0, None, None));
+        assert_ne!(selection.era(), era);
     }
 }

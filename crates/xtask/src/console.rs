@@ -19,7 +19,7 @@ pub fn build() -> Result<u64> {
     if !is_current(&dist) {
         tools::wasm_target()?;
         let flags = rust_flags()?;
-        let path = tools::path_with(&[tools::trunk()?, tools::wasm_bindgen()?, tools::wasm_opt()?])?;
+        let path = tools::path_with(&[tools::trunk()?, tools::wasm_bindgen()?])?;
         step("Building the web console", || {
             run(command("trunk")
                 .args(["build", "--release", "--offline", "--cargo-profile", "wasm-release"])

@@ -15,6 +15,7 @@ use retinker_console::words;
 
 use super::banner::problem_banner;
 use super::dialog::dialog;
+use super::more::{first_lines, more_lines};
 use super::picker::{Choice, optimizer_choice, strategy_choice};
 use super::progress::{cancel_button, cancel_one};
 use super::reactive::{flag, maybe, part, text, when, word};
@@ -25,7 +26,7 @@ use crate::place::place;
 
 /// Restores that are under way at once: enough to keep a service busy, few enough that a stop comes in time.
 const AT_ONCE: usize = 8;
-/// Runs whose plans are shown one by one; the others are counted.
+/// Names of runs that cannot be restored for one reason; the others are counted.
 const NAMED: usize = 200;
 
 /// What is being done about many runs. Cheap to copy.
@@ -253,20 +254,18 @@ fn plans_shown(bulk: Bulk) -> AnyView {
         let problem = bulk.problem.get().or(of_run)?;
         Some(problem_banner(problem, String::new(), "Try again", move || plan(&again)))
     });
+    let shown = first_lines();
     let list = part(move || {
         let lines: Vec<_> = bulk.planned.with(|planned| {
             planned
                 .iter()
                 .filter_map(|run| Some(plan_line(&run.name, run.plan.as_ref()?)))
-                .take(NAMED)
+                .take(shown.get())
                 .collect()
         });
         lines.into_any()
     });
-    let more = maybe(move || {
-        let more = can.get()?.saturating_sub(NAMED as u64);
-        (more > 0).then(|| view! { <p class="quiet">{format!("and {} more", format::count(more))}</p> })
-    });
+    let more = more_lines(move || can.get().unwrap_or_default() as usize, shown);
     let refused = part(move || {
         let lines: Vec<_> =
             bulk.planned.with(|planned| bulk::refusals(planned)).into_iter().map(refusal).collect();
@@ -343,24 +342,23 @@ fn running(bulk: Bulk) -> AnyView {
     let over = Memo::new(move |_| bulk.is_over());
     let session = StoredValue::new(session());
     let many = bulk.items.with_untracked(Vec::len);
-    let shown = move || {
+    let shown = first_lines();
+    let lines = move || {
         bulk.items.with(|items| {
             // While something goes on each stays where it is: somebody may be about to cancel one.
             let order: Vec<usize> = match over.get() {
                 true => bulk::order(items.iter().map(|item| &item.stand)),
                 false => (0..items.len()).collect(),
             };
-            order.into_iter().take(NAMED).map(|at| at as u64)
+            order.into_iter().take(shown.get()).map(|at| at as u64)
         })
     };
     // Each line is drawn again when it is another: the others keep what was pressed and said there.
-    let list = each(shown, move |at: u64| {
+    let list = each(lines, move |at: u64| {
         let item = Memo::new(move |_| bulk.items.with(|items| items.get(at as usize).cloned()));
         maybe(move || item.get().map(|item| item_line(&item)))
     });
-    let more = many.saturating_sub(NAMED) as u64;
-    let more =
-        (more > 0).then(|| view! { <p class="quiet">{format!("and {} more", format::count(more))}</p> });
+    let more = more_lines(move || many, shown);
     let done = text(move || {
         bulk.items.with(|items| items.iter().filter(|item| item.stand.is_over()).count()).to_string()
     });

@@ -22,14 +22,20 @@ pub(crate) fn copy_button(text: impl Into<Signal<String>>, what: &str) -> AnyVie
     let text = text.into();
     let session = session();
     let state = RwSignal::new(Copied::Not);
+    // How often it was pressed: what the last time came to stays for two seconds, however soon it followed.
+    let round = StoredValue::new(0u32);
     let copy = move |_| {
         let session = session.clone();
         spawn_local(async move {
+            round.update_value(|round| *round += 1);
+            let this = round.get_value();
             let copied = browser::copy(&text.get_untracked()).await;
             // The button may be gone by now.
             let _ = state.try_set(if copied { Copied::Yes } else { Copied::Refused });
             session.host.sleep(Duration::from_secs(2)).await;
-            let _ = state.try_set(Copied::Not);
+            if round.try_get_value() == Some(this) {
+                state.set(Copied::Not);
+            }
         });
     };
     let drawing = part(move || {

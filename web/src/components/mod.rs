@@ -13,6 +13,7 @@ pub(crate) mod icon;
 pub(crate) mod incidents;
 pub(crate) mod keys;
 pub(crate) mod menu;
+pub(crate) mod more;
 pub(crate) mod page_head;
 pub(crate) mod palette;
 pub(crate) mod picker;

@@ -9,11 +9,12 @@ use retinker_console::format;
 
 use super::actions::button;
 use super::{Desk, Sheet};
+use crate::components::more::{first_lines, more_lines};
 use crate::components::reactive::{flag, maybe, nothing, part, text, when};
 use crate::live::Loaded;
 
-/// Checkpoints that are named at once; the others are counted.
-const NAMED: usize = 200;
+/// What is shown, as it was when it was asked for.
+type Frozen = StoredValue<DeletePreview>;
 
 /// Opens the preview of deleting these, and no others: what is selected afterwards changes nothing of it.
 pub(super) fn open(desk: Desk, paths: Vec<String>) {
@@ -87,9 +88,10 @@ fn body(desk: Desk, data: DeletePreview, force: Option<RwSignal<bool>>) -> AnyVi
         0 => String::new(),
         gone => format!("{} gone already.", format::counted(gone, "checkpoint is", "checkpoints are")),
     };
-    let needed = (!data.needed.is_empty()).then(|| needed_part(&data.needed, force));
-    let goes = (!data.goes.is_empty()).then(|| list("goes", &data.goes));
+    let (some_needed, some_go) = (!data.needed.is_empty(), !data.goes.is_empty());
     let frozen = StoredValue::new(data);
+    let needed = some_needed.then(|| needed_part(frozen, force));
+    let goes = some_go.then(|| list("goes", frozen, |data| &data.goes));
     let sentence = text(move || {
         frozen.with_value(|data| told(data, if forced() { data.needed.as_slice() } else { &[] }))
     });
@@ -130,8 +132,8 @@ fn body(desk: Desk, data: DeletePreview, force: Option<RwSignal<bool>>) -> AnyVi
     }
 }
 
-fn needed_part(needed: &[CheckpointItem], force: Option<RwSignal<bool>>) -> AnyView {
-    let count = needed.len() as u64;
+fn needed_part(frozen: Frozen, force: Option<RwSignal<bool>>) -> AnyView {
+    let count = frozen.with_value(|data| data.needed.len()) as u64;
     let heading = match count {
         1 => "1 is needed, and stays".to_owned(),
         count => format!("{} are needed, and stay", format::count(count)),
@@ -154,38 +156,37 @@ fn needed_part(needed: &[CheckpointItem], force: Option<RwSignal<bool>>) -> AnyV
     view! {
         <section class="note" data-testid="preview-needed">
             <h3>{heading}</h3>
-            {list("needed-list", needed)}
+            {list("needed-list", frozen, |data| &data.needed)}
             {force}
         </section>
     }
 }
 
-fn list(testid: &'static str, items: &[CheckpointItem]) -> AnyView {
-    let more = items.len().saturating_sub(NAMED) as u64;
-    let more =
-        (more > 0).then(|| view! { <li class="quiet">{format!("and {} more", format::count(more))}</li> });
-    let lines: Vec<_> = items
-        .iter()
-        .take(NAMED)
-        .map(|item| {
-            let size = item.checkpoint.size_bytes.map(format::bytes).unwrap_or_default();
-            view! {
-                <li title=item.checkpoint.tinker_path.clone()>
-                    <span class="mono">{format::checkpoint_name(&item.checkpoint.checkpoint_id).to_owned()}</span>
-                    " of "
-                    <bdi>{item.run_name.clone()}</bdi>
-                    " "
-                    <span class="quiet">{size}</span>
-                    {item.needed_because.clone().map(|because| view! { <span class="because">{because}</span> })}
-                </li>
-            }
-        })
-        .collect();
+fn list(testid: &'static str, frozen: Frozen, of: fn(&DeletePreview) -> &Vec<CheckpointItem>) -> AnyView {
+    let shown = first_lines();
+    let lines = part(move || {
+        let lines: Vec<_> = frozen.with_value(|data| of(data).iter().take(shown.get()).map(one).collect());
+        lines.into_any()
+    });
     view! {
         <ul class="named" data-testid=testid tabindex="0" aria-label="Checkpoints">
             {lines}
-            {more}
         </ul>
+        {more_lines(move || frozen.with_value(|data| of(data).len()), shown)}
+    }
+}
+
+fn one(item: &CheckpointItem) -> AnyView {
+    let size = item.checkpoint.size_bytes.map(format::bytes).unwrap_or_default();
+    view! {
+        <li title=item.checkpoint.tinker_path.clone()>
+            <span class="mono">{format::checkpoint_name(&item.checkpoint.checkpoint_id).to_owned()}</span>
+            " of "
+            <bdi>{item.run_name.clone()}</bdi>
+            " "
+            <span class="quiet">{size}</span>
+            {item.needed_because.clone().map(|because| view! { <span class="because">{because}</span> })}
+        </li>
     }
 }
 

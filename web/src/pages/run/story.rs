@@ -10,7 +10,7 @@ use super::{Detail, Known};
 use crate::browser;
 use crate::components::curves::Curves;
 use crate::components::icon::icon;
-use crate::components::reactive::{maybe, part, when};
+use crate::components::reactive::{flag, maybe, text, when};
 use crate::components::time::{clock, exact, told_at, when_it_was};
 use crate::live::session;
 
@@ -34,12 +34,14 @@ pub(super) fn story(detail: Detail, known: Known, curves: Curves) -> AnyView {
     });
     let all = RwSignal::new(false);
     let picture = maybe(move || told.with(|told| (told.len() > 1).then(|| picture(told))));
-    let list = part(move || {
-        told.with(|told| {
-            let shown = if all.get() { told.len() } else { FEW };
-            let lines = told.iter().rev().enumerate().map(|(at, moment)| line(moment, at, at < shown));
-            lines.collect::<Vec<_>>().into_any()
-        })
+    // By their places from the first, the newest on top: what comes later leaves the others as somebody has opened them.
+    let places = move || (0..told.with(Vec::len) as u64).rev();
+    let list = each(places, move |place: u64| {
+        let moment = Memo::new(move |_| told.with(|told| told.get(place as usize).cloned()));
+        let from_above =
+            Memo::new(move |_| told.with(|told| told.len().saturating_sub(place as usize).saturating_sub(1)));
+        let on_paper = flag(move || !all.get() && from_above.get() >= FEW);
+        maybe(move || moment.with(|moment| moment.as_ref().map(|moment| line(moment, from_above, on_paper))))
     });
     let show_all = move |_| {
         all.set(true);
@@ -102,8 +104,8 @@ fn line_id(at: usize) -> String {
     format!("moment-{at}")
 }
 
-fn line(moment: &Moment, at: usize, is_shown: bool) -> AnyView {
-    let text = match &moment.run_id {
+fn line(moment: &Moment, at: Memo<usize>, on_paper: Signal<bool>) -> AnyView {
+    let said = match &moment.run_id {
         Some(run_id) => {
             let address = address::run_address(run_id);
             view! { <a href=address title=run_id.clone()>{moment.text.clone()}</a> }
@@ -119,10 +121,16 @@ fn line(moment: &Moment, at: usize, is_shown: bool) -> AnyView {
         told_at(count, Vec::new(), &moment.steps)
     });
     view! {
-        <li id=line_id(at) tabindex="-1" data-kind=moment.kind.key() data-testid="timeline-entry" class:on-paper=!is_shown>
+        <li
+            id=text(move || line_id(at.get()))
+            tabindex="-1"
+            data-kind=moment.kind.key()
+            data-testid="timeline-entry"
+            class:on-paper=on_paper
+        >
             {icon(moment.kind.icon())}
             <div>
-                {text}
+                {said}
                 {steps}
             </div>
             <span class="story-when">{when_it_was(Time::from_millis(moment.to))} {took}</span>

@@ -6,6 +6,7 @@ use leptos::ev::{KeyboardEvent, PointerEvent};
 use retinker_console::address::{View, run_address};
 use retinker_console::columns::Column;
 use retinker_console::held::Held;
+use retinker_console::selection::Selection;
 use wasm_bindgen::JsCast;
 
 use super::line::line;
@@ -279,7 +280,7 @@ fn keys(list: List, node: Node, event: &KeyboardEvent) {
             return super::selected::select_all(list);
         }
         "Escape" => {
-            list.selection.set(Default::default());
+            list.selection.update(Selection::clear);
             return;
         }
         _ => return,

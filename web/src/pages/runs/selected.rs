@@ -40,15 +40,15 @@ pub(super) fn select_all(list: List) {
 
 fn select(list: List, offset: u64, anchor: Option<String>, take: fn(&mut Selection, Vec<String>, u64)) {
     let session = session();
-    let (before, shown) = (list.selection.get_untracked(), list.shown.get_untracked());
+    let (era, shown) = (list.selection.with_untracked(Selection::era), list.shown.get_untracked());
     let query = RunsQuery { anchor, ..shown.to_query(offset, 0) };
     list.refused.set(None);
     spawn_local(async move {
         match session.host.run_ids(&query).await {
             Ok(found) => drop(list.selection.try_update(|all| {
-                // Who has cleared it meanwhile, or looks at another list, wants none of it.
+                // Who has taken something out meanwhile, or looks at another list, wants none of it.
                 let is_same = list.shown.try_get_untracked().is_some_and(|now| now.is_same_list(&shown));
-                if is_same && *all == before {
+                if is_same && all.era() == era {
                     take(all, found.ids, found.matching);
                 }
             })),
@@ -136,7 +136,7 @@ pub(super) fn selected(list: List) -> AnyView {
                         type="button"
                         class="button"
                         data-testid="select-none"
-                        on:click=move |_| list.selection.set(Default::default())
+                        on:click=move |_| list.selection.update(Selection::clear)
                     >
                         {icon("cross")}
                         "Clear"

@@ -77,7 +77,10 @@ fn saved_views(list: List) -> AnyView {
     };
     let save = move || {
         if !name.with_untracked(|name| name.trim().is_empty()) {
-            let address = list.shown.with_untracked(|shown| without_connection(&shown.to_address()));
+            // With the columns as they are, also those that this browser usually shows: others may be usual by then.
+            let columns = list.columns.get_untracked();
+            let shown = list.shown.with_untracked(|shown| shown.with_columns(columns));
+            let address = without_connection(&shown.to_address());
             keep(own.with_untracked(|own| views::with(own, &name.get_untracked(), &address)));
             name.set(String::new());
         }
