@@ -239,6 +239,19 @@ test("each count is a filter, of what the text lets through", async (t) => {
   }
 });
 
+test("the list is one stop of the keyboard, however long it is", async (t) => {
+  const { page } = await list(t, 3_000);
+  await page.locator("#runs-grid").focus();
+  await page.keyboard.press("Space");
+  await byTestId(page, "restore-selected").waitFor();
+  await page.keyboard.press("Tab");
+  const on = await page.evaluate(() => document.activeElement.dataset.testid ?? document.activeElement.outerHTML);
+  assert.equal(on, "restore-selected");
+  await page.keyboard.press("Shift+Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "runs-grid");
+  assert.deepEqual(page.problems, []);
+});
+
 test("a filter is completed, by its fields and by what they hold", async (t) => {
   const { page, retinker } = await list(t, 3_000);
   const field = byTestId(page, "runs-search");

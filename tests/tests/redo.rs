@@ -119,10 +119,10 @@ async fn poison(service: &LocalService, redo: &Redo) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_steps_poisoned_twenty_times_are_two_hundred_steps() {
     let (_dir, service, api) = service().await;
-    // What it should be, computed by another service, with one thread.
+    // What it should be, computed by another service, with more threads than there are cores by default.
     let quiet = tempfile::tempdir().unwrap();
     let quiet =
-        LocalService::start(LocalConfig { threads: 1, ..LocalConfig::new(quiet.path()) }).await.unwrap();
+        LocalService::start(LocalConfig { threads: 5, ..LocalConfig::new(quiet.path()) }).await.unwrap();
     let quiet_api = retinker_tests::service::api(&quiet.base_url()).unwrap();
     let plain = undisturbed(&quiet_api).await;
     let expected = train(&plain, 0..200).await;
@@ -682,6 +682,68 @@ async fn a_run_that_is_lost_again_while_it_is_made_anew_is_made_anew_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_fails_at_once_ends_neither_a_step_nor_a_replay() {
+    let (_dir, service, kept) = six_steps(MemoryLog::new(), Matching::Exact).await;
+    let fails = |operation: &str| OperationRule { times: 1, ..OperationRule::new(operation) };
+    let client = kept.training_client();
+    let mut events = Box::pin(kept.events());
+    // Nobody knows whether it took the step: a run that surely has is made.
+    service.faults().add_operation_rule(fails("optim_step")).unwrap();
+    let mut losses = train(client, 6..8).await;
+    let recovered = |event: &RedoEvent| matches!(event, RedoEvent::Recovered { .. });
+    assert_eq!(told(&mut events).iter().filter(|event| recovered(event)).count(), 1);
+    // In the replay of a lost run: another is made.
+    for (n, operation) in [(8, "optim_step"), (9, "forward_backward")] {
+        service.faults().add_operation_rule(fails(operation)).unwrap();
+        poison(&service, &kept).await;
+        losses.push(step(client, n).await);
+        assert_eq!(service.faults().active().operations.len(), 0, "{operation} failed once");
+    }
+    let api = retinker_tests::service::api(&service.base_url()).unwrap();
+    let plain = undisturbed(&api).await;
+    assert_eq!(train(&plain, 0..10).await[6..], losses);
+    assert_eq!(state(client).await, state(&plain).await);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_are_due_by_what_was_done_before_the_program_ended_too_and_again_when_they_fail() {
+    let (_dir, service, api) = retinker_tests::service::faulty().await.unwrap();
+    let log = MemoryLog::new();
+    let saved_at = |events: Vec<RedoEvent>| -> Vec<u64> {
+        let saved = events.into_iter().filter_map(|event| match event {
+            RedoEvent::Saved { step, .. } => Some(step),
+            _ => None,
+        });
+        saved.collect()
+    };
+    // A program that never comes as far as the rule by itself.
+    let mut all = Vec::new();
+    for life in 0..4_usize {
+        let kept = redo(&api, log.clone(), 5).await;
+        let mut events = Box::pin(kept.events());
+        train(kept.training_client(), life * 2..life * 2 + 2).await;
+        kept.training_client().forward(schedule::batch(0), "cross_entropy", &none()).await.unwrap();
+        all.extend(saved_at(told(&mut events)));
+    }
+    assert_eq!(all, [5]);
+    // One that fails is saved after the next step.
+    let kept = redo(&api, log.clone(), 5).await;
+    let mut events = Box::pin(kept.events());
+    let rule = OperationRule { times: 1, ..OperationRule::new("save_weights") };
+    service.faults().add_operation_rule(rule).unwrap();
+    for n in 8..12 {
+        train(kept.training_client(), n..n + 1).await;
+        // It is known by then what became of the save.
+        kept.training_client().forward(schedule::batch(0), "cross_entropy", &none()).await.unwrap();
+    }
+    let events = told(&mut events);
+    assert!(events.iter().any(|event| matches!(event, RedoEvent::NotSaved { .. })), "{events:?}");
+    assert_eq!(saved_at(events), [11]);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_which_only_some_chunks_were_accepted_is_taken_once() {
     let tiny = |n: i32| Datum::cross_entropy(vec![65 + n % 8, 66], vec![66, 67], vec![1.0, 0.5]);
     let large: Vec<Datum> = (0..2100).map(tiny).collect();
@@ -814,6 +876,15 @@ async fn a_log_is_cut_off_where_it_was_torn_and_refused_where_it_is_damaged() {
     std::fs::write(&segment, &whole).unwrap();
     let error = open().await.unwrap_err().to_string();
     assert!(error.contains("is damaged at segment 0, byte") && error.contains("checksum"), "{error}");
+    // A length that leads beyond the end is no torn end where whole entries follow: nothing of them is cut off.
+    whole[middle] ^= 1;
+    let second = 12 + u32::from_le_bytes(whole[..4].try_into().unwrap()) as usize;
+    whole[second + 3] ^= 0x40;
+    std::fs::write(&segment, &whole).unwrap();
+    let error = open().await.unwrap_err().to_string();
+    assert!(error.contains(&format!("segment 0, byte {second}")), "{error}");
+    assert!(error.contains("its length is wrong: a whole record follows"), "{error}");
+    assert_eq!(std::fs::read(&segment).unwrap(), whole);
     service.stop().await;
 }
 

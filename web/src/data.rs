@@ -27,6 +27,7 @@ use retinker::recovery::plan::{PlanRequest, RestorePlan};
 use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::RestoreRecord;
 use retinker::runtime::Runtime;
+use retinker::transport::Transport;
 use retinker::web::{WebRuntime, WebTransport};
 use retinker_console::words;
 
@@ -35,11 +36,13 @@ use crate::turns::Turns;
 /// A call that is under way. Boxed, so that its code is not copied into every caller.
 type Call<'a, T> = LocalBoxFuture<'a, Result<T, ApiProblem>>;
 
-/// The host. Beside the event stream one call is under way at a time (see [`Turns`]).
+/// The host. Beside the event stream one reading and one act are under way at a time (see [`Turns`]).
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) client: HostClient,
-    /// For what takes up to a minute, and which nothing else is to wait for.
+    /// For what a person asks for, which is not to wait for what the page reads.
+    acts: HostClient,
+    /// For what takes up to a minute and nothing else is to wait for, and for what is to wait for nothing.
     pub(crate) aside: HostClient,
     pub(crate) runtime: Arc<dyn Runtime>,
 }
@@ -49,19 +52,23 @@ impl Host {
     /// where none is named.
     pub(crate) fn new(origin: &str, token: &str, connection: Option<&str>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(WebRuntime);
-        let client = HostClient::new(
-            Arc::new(Turns::new(WebTransport::new())),
-            Arc::clone(&runtime),
-            origin,
-            token.to_owned(),
-        );
-        let aside =
-            HostClient::new(Arc::new(WebTransport::new()), Arc::clone(&runtime), origin, token.to_owned());
-        let (client, aside) = match connection {
-            Some(name) => (client.with_connection(name), aside.with_connection(name)),
-            None => (client, aside),
-        };
-        Self { client, aside, runtime }
+        Self::over(WebTransport::new, Arc::clone(&runtime), &|transport| {
+            let client = HostClient::new(transport, Arc::clone(&runtime), origin, token.to_owned());
+            match connection {
+                Some(name) => client.with_connection(name),
+                None => client,
+            }
+        })
+    }
+
+    /// The host that is reached by these transports, by what makes a client of one.
+    pub(crate) fn over<T: Transport + 'static>(
+        transport: impl Fn() -> T,
+        runtime: Arc<dyn Runtime>,
+        client: &dyn Fn(Arc<dyn Transport>) -> HostClient,
+    ) -> Self {
+        let in_turn = || client(Arc::new(Turns::new(transport())));
+        Self { client: in_turn(), acts: in_turn(), aside: client(Arc::new(transport())), runtime }
     }
 
     pub(crate) fn connections(&self) -> Call<'_, Connections> {
@@ -73,7 +80,7 @@ impl Host {
     }
 
     pub(crate) fn begin_demo(&self) -> Call<'_, GettingStarted> {
-        asked(self.client.begin_demo())
+        asked(self.acts.begin_demo())
     }
 
     pub(crate) fn status(&self) -> Call<'_, HostStatus> {
@@ -85,7 +92,7 @@ impl Host {
     }
 
     pub(crate) fn run_ids<'a>(&'a self, query: &'a RunsQuery) -> Call<'a, RunIds> {
-        asked(self.client.run_ids(query))
+        asked(self.acts.run_ids(query))
     }
 
     pub(crate) fn completions<'a>(&'a self, query: &'a CompletionQuery) -> Call<'a, Completions> {
@@ -93,7 +100,7 @@ impl Host {
     }
 
     pub(crate) fn plans<'a>(&'a self, batch: &'a PlanBatch) -> Call<'a, PlannedBatch> {
-        asked(self.client.plans(batch))
+        asked(self.acts.plans(batch))
     }
 
     pub(crate) fn run<'a>(&'a self, run_id: &'a str) -> Call<'a, RunDetail> {
@@ -113,11 +120,11 @@ impl Host {
     }
 
     pub(crate) fn plan<'a>(&'a self, request: &'a PlanRequest) -> Call<'a, PlanAnswer> {
-        asked(self.client.plan(request))
+        asked(self.acts.plan(request))
     }
 
     pub(crate) fn start<'a>(&'a self, plan: &'a RestorePlan) -> Call<'a, StartedRestore> {
-        asked(self.client.start_restore(plan))
+        asked(self.acts.start_restore(plan))
     }
 
     pub(crate) fn restore<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
@@ -129,15 +136,15 @@ impl Host {
     }
 
     pub(crate) fn go_back<'a>(&'a self, run_id: &'a str, step: Option<u64>) -> Call<'a, RedoWindow> {
-        asked(self.client.go_back(run_id, GoBack { step }))
+        asked(self.acts.go_back(run_id, GoBack { step }))
     }
 
     pub(crate) fn cancel<'a>(&'a self, restore_id: &'a str) -> Call<'a, RestoreRecord> {
-        asked(self.client.cancel_restore(restore_id))
+        asked(self.aside.cancel_restore(restore_id))
     }
 
     pub(crate) fn hand_over<'a>(&'a self, restore_id: &'a str) -> Call<'a, HandOver> {
-        asked(self.client.hand_over(restore_id))
+        asked(self.acts.hand_over(restore_id))
     }
 
     /// What was done about lost runs and more: the newest of each.
@@ -147,7 +154,7 @@ impl Host {
 
     /// The same as the host writes it.
     pub(crate) fn activity_text(&self) -> Call<'_, String> {
-        asked(self.client.activity_text())
+        asked(self.acts.activity_text())
     }
 
     /// Runs that failed together and still wait.
@@ -156,7 +163,7 @@ impl Host {
     }
 
     pub(crate) fn set_monitor(&self, gate: Gate) -> Call<'_, MonitorState> {
-        asked(self.client.set_monitor(gate))
+        asked(self.acts.set_monitor(gate))
     }
 
     pub(crate) fn checkpoints<'a>(&'a self, query: &'a CheckpointsQuery) -> Call<'a, CheckpointWindow> {
@@ -164,26 +171,26 @@ impl Host {
     }
 
     pub(crate) fn checkpoint_paths<'a>(&'a self, query: &'a CheckpointsQuery) -> Call<'a, CheckpointPaths> {
-        asked(self.client.checkpoint_paths(query))
+        asked(self.acts.checkpoint_paths(query))
     }
 
     pub(crate) fn preview_delete(&self, paths: Vec<String>) -> Call<'_, DeletePreview> {
-        asked(self.client.preview_delete(paths))
+        asked(self.acts.preview_delete(paths))
     }
 
     pub(crate) fn preview_retention<'a>(&'a self, request: &'a RetentionRequest) -> Call<'a, DeletePreview> {
-        asked(self.client.preview_retention(request))
+        asked(self.acts.preview_retention(request))
     }
 
     pub(crate) fn act_on_checkpoints<'a>(
         &'a self,
         actions: &'a CheckpointActions,
     ) -> Call<'a, CheckpointOutcomes> {
-        asked(self.client.act_on_checkpoints(actions))
+        asked(self.acts.act_on_checkpoints(actions))
     }
 
     pub(crate) fn start_download<'a>(&'a self, path: &'a str) -> Call<'a, DownloadState> {
-        asked(self.client.start_download(path))
+        asked(self.acts.start_download(path))
     }
 
     pub(crate) fn download<'a>(&'a self, id: &'a str) -> Call<'a, DownloadState> {
@@ -191,7 +198,7 @@ impl Host {
     }
 
     pub(crate) fn stop_download<'a>(&'a self, id: &'a str) -> Call<'a, DownloadState> {
-        asked(self.client.stop_download(id))
+        asked(self.acts.stop_download(id))
     }
 
     pub(crate) fn sessions<'a>(&'a self, query: &'a SessionsQuery) -> Call<'a, SessionWindow> {
@@ -207,7 +214,7 @@ impl Host {
         session_id: &'a str,
         reason: &'a str,
     ) -> Call<'a, SessionDetail> {
-        asked(self.client.finish_session(session_id, reason))
+        asked(self.acts.finish_session(session_id, reason))
     }
 
     pub(crate) fn assign_project<'a>(
@@ -215,7 +222,7 @@ impl Host {
         session_id: &'a str,
         project_id: &'a str,
     ) -> Call<'a, SessionDetail> {
-        asked(self.client.assign_project(session_id, project_id))
+        asked(self.acts.assign_project(session_id, project_id))
     }
 
     pub(crate) fn projects(&self) -> Call<'_, Projects> {

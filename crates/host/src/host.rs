@@ -31,6 +31,9 @@ use crate::trial::Trial;
 /// How long a person at the console waits for the service.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The same where an answer takes several questions, one after the other. The console's page waits for 60 s.
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(55);
+
 /// Most ids that a change names; more are told as "many".
 const NAMED_CHANGES: usize = 50;
 
@@ -240,10 +243,15 @@ impl Shared {
 
     /// Waits for the service as long as a person would.
     pub(crate) async fn ask<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Result<T, Asked> {
-        match tokio::time::timeout(PATIENCE, question).await {
-            Ok(answer) => answer.map_err(Asked::Service),
-            Err(_) => Err(Asked::Slow),
-        }
+        within(PATIENCE, question).await
+    }
+
+    /// The same of several questions, one after the other.
+    pub(crate) async fn ask_all<T>(
+        &self,
+        questions: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Asked> {
+        within(LONG_PATIENCE, questions).await
     }
 
     /// Why the runs cannot be listed, with what is known here of the key and of the service before.
@@ -277,11 +285,19 @@ impl Shared {
     }
 }
 
+async fn within<T>(patience: Duration, question: impl Future<Output = Result<T, Error>>) -> Result<T, Asked> {
+    match tokio::time::timeout(patience, question).await {
+        Ok(answer) => answer.map_err(Asked::Service),
+        Err(_) => Err(Asked::Slow(patience)),
+    }
+}
+
 /// Why the service gave no answer.
 #[derive(Debug)]
 pub(crate) enum Asked {
     Service(Error),
-    Slow,
+    /// Not within this time.
+    Slow(Duration),
     /// The service counts this many runs, and lists none.
     Contradicts(u64),
 }
@@ -299,7 +315,7 @@ impl Asked {
     pub(crate) fn problem(&self) -> ApiProblem {
         match self {
             Self::Service(error) => crate::problem::of_service(error),
-            Self::Slow => slow_service(PATIENCE.as_secs()),
+            Self::Slow(patience) => slow_service(patience.as_secs()),
             Self::Contradicts(total) => contradicting_service(*total),
         }
     }

@@ -154,8 +154,10 @@ async fn list(shared: &Shared) -> Result<Listed, Asked> {
     let mut reading = shared.monitor.reading().await;
     let (whole, now) = (reading.is_whole(), shared.runtime.now());
     let (mut runs, mut open) = (Vec::new(), Vec::new());
-    while let Some(page) =
-        tokio::time::timeout(PATIENCE, reading.next()).await.map_err(|_| Asked::Slow)?.map_err(Asked::from)?
+    while let Some(page) = tokio::time::timeout(PATIENCE, reading.next())
+        .await
+        .map_err(|_| Asked::Slow(PATIENCE))?
+        .map_err(Asked::from)?
     {
         let sessions = shared.monitor.sessions();
         let is_open = |run: &&TrainingRun| sessions.is_open(run, reading.lasting(), now);
@@ -219,7 +221,7 @@ async fn read_models(shared: &Shared) -> bool {
             true
         }
         Err(Asked::Service(error)) => Error::is_unsupported(&error),
-        Err(Asked::Slow | Asked::Contradicts(_)) => false,
+        Err(Asked::Slow(_) | Asked::Contradicts(_)) => false,
     }
 }
 

@@ -19,7 +19,15 @@ enum Copied {
 
 /// Copies a text, and says so. `what` names it: "the run's id".
 pub(crate) fn copy_button(text: impl Into<Signal<String>>, what: &str) -> AnyView {
-    let text = text.into();
+    button(text.into(), what, None)
+}
+
+/// The same in a list that is one stop of the keyboard, however long it is.
+pub(crate) fn copy_button_in_grid(text: impl Into<Signal<String>>, what: &str) -> AnyView {
+    button(text.into(), what, Some("-1"))
+}
+
+fn button(text: Signal<String>, what: &str, tabindex: Option<&'static str>) -> AnyView {
     let session = session();
     let state = RwSignal::new(Copied::Not);
     // How often it was pressed: what the last time came to stays for two seconds, however soon it followed.
@@ -52,7 +60,7 @@ pub(crate) fn copy_button(text: impl Into<Signal<String>>, what: &str) -> AnyVie
     });
     let label = format!("Copy {what}");
     view! {
-        <button type="button" class="copy" title=label.clone() aria-label=label on:click=copy>
+        <button type="button" class="copy" tabindex=tabindex title=label.clone() aria-label=label on:click=copy>
             {drawing}
             <span class="said" role="status">{said}</span>
         </button>

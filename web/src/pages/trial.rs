@@ -149,8 +149,8 @@ pub(crate) fn trial_page() -> AnyView {
             <div class="trial-sources">
                 {source_field("Sample from", "try-source", one, one, other)}
                 {source_field("Compare with (if you like)", "try-with", other, one, other)}
-                {offered(sources)}
             </div>
+            {offered(sources)}
             <label class="field stacked">
                 <span class="field-name">
                     {text(move || {
@@ -255,7 +255,17 @@ fn offered(sources: RwSignal<Loaded<SampleSources>>) -> AnyView {
             options.into_any()
         })
     });
-    view! { <datalist id="try-sources" data-testid="try-sources">{options}</datalist> }
+    let more = maybe(move || {
+        sources.with(|s| s.data.as_ref().is_some_and(|data| data.more)).then(|| {
+            view! { <p class="quiet" data-testid="try-more">"The newest are offered: write the path of any other."</p> }
+        })
+    });
+    view! {
+        <datalist id="try-sources" data-testid="try-sources">
+            {options}
+        </datalist>
+        {more}
+    }
 }
 
 fn number(

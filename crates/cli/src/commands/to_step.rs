@@ -52,9 +52,6 @@ pub(crate) async fn run(
     let recorded = Recorded::read(DiskLog::read_only(log)?).await?;
     let recorded = recorded.with_context(|| format!("there is no run in the redo log {}", log.display()))?;
     let covered = recorded.covered();
-    if ![&covered.run_id, &covered.root_run_id].contains(&&run_id.to_owned()) {
-        bail!("the redo log {} is of run {}, not of run {run_id}", log.display(), covered.run_id);
-    }
     let service = how.target.service()?;
     if covered.service != service.base_url.trim_end_matches('/') {
         bail!(
@@ -65,6 +62,19 @@ pub(crate) async fn run(
             covered.service
         );
     }
+    let runtime = Arc::new(NativeRuntime::new(tokio::runtime::Handle::current()));
+    let config = ApiConfig { base_url: service.base_url, api_key: service.api_key, ..ApiConfig::default() };
+    let service = ServiceClient::new(Api::new(config, Arc::new(NativeTransport::new()?), runtime)?);
+    // What the log itself names needs nobody to tell whose it is: the service may be away while a plan is looked at.
+    let is_of = [&covered.run_id, &covered.root_run_id].contains(&&run_id.to_owned())
+        || match service.api().training_run(run_id).await {
+            Ok(run) => recorded.is_of(&run),
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(error.into()),
+        };
+    if !is_of {
+        bail!("the redo log {} is of run {}, not of run {run_id}", log.display(), covered.run_id);
+    }
     let plan = recorded.plan_to(step)?;
     match how.json {
         true => say(serde_json::to_string(&plan)?),
@@ -73,9 +83,6 @@ pub(crate) async fn run(
     if how.dry_run {
         return Ok(());
     }
-    let runtime = Arc::new(NativeRuntime::new(tokio::runtime::Handle::current()));
-    let config = ApiConfig { base_url: service.base_url, api_key: service.api_key, ..ApiConfig::default() };
-    let service = ServiceClient::new(Api::new(config, Arc::new(NativeTransport::new()?), runtime)?);
     let matching = options.tolerance.map_or(Matching::Exact, Matching::Tolerance);
     let (requests, json) = (plan.requests, how.json);
     let tenth = |done: u64| done * 10 / requests.max(1);

@@ -12,7 +12,7 @@ use retinker::host::api::{
 };
 use retinker::recovery::acts::{Act, acts, folded};
 use retinker::recovery::control;
-use retinker::recovery::incidents::WITHIN;
+use retinker::recovery::incidents::{Incident, WITHIN};
 use retinker::recovery::journal::{Store, StoreError};
 use retinker::recovery::monitor::incidents;
 use retinker::recovery::policy::Gate;
@@ -48,7 +48,11 @@ async fn list_incidents(
                 reason.count = reason.count.min(count);
             }
         }
-        found.retain(|incident| incident.count() > 1);
+        found.retain(|incident| incident.count() > 0);
+        // One that waits alone is nothing to be dealt with together.
+        if found.iter().map(Incident::count).sum::<usize>() < 2 {
+            found.clear();
+        }
     }
     Ok(Json(Incidents { incidents: found }))
 }

@@ -29,7 +29,7 @@ use retinker::wire::weights::CopyWeightsRequest;
 use super::Host;
 use crate::acts::{noted, wholly};
 use crate::checkpoints::{Kept, current, current_to_act, items};
-use crate::host::{Asked, Shared};
+use crate::host::{Asked, PATIENCE, Shared};
 use crate::problem::Problem;
 
 /// Rows in a window when the query does not say.
@@ -110,9 +110,9 @@ async fn retention(
     let Json(RetentionRequest { query, rule }) = request?;
     let (kept, now) = (judgeable(&host).await?, host.runtime.now());
     let (mut found, _) = find(&query, items(&host, &kept.list, &[], now), now)?;
-    let (measures, unasked) = match rule.best {
-        Some(_) => super::measures::of(&host, &found).await?,
-        None => (Vec::new(), 0),
+    let measures = match rule.best {
+        Some(best) => super::measures::of(&host, &found, best as usize).await?,
+        None => Default::default(),
     };
     let weighed: Vec<_> = found
         .iter()
@@ -121,15 +121,10 @@ async fn retention(
             run_id: &item.run_id,
             kind: &item.checkpoint.checkpoint_type,
             saved: (item.checkpoint.time, &item.checkpoint.tinker_path),
-            measure: measures.get(at).copied().flatten(),
+            measure: measures.of.get(at).copied().flatten(),
             needed: item.needed_because.is_some(),
         })
         .collect();
-    let unmeasured = if rule.best.is_some() {
-        weighed.iter().filter(|one| one.measure.is_none()).count() as u64
-    } else {
-        0
-    };
     let go = goes(&rule, &weighed);
     drop(weighed);
     let kept_by_rule =
@@ -143,6 +138,7 @@ async fn retention(
     let more = goes.saturating_sub(MAX_PATHS) as u64;
     found.truncate(MAX_PATHS);
     let told = told(&host, kept.as_of, found).await;
+    let (unmeasured, unasked) = (measures.unknown, measures.unasked);
     Ok(Json(DeletePreview { kept: kept_by_rule, unmeasured, unasked, more, ..told }))
 }
 
@@ -172,7 +168,7 @@ fn readable(kept: Kept) -> Result<Kept, Problem> {
     match (&kept.as_of, &kept.problem) {
         (Some(_), _) => Ok(kept),
         (None, Some(problem)) => Err(unreadable(problem.clone())),
-        (None, None) => Err(Problem::from(Asked::Slow)),
+        (None, None) => Err(Problem::from(Asked::Slow(PATIENCE))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! How good checkpoints are, by what their runs had measured when they were saved.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures_util::{StreamExt, stream};
 use retinker::host::checkpoints::CheckpointItem;
@@ -18,15 +18,35 @@ const MOST_POINTS: usize = 100_000;
 /// Runs that are asked for at once.
 const AT_ONCE: usize = 4;
 
-/// The loss of each checkpoint, for each token where that is told: that of the last step before it was saved. `None` where it
-/// is not known: the service offers no series, or none of that time. And how many are of runs beyond those that are asked for.
+/// How good checkpoints are, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Measures {
+    pub(super) of: Vec<Option<f64>>,
+    /// Of how many it would have to be known, and is not.
+    pub(super) unknown: u64,
+    /// How many of those are of runs beyond those that are asked for.
+    pub(super) unasked: u64,
+}
+
+/// The loss of each checkpoint of runs that have more than `best` of a type, for each token where that is told: that of the last step before it was saved. `None` where it
+/// is not known: the service offers no series, or none of that time.
 ///
 /// # Errors
 /// The service could not be asked.
-pub(super) async fn of(host: &Shared, items: &[CheckpointItem]) -> Result<(Vec<Option<f64>>, u64), Problem> {
-    let runs: BTreeSet<&str> = items.iter().map(|item| item.run_id.as_str()).collect();
+pub(super) async fn of(host: &Shared, items: &[CheckpointItem], best: usize) -> Result<Measures, Problem> {
+    let mut of_type: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for item in items {
+        *of_type.entry((&item.run_id, item.checkpoint.checkpoint_type.as_str())).or_default() += 1;
+    }
+    // Of what has no more than are kept, none has to give way: it need not be known which is better.
+    of_type.retain(|_, count| *count > best);
+    let runs: BTreeSet<&str> = of_type.keys().map(|(run, _)| *run).collect();
     let asked: BTreeSet<&str> = runs.iter().copied().take(MOST_RUNS).collect();
-    let unasked = items.iter().filter(|item| !asked.contains(item.run_id.as_str())).count() as u64;
+    let unasked = items
+        .iter()
+        .map(|item| item.run_id.as_str())
+        .filter(|run| runs.contains(run) && !asked.contains(run))
+        .count() as u64;
     let each: Vec<_> = asked
         .into_iter()
         .map(|id| async move { series(host, id).await.map(|points| (id, points)) })
@@ -43,7 +63,7 @@ pub(super) async fn of(host: &Shared, items: &[CheckpointItem]) -> Result<(Vec<O
         }
     }
     drop(answers);
-    let measures = items
+    let of: Vec<_> = items
         .iter()
         .map(|item| {
             let points = known.get(item.run_id.as_str())?;
@@ -52,8 +72,12 @@ pub(super) async fn of(host: &Shared, items: &[CheckpointItem]) -> Result<(Vec<O
             last.loss_per_token.or(last.loss)
         })
         .collect();
+    let matters = |item: &CheckpointItem| {
+        of_type.contains_key(&(item.run_id.as_str(), item.checkpoint.checkpoint_type.as_str()))
+    };
+    let unknown = items.iter().zip(&of).filter(|(item, of)| of.is_none() && matters(item)).count() as u64;
     // Where none is known, that so many were not asked is no matter.
-    Ok((measures, if known.is_empty() { 0 } else { unasked }))
+    Ok(Measures { unknown, unasked: if known.is_empty() { 0 } else { unasked }, of })
 }
 
 /// A run's series, in the order of its steps, which is that of their times.

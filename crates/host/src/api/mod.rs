@@ -206,7 +206,7 @@ async fn planned(host: &Shared, request: &PlanRequest) -> Result<Result<RestoreP
     let succession = host.index().succession(&request.run_id);
     let made_by = host.store.by_new_run(&request.run_id).await?;
     let now = host.runtime.now();
-    match host.ask(gather(&host.api, request, succession, made_by.as_ref(), now)).await {
+    match host.ask_all(gather(&host.api, request, succession, made_by.as_ref(), now)).await {
         Ok(facts) => Ok(make_plan(&facts, request)),
         Err(Asked::Service(error)) if error.is_not_found() => {
             host.is_itself().await?;
@@ -353,7 +353,7 @@ impl From<Asked> for Problem {
     fn from(asked: Asked) -> Self {
         match &asked {
             Asked::Service(error) => Self::from(error),
-            Asked::Slow => Self { status: StatusCode::GATEWAY_TIMEOUT, problem: asked.problem() },
+            Asked::Slow(_) => Self { status: StatusCode::GATEWAY_TIMEOUT, problem: asked.problem() },
             Asked::Contradicts(_) => Self { status: StatusCode::BAD_GATEWAY, problem: asked.problem() },
         }
     }

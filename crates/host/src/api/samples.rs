@@ -25,11 +25,12 @@ use crate::trial::{Drawn, is_path, pieces, problem_of, untokenized};
 
 /// How long samples may take, with the tokenizer's download before them. A page waits for 60 s.
 const PATIENCE: Duration = Duration::from_secs(50);
-/// Checkpoints that are offered, and how many are asked for at once.
+/// Checkpoints that are offered.
 const OFFERED: usize = 500;
-const PAGE: u64 = 500;
+/// Checkpoints that are asked for at once: the most that services give.
+const PAGE: u64 = 100;
 /// Pages that are looked through for checkpoints of samplers.
-const PAGES: u64 = 4;
+const PAGES: u64 = 20;
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/samples", post(sample)).route("/samples/sources", get(sources))
@@ -37,7 +38,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 
 async fn sources(State(host): Host) -> Result<Json<SampleSources>, Problem> {
     let base_models = host.status().service.base_models;
-    let (listed, more) = match host.ask(listed(&host)).await {
+    let (listed, more) = match host.ask_all(listed(&host)).await {
         Ok(listed) => listed,
         // Then each run's newest has to do.
         Err(Asked::Service(error)) if error.is_unsupported() => {

@@ -456,7 +456,7 @@ async fn assign(
 }
 
 async fn projects(State(host): Host) -> Result<Json<Projects>, Problem> {
-    let (found, more) = match host.ask(all_sessions(&host.api)).await {
+    let (found, more) = match host.ask_all(all_sessions(&host.api)).await {
         Ok(found) => found,
         Err(Asked::Service(error)) if error.is_unsupported() => return Ok(Json(Projects::default())),
         Err(asked) => return Err(asked.into()),

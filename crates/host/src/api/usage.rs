@@ -67,7 +67,7 @@ async fn usage(
             usage.storage_offered = true;
         }
         // Sessions that can be searched tell it too, but not what it costs.
-        Err(asked) if is_not_offered(&asked) => match host.ask(all_sessions(&host.api)).await {
+        Err(asked) if is_not_offered(&asked) => match host.ask_all(all_sessions(&host.api)).await {
             Ok((sessions, more)) => {
                 usage.storage = counted(sessions).into_iter().map(of_project).collect();
                 usage.storage.sort_by_key(|row| std::cmp::Reverse(row.bytes));

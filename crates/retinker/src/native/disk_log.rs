@@ -17,6 +17,8 @@ use crate::redo::{Frame, LogError, Place, RedoLog};
 
 /// Shorter frames are not worth compressing.
 const WORTH_IT: usize = 512;
+/// What every compressed frame begins with (RFC 8878, section 3.1.1).
+const ZSTD: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 /// The bit of a frame's length that says that it is compressed.
 const COMPRESSED: u32 = 1 << 31;
 /// What stands before a frame.
@@ -151,6 +153,7 @@ impl DiskLog {
             }
         }
         if offset < length {
+            self.ends_there(Place { segment, offset }, length)?;
             let file = OpenOptions::new().write(true).open(self.path(segment));
             let file = file.map_err(|error| self.unavailable(&error))?;
             file.set_len(offset).map_err(|error| self.unavailable(&error))?;
@@ -159,6 +162,19 @@ impl DiskLog {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing that was written whole follows: else the frame there is not torn, but its length is damaged.
+    fn ends_there(&self, place: Place, length: u64) -> Result<(), LogError> {
+        let unusable = |error: io::Error| self.unavailable(&error);
+        let file = self.segment(place.segment).map_err(unusable)?;
+        let mut rest = vec![0; usize::try_from(length.saturating_sub(place.offset)).unwrap_or(usize::MAX)];
+        ReadFrom { file: &file, offset: place.offset }.read_exact(&mut rest).map_err(unusable)?;
+        // Each frame is written behind the whole one before it, so that one that is whole cannot follow one that is torn.
+        let follows = (1..rest.len()).find(|at| rest.get(*at..).is_some_and(begins_with_a_frame));
+        let Some(at) = follows else { return Ok(()) };
+        let reason = format!("its length is wrong: a whole record follows {at} bytes after its beginning");
+        Err(LogError::Damaged { log: self.name(), place, reason })
     }
 
     /// The frame that begins there, and where the next one begins; `None` if it was not written whole.
@@ -339,6 +355,18 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
+}
+
+/// Whether a whole frame begins there. What can be told without its checksum is looked at first: the bytes may be any, and many.
+fn begins_with_a_frame(bytes: &[u8]) -> bool {
+    let Some((before, bytes)) = bytes.split_first_chunk() else { return false };
+    let [stored, crc, plain] = words(*before);
+    let Some(bytes) = bytes.get(..stored as usize).filter(|bytes| !bytes.is_empty()) else { return false };
+    let may_be = match plain & COMPRESSED {
+        0 => plain == stored,
+        _ => bytes.starts_with(&ZSTD),
+    };
+    may_be && crc32fast::hash(bytes) == crc
 }
 
 fn words(bytes: [u8; BEFORE as usize]) -> [u32; 3] {

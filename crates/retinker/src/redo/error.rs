@@ -36,6 +36,15 @@ pub enum RedoError {
     /// A replayed result is not the one that was recorded.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
+    /// What failed when it was first sent did not when it was replayed.
+    #[error(
+        "{operation} failed when it was first sent, and did not fail when it was replayed: the run would be another one from there \
+         on. Go on from the checkpoint by hand."
+    )]
+    FailsNoMore {
+        /// The operation, and the step of the optimizer before it.
+        operation: String,
+    },
     /// The run was lost twice while the same request was carried out.
     #[error(
         "{operation} seems to be what the run is lost by: it was being carried out each of the {times} times. It is not sent again. \

@@ -294,6 +294,20 @@ impl Ledger {
         first..=self.head.steps
     }
 
+    /// The checkpoints without which nothing can be made anew: those that are stood on, and those that are loaded on the way.
+    pub(crate) fn stands_on(&self) -> Vec<String> {
+        let mut paths: Vec<String> = self.head.bases.iter().map(|base| base.path.clone()).collect();
+        let from = self.starts().last().map_or(u64::MAX, |start| Self::from(start.as_ref()));
+        for op in self.ops.range(from..).map(|(_, op)| op).filter(|op| !op.is_void()) {
+            if let Form::Load { path, .. } = &op.form
+                && !paths.contains(path)
+            {
+                paths.push(path.clone());
+            }
+        }
+        paths
+    }
+
     /// Lets go of all checkpoints but the newest `keep`, and of what lies before them; tells the oldest segment that is needed.
     pub(crate) fn let_go(&mut self, keep: usize) -> Option<u64> {
         let surplus = self.head.bases.len().saturating_sub(keep);

@@ -53,7 +53,7 @@ pub struct Covered {
     pub first_step: u64,
     /// The last one.
     pub last_step: u64,
-    /// The checkpoints that it stands on, oldest first: they must not be deleted.
+    /// The checkpoints that it stands on, oldest first, and then those that are loaded in a replay: they must not be deleted.
     pub stands_on: Vec<String>,
 }
 
@@ -128,6 +128,14 @@ impl Recorded {
         Ok(None)
     }
 
+    /// Whether it is of a run: that of now, the first one, or one between them, which only its service can tell.
+    pub fn is_of(&self, run: &TrainingRun) -> bool {
+        let head = &self.ledger.head;
+        let root_run_id = head.root.clone().unwrap_or_default();
+        let subject = LogSubject { root_run_id, restores: restore_ids(&head.log) };
+        run.training_run_id == run_of(&self.ledger) || subject.is_of(run)
+    }
+
     /// What it covers.
     pub fn covered(&self) -> Covered {
         let (head, window) = (&self.ledger.head, self.ledger.window());
@@ -137,7 +145,7 @@ impl Recorded {
             service: head.service.clone(),
             first_step: *window.start(),
             last_step: *window.end(),
-            stands_on: head.bases.iter().map(|base| base.path.clone()).collect(),
+            stands_on: self.ledger.stands_on(),
         }
     }
 

@@ -31,8 +31,9 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    pub(crate) fn since(since: Duration) -> Self {
-        Self { since, ..Self::default() }
+    /// From now on, with so many steps since the last checkpoint.
+    pub(crate) fn since(since: Duration, steps: u64) -> Self {
+        Self { steps, since, ..Self::default() }
     }
 
     /// Takes what a pass came to, all chunks of it together.
@@ -55,6 +56,13 @@ impl Due {
         let steps = policy.every_steps.is_some_and(|every| self.steps >= every.max(1));
         let time = policy.every.is_some_and(|every| now.saturating_sub(self.since) >= every);
         steps || time || self.improved
+    }
+
+    /// The checkpoint that was called when it was `then` due was not saved.
+    pub(crate) fn not_saved(&mut self, then: &Self) {
+        self.steps += then.steps;
+        self.since = then.since;
+        self.improved |= then.improved;
     }
 
     /// A checkpoint is being saved.
@@ -82,7 +90,7 @@ mod tests {
             every: Some(10 * SECOND),
             ..CheckpointPolicy::default()
         };
-        let mut due = Due::since(SECOND);
+        let mut due = Due::since(SECOND, 0);
         let mut saved = Vec::new();
         for step in 1..=9_u32 {
             // The fourth step takes its time.
@@ -93,7 +101,7 @@ mod tests {
             }
         }
         assert_eq!(saved, [3, 5, 8], "the fifth for the time, the others for the steps");
-        let mut due = Due::since(SECOND);
+        let mut due = Due::since(SECOND, 0);
         let every = CheckpointPolicy { every: Some(10 * SECOND), ..CheckpointPolicy::default() };
         assert!(!due.stepped(10 * SECOND, &every));
         assert!(due.stepped(11 * SECOND, &every));

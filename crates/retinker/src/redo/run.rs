@@ -169,6 +169,9 @@ impl Redo {
             Err(error) if matches!(error.status(), Some(404 | 410)) => {
                 // Its session is over: another place.
                 let place = service.place().await.map_err(RedoError::Service)?;
+                let (session_id, model_seq_id) = (place.session_id().to_owned(), place.number());
+                let identity = Identity { session_id, model_seq_id, path: None };
+                put(&**log, ledger, Entry::Identity(identity), Bytes::new()).await?;
                 make_from(&place, None, &creation, labels).await
             }
             made => made,

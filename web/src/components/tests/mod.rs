@@ -26,7 +26,7 @@ use retinker::client::testing::{FakeReply, FakeTransport, ManualRuntime};
 use retinker::host::HostClient;
 use retinker::host::api::{HealthCounts, RunRow, RunWindow};
 use retinker::runtime::Runtime;
-use retinker::transport::{Request, Transport};
+use retinker::transport::Request;
 use retinker::wire::time::Time;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::closure::Closure;
@@ -37,7 +37,6 @@ use crate::data::Host;
 use crate::live::Session;
 use crate::place::{self, Place};
 use crate::prelude::*;
-use crate::turns::Turns;
 use crate::view::tests::{Stage, settled};
 
 /// With a session that reads nothing.
@@ -65,15 +64,9 @@ impl FakeHost {
     /// As the console calls it.
     fn called(&self) -> Host {
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
-        let client = |transport: Arc<dyn Transport>| {
+        Host::over(|| self.transport.clone(), Arc::clone(&runtime), &|transport| {
             HostClient::new(transport, Arc::clone(&runtime), browser::origin(), String::new())
-        };
-        let transport = self.transport.clone();
-        Host {
-            client: client(Arc::new(Turns::new(transport.clone()))),
-            aside: client(Arc::new(transport)),
-            runtime,
-        }
+        })
     }
 
     /// So much time goes by for whoever waits for it.

@@ -11,7 +11,7 @@ use retinker_console::format;
 use super::grid::cell_id;
 use super::list::List;
 use super::selected::select_range;
-use crate::components::copy::copy_button;
+use crate::components::copy::copy_button_in_grid;
 use crate::components::icon::icon;
 use crate::components::reactive::{flag, maybe, part, text, word};
 use crate::components::status::health_badge;
@@ -127,7 +127,7 @@ fn cell(column: Column, row: Row, id: Memo<String>) -> AnyView {
                     <span class="mono" title=id.signal()>
                         {short}
                     </span>
-                    {copy_button(id, "the run's id")}
+                    {copy_button_in_grid(id, "the run's id")}
                 </span>
             }
         }

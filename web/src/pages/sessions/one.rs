@@ -1,5 +1,7 @@
 //! One session.
 
+use std::time::Duration;
+
 use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::ApiProblem;
@@ -16,10 +18,14 @@ use crate::components::dialog::dialog;
 use crate::components::icon::icon;
 use crate::components::reactive::{flag, maybe, nothing, part, text, when};
 use crate::components::time::when_it_was;
-use crate::live::{Loaded, load, often, session};
+use crate::live::{Loaded, load, often, session, slowly};
 use crate::place::place;
 
 type Detail = RwSignal<Loaded<SessionDetail>>;
+
+/// A session with its samplers is some fifty questions to the service: while something trains all the time it is read no more
+/// often than this.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What a person wants to do with a session.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,8 +48,9 @@ struct Desk {
 /// The page `/sessions/:id`.
 pub(crate) fn session_page() -> AnyView {
     let id = place().of;
-    let detail: Detail =
-        load(id, often(), false, |host, id: String| Box::pin(async move { host.session(&id).await }));
+    let detail: Detail = load(id, slowly(often(), PAUSE), false, |host, id: String| {
+        Box::pin(async move { host.session(&id).await })
+    });
     let missing = Memo::new(move |_| {
         detail.with(|d| d.data.is_none() && d.problem.as_ref().is_some_and(|p| p.code == "session_not_found"))
     });

@@ -12,7 +12,7 @@ impl Driver {
         let by_policy = stepped && self.due.stepped(now, &self.parts.options.checkpoints);
         let (size, bound) = (self.parts.log.size(), self.parts.options.bound);
         // After a step alone: within one a checkpoint would need what was asked for before it, and free nothing.
-        let by_size = stepped && size.saturating_sub(self.size_then) >= bound / 3;
+        let by_size = stepped && (size >= bound || size.saturating_sub(self.size_then) >= bound / 3);
         if (by_policy || by_size) && !self.saving && self.parts.order.lock().poisoned.is_none() {
             self.save().await;
         }
@@ -24,7 +24,9 @@ impl Driver {
 
     async fn save(&mut self) {
         self.saving = true;
+        let due = self.due.clone();
         self.due.saved(self.api().runtime().monotonic());
+        self.due_then = due;
         // Two may be saved after one step.
         let (step, op) = (self.parts.ledger.head.steps, self.parts.ledger.head.next_op);
         let name = format!("redo-{step:06}-{op}");
@@ -56,6 +58,8 @@ impl Driver {
                 self.saved.insert(number, path);
             }
             None if own => {
+                // What it was due for, it is due for after the next step.
+                self.due.not_saved(&self.due_then);
                 self.parts.hub.tell(RedoEvent::NotSaved { why: "the service did not save it".to_owned() });
             }
             _ => {}
@@ -91,6 +95,11 @@ impl Driver {
         let path = format!("tinker://{}/weights/{name}", self.parts.line.model_id);
         let bases = &self.parts.ledger.head.bases;
         if !bases.iter().any(|base| base.path == path) {
+            if self.parts.ledger.stands_on().contains(&path) {
+                let why =
+                    format!("the redo log loads {path} when it makes the run anew: save under another name");
+                return Err(Error::config(operation, why));
+            }
             return Ok(());
         }
         if bases.len() == 1 && !self.parts.ledger.has_the_beginning() {

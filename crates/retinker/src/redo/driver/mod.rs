@@ -125,6 +125,8 @@ pub(crate) struct Driver {
     /// Live samplers, by the operation that made them.
     samplers: Vec<(u64, Weak<Slot>)>,
     due: Due,
+    /// The same as it was when the checkpoint was called that is being saved.
+    due_then: Due,
     /// Whether a checkpoint is being saved that makes room in the log.
     saving: bool,
     /// Checkpoints that are there, by their operations, and not stood on yet.
@@ -137,7 +139,10 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let now = parts.service.api().runtime().monotonic();
-        let size_then = parts.log.size();
+        let head = &parts.ledger.head;
+        let steps = head.steps.saturating_sub(head.bases.last().map_or(0, |base| base.step));
+        // Of what an earlier program has written nothing is known but how long the log is.
+        let size_then = if head.bases.is_empty() { 0 } else { parts.log.size() };
         Self {
             parts,
             waiters: BTreeMap::new(),
@@ -145,7 +150,8 @@ impl Driver {
             half: None,
             waits: BTreeMap::new(),
             samplers: Vec::new(),
-            due: Due::since(now),
+            due: Due::since(now, steps),
+            due_then: Due::default(),
             saving: false,
             saved: BTreeMap::new(),
             size_then,
@@ -344,6 +350,9 @@ pub(crate) fn hold_against(
     let losses = (recorded.metrics.get(LOSS), replayed.metrics.get(LOSS));
     if let (Some(then), Some(now)) = losses {
         seen.push((*then, *now));
+    }
+    if recorded.failed {
+        return Err(RedoError::FailsNoMore { operation: describe(ledger, number) });
     }
     let Some((what, then, now)) = replayed.differs(recorded, matching) else { return Ok(()) };
     let (recorded_losses, replayed_losses) = seen.iter().copied().unzip();

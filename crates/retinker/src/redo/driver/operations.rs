@@ -256,8 +256,22 @@ impl Driver {
                 self.await_result(op, part);
                 return;
             }
+            if self.may_have_taken_place(op, &error) {
+                self.recover(&error, Some((op, part)), None).await;
+                return;
+            }
         }
         self.take(op, part, result).await;
+    }
+
+    /// Whether nobody knows if the run has taken a step of the optimizer: one that failed through no fault of its own. A run that
+    /// surely has taken it is made then.
+    pub(super) fn may_have_taken_place(&self, op: u64, error: &Error) -> bool {
+        let is_step =
+            self.parts.ledger.ops.get(&op).is_some_and(|op| matches!(op.form, Form::OptimStep { .. }));
+        is_step
+            && matches!(error.kind(), ErrorKind::Failed { .. })
+            && error.category() != RequestErrorCategory::User
     }
 
     /// Takes what one request of an operation came to.

@@ -360,6 +360,9 @@ impl Driver {
         let recorded = op.parts.get(part).and_then(|part| part.outcome.clone());
         match (recorded, result) {
             (Some(recorded), Err(_)) if recorded.failed => Ok(()),
+            (None, Err(error)) if self.may_have_taken_place(number, &error) => {
+                Err(Halt::Lost { error, op: None })
+            }
             (Some(_), Ok(raw)) => {
                 let outcome = Outcome::of(&op.form, op.form.name(), &raw).unwrap_or_default();
                 let matching = self.parts.options.matching;
@@ -368,7 +371,10 @@ impl Driver {
                 self.remap(number, &op, &Accepted { result: Some(raw), ..accepted }).await;
                 Ok(())
             }
-            // It was done before, and cannot be now.
+            // It was done before: what the service fails at by itself is tried again with another run.
+            (Some(_), Err(error)) if error.category() != RequestErrorCategory::User => {
+                Err(Halt::Lost { error, op: None })
+            }
             (Some(_), Err(error)) => Err(Halt::Stop(RedoError::Service(error))),
             (None, result) => {
                 if let Some(waiter) = self.waiters.get_mut(&number) {
