@@ -26,6 +26,7 @@ use crate::hooks::Metrics;
 use crate::index::Index;
 use crate::keeper::Keeper;
 use crate::problem::{contradicting_service, foreign_service, slow_service, without_key, wrong_key};
+use crate::samplers::Samplers;
 use crate::trial::Trial;
 
 /// How long a person at the console waits for the service.
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     /// On whose behalf it acts.
     pub(crate) by: String,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) samplers: Samplers,
     /// Those of the whole host.
     pub(crate) downloads: Arc<Downloads>,
     /// Those of the whole host.
@@ -114,6 +116,7 @@ impl Shared {
             monitor,
             by,
             checkpoints: Checkpoints::default(),
+            samplers: Samplers::default(),
             downloads,
             redo_logs,
             going: Going::default(),

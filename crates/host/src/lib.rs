@@ -20,6 +20,7 @@ mod host;
 mod index;
 mod keeper;
 mod problem;
+mod samplers;
 mod server;
 mod snippets;
 mod trial;

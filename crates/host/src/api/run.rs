@@ -143,7 +143,7 @@ async fn session(
 
 /// A sampler; what it samples from is left out where that cannot be read.
 async fn sampler(host: &Shared, sampler_id: String) -> RunSampler {
-    let told = host.ask(host.api.get_sampler(&sampler_id)).await;
+    let told = crate::samplers::sampler(host, &sampler_id).await;
     RunSampler { sampler_id, model_path: told.ok().and_then(|told| told.model_path) }
 }
 

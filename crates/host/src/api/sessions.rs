@@ -263,7 +263,7 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
 
 /// What a sampler samples from. One that cannot be read is told as such.
 async fn described(host: &Shared, sampler_id: String) -> SamplerRow {
-    match host.ask(host.api.get_sampler(&sampler_id)).await {
+    match crate::samplers::sampler(host, &sampler_id).await {
         Ok(sampler) => SamplerRow::from(sampler),
         Err(asked) => SamplerRow {
             sampler_id,
