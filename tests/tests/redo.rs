@@ -339,6 +339,30 @@ async fn a_loop_that_samples_each_step_goes_on_though_its_session_ends_with_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sampler_of_a_checkpoint_is_made_anew_when_its_session_ends() {
+    let (_dir, service, api) = service().await;
+    let kept = redo(&api, MemoryLog::new(), 4).await;
+    let client = kept.training_client();
+    train(client, 0..2).await;
+    let path = client.save_weights_for_sampler("second", Default::default()).await.unwrap().path.unwrap();
+    let sampler = client.create_sampling_client(&path).await.unwrap();
+    let prompt = ModelInput::from_ints(vec![84, 101, 108, 108, 32, 109, 101]);
+    let (before, scores) = (sampler.sampler_id(), sampler.compute_logprobs(&prompt, None).await.unwrap());
+    train(client, 2..5).await;
+    api.finish_session(&client.session_id(), FinishReason::Errored, None).await.unwrap();
+    // Several at once are samples of one.
+    let again = futures_util::future::join_all((0..4).map(|_| sampler.compute_logprobs(&prompt, None))).await;
+    assert!(again.into_iter().all(|again| again.unwrap() == scores), "the weights of the second step");
+    assert_ne!(sampler.sampler_id(), before);
+    let session = api.get_session(&client.session_id()).await.unwrap();
+    assert_eq!(session.sampler_ids, [sampler.sampler_id()], "one was made");
+    let plain = undisturbed(&api).await;
+    let expected = train(&plain, 0..7).await;
+    assert_eq!(train(client, 5..7).await, expected[5..], "the run was made anew with it");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_in_the_window_can_be_gone_back_to() {
     let (_dir, service, api) = service().await;
     let kept = redo(&api, MemoryLog::new(), 4).await;

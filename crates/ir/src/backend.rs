@@ -4,10 +4,14 @@
 //! it is whole.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use futures_util::future::{Either, select};
 use retinker::client::{Error, SampleOptions, SamplingClient, Tokenizer};
 use retinker::runtime::Runtime;
 use retinker::wire::sampling::{SamplingParams, Stop, StopReason};
@@ -165,6 +169,12 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// Both.
     pub total_tokens: u64,
+    /// Of those given, those that were thought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking_tokens: Option<u64>,
+    /// Of those read, those that were remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u64>,
 }
 
 /// What is answered.
@@ -214,9 +224,21 @@ pub enum BackendError {
     /// The prompt asks for what this backend cannot do.
     #[error("this backend cannot do that: {0}")]
     Unsupported(String),
+    /// It took longer than `timeout_ms` allows.
+    #[error("the completion was not there within {0} ms, as its timeout_ms asks")]
+    TimedOut(u64),
     /// The service did not do it.
     #[error("{0}")]
     Service(Error),
+}
+
+/// How a model is told a conversation, which each model has its own way for.
+pub trait Template: fmt::Debug + Send + Sync {
+    /// The text that the model goes on from.
+    ///
+    /// # Errors
+    /// Why the prompt cannot be told, as a sentence's end: `a tool's answer`.
+    fn text(&self, prompt: &Prompt) -> Result<String, String>;
 }
 
 /// Something that completes prompts.
@@ -236,8 +258,11 @@ pub trait Backend: Send + Sync {
 pub struct SamplerBackend {
     client: SamplingClient,
     tokenizer: Option<Arc<dyn Tokenizer>>,
+    template: Option<Arc<dyn Template>>,
     runtime: Arc<dyn Runtime>,
     counts: Counts,
+    /// Once it was asked for.
+    model: OnceLock<String>,
 }
 
 /// What has happened so far.
@@ -258,7 +283,22 @@ impl SamplerBackend {
         tokenizer: Option<Arc<dyn Tokenizer>>,
         runtime: Arc<dyn Runtime>,
     ) -> Self {
-        Self { client, tokenizer, runtime, counts: Counts::default() }
+        Self { client, tokenizer, template: None, runtime, counts: Counts::default(), model: OnceLock::new() }
+    }
+
+    /// With this template. Without one a prompt is a single message, whose text the model goes on from.
+    pub fn with_template(mut self, template: Arc<dyn Template>) -> Self {
+        self.template = Some(template);
+        self
+    }
+
+    /// The model that is sampled from.
+    async fn model(&self) -> Result<&String, BackendError> {
+        if let Some(model) = self.model.get() {
+            return Ok(model);
+        }
+        let model = self.client.get_base_model().await.map_err(BackendError::Service)?;
+        Ok(self.model.get_or_init(|| model))
     }
 
     async fn completed(&self, prompt: Prompt) -> Result<Completion, BackendError> {
@@ -266,9 +306,24 @@ impl SamplerBackend {
         let tokens = self.tokens(&prompt)?;
         let read = tokens.len() as u64;
         let wanted = SampleOptions { sampling_params: params(options)?, ..SampleOptions::default() };
+        let model = self.model().await?;
+        if let Some(other) = options.model.as_ref().filter(|asked| *asked != model) {
+            return Err(BackendError::Unsupported(format!("the model {other}: it has {model} alone")));
+        }
         let begun = self.runtime.monotonic();
         let input = ModelInput::from_ints(tokens);
-        let sampled = self.client.sample(&input, &wanted).await.map_err(BackendError::Service)?;
+        let sampled = self.client.sample(&input, &wanted);
+        let sampled = match options.timeout_ms {
+            None => sampled.await,
+            Some(most) => {
+                let over = self.runtime.sleep(Duration::from_millis(most));
+                match select(pin!(sampled), over).await {
+                    Either::Left((sampled, _)) => sampled,
+                    Either::Right(_) => return Err(BackendError::TimedOut(most)),
+                }
+            }
+        };
+        let sampled = sampled.map_err(BackendError::Service)?;
         let latency =
             u64::try_from(self.runtime.monotonic().saturating_sub(begun).as_millis()).unwrap_or(u64::MAX);
         let given: u64 = sampled.sequences.iter().map(|sequence| sequence.tokens.len() as u64).sum();
@@ -292,8 +347,13 @@ impl SamplerBackend {
         }));
         Ok(Completion {
             choices,
-            model: options.model.clone(),
-            usage: Some(Usage { prompt_tokens: read, completion_tokens: given, total_tokens: read + given }),
+            model: Some(model.clone()),
+            usage: Some(Usage {
+                prompt_tokens: read,
+                completion_tokens: given,
+                total_tokens: read + given,
+                ..Usage::default()
+            }),
             latency_ms: Some(latency),
             request_id: request_id.clone(),
             trace_id: trace_id.clone(),
@@ -313,32 +373,41 @@ impl SamplerBackend {
         let Some(tokenizer) = &self.tokenizer else {
             return cannot("it has no tokenizer, and the prompt has no extra.tokens");
         };
-        if prompt.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+        let asks_for_tools = prompt.tools.as_ref().is_some_and(|tools| !tools.is_empty());
+        let chooses = prompt.tool_choice.as_ref().is_some_and(|choice| choice != "none" && choice != "auto");
+        if asks_for_tools || chooses {
             return cannot("tools");
         }
-        let mut text = prompt.system.clone().unwrap_or_default();
-        for message in &prompt.messages {
-            match message.get("content") {
-                Some(Value::String(content)) => text.push_str(content),
-                Some(Value::Array(parts)) => {
-                    for part in parts {
-                        let Some(content) = part.get("text").and_then(Value::as_str) else {
-                            return cannot("a message with a part that is no text");
-                        };
-                        text.push_str(content);
-                    }
-                }
-                _ => return cannot("a message without content"),
-            }
+        let text = match &self.template {
+            Some(template) => template.text(prompt),
+            None => of_one_message(prompt),
+        };
+        let text = text.map_err(BackendError::Unsupported)?;
+        tokenizer.encode(&text, self.template.is_none()).map_err(BackendError::Service)
+    }
+}
+
+/// The text of a prompt that is one message. Of more it cannot be known how the model is told who said what.
+fn of_one_message(prompt: &Prompt) -> Result<String, String> {
+    let ([message], None) = (prompt.messages.as_slice(), prompt.system.as_deref().filter(|s| !s.is_empty()))
+    else {
+        return Err("a conversation, without a template that says how the model is told one".to_owned());
+    };
+    match message.get("content") {
+        Some(Value::String(content)) => Ok(content.clone()),
+        Some(Value::Array(parts)) => {
+            let texts = parts.iter().map(|part| part.get("text").and_then(Value::as_str));
+            let text: Option<String> = texts.collect();
+            text.ok_or_else(|| "a message with a part that is no text".to_owned())
         }
-        tokenizer.encode(&text, true).map_err(BackendError::Service)
+        _ => Err("a message without content".to_owned()),
     }
 }
 
 impl Backend for SamplerBackend {
     fn capabilities(&self) -> BoxFuture<'_, Result<Capabilities, BackendError>> {
         Box::pin(async move {
-            let model = self.client.get_base_model().await.map_err(BackendError::Service)?;
+            let model = self.model().await?.clone();
             Ok(Capabilities {
                 backend_id: "tinker".to_owned(),
                 provider: "tinker".to_owned(),
@@ -419,7 +488,7 @@ fn params(options: &Options) -> Result<SamplingParams, BackendError> {
     if options.stream {
         return cannot("what comes piece by piece");
     }
-    if options.response_format.as_deref().is_some_and(|format| format != "text") {
+    if options.json_schema.is_some() || options.response_format.as_deref().is_some_and(|f| f != "text") {
         return cannot("answers held to JSON");
     }
     let default = SamplingParams::default();

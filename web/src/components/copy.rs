@@ -34,9 +34,9 @@ fn button(text: Signal<String>, what: &str, tabindex: Option<&'static str>) -> A
     let round = StoredValue::new(0u32);
     let copy = move |_| {
         let session = session.clone();
+        round.update_value(|round| *round += 1);
+        let this = round.get_value();
         spawn_local(async move {
-            round.update_value(|round| *round += 1);
-            let this = round.get_value();
             let copied = browser::copy(&text.get_untracked()).await;
             // The button may be gone by now.
             let _ = state.try_set(if copied { Copied::Yes } else { Copied::Refused });

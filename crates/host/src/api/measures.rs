@@ -28,8 +28,8 @@ pub(super) struct Measures {
     pub(super) unasked: u64,
 }
 
-/// The loss of each checkpoint of runs that have more than `best` of a type, for each token where that is told: that of the last step before it was saved. `None` where it
-/// is not known: the service offers no series, or none of that time.
+/// The loss of each checkpoint of runs that have more than `best` of a type, for each token where that is told: that of the last
+/// step before it was saved. `None` where it is not known: the service offers no series, or none of that time.
 ///
 /// # Errors
 /// The service could not be asked.

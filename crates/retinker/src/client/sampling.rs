@@ -24,6 +24,7 @@ use super::poller::Poller;
 use super::retry::{JITTER, jittered};
 use super::session::{Session, Settings};
 use super::tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
+use super::training::Held;
 use super::witness::{Note, NoteOf};
 
 /// What a sampling client samples from.
@@ -160,6 +161,58 @@ impl Slot {
     }
 }
 
+/// Makes a sampler in a session; gives its id.
+async fn make(api: &Api, session: &Session, source: SamplingSource) -> Result<String, Error> {
+    let (base_model, model_path) = match source {
+        SamplingSource::BaseModel(name) => (Some(name), None),
+        SamplingSource::ModelPath(path) => (None, Some(path)),
+        SamplingSource::ModelPathOn { model_path, base_model } => (Some(base_model), Some(model_path)),
+    };
+    let request = CreateSamplingSessionRequest {
+        session_id: session.id.clone(),
+        sampling_session_seq_id: session.next_sampler(api).await?,
+        base_model,
+        model_path,
+    };
+    Ok(api.create_sampling_session(&request).await?.sampling_session_id)
+}
+
+fn of(held: &Held) -> Option<Arc<Session>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Makes a sampler of a checkpoint anew in the session that its run is in by now.
+struct OfRun {
+    api: Api,
+    held: Held,
+    source: SamplingSource,
+    /// Makes the run anew, if it is lost.
+    run: Arc<dyn Keeper>,
+    slot: Weak<Slot>,
+    /// Held by whoever makes the sampler: all who sample from it at once make one.
+    turn: Arc<futures_util::lock::Mutex<()>>,
+}
+
+impl Keeper for OfRun {
+    fn failed(&self, error: &Error) -> BoxFuture<'static, bool> {
+        let known = self.run.failed(error);
+        let (api, held, source) = (self.api.clone(), self.held.clone(), self.source.clone());
+        let (slot, turn) = (self.slot.clone(), Arc::clone(&self.turn));
+        Box::pin(async move {
+            if !known.await {
+                return false;
+            }
+            let _turn = turn.lock().await;
+            let (Some(session), Some(slot)) = (of(&held), slot.upgrade()) else { return false };
+            if slot.now().session.id != session.id {
+                let Ok(sampler_id) = make(&api, &session, source).await else { return false };
+                slot.replace(api, session, sampler_id).await;
+            }
+            true
+        })
+    }
+}
+
 pub(crate) struct Inner {
     api: Api,
     session: Arc<Session>,
@@ -211,19 +264,29 @@ impl SamplingClient {
         session: Arc<Session>,
         source: SamplingSource,
     ) -> Result<Self, Error> {
-        let (base_model, model_path) = match source {
-            SamplingSource::BaseModel(name) => (Some(name), None),
-            SamplingSource::ModelPath(path) => (None, Some(path)),
-            SamplingSource::ModelPathOn { model_path, base_model } => (Some(base_model), Some(model_path)),
+        let sampler_id = make(api, &session, source).await?;
+        Ok(Self::new(api.clone(), session, sampler_id).await)
+    }
+
+    /// The same of a checkpoint, in the session of a run that recovers: when that is another, so is the sampler.
+    pub(crate) async fn of_run(
+        api: &Api,
+        held: Held,
+        path: &str,
+        run: Arc<dyn Keeper>,
+    ) -> Result<Self, Error> {
+        let source = SamplingSource::ModelPath(path.to_owned());
+        let Some(session) = of(&held) else {
+            let reason = "the run was given away".to_owned();
+            return Err(Error::new("create_sampling_client", ErrorKind::Cancelled { reason }));
         };
-        let request = CreateSamplingSessionRequest {
-            session_id: session.id.clone(),
-            sampling_session_seq_id: session.next_sampler(api).await?,
-            base_model,
-            model_path,
-        };
-        let sampler = api.create_sampling_session(&request).await?;
-        Ok(Self::new(api.clone(), session, sampler.sampling_session_id).await)
+        let sampler_id = make(api, &session, source.clone()).await?;
+        let now = Mutex::new(Arc::new(Inner::new(api.clone(), session, sampler_id, 0).await));
+        let slot = Arc::new_cyclic(|slot| {
+            let (api, slot, turn) = (api.clone(), Weak::clone(slot), Arc::default());
+            Slot { now, keeper: Some(Arc::new(OfRun { api, held, source, run, slot, turn })) }
+        });
+        Ok(Self { slot, options: Arc::default() })
     }
 
     /// A client that numbers its requests in this block.

@@ -9,7 +9,7 @@ use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use retinker_wire::model::LoraConfig;
 
-use super::driver::{Control, Driver, STRIKES, make_from};
+use super::driver::{Control, Driver, STRIKES, keeper, make_from};
 use super::entry::{Creation, Entry, Frame, Head, Identity};
 use super::error::RedoError;
 use super::event::{Hub, RedoEvent};
@@ -249,7 +249,7 @@ impl Redo {
             controls: controls.clone(),
         });
         api.runtime().spawn(Box::pin(driver.run(queue, asked)));
-        let training = TrainingClient::driven(api, jobs, order, held);
+        let training = TrainingClient::driven(api, jobs, order, held, Some(keeper(controls.clone())));
         let service = service.clone();
         Ok(Self { training, service, log, matching, at_end, hub, cursor, controls, resumed })
     }

@@ -25,7 +25,7 @@ use super::console_url;
 use super::encode::LossFnConfig;
 use super::error::Error;
 use super::pending::{FutureResult, Pending, Watch};
-use super::sampling::{SamplingClient, SamplingSource};
+use super::sampling::{Keeper, SamplingClient, SamplingSource};
 use super::secret::Secret;
 use super::session::Session;
 use super::tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
@@ -75,6 +75,8 @@ struct Inner {
     jobs: mpsc::UnboundedSender<Job>,
     order: Arc<Order>,
     session: Held,
+    /// Who makes the run anew when it is lost.
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// The session of a run, kept alive by its clients; `None` once the run is given away.
@@ -144,17 +146,18 @@ impl TrainingClient {
         let order = Order::new(model_id.clone(), session.id.clone(), next_seq_id);
         let line = Line::new(api.clone(), model_id, order.clone(), &session);
         api.runtime().spawn(Box::pin(Sender::new(line, order.clone()).run(queue)));
-        Self::driven(api, jobs, order, Arc::new(Mutex::new(Some(session))))
+        Self::driven(api, jobs, order, Arc::new(Mutex::new(Some(session))), None)
     }
 
-    /// A client whose operations somebody takes from the other end of `jobs`.
+    /// A client whose operations somebody takes from the other end of `jobs`; `keeper`: who makes its run anew.
     pub(crate) fn driven(
         api: Api,
         jobs: mpsc::UnboundedSender<Job>,
         order: Arc<Order>,
         session: Held,
+        keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { api, jobs, order, session }) }
+        Self { inner: Arc::new(Inner { api, jobs, order, session, keeper }) }
     }
 
     /// The run, which is also the id that the console and REST calls know it by. Of a recovering client it is another after a
@@ -336,8 +339,13 @@ impl TrainingClient {
                 "the run was given away".to_owned(),
             ));
         };
-        SamplingClient::create(&self.inner.api, session, SamplingSource::ModelPath(model_path.to_owned()))
-            .await
+        let Inner { api, session: held, keeper, .. } = &*self.inner;
+        match keeper {
+            Some(run) => SamplingClient::of_run(api, Arc::clone(held), model_path, Arc::clone(run)).await,
+            None => {
+                SamplingClient::create(api, session, SamplingSource::ModelPath(model_path.to_owned())).await
+            }
+        }
     }
 
     /// The run's page in the console of the hosted service.

@@ -271,7 +271,11 @@ fn sampler_id(op: &Op, accepted: &Accepted, session_id: &str) -> Option<String> 
     Some(saved.sampling_session_id.unwrap_or_else(name))
 }
 
-/// Asks the driver about a sampler that failed.
+/// Who asks the driver about a sampler that failed.
+pub(crate) fn keeper(controls: mpsc::UnboundedSender<Control>) -> Arc<dyn Keeper> {
+    Arc::new(Kept { controls })
+}
+
 struct Kept {
     controls: mpsc::UnboundedSender<Control>,
 }

@@ -376,7 +376,7 @@ impl Driver {
         let accepted = accepted.first()?;
         let session = self.parts.line.session()?;
         let sampler_id = sampler_id(op, accepted, &session.id)?;
-        let keeper = Arc::new(Kept { controls: self.parts.controls.clone() });
+        let keeper = keeper(self.parts.controls.clone());
         let client = SamplingClient::kept(self.api().clone(), session, sampler_id, keeper).await;
         self.samplers.retain(|(_, slot)| slot.strong_count() > 0);
         self.samplers.push((number, client.slot()));
