@@ -22,7 +22,7 @@ pub(crate) fn copy_button(text: impl Into<Signal<String>>, what: &str) -> AnyVie
     button(text.into(), what, None)
 }
 
-/// The same in a list that is one stop of the keyboard, however long it is.
+/// The same in a list whose rows are no stops of the keyboard, since there may be very many.
 pub(crate) fn copy_button_in_grid(text: impl Into<Signal<String>>, what: &str) -> AnyView {
     button(text.into(), what, Some("-1"))
 }
