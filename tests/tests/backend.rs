@@ -12,6 +12,7 @@ use retinker::wire::training::ModelInput;
 use retinker_ir::backend::{
     Backend, BackendError, Capabilities, Completion, Options, Prompt, SamplerBackend, Template, Usage,
 };
+use retinker_local::{RequestFault, RequestRule};
 use retinker_tests::schedule;
 use serde_json::json;
 
@@ -120,7 +121,7 @@ impl Template for Lines {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn text_is_what_the_model_goes_on_from_and_a_conversation_needs_a_template() {
-    let (_dir, service, api) = retinker_tests::service::embedded().await.unwrap();
+    let (_dir, service, api) = retinker_tests::service::faulty().await.unwrap();
     let owner = ServiceClient::new(api);
     let source = SamplingSource::BaseModel(schedule::BASE_MODEL.to_owned());
     let sampler = owner.create_sampling_client(source).await.unwrap();
@@ -172,8 +173,11 @@ async fn text_is_what_the_model_goes_on_from_and_a_conversation_needs_a_template
     assert_eq!(said(&told.complete(talk).await.unwrap()), drawn("user: a\nassistant: b\n").await);
 
     let mut hurried = one;
-    hurried.options.timeout_ms = Some(0);
-    assert!(matches!(plain.complete(hurried).await, Err(BackendError::TimedOut(0))));
+    hurried.options.timeout_ms = Some(1);
+    let rule = RequestRule::new("asample", RequestFault::Delay { milliseconds: 600_000 });
+    service.faults().add_request_rule(rule).unwrap();
+    let late = plain.complete(hurried).await;
+    assert!(matches!(late, Err(BackendError::TimedOut(1))), "{late:?}");
     // What other backends tell of what it took is kept.
     let usage = json!({ "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "thinking_tokens": 1, "cached_tokens": 1 });
     assert_eq!(serde_json::to_value(serde_json::from_value::<Usage>(usage.clone()).unwrap()).unwrap(), usage);
