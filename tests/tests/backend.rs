@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retinker::client::retry::RetryPolicy;
-use retinker::client::{Error, SampleOptions, SamplingSource, ServiceClient, Tokenizer};
+use retinker::client::testing::ByteTokenizer;
+use retinker::client::{SampleOptions, SamplingSource, ServiceClient, Tokenizer};
 use retinker::native::NativeRuntime;
 use retinker::wire::sampling::SamplingParams;
 use retinker::wire::training::ModelInput;
@@ -78,32 +79,6 @@ async fn a_sampler_completes_prompts_says_what_it_can_and_counts() {
     assert_ne!(backend.health().await.status, "ok");
 }
 
-/// The embedded service's models read bytes.
-#[derive(Debug)]
-struct Bytes;
-
-impl Tokenizer for Bytes {
-    fn encode(&self, text: &str, _: bool) -> Result<Vec<i32>, Error> {
-        Ok(text.bytes().map(i32::from).collect())
-    }
-
-    fn decode(&self, tokens: &[u32], _: bool) -> Result<String, Error> {
-        Ok(tokens.iter().map(|token| char::from(*token as u8)).collect())
-    }
-
-    fn vocab_size(&self) -> usize {
-        256
-    }
-
-    fn bos_token_id(&self) -> Option<i32> {
-        None
-    }
-
-    fn eos_token_id(&self) -> Option<i32> {
-        None
-    }
-}
-
 /// Who speaks, and what.
 #[derive(Debug)]
 struct Lines;
@@ -126,7 +101,7 @@ async fn text_is_what_the_model_goes_on_from_and_a_conversation_needs_a_template
     let source = SamplingSource::BaseModel(schedule::BASE_MODEL.to_owned());
     let sampler = owner.create_sampling_client(source).await.unwrap();
     let runtime = || Arc::new(NativeRuntime::current().unwrap());
-    let plain = SamplerBackend::new(sampler.clone(), Some(Arc::new(Bytes)), runtime());
+    let plain = SamplerBackend::new(sampler.clone(), Some(Arc::new(ByteTokenizer)), runtime());
     let prompt = |messages: serde_json::Value| Prompt {
         messages: serde_json::from_value(messages).unwrap(),
         options: Options { max_tokens: Some(4), temperature: Some(0.0), ..Options::default() },
@@ -137,9 +112,9 @@ async fn text_is_what_the_model_goes_on_from_and_a_conversation_needs_a_template
     let params = SamplingParams { max_tokens: Some(4), temperature: 0.0, ..SamplingParams::default() };
     let drawn = async |text: &str| {
         let wanted = SampleOptions { sampling_params: params.clone(), ..SampleOptions::default() };
-        let input = ModelInput::from_ints(Bytes.encode(text, true).unwrap());
+        let input = ModelInput::from_ints(ByteTokenizer.encode(text, true).unwrap());
         let response = sampler.sample(&input, &wanted).await.unwrap();
-        Bytes.decode(&response.sequences[0].tokens, true).unwrap()
+        ByteTokenizer.decode(&response.sequences[0].tokens, true).unwrap()
     };
 
     let one = prompt(json!([{ "role": "user", "content": "Tell me" }]));
@@ -168,8 +143,8 @@ async fn text_is_what_the_model_goes_on_from_and_a_conversation_needs_a_template
         let refused = plain.complete(asked).await.unwrap_err();
         assert!(matches!(&refused, BackendError::Unsupported(what) if what.contains(why)), "{refused}");
     }
-    let told =
-        SamplerBackend::new(sampler.clone(), Some(Arc::new(Bytes)), runtime()).with_template(Arc::new(Lines));
+    let told = SamplerBackend::new(sampler.clone(), Some(Arc::new(ByteTokenizer)), runtime())
+        .with_template(Arc::new(Lines));
     assert_eq!(said(&told.complete(talk).await.unwrap()), drawn("user: a\nassistant: b\n").await);
 
     let mut hurried = one;

@@ -288,9 +288,16 @@ impl Shared {
     }
 }
 
-async fn within<T>(patience: Duration, question: impl Future<Output = Result<T, Error>>) -> Result<T, Asked> {
+/// Waits no longer than this.
+pub(crate) async fn within<T, E>(
+    patience: Duration,
+    question: impl Future<Output = Result<T, E>>,
+) -> Result<T, Asked>
+where
+    Asked: From<E>,
+{
     match tokio::time::timeout(patience, question).await {
-        Ok(answer) => answer.map_err(Asked::Service),
+        Ok(answer) => answer.map_err(Asked::from),
         Err(_) => Err(Asked::Slow(patience)),
     }
 }
@@ -303,6 +310,12 @@ pub(crate) enum Asked {
     Slow(Duration),
     /// The service counts this many runs, and lists none.
     Contradicts(u64),
+}
+
+impl From<Error> for Asked {
+    fn from(error: Error) -> Self {
+        Self::Service(error)
+    }
 }
 
 impl From<ListingError> for Asked {

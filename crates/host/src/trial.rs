@@ -365,36 +365,10 @@ pub(crate) fn pieces(tokenizer: &dyn Tokenizer, tokens: &[u32]) -> Result<Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Tokens are bytes.
-    #[derive(Debug)]
-    struct Bytes;
-
-    impl Tokenizer for Bytes {
-        fn encode(&self, text: &str, _: bool) -> Result<Vec<i32>, Error> {
-            Ok(text.bytes().map(i32::from).collect())
-        }
-
-        fn decode(&self, tokens: &[u32], _: bool) -> Result<String, Error> {
-            let bytes: Vec<u8> = tokens.iter().map(|token| *token as u8).collect();
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        }
-
-        fn vocab_size(&self) -> usize {
-            256
-        }
-
-        fn bos_token_id(&self) -> Option<i32> {
-            None
-        }
-
-        fn eos_token_id(&self) -> Option<i32> {
-            None
-        }
-    }
+    use retinker::client::testing::ByteTokenizer;
 
     fn pieces_of(bytes: &[u8]) -> Vec<String> {
-        pieces(&Bytes, &bytes.iter().map(|byte| u32::from(*byte)).collect::<Vec<_>>()).unwrap()
+        pieces(&ByteTokenizer, &bytes.iter().map(|byte| u32::from(*byte)).collect::<Vec<_>>()).unwrap()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use retinker::recovery::planner::candidates;
 use retinker::recovery::sessions;
 use retinker::wire::run::TrainingRun;
 
-use crate::host::{Asked, PATIENCE, Shared};
+use crate::host::{Asked, PATIENCE, Shared, within};
 
 /// Between two readings while somebody follows.
 const FOLLOWED: Duration = Duration::from_secs(3);
@@ -154,11 +154,7 @@ async fn list(shared: &Shared) -> Result<Listed, Asked> {
     let mut reading = shared.monitor.reading().await;
     let (whole, now) = (reading.is_whole(), shared.runtime.now());
     let (mut runs, mut open) = (Vec::new(), Vec::new());
-    while let Some(page) = tokio::time::timeout(PATIENCE, reading.next())
-        .await
-        .map_err(|_| Asked::Slow(PATIENCE))?
-        .map_err(Asked::from)?
-    {
+    while let Some(page) = within(PATIENCE, reading.next()).await? {
         let sessions = shared.monitor.sessions();
         let is_open = |run: &&TrainingRun| sessions.is_open(run, reading.lasting(), now);
         open.extend(page.iter().filter(is_open).take(sessions::MOST + 1 - open.len()).cloned());

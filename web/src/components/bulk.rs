@@ -5,7 +5,7 @@
 use crate::prelude::*;
 use futures_util::{StreamExt, stream};
 use leptos::reactive::spawn_local;
-use retinker::host::api::{ApiProblem, PlannedRun};
+use retinker::host::api::{ApiProblem, PLANS_AT_ONCE, PlannedRun};
 use retinker::recovery::plan::RestorePlan;
 use retinker::recovery::restore::RestoreState;
 use retinker_console::address::run_address;
@@ -26,8 +26,6 @@ use crate::place::place;
 
 /// Restores that are under way at once: enough to keep a service busy, few enough that a stop comes in time.
 const AT_ONCE: usize = 8;
-/// Plans that are asked for at once: as many as the host makes at once, so that a slow service has them ready in time.
-const PLANS: usize = 8;
 /// Names of runs that cannot be restored for one reason; the others are counted.
 const NAMED: usize = 200;
 
@@ -122,7 +120,7 @@ fn plan(session: &Session) {
     let (round, ids, choice) =
         (bulk.round.get_untracked(), bulk.asked.get_untracked(), bulk.choice.get_untracked());
     spawn_local(async move {
-        for some in ids.chunks(PLANS) {
+        for some in ids.chunks(PLANS_AT_ONCE) {
             let batch = choice.clone().batch(some.to_vec());
             let answer = session.host.plans(&batch).await;
             if bulk.round.get_untracked() != round {

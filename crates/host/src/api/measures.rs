@@ -41,14 +41,10 @@ pub(super) async fn of(host: &Shared, items: &[CheckpointItem], best: usize) -> 
     // Of what has no more than are kept, none has to give way: it need not be known which is better.
     of_type.retain(|_, count| *count > best);
     let runs: BTreeSet<&str> = of_type.keys().map(|(run, _)| *run).collect();
-    let asked: BTreeSet<&str> = runs.iter().copied().take(MOST_RUNS).collect();
-    let unasked = items
-        .iter()
-        .map(|item| item.run_id.as_str())
-        .filter(|run| runs.contains(run) && !asked.contains(run))
-        .count() as u64;
+    let asked: BTreeSet<&str> = runs.into_iter().take(MOST_RUNS).collect();
     let each: Vec<_> = asked
-        .into_iter()
+        .iter()
+        .copied()
         .map(|id| async move { series(host, id).await.map(|points| (id, points)) })
         .collect();
     let mut answers = stream::iter(each).buffered(AT_ONCE);
@@ -72,12 +68,16 @@ pub(super) async fn of(host: &Shared, items: &[CheckpointItem], best: usize) -> 
             last.loss_per_token.or(last.loss)
         })
         .collect();
-    let matters = |item: &CheckpointItem| {
-        of_type.contains_key(&(item.run_id.as_str(), item.checkpoint.checkpoint_type.as_str()))
-    };
-    let unknown = items.iter().zip(&of).filter(|(item, of)| of.is_none() && matters(item)).count() as u64;
-    // Where none is known, that so many were not asked is no matter.
-    Ok(Measures { unknown, unasked: if known.is_empty() { 0 } else { unasked }, of })
+    let (mut unknown, mut unasked) = (0, 0);
+    for (item, _) in items.iter().zip(&of).filter(|(_, of)| of.is_none()) {
+        let run = item.run_id.as_str();
+        if of_type.contains_key(&(run, item.checkpoint.checkpoint_type.as_str())) {
+            unknown += 1;
+            // Where none is known, that so many were not asked is no matter.
+            unasked += u64::from(!known.is_empty() && !asked.contains(run));
+        }
+    }
+    Ok(Measures { of, unknown, unasked })
 }
 
 /// A run's series, in the order of its steps, which is that of their times.

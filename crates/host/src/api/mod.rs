@@ -27,9 +27,9 @@ use axum::routing::{get, post};
 use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use retinker::host::api::{
-    CheckpointRow, HandOver, HostEvent, HostStatus, MAX_EARLIER, MAX_PLANS, PlanAnswer, PlanBatch,
-    PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow, RunsQuery, Snippet, StartRestore,
-    StartedRestore,
+    CheckpointRow, HandOver, HostEvent, HostStatus, MAX_EARLIER, MAX_PLANS, PLANS_AT_ONCE, PlanAnswer,
+    PlanBatch, PlannedBatch, PlannedRun, Restores, RunDetail, RunIds, RunWindow, RunsQuery, Snippet,
+    StartRestore, StartedRestore,
 };
 use retinker::host::query::QueryError;
 use retinker::recovery::health::{newest_usable, unusable_because};
@@ -52,9 +52,6 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Between two signs of life on a quiet event stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Plans of one batch that are made at once.
-const PLANS_AT_ONCE: usize = 8;
 
 type Host = State<Arc<Shared>>;
 

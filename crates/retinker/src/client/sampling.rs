@@ -24,7 +24,7 @@ use super::poller::Poller;
 use super::retry::{JITTER, jittered};
 use super::session::{Session, Settings};
 use super::tokenizer::{Tokenizer, TokenizerId, TokenizerSource};
-use super::training::Held;
+use super::training::{Held, session_of};
 use super::witness::{Note, NoteOf};
 
 /// What a sampling client samples from.
@@ -177,10 +177,6 @@ async fn make(api: &Api, session: &Session, source: SamplingSource) -> Result<St
     Ok(api.create_sampling_session(&request).await?.sampling_session_id)
 }
 
-fn of(held: &Held) -> Option<Arc<Session>> {
-    held.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
 /// Makes a sampler of a checkpoint anew in the session that its run is in by now.
 struct OfRun {
     api: Api,
@@ -203,7 +199,7 @@ impl Keeper for OfRun {
                 return false;
             }
             let _turn = turn.lock().await;
-            let (Some(session), Some(slot)) = (of(&held), slot.upgrade()) else { return false };
+            let (Some(session), Some(slot)) = (session_of(&held), slot.upgrade()) else { return false };
             if slot.now().session.id != session.id {
                 let Ok(sampler_id) = make(&api, &session, source).await else { return false };
                 slot.replace(api, session, sampler_id).await;
@@ -271,15 +267,11 @@ impl SamplingClient {
     /// The same of a checkpoint, in the session of a run that recovers: when that is another, so is the sampler.
     pub(crate) async fn of_run(
         api: &Api,
+        session: Arc<Session>,
+        source: SamplingSource,
         held: Held,
-        path: &str,
         run: Arc<dyn Keeper>,
     ) -> Result<Self, Error> {
-        let source = SamplingSource::ModelPath(path.to_owned());
-        let Some(session) = of(&held) else {
-            let reason = "the run was given away".to_owned();
-            return Err(Error::new("create_sampling_client", ErrorKind::Cancelled { reason }));
-        };
         let sampler_id = make(api, &session, source.clone()).await?;
         let now = Mutex::new(Arc::new(Inner::new(api.clone(), session, sampler_id, 0).await));
         let slot = Arc::new_cyclic(|slot| {

@@ -17,6 +17,7 @@ use futures_core::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use retinker_wire::time::Time;
 
+use super::{Error, Tokenizer};
 use crate::runtime::Runtime;
 use crate::transport::{Request, Response, Transport, TransportError, TransportErrorKind};
 
@@ -27,6 +28,33 @@ pub(crate) use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A tokenizer whose tokens are bytes, as those of the embedded service's models are.
+#[derive(Debug, Clone, Copy)]
+pub struct ByteTokenizer;
+
+impl Tokenizer for ByteTokenizer {
+    fn encode(&self, text: &str, _: bool) -> Result<Vec<i32>, Error> {
+        Ok(text.bytes().map(i32::from).collect())
+    }
+
+    fn decode(&self, tokens: &[u32], _: bool) -> Result<String, Error> {
+        let bytes: Vec<u8> = tokens.iter().map(|token| *token as u8).collect();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn vocab_size(&self) -> usize {
+        256
+    }
+
+    fn bos_token_id(&self) -> Option<i32> {
+        None
+    }
+
+    fn eos_token_id(&self) -> Option<i32> {
+        None
+    }
 }
 
 /// A runtime whose time moves only when every task waits, and then straight to the next timer.

@@ -497,6 +497,9 @@ impl PlanBatch {
     }
 }
 
+/// Plans that a host makes at once. Of a batch of so many each has the host's whole patience with a slow service.
+pub const PLANS_AT_ONCE: usize = 8;
+
 /// Most runs in a [`PlanBatch`].
 pub const MAX_PLANS: usize = 50;
 

@@ -61,6 +61,13 @@ pub(crate) struct Identity {
     pub(crate) path: Option<String>,
 }
 
+impl Identity {
+    /// Of the run that is to be made at this place.
+    pub(crate) fn of(place: &crate::client::service::Place, path: Option<String>) -> Self {
+        Self { session_id: place.session_id().to_owned(), model_seq_id: place.number(), path }
+    }
+}
+
 /// How the first run was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Creation {

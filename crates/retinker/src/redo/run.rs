@@ -155,26 +155,22 @@ impl Redo {
         log: &Arc<dyn RedoLog>,
         ledger: &mut Ledger,
     ) -> Result<TrainingClient, RedoError> {
-        let place = match ledger.identity.take() {
+        let mut place = match ledger.identity.take() {
             // The program before this one may have made it, and not heard of that.
             Some(chosen) => service.place_of(&chosen.session_id, chosen.model_seq_id),
             None => service.place().await.map_err(RedoError::Service)?,
         };
-        let (session_id, model_seq_id) = (place.session_id().to_owned(), place.number());
-        let identity = Identity { session_id, model_seq_id, path: None };
-        put(&**log, ledger, Entry::Identity(identity), Bytes::new()).await?;
         let creation = ledger.creation().clone();
-        let labels = creation.user_metadata.clone();
-        let made = match make_from(&place, None, &creation, labels.clone()).await {
-            Err(error) if matches!(error.status(), Some(404 | 410)) => {
-                // Its session is over: another place.
-                let place = service.place().await.map_err(RedoError::Service)?;
-                let (session_id, model_seq_id) = (place.session_id().to_owned(), place.number());
-                let identity = Identity { session_id, model_seq_id, path: None };
-                put(&**log, ledger, Entry::Identity(identity), Bytes::new()).await?;
-                make_from(&place, None, &creation, labels).await
+        let mut again = true;
+        let made = loop {
+            put(&**log, ledger, Entry::Identity(Identity::of(&place, None)), Bytes::new()).await?;
+            match make_from(&place, None, &creation, creation.user_metadata.clone()).await {
+                // Its session is over: another place, once.
+                Err(error) if matches!(error.status(), Some(404 | 410)) && std::mem::take(&mut again) => {
+                    place = service.place().await.map_err(RedoError::Service)?;
+                }
+                made => break made,
             }
-            made => made,
         };
         let made = made.map_err(RedoError::Service)?;
         let attachment = made.attachment();

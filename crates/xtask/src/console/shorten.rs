@@ -38,8 +38,9 @@ const OPTIMISED: [&str; 9] = [
 pub(super) fn shorten(dist: &Path) -> Result<()> {
     let (wasm, script) = (the_one(dist, "wasm")?, the_one(dist, "js")?);
     let text = without_classes(&std::fs::read_to_string(&script)?);
-    forget_unused(&wasm, &text)?;
-    let program = tools::wasm_opt()?.join("wasm-opt");
+    let binaryen = tools::wasm_opt()?;
+    forget_unused(&binaryen, &wasm, &text)?;
+    let program = binaryen.join("wasm-opt");
     run(command(&program).arg(&wasm).args(OPTIMISED).arg("-o").arg(&wasm))
         .with_context(|| format!("wasm-opt could not optimise {}", wasm.display()))?;
     // Once more with what each place can hold: a little less again.
@@ -56,7 +57,7 @@ pub(super) fn shorten(dist: &Path) -> Result<()> {
 }
 
 /// Leaves out of the wasm what only exports lead to that the script does not use.
-fn forget_unused(wasm: &Path, script: &str) -> Result<()> {
+fn forget_unused(binaryen: &Path, wasm: &Path, script: &str) -> Result<()> {
     let used = used_exports(script);
     let mut graph: Vec<Value> = used.iter().map(|name| json!({"name": name, "export": name})).collect();
     graph.push(json!({"name": "the script", "root": true, "reaches": used}));
@@ -64,7 +65,7 @@ fn forget_unused(wasm: &Path, script: &str) -> Result<()> {
     std::fs::write(&file, Value::from(graph).to_string())?;
     // What it tells is what it has left out.
     output_shown(
-        command(tools::wasm_opt()?.join("wasm-metadce"))
+        command(binaryen.join("wasm-metadce"))
             .arg(wasm)
             // With the names, by which the functions that are left are put in order.
             .args(["-g", "--graph-file"])

@@ -82,6 +82,11 @@ struct Inner {
 /// The session of a run, kept alive by its clients; `None` once the run is given away.
 pub(crate) type Held = Arc<Mutex<Option<Arc<Session>>>>;
 
+/// The session that is held now.
+pub(crate) fn session_of(held: &Held) -> Option<Arc<Session>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// How a checkpoint is saved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SaveOptions {
@@ -339,12 +344,13 @@ impl TrainingClient {
                 "the run was given away".to_owned(),
             ));
         };
+        let source = SamplingSource::ModelPath(model_path.to_owned());
         let Inner { api, session: held, keeper, .. } = &*self.inner;
         match keeper {
-            Some(run) => SamplingClient::of_run(api, Arc::clone(held), model_path, Arc::clone(run)).await,
-            None => {
-                SamplingClient::create(api, session, SamplingSource::ModelPath(model_path.to_owned())).await
+            Some(run) => {
+                SamplingClient::of_run(api, session, source, Arc::clone(held), Arc::clone(run)).await
             }
+            None => SamplingClient::create(api, session, source).await,
         }
     }
 
@@ -355,7 +361,7 @@ impl TrainingClient {
 
     /// The run's session, unless the run was given away.
     pub(crate) fn session(&self) -> Option<Arc<Session>> {
-        self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        session_of(&self.inner.session)
     }
 
     /// Loads a checkpoint's weights, with a cold optimizer. Many servers take this only as a run's first request. `path`

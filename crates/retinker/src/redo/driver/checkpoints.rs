@@ -24,9 +24,8 @@ impl Driver {
 
     async fn save(&mut self) {
         self.saving = true;
-        let due = self.due.clone();
+        self.due_then = self.due.clone();
         self.due.saved(self.api().runtime().monotonic());
-        self.due_then = due;
         // Two may be saved after one step.
         let (step, op) = (self.parts.ledger.head.steps, self.parts.ledger.head.next_op);
         let name = format!("redo-{step:06}-{op}");

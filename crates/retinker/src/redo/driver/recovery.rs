@@ -244,9 +244,7 @@ impl Driver {
         };
         let mut again = true;
         loop {
-            let (session_id, model_seq_id) = (place.session_id().to_owned(), place.number());
-            let identity = Identity { session_id: session_id.clone(), model_seq_id, path: path.clone() };
-            self.put(Entry::Identity(identity)).await?;
+            self.put(Entry::Identity(Identity::of(&place, path.clone()))).await?;
             let mut labels = labels(&self.parts.ledger, start);
             labels.insert(LABEL_RESTORED_FROM.to_owned(), lost.to_owned());
             let made = make_from(&place, start, self.parts.ledger.creation(), labels).await;
@@ -259,10 +257,10 @@ impl Driver {
             }
             // It may be the session that is not there any more: that of a program before this one, or of the lost run.
             let may_be = matches!(error.status(), Some(404 | 410));
-            if !(std::mem::take(&mut again) && may_be && self.is_over(&session_id).await) {
+            if !(std::mem::take(&mut again) && may_be && self.is_over(place.session_id()).await) {
                 return Ok(Err(error));
             }
-            self.parts.service.forget_session(&session_id).await;
+            self.parts.service.forget_session(place.session_id()).await;
             place = match self.parts.service.place().await {
                 Ok(place) => place,
                 Err(error) => return Ok(Err(error)),
