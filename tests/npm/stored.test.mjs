@@ -83,7 +83,7 @@ test("a page that was closed goes on where it was, though its run was lost meanw
       client.dispose();
       return refused(open_("mine", { rank: 8 }));
     });
-    assert.match(other.message, /mine/);
+    assert.match(other.message, /the redo log .*mine.* is of another run: it has .*rank: 4\b.*, where .*rank: 8\b.* was asked for/);
     const damaged = await again.evaluate(async () => {
       const request = indexedDB.open("retinker-redo-logs");
       const at = await new Promise((resolve) => (request.onsuccess = () => resolve(request.result)));

@@ -54,6 +54,9 @@ async function change(at: IDBDatabase, act: (records: IDBObjectStore) => void): 
 
 const records = (at: IDBDatabase): IDBObjectStore => at.transaction(RECORDS).objectStore(RECORDS);
 
+/** For how long a log that is held is waited for, in milliseconds: who is closing it, or a page that is being left, lets go of it soon. */
+const HELD_FOR_MS = 2_000;
+
 /** Holds the log for this page alone; gives what lets it go. */
 async function hold(log: string): Promise<() => void> {
   if (typeof navigator === "undefined" || navigator.locks === undefined) {
@@ -61,16 +64,18 @@ async function hold(log: string): Promise<() => void> {
   }
   let release!: () => void;
   const until = new Promise<void>((resolve) => (release = resolve));
+  const patience = AbortSignal.timeout(HELD_FOR_MS);
   await new Promise<void>((resolve, reject) => {
-    const held = navigator.locks.request(`retinker redo log ${log}`, { ifAvailable: true }, (lock) => {
-      if (lock === null) throw new RecoveryError(`the redo log '${log}' is in use, by another page or by a client of this one: close or dispose of that, or name another log`, { code: "redo_log" });
+    const held = navigator.locks.request(`retinker redo log ${log}`, { signal: patience }, () => {
       resolve();
       return until;
     });
-    held.catch(reject);
+    held.catch((error: unknown) => reject(error === patience.reason ? inUse(log) : error));
   });
   return release;
 }
+
+const inUse = (log: string) => new RecoveryError(`the redo log '${log}' is in use, by another page or by a client of this one: close or dispose of that, or name another log`, { code: "redo_log" });
 
 /** The records of one log, held by this page. What the core's log asks for.
  *
