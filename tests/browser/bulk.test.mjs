@@ -4,8 +4,10 @@ import { test } from "node:test";
 
 import { assertAccessible } from "./support/accessible.mjs";
 import { byTestId, holdBack, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
-import { held } from "./support/lost.mjs";
+import { faulty, held } from "./support/lost.mjs";
+import { Misbehaving } from "./support/misbehaving.mjs";
 import { Retinker, lastingUp, until } from "./support/retinker.mjs";
+import { Service } from "./support/service.mjs";
 import { Training } from "./support/train.mjs";
 
 /** A service on which so many runs have lost their state together, and a sound one. */
@@ -161,5 +163,41 @@ test("to cancel all cancels what is being begun as well", async (t) => {
   await goOn();
   const { body } = await retinker.host("restores");
   assert.deepEqual(body.restores.map((restore) => restore.state), victims.map(() => "cancelled"));
+  assert.deepEqual(page.problems, []);
+});
+
+test("on a service that is slow with each answer every restore is begun, and none is told as failed", async (t) => {
+  const { retinker: up, fault } = await faulty(t);
+  const service = new Service(up.serviceUrl);
+  const session = await service.session();
+  const victims = [];
+  for (let number = 0; number < 4; number += 1) {
+    const run = await service.run(session, number, `victim ${number}`);
+    await service.call("save_weights", { model_id: run, seq_id: 1, path: "saved" });
+    await fault("poison", { run_id: run, reason: "a machine died" });
+    victims.push(run);
+  }
+  const proxy = await Misbehaving.start(t, up.serviceUrl);
+  const retinker = await proxy.console(t);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  for (const victim of victims) await runRow(page, victim, "poisoned").waitFor();
+  await byTestId(page, "runs-scroller").focus();
+  await page.keyboard.press("Control+a");
+  await byTestId(page, "restore-selected").click();
+  await byTestId(page, "bulk-outlook").getByText("All 4 can be restored.").waitFor();
+  await proxy.misbehave("slow");
+  await byTestId(page, "confirm-bulk").click();
+  const stands = () => byTestId(page, "bulk-item").evaluateAll((lines) => lines.map((line) => line.dataset.stand));
+  // Each takes several answers to be begun, and they are begun one after the other.
+  await until("all of them to be begun", async () => {
+    const now = await stands();
+    assert.ok(!now.includes("failed"), await byTestId(page, "bulk-dialog").innerText());
+    return now.length === 4 && now.every((stand) => stand === "under_way" || stand === "restored");
+  }, 240);
+  await picture(page, "bulk-slow");
+  await proxy.misbehave(null);
+  await page.waitForFunction(() => document.querySelector('[data-testid="bulk-progress"]')?.textContent === "Restored 4 of 4", undefined, { timeout: 120_000 });
+  const { body } = await retinker.host("restores");
+  assert.equal(body.restores.length, 4, "each once");
   assert.deepEqual(page.problems, []);
 });

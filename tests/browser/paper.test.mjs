@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { assertFits } from "./support/accessible.mjs";
-import { byTestId, openRun, picture } from "./support/browser.mjs";
+import { byTestId, holdBack, openRun, picture } from "./support/browser.mjs";
 import { assertSomewhere } from "./support/keyboard.mjs";
 import { faulty, pageOf, restoreOnPage } from "./support/lost.mjs";
 import { until } from "./support/retinker.mjs";
@@ -181,6 +181,19 @@ test("of runs side by side one is left out, and how they are drawn is chosen for
     await until("all three", async () => (await compared()).join() === ids.join());
     await drawn(3);
     await picture(page, "compare-three");
+    // While the others are being read, no name stands for another run.
+    const named = () => legend.locator("li").evaluateAll((all) =>
+      all.map((one) => [one.dataset.runId, one.querySelector("a").innerText, new URL(one.querySelector("a").href).pathname]));
+    const before = await named();
+    const go = await holdBack(page, "**/retinker/v1/runs/*");
+    await legend.getByRole("link", { name: "Leave out short" }).click();
+    await until("the legend", async () => (await compared()).join() === ids.slice(1).join());
+    assert.deepEqual(await named(), before.slice(1));
+    go();
+    await page.unroute("**/retinker/v1/runs/*");
+    await page.goBack();
+    await until("all three again", async () => (await compared()).join() === ids.join());
+    await drawn(3);
   });
 
   await t.test("and the last but one leaves one run alone, which is compared with nothing", async () => {

@@ -154,6 +154,13 @@ test("runs are selected one by one, in ranges and all that match, and stay selec
   await rowAt(page, 5).locator("input").click({ modifiers: ["Shift"] });
   assert.equal(await count.textContent(), "5 runs selected");
   assert.equal(await rowAt(page, 3).getAttribute("aria-selected"), "true");
+  // The end of a range that was selected already stays so, in its box as well.
+  await rowAt(page, 1).locator("input").click({ modifiers: ["Shift"] });
+  assert.equal(await count.textContent(), "5 runs selected");
+  assert.deepEqual(
+    [await rowAt(page, 1).getAttribute("aria-selected"), await rowAt(page, 1).locator("input").isChecked()],
+    ["true", true],
+  );
   await rowAt(page, 3).locator("input").uncheck();
   assert.equal(await count.textContent(), "4 runs selected");
 
@@ -206,6 +213,17 @@ test("runs are selected one by one, in ranges and all that match, and stay selec
     new URL(await byTestId(page, "compare-selected").getAttribute("href"), page.url()).searchParams.getAll("run"),
     ids,
   );
+  // Where as many others are selected as match, these can be selected too, and take none of the others away.
+  await byTestId(page, "select-none").click();
+  await rowAt(page, 0).locator("input").check();
+  const other = (await retinker.host("runs?health=healthy&limit=1")).body.rows[0].run.training_run_id;
+  assert.notEqual(await rowAt(page, 0).getAttribute("data-run-id"), other);
+  await byTestId(page, "runs-search").fill(other);
+  await told(page, "1 of 100,000 runs");
+  await byTestId(page, "select-all").getByText("Select all 1 matching").click();
+  await page.waitForFunction(() => document.querySelector('[data-testid="selected-count"]').textContent === "2 runs selected");
+  await byTestId(page, "select-all").waitFor({ state: "detached" });
+  assert.equal(await rowAt(page, 0).getAttribute("aria-selected"), "true");
   assert.deepEqual(page.problems, []);
 });
 
@@ -318,6 +336,24 @@ test("views have names", async (t) => {
   await byTestId(page, "views-menu").click();
   await byTestId(page, "view-link").filter({ hasText: "To be restored" }).waitFor();
   assert.equal(await byTestId(page, "view-link").filter({ hasText: "Large ones" }).count(), 0, "it stays deleted");
+  // As many as there can be: none goes without a word.
+  await page.evaluate(() => {
+    const views = Array.from({ length: 50 }, (_, at) => ({ name: `view ${at}`, address: "/?q=a" }));
+    localStorage.setItem("retinker.views", JSON.stringify(views));
+  });
+  await page.reload();
+  await rows(page).first().waitFor();
+  await byTestId(page, "views-menu").click();
+  await byTestId(page, "view-name").fill("one more");
+  await byTestId(page, "view-save").click();
+  await byTestId(page, "view-refused").getByText("There are fifty already: delete one first.").waitFor();
+  assert.equal(await byTestId(page, "view-name").inputValue(), "one more");
+  await byTestId(page, "view-link").filter({ hasText: /^view 49$/ }).waitFor();
+  // And where the browser keeps nothing, that is told.
+  await page.getByRole("button", { name: "Delete the view view 49" }).click();
+  await page.evaluate(() => (Storage.prototype.setItem = () => { throw new Error("full"); }));
+  await byTestId(page, "view-save").click();
+  await byTestId(page, "view-refused").getByText("This browser keeps nothing").waitFor();
   assert.deepEqual(page.problems, []);
 });
 

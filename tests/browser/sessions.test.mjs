@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
+import { Misbehaving } from "./support/misbehaving.mjs";
 import { Retinker, until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 import { Training } from "./support/train.mjs";
@@ -193,6 +194,32 @@ test("how a session ended is chosen when it is finished, and told from then on",
   assert.deepEqual(page.problems, []);
 });
 
+test("what was done with a session is told as done, though how it stands then cannot be read", async (t) => {
+  const { retinker: up, service } = await start(t);
+  const session = await service.session({ display_name: "to be moved", project_id: "attic" });
+  const proxy = await Misbehaving.start(t, up.serviceUrl);
+  const retinker = await proxy.console(t);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  await page.goto(new URL(`/sessions/${session}`, retinker.consoleUrl).href);
+  await byTestId(page, "assign-project").click();
+  // From now on it is told of no session.
+  proxy.answers(/^GET \/api\/v1\/sessions\/|^POST \/api\/v1\/sessions\/search$/, () => undefined);
+  await byTestId(page, "project-id").fill("cellar");
+  await byTestId(page, "confirm").click();
+  await byTestId(page, "session-dialog").waitFor({ state: "hidden" });
+  await byTestId(page, "assign-undo").getByText("Undo: back to attic").waitFor();
+  assert.equal((await service.search({ session_id: session }))[0].project_id, "cellar");
+  await byTestId(page, "finish-session").click();
+  await byTestId(page, "confirm").click();
+  await byTestId(page, "session-dialog").waitFor({ state: "hidden" });
+  assert.equal((await service.search({ session_id: session }))[0].status.type, "client_finished");
+  // What is shown says that it was read before.
+  await page.locator('[data-testid="banner-problem"]').getByText("What is shown below is what was read before.").waitFor();
+  const { body } = await retinker.host("activity");
+  assert.deepEqual(body.acts.map((act) => act.problem ?? null), [null, null]);
+  assert.deepEqual(page.problems.filter((problem) => !/Failed to load resource/.test(problem)), []);
+});
+
 test("what the host's sessions are asked wrongly is refused in a sentence", async (t) => {
   const { retinker, service } = await start(t);
   const session = await service.session();
@@ -244,11 +271,10 @@ test("projects and samplers have pages of their own, from which one comes to ses
   await kitchen.waitFor();
   assert.deepEqual(await kitchen.locator("td").allInnerTexts(), ["2", "1", "0", "1", await kitchen.locator("td").last().innerText()]);
   await picture(page, "projects");
-  // It is counted once, and again when somebody asks for it.
+  // It is counted once, and again when somebody asks for it: the page does not say that it is live.
+  await page.locator('[data-testid="freshness"][data-state="once"]').waitFor();
   await service.session({ project_id: "kitchen" });
-  await page.keyboard.press("Control+k");
-  await byTestId(page, "palette-text").fill("refresh now");
-  await page.keyboard.press("Enter");
+  await byTestId(page, "refresh-now").click();
   await kitchen.locator("td").first().getByText("3", { exact: true }).waitFor();
   await byTestId(page, "projects-search").fill("KITCH");
   await page.waitForURL(/\/projects\?q=KITCH$/);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { byTestId, openBrowser, openPage, picture } from "./support/browser.mjs";
+import { Misbehaving } from "./support/misbehaving.mjs";
 import { Retinker, until } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
 
@@ -187,4 +188,39 @@ test("what cannot be sampled is told, tokens can be given by number, and a sampl
   await byTestId(page, "try-result").waitFor({ state: "detached" });
   assert.equal(await byTestId(page, "try-run").isDisabled(), false);
   assert.deepEqual(page.problems.filter((problem) => !/4\d\d \(/.test(problem)), []);
+});
+
+test("what is written stays while one looks elsewhere, and a page that is closed takes its samples back", async (t) => {
+  const { retinker: up, path } = await start(t);
+  const proxy = await Misbehaving.start(t, up.serviceUrl);
+  const [asked, cancelled] = [proxy.hears(/\/asample$/), proxy.hears(/\/cancel_future$/)];
+  const retinker = await proxy.console(t);
+  const page = await openPage(await openBrowser(t), retinker.consoleUrl);
+  const open = () => page.goto(new URL(`/try?path=${encodeURIComponent(path)}`, retinker.consoleUrl).href);
+  await open();
+  await byTestId(page, "try-prompt").fill(PROMPT);
+  await byTestId(page, "try-seed").fill("1234567890123");
+  await byTestId(page, "try-max-tokens").fill("2048");
+  await byTestId(page, "try-prompt-logprobs").check();
+  await page.getByRole("link", { name: "Sessions" }).click();
+  await page.waitForURL(/\/sessions$/);
+  await page.goBack();
+  assert.equal(await byTestId(page, "try-prompt").inputValue(), PROMPT);
+  assert.equal(await byTestId(page, "try-seed").inputValue(), "1234567890123", "all of it");
+  assert.equal(await byTestId(page, "try-max-tokens").inputValue(), "2048");
+  assert.equal(await byTestId(page, "try-prompt-logprobs").isChecked(), true);
+  // The answer to the question for the result is on its way for as long as the page is there.
+  const go = proxy.holdsBack(/\/retrieve_future$/, 0);
+  await byTestId(page, "try-run").click();
+  await until("the sample to be asked for", () => asked.length > 0);
+  assert.equal(cancelled.length, 0);
+  await page.close();
+  await until("the sample to be taken back", () => cancelled.length > 0);
+  go();
+  const act = await until("what became of it", async () => {
+    const { body } = await retinker.host("activity");
+    return body.acts.find((act) => act.ended_at);
+  });
+  assert.deepEqual([act.what, act.subjects], ["Try models", [path]]);
+  assert.match(act.problem, /taken back/);
 });

@@ -2,6 +2,7 @@
 //! nothing happened, bit for bit.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test that fails, panics.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,9 @@ use retinker::client::{
     Api, CustomLoss, ErrorKind, LoadOptions, LossFnConfig, PendingEvent, RestClient, SaveOptions, Secret,
     ServiceClient, TrainingClient, TrainingOptions,
 };
+use retinker::host::HostClient;
 use retinker::host::api::TOLD_NEWEST;
+use retinker::host::checkpoints::{CheckpointActions, CheckpointDo, CheckpointsQuery};
 use retinker::host::redo::{GoBack, RedoQuery};
 use retinker::native::{DiskLog, NativeRuntime, download_archive};
 use retinker::recovery::health::Health;
@@ -23,6 +26,7 @@ use retinker::recovery::journal::{MemoryStore, Store};
 use retinker::recovery::plan::{MetricMode, NoPlan, PlanRequest};
 use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::restore::RestoreState;
+use retinker::recovery::retention::Rule;
 use retinker::redo::{
     CheckpointPolicy, Frame, LogError, Matching, MemoryLog, Place, Recorded, Redo, RedoError, RedoEvent,
     RedoLog, RedoOptions, Resumed,
@@ -210,6 +214,84 @@ async fn the_end_and_what_was_better_than_ever_have_checkpoints_of_their_own() {
     let name = if better.last() == Some(&8) { "/weights/redo-000008" } else { "/weights/end-000008" };
     assert!(end.contains(name), "{end}");
     assert_eq!(kept.finish().await.unwrap(), Some(end), "once");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_saved_is_deleted_but_for_what_its_rule_keeps_and_the_log_stands_on() {
+    let (_dir, service, api) = service().await;
+    let keep = Rule { last: Some(1), best: Some(2), every: None };
+    let checkpoints = CheckpointPolicy {
+        every_steps: Some(1),
+        on_improvement: Some(("loss:sum".to_owned(), MetricMode::Min)),
+        keep: keep.clone(),
+        ..CheckpointPolicy::default()
+    };
+    let options = RedoOptions { checkpoints, ..RedoOptions::default() };
+    let kept = with(&api, MemoryLog::new(), options).await.unwrap();
+    let client = kept.training_client();
+    let mut events = Box::pin(kept.events());
+    let (mut saved, mut deleted, mut runs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut losses = Vec::new();
+    for n in 0..10 {
+        if n == 3 || n == 7 {
+            poison(&service, &kept).await;
+        }
+        let passed = client.forward_backward(schedule::batch(n), "cross_entropy", &none()).await.unwrap();
+        losses.push(passed.metrics["loss:sum"]);
+        client.optim_step(adam()).await.unwrap();
+        if n == 5 {
+            client.save_state("mine", SaveOptions::default()).await.unwrap();
+        }
+        runs.push(client.model_id());
+        loop {
+            match events.next().await.unwrap() {
+                RedoEvent::Saved { path, step } if step == n as u64 + 1 && path.contains("/redo-") => {
+                    saved.push((passed.metrics["loss:sum"], path));
+                    break;
+                }
+                RedoEvent::Deleted { path } => deleted.push(path),
+                RedoEvent::NotDeleted { path, why } => panic!("{path:?}: {why}"),
+                _ => {}
+            }
+        }
+    }
+    let planned = kept.plan_retention(keep.clone()).await.unwrap();
+    runs.dedup();
+    assert_eq!(runs.len(), 3, "it was made anew twice");
+    let mut there = Vec::new();
+    for run in &runs {
+        there.extend(api.run_checkpoints(run).await.unwrap().checkpoints);
+    }
+    let own = there.iter().filter(|one| one.tinker_path.contains("/redo-"));
+    let own: BTreeSet<&str> = own.map(|one| one.tinker_path.as_str()).collect();
+    assert_eq!(planned.iter().filter(|fate| !fate.goes).count(), own.len(), "nothing but them stays");
+    assert!(planned.iter().all(|fate| !fate.goes), "what goes is gone: {planned:?}");
+    let newest = saved.iter().rev().take(2).map(|(_, path)| path.as_str());
+    let mut best: Vec<_> = saved.iter().collect();
+    best.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let expected: BTreeSet<&str> = newest.chain(best[..2].iter().map(|(_, path)| path.as_str())).collect();
+    assert_eq!(own, expected, "the best two, and the two that the log stands on");
+    assert!(there.iter().any(|one| one.tinker_path.ends_with("/mine")), "what the program saved is its own");
+    let gone = |path: &String| !own.contains(path.as_str());
+    assert!(deleted.len() + own.len() >= saved.len() - 1 && deleted.iter().all(gone), "{deleted:?}");
+    // By their labels, as `retinker checkpoints prune --by` and `--best` read them.
+    for (loss, path) in &saved {
+        let Some(one) = there.iter().find(|one| one.tinker_path == *path) else { continue };
+        let labels = one.user_metadata.as_ref().unwrap();
+        assert_eq!(labels["loss:sum"].parse(), Ok(*loss), "{labels:?}");
+    }
+    let all = kept.plan_retention(Rule::default()).await.unwrap();
+    assert!(all.iter().all(|fate| !fate.goes), "a rule without parts keeps all");
+    let none_kept = kept.plan_retention(Rule { last: Some(1), ..Rule::default() }).await.unwrap();
+    assert!(none_kept.iter().any(|fate| fate.goes), "another rule would keep less: {none_kept:?}");
+    let needed = none_kept.iter().filter(|fate| fate.needed.as_deref() == Some("The redo log stands on it."));
+    assert_eq!(needed.count(), 2);
+    // What is left is enough to go on from.
+    poison(&service, &kept).await;
+    losses.extend(train(client, 10..12).await);
+    let expected = train(&undisturbed(&api).await, 0..12).await;
+    assert_eq!(losses, expected, "bit for bit");
     service.stop().await;
 }
 
@@ -450,6 +532,83 @@ async fn the_console_goes_back_to_a_step_by_a_log_that_it_is_shown() {
     train(kept.training_client(), 10..11).await;
     let acts = tab.activity(TOLD_NEWEST).await.unwrap().acts;
     assert!(acts.iter().any(|act| act.what.contains("after step 7") && act.subjects == [second.clone()]));
+    host.stop().await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_deletes_nothing_that_a_log_which_it_is_shown_stands_on() {
+    let (dir, service, api) = service().await;
+    let logs = dir.path().join("logs");
+    let kept = redo(&api, DiskLog::open(logs.join("mine")).unwrap(), 4).await;
+    let client = kept.training_client();
+    train(client, 0..9).await;
+    // Newer ones that no log stands on: one has an end, the other is saved over.
+    let over = SaveOptions { overwrite: true, ..SaveOptions::default() };
+    let over = client.save_state("over", over).await.unwrap().path;
+    let mortal = SaveOptions { ttl_seconds: Some(3_600), ..SaveOptions::default() };
+    let mortal = client.save_state("mortal", mortal).await.unwrap().path;
+    // In a log, a checkpoint is stood on a moment after its save.
+    let recorded = loop {
+        let recorded = Recorded::read(DiskLog::read_only(logs.join("mine")).unwrap()).await.unwrap().unwrap();
+        if recorded.covered().stands_on.len() == 2 {
+            break recorded;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let stands_on = recorded.covered().stands_on;
+    let journal = |name: &str| Location::Directory(dir.path().join(name));
+    let shown = RedoLogs { directories: vec![logs.clone()], ..RedoLogs::default() };
+    let (host, tab) = console(&api, journal("one"), shown).await.unwrap();
+    let needed = async |tab: &HostClient| {
+        let rows = loop {
+            let window = tab.checkpoints(&CheckpointsQuery::default()).await.unwrap();
+            if window.total == 4 {
+                break window.rows;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let needed =
+            rows.into_iter().filter_map(|row| Some((row.checkpoint.tinker_path, row.needed_because?)));
+        needed.collect::<BTreeMap<_, _>>()
+    };
+    let told = needed(&tab).await;
+    assert_eq!(told.keys().collect::<BTreeSet<_>>(), stands_on.iter().collect(), "{told:?}");
+    assert!(told.values().all(|why| why.contains("mine stands on it")), "{told:?}");
+    let delete = async |paths: Vec<String>| {
+        let action = CheckpointDo::Delete;
+        let actions =
+            CheckpointActions { action, paths, ttl_seconds: None, expires_at: Vec::new(), force: false };
+        let outcomes = tab.act_on_checkpoints(&actions).await.unwrap().outcomes;
+        outcomes.into_iter().map(|outcome| (outcome.done, outcome.code)).collect::<Vec<_>>()
+    };
+    let refused = (false, "needed".to_owned());
+    let all = delete([stands_on.clone(), vec![over, mortal]].concat()).await;
+    assert_eq!(all, [refused.clone(), refused, (true, String::new()), (true, String::new())]);
+    // It is asked anew before anything is deleted, however old what is shown is.
+    train(client, 9..13).await;
+    let moved = loop {
+        let recorded = Recorded::read(DiskLog::read_only(logs.join("mine")).unwrap()).await.unwrap().unwrap();
+        let now = recorded.covered().stands_on;
+        if now != stands_on {
+            break now;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let codes: Vec<_> = delete(vec![stands_on[0].clone(), moved[1].clone()]).await;
+    assert_eq!(codes, [(true, String::new()), (false, "needed".to_owned())]);
+    host.stop().await;
+    // Who is shown no log takes the newest two without an end for what it stands on.
+    client
+        .save_state("mortal-2", SaveOptions { ttl_seconds: Some(60), ..SaveOptions::default() })
+        .await
+        .unwrap();
+    client.save_state("mine", SaveOptions::default()).await.unwrap();
+    let (host, tab) = console(&api, journal("two"), RedoLogs::default()).await.unwrap();
+    let told = needed(&tab).await;
+    let names: Vec<_> = told.keys().map(|path| path.rsplit('/').next().unwrap()).collect();
+    assert!(matches!(names[..], ["mine", newest] if moved[1].ends_with(newest)), "{told:?}");
+    assert!(told.values().all(|why| why.contains("may stand on it")), "{told:?}");
     host.stop().await;
     service.stop().await;
 }

@@ -167,10 +167,15 @@ pub(crate) fn stored(key: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Keeps a text under a name, in this browser.
-pub(crate) fn store(key: &str, text: &str) {
-    if let Ok(Some(kept)) = window().local_storage() {
-        let _ = kept.set_item(key, text);
+/// Keeps a text under a name, in this browser; `false` where it keeps nothing.
+pub(crate) fn store(key: &str, text: &str) -> bool {
+    window().local_storage().ok().flatten().is_some_and(|kept| kept.set_item(key, text).is_ok())
+}
+
+/// Has the host's refusal of the token known to what gives it to other tabs.
+pub(crate) fn token_is_refused() {
+    if let Ok(event) = web_sys::Event::new("retinker-refused") {
+        let _ = window().dispatch_event(&event);
     }
 }
 

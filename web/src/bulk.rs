@@ -132,15 +132,15 @@ pub fn refusals(planned: &[PlannedRun]) -> Vec<(String, Vec<String>)> {
     sorted_by(reasons, |(_, names)| -(names.len() as i64))
 }
 
-/// What would happen, in a sentence.
-pub fn outlook(planned: &[PlannedRun], asked: usize) -> String {
+/// What would happen, in a sentence. `broke_off`: no more are being looked at.
+pub fn outlook(planned: &[PlannedRun], asked: usize, broke_off: bool) -> String {
     let can = planned.iter().filter(|run| run.plan.is_some()).count();
     if planned.len() < asked {
-        return format!(
-            "Looking at the runs: {} of {}\u{2026}",
-            count(planned.len() as u64),
-            count(asked as u64)
-        );
+        let so_far = format!("{} of {}", count(planned.len() as u64), count(asked as u64));
+        return match broke_off {
+            true => format!("{so_far} runs were looked at."),
+            false => format!("Looking at the runs: {so_far}\u{2026}"),
+        };
     }
     let unknown = planned.iter().filter(|run| run.problem.is_some()).count();
     let cannot = asked.saturating_sub(can + unknown);
@@ -182,13 +182,17 @@ mod tests {
                 ("This did not work".to_owned(), vec!["a".to_owned()])
             ]
         );
-        assert_eq!(outlook(&planned, 5), "Looking at the runs: 3 of 5\u{2026}");
+        assert_eq!(outlook(&planned, 5, false), "Looking at the runs: 3 of 5\u{2026}");
+        assert_eq!(outlook(&planned, 5, true), "3 of 5 runs were looked at.");
         assert_eq!(
-            outlook(&planned, 3),
+            outlook(&planned, 3, false),
             "0 of 3 runs can be restored; 2 cannot; 1 could not be found out about."
         );
-        assert_eq!(outlook(&planned[1..], 2), "0 of 2 runs can be restored; 2 cannot.");
-        assert_eq!(outlook(&planned[..1], 1), "0 of 1 run can be restored; 1 could not be found out about.");
+        assert_eq!(outlook(&planned[1..], 2, false), "0 of 2 runs can be restored; 2 cannot.");
+        assert_eq!(
+            outlook(&planned[..1], 1, false),
+            "0 of 1 run can be restored; 1 could not be found out about."
+        );
     }
 
     #[test]

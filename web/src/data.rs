@@ -27,16 +27,13 @@ use retinker::recovery::plan::{PlanRequest, RestorePlan};
 use retinker::recovery::policy::Gate;
 use retinker::recovery::restore::RestoreRecord;
 use retinker::runtime::Runtime;
-use retinker::transport::Transport;
 use retinker::web::{WebRuntime, WebTransport};
 use retinker_console::words;
-
-use crate::turns::Turns;
 
 /// A call that is under way. Boxed, so that its code is not copied into every caller.
 type Call<'a, T> = LocalBoxFuture<'a, Result<T, ApiProblem>>;
 
-/// The host. Beside the event stream one reading and one act are under way at a time (see [`Turns`]).
+/// The host. Beside the event stream one reading and one act are under way at a time.
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) client: HostClient,
@@ -52,23 +49,20 @@ impl Host {
     /// where none is named.
     pub(crate) fn new(origin: &str, token: &str, connection: Option<&str>) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(WebRuntime);
-        Self::over(WebTransport::new, Arc::clone(&runtime), &|transport| {
-            let client = HostClient::new(transport, Arc::clone(&runtime), origin, token.to_owned());
+        let client =
+            HostClient::new(Arc::new(WebTransport::new()), Arc::clone(&runtime), origin, token.to_owned());
+        Self::over(
             match connection {
                 Some(name) => client.with_connection(name),
                 None => client,
-            }
-        })
+            },
+            runtime,
+        )
     }
 
-    /// The host that is reached by these transports, by what makes a client of one.
-    pub(crate) fn over<T: Transport + 'static>(
-        transport: impl Fn() -> T,
-        runtime: Arc<dyn Runtime>,
-        client: &dyn Fn(Arc<dyn Transport>) -> HostClient,
-    ) -> Self {
-        let in_turn = || client(Arc::new(Turns::new(transport())));
-        Self { client: in_turn(), acts: in_turn(), aside: client(Arc::new(transport())), runtime }
+    /// The host that this is a client of.
+    pub(crate) fn over(aside: HostClient, runtime: Arc<dyn Runtime>) -> Self {
+        Self { client: aside.clone().in_turn(), acts: aside.clone().in_turn(), aside, runtime }
     }
 
     pub(crate) fn connections(&self) -> Call<'_, Connections> {
@@ -163,7 +157,7 @@ impl Host {
     }
 
     pub(crate) fn set_monitor(&self, gate: Gate) -> Call<'_, MonitorState> {
-        asked(self.acts.set_monitor(gate))
+        asked(self.aside.set_monitor(gate))
     }
 
     pub(crate) fn checkpoints<'a>(&'a self, query: &'a CheckpointsQuery) -> Call<'a, CheckpointWindow> {
@@ -213,7 +207,7 @@ impl Host {
         &'a self,
         session_id: &'a str,
         reason: &'a str,
-    ) -> Call<'a, SessionDetail> {
+    ) -> Call<'a, Option<SessionDetail>> {
         asked(self.acts.finish_session(session_id, reason))
     }
 
@@ -221,7 +215,7 @@ impl Host {
         &'a self,
         session_id: &'a str,
         project_id: &'a str,
-    ) -> Call<'a, SessionDetail> {
+    ) -> Call<'a, Option<SessionDetail>> {
         asked(self.acts.assign_project(session_id, project_id))
     }
 

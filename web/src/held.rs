@@ -166,6 +166,11 @@ impl Held {
         true
     }
 
+    /// Whether these are the rows of this view, or of one with the same list.
+    pub fn is_of(&self, view: &View) -> bool {
+        self.view.is_same_list(view)
+    }
+
     /// What the list is as a whole, once it was read.
     pub fn whole(&self) -> Option<&Whole> {
         self.whole.as_ref()
@@ -200,6 +205,11 @@ impl Held {
         let held = self.between(from, to.saturating_add(1)).iter();
         let ids: Vec<String> = held.map(|(_, row)| row.run.training_run_id.clone()).collect();
         (ids.len() as u64 == to - from + 1).then_some(ids)
+    }
+
+    /// Whether this holds of every row that is held.
+    pub fn all(&self, holds: impl Fn(&str) -> bool) -> bool {
+        self.rows.iter().all(|(_, row)| holds(&row.run.training_run_id))
     }
 
     /// Where the row at this place is held, or would be.

@@ -18,6 +18,7 @@ use retinker::wire::time::Time;
 use retinker_console::checkpoints::{self, Job};
 use retinker_console::kept::Answer;
 use retinker_console::pace::Pace;
+use retinker_console::tokens::Form;
 use retinker_console::{progress, selection, words};
 
 use crate::browser;
@@ -37,11 +38,20 @@ pub(crate) struct Loaded<T> {
     pub(crate) data: Option<T>,
     pub(crate) problem: Option<ApiProblem>,
     pub(crate) busy: bool,
+    /// The data is what was asked for before; what is asked for now could not be read.
+    pub(crate) is_other: bool,
 }
 
 impl<T> Default for Loaded<T> {
     fn default() -> Self {
-        Self { data: None, problem: None, busy: true }
+        Self { data: None, problem: None, busy: true, is_other: false }
+    }
+}
+
+impl<T> Loaded<T> {
+    /// What was just read.
+    pub(crate) fn read(data: T) -> Self {
+        Self { data: Some(data), problem: None, busy: false, is_other: false }
     }
 }
 
@@ -94,6 +104,8 @@ pub(crate) struct Session {
     /// What is selected in the list of runs, and of checkpoints: it stays so while somebody looks elsewhere.
     pub(crate) selected_runs: RwSignal<selection::Selection>,
     pub(crate) selected_checkpoints: RwSignal<checkpoints::Selection>,
+    /// What is being written on the page where models are tried: it stays so while somebody looks elsewhere.
+    pub(crate) trial: RwSignal<Form>,
     pub(crate) palette_open: RwSignal<bool>,
     pub(crate) keys_open: RwSignal<bool>,
     /// `light`, `dark`, or nothing for the system's colours.
@@ -136,6 +148,7 @@ impl Session {
             behind: RwSignal::new(false),
             selected_runs: RwSignal::default(),
             selected_checkpoints: RwSignal::default(),
+            trial: RwSignal::new(Form::usual()),
             palette_open: RwSignal::new(false),
             keys_open: RwSignal::new(false),
             theme: RwSignal::new(browser::theme()),
@@ -321,7 +334,7 @@ impl Session {
         let was_down = self
             .status
             .with_untracked(|known| known.data.as_ref().is_some_and(|known| known.service.problem.is_some()));
-        self.status.set(Loaded { data: Some(status), problem: None, busy: false });
+        self.status.set(Loaded::read(status));
         if is_down != was_down {
             self.everything_changed();
         }
@@ -344,6 +357,9 @@ impl Session {
     pub(crate) fn notice(&self, problem: &ApiProblem) {
         if words::is_token_problem(problem) || words::is_connection_problem(problem) {
             self.refused.set(Some(problem.clone()));
+        }
+        if words::is_token_problem(problem) {
+            browser::token_is_refused();
         }
     }
 
@@ -378,12 +394,12 @@ pub(crate) fn session() -> Session {
     expect_context::<Session>()
 }
 
-/// Moves whenever any run may have changed, and every few seconds while the page is seen: for what no event tells of.
-pub(crate) fn often() -> RwSignal<u64> {
+/// Moves when `changes` does, and every few seconds while the page is seen: for what no event tells of.
+pub(crate) fn often(changes: RwSignal<u64>) -> RwSignal<u64> {
     let session = session();
     let moved = RwSignal::new(0);
     Effect::new(move |_| {
-        session.any_change.track();
+        changes.track();
         moved.update(|n| *n += 1);
         let pause = match session.pace.get() {
             _ if session.link.with(|link| *link == Link::Paused) => return,
@@ -497,11 +513,12 @@ fn take<T: Answer + Clone + Send + Sync + 'static>(
                 _ => data,
             });
             let again = if data.is_part() { Again::Soon } else { Again::OnChange };
-            out.set(Loaded { data: Some(data), problem: None, busy: false });
+            out.set(Loaded::read(data));
             Ok(again)
         }
         Err(problem) => {
             out.update(|loaded| {
+                loaded.is_other = !of_key;
                 loaded.problem = Some(problem.clone());
                 loaded.busy = false;
             });

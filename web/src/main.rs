@@ -19,7 +19,6 @@ mod prelude;
 #[cfg(target_arch = "wasm32")]
 mod shell;
 #[cfg(target_arch = "wasm32")]
-mod turns;
 #[cfg(target_arch = "wasm32")]
 mod view;
 

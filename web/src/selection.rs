@@ -67,12 +67,6 @@ impl Selection {
         }
     }
 
-    /// Selects these and no others. `matching`: how many were asked for.
-    pub fn set_all(&mut self, ids: Vec<String>, matching: u64) {
-        self.clear();
-        self.add_all(ids, matching);
-    }
-
     /// Selects these too. `matching`: how many were asked for.
     pub fn add_all(&mut self, ids: Vec<String>, matching: u64) {
         self.capped_from = ((ids.len() as u64) < matching).then_some(matching);
@@ -100,9 +94,9 @@ mod tests {
         selection.toggle("a");
         assert!(!selection.has("a") && selection.has("c"));
         assert_eq!(selection.ids(), ["b", "c"]);
-        selection.set_all(vec!["x".into(), "y".into()], 2);
-        assert_eq!((selection.count(), selection.capped_from), (2, None));
-        selection.set_all(vec!["x".into()], 9);
+        selection.add_all(vec!["x".into(), "b".into()], 2);
+        assert_eq!((selection.ids().len(), selection.capped_from), (3, None), "what was selected stays so");
+        selection.add_all(vec!["x".into()], 9);
         assert_eq!(selection.capped_from, Some(9), "not all could be had, and that is told");
         let era = selection.era();
         selection.clear();

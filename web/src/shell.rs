@@ -2,6 +2,7 @@
 
 use crate::prelude::*;
 use retinker::host::api::ApiProblem;
+use retinker::wire::time::Time;
 use retinker_console::address::{Page, at, connection_in, connection_shown, show_connection};
 use retinker_console::pace::Pace;
 
@@ -194,9 +195,10 @@ fn pace_choice() -> AnyView {
         .collect();
     let setter = session.clone();
     let choose = move |event| setter.set_pace(Pace::read(&event_target_value(&event)));
+    let once = is_read_once();
     let refresh = maybe(move || {
         let session = session.clone();
-        behind.get().then(|| {
+        (behind.get() || once.get()).then(|| {
             view! {
                 <button
                     type="button"
@@ -217,13 +219,29 @@ fn pace_choice() -> AnyView {
     }
 }
 
+/// Whether the page that is shown is read when it is opened and when somebody asks, since that takes a service many answers.
+fn is_read_once() -> Memo<bool> {
+    let path = place::place().path;
+    Memo::new(move |_| path.with(|path| ["/projects", "/samplers", "/usage"].contains(&path.as_str())))
+}
+
 /// How true the page is: as of when, and whether changes come by themselves.
 fn freshness() -> AnyView {
     let session = session();
     let (status, link, refused) = (session.status, session.link, session.refused);
+    let (asked_again, now) = (session.asked_again, session.now);
     let held = Memo::new(move |_| session.held_since());
+    let once = is_read_once();
+    let path = place::place().path;
+    let opened = Memo::new(move |_| {
+        path.track();
+        asked_again.track();
+        Time::from_millis(now.get_untracked())
+    });
     let as_of = maybe(move || {
-        let time = held.get().or(status.with(|s| s.data.as_ref().and_then(|status| status.as_of)))?;
+        let opened = once.get().then(|| opened.get());
+        let time =
+            opened.or(held.get()).or(status.with(|s| s.data.as_ref().and_then(|status| status.as_of)))?;
         Some(view! {
             <span class="as-of" title=exact(time)>
                 <span>"as of "</span>
@@ -245,6 +263,9 @@ fn freshness() -> AnyView {
             (_, Link::Live, true) => ("stale", "Stale", "the service cannot be read; it is tried again"),
             (_, Link::Live, false) if held.with(Option::is_some) => {
                 ("held", "Held", "there are changes that are not shown yet")
+            }
+            (_, Link::Live, false) if once.get() => {
+                ("once", "Read once", "this page is read when it is opened, and when you ask for it")
             }
             (_, Link::Live, false) => ("live", "Live", "changes appear by themselves"),
         }

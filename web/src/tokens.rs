@@ -28,6 +28,11 @@ pub struct Form {
 }
 
 impl Form {
+    /// What it is before anybody has written anything.
+    pub fn usual() -> Self {
+        Self { max_tokens: "64".to_owned(), num_samples: "1".to_owned(), ..Self::default() }
+    }
+
     /// What to ask the host for; what makes no sense is told in a sentence.
     ///
     /// # Errors

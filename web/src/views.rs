@@ -39,13 +39,12 @@ pub fn write(views: &[Saved]) -> String {
     serde_json::to_string(views).unwrap_or_default()
 }
 
-/// With a view of this name: one that had it goes. The newest comes first.
-pub fn with(views: &[Saved], name: &str, address: &str) -> Vec<Saved> {
+/// With a view of this name: one that had it goes. The newest comes first. `None`: there are as many as are kept.
+pub fn with(views: &[Saved], name: &str, address: &str) -> Option<Vec<Saved>> {
     let name = name.trim();
     let mut all = vec![Saved { name: name.to_owned(), address: address.to_owned() }];
     all.extend(without(views, name));
-    all.truncate(MOST);
-    all
+    (all.len() <= MOST).then_some(all)
 }
 
 /// Without the view of this name.
@@ -60,9 +59,12 @@ mod tests {
 
     #[test]
     fn views_are_kept_by_name() {
-        let views = with(&[], " nightly ", "/?q=nightly");
-        let views = with(&views, "mine", "/?q=meta.team%3Dx");
-        let views = with(&views, "nightly", "/?q=night");
+        let views = with(&[], " nightly ", "/?q=nightly").unwrap();
+        let views = with(&views, "mine", "/?q=meta.team%3Dx").unwrap();
+        let views = with(&views, "nightly", "/?q=night").unwrap();
+        let full = (0..MOST).fold(Vec::new(), |all, n| with(&all, &n.to_string(), "/").unwrap());
+        assert_eq!(with(&full, "one more", "/"), None, "none goes without a word");
+        assert!(with(&full, "7", "/?q=seven").is_some(), "one is written over");
         let names: Vec<_> = views.iter().map(|view| (view.name.as_str(), view.address.as_str())).collect();
         assert_eq!(names, [("nightly", "/?q=night"), ("mine", "/?q=meta.team%3Dx")]);
         assert_eq!(read(&write(&views)), views);

@@ -22,11 +22,21 @@
       var mine = sessionStorage.getItem(key);
       if (event.data === "?") {
         if (mine) tabs.postMessage({ token: mine });
-      } else if (!mine && event.data && typeof event.data.token === "string") {
+      } else if (!mine && event.data && typeof event.data.token === "string" && dead.indexOf(event.data.token) < 0) {
         sessionStorage.setItem(key, event.data.token);
         if (started) location.reload();
       }
     };
+    // One that the host has refused is given to nobody, and taken from nobody again: a tab that slept may still have it.
+    var dead = sessionStorage.getItem(key + ".dead") || "";
+    addEventListener("retinker-refused", function () {
+      var mine = sessionStorage.getItem(key);
+      if (!mine) return;
+      dead += " " + mine;
+      sessionStorage.setItem(key + ".dead", dead);
+      sessionStorage.removeItem(key);
+      tabs.postMessage("?");
+    });
     if (!sessionStorage.getItem(key) && location.hash.indexOf("token=") < 0) tabs.postMessage("?");
   } catch (_) {
     // Then the page says which address to open.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use retinker::recovery::acts;
+use retinker::recovery::acts::{self, Begun};
 
 use crate::host::Shared;
 use crate::problem::Problem;
@@ -31,6 +31,41 @@ pub(crate) async fn noted<T: Send + 'static>(
         outcome
     })
     .await
+}
+
+/// The same of what changes nothing, and is given up when nobody waits for it any more: that is told too. It is done though the journal fails.
+pub(crate) async fn noted_while_awaited<T>(
+    host: &Shared,
+    what: &str,
+    subjects: Vec<String>,
+    act: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let begun = acts::begin(&host.store, &host.runtime, &host.by, what.to_owned(), subjects).await;
+    let begun = begun.inspect_err(|error| tracing::error!(%error, "what is done is not in the journal"));
+    let mut note = Note(begun.ok());
+    let outcome = act.await;
+    note.end(outcome.as_ref().err().map(|problem| problem.problem.message.clone()));
+    outcome
+}
+
+/// What is to be said of an act when it ends, however it does.
+struct Note(Option<Begun>);
+
+impl Note {
+    fn end(&mut self, problem: Option<String>) {
+        let Some(begun) = self.0.take() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = begun.end(problem).await {
+                tracing::error!(%error, "how an act ended is not in the journal");
+            }
+        });
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        self.end(Some("Whoever asked for it waits no more: it was taken back.".to_owned()));
+    }
 }
 
 /// Does something in a task of its own: what was begun is not left half done because the caller went away. `failed` is told where

@@ -14,6 +14,7 @@ use retinker::recovery::retention::run_of;
 use retinker::wire::run::{Checkpoint, TrainingRun};
 use retinker::wire::time::Time;
 
+use crate::going_back::stood_on;
 use crate::host::{PATIENCE, Shared};
 use crate::problem::of_service;
 
@@ -179,15 +180,19 @@ async fn all(host: &Shared) -> Result<Vec<Checkpoint>, Error> {
     Ok(all)
 }
 
+/// How old what is shown of redo logs may be; before anything is deleted they are read anew.
+const LOGS_READ_EVERY: Duration = Duration::from_secs(60);
+
 /// All of the list as the host API tells them. `fresh` are runs that were read by themselves.
-pub(crate) fn items(
+pub(crate) async fn items(
     host: &Shared,
     list: &[Checkpoint],
     fresh: &[TrainingRun],
     now: Time,
 ) -> Vec<CheckpointItem> {
+    let stood_on = stood_on(host, LOGS_READ_EVERY).await;
     let index = host.index();
-    let mut needed = index.needed(list, fresh, now);
+    let mut needed = index.needed(list, fresh, &stood_on, now);
     let item = |checkpoint: &Checkpoint| {
         let run_id = run_of(&checkpoint.tinker_path).unwrap_or_default().to_owned();
         CheckpointItem {

@@ -85,9 +85,11 @@ impl Downloads {
         });
         let state = DownloadState { address: format!("{PREFIX}{secret}"), ..transfer.state(&id) };
         let mut all = self.all();
-        all.retain(|_, known| known.begun.elapsed() < REMEMBERED);
+        // One that goes on is known for as long as it does.
+        all.retain(|_, known| !known.is_over() || known.begun.elapsed() < REMEMBERED);
         while all.len() >= MOST {
-            let oldest = all.iter().min_by_key(|(_, known)| known.begun).map(|(id, _)| id.clone());
+            let oldest = all.iter().min_by_key(|(_, known)| (!known.is_over(), known.begun));
+            let oldest = oldest.map(|(id, _)| id.clone());
             let Some(oldest) = oldest else { break };
             all.remove(&oldest);
         }
@@ -123,6 +125,9 @@ impl Transfer {
     }
 
     fn state(&self, id: &str) -> DownloadState {
+        if self.begun.elapsed() >= WAITS && self.inner().secret.is_some() {
+            self.break_off("The browser did not fetch it within a minute: does it block downloads?");
+        }
         let inner = self.inner();
         DownloadState {
             id: id.to_owned(),

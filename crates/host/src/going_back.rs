@@ -3,11 +3,12 @@
 //! The host is told in which directories logs lie. It reads them only, whatever program writes them meanwhile. What is begun goes
 //! on by itself; what becomes of it is remembered as long as the host runs, and told in the journal's acts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::{AbortHandle, abortable};
 use http::StatusCode;
@@ -16,7 +17,7 @@ use retinker::client::waiting::WaitPolicy;
 use retinker::client::{ServiceClient, SessionOptions};
 use retinker::host::redo::{GoingBack, RedoWindow};
 use retinker::native::DiskLog;
-use retinker::redo::{Covered, Matching, Recorded, RedoError, RedoLog, ReplayPlan, SavedStep};
+use retinker::redo::{Covered, LogSubject, Matching, Recorded, RedoError, RedoLog, ReplayPlan, SavedStep};
 use retinker::wire::run::TrainingRun;
 
 use crate::acts::{noted, wholly};
@@ -38,6 +39,24 @@ pub(crate) struct Going {
     jobs: Mutex<HashMap<String, Job>>,
     /// The log that was read last, by where it is and how long it was then: reading one may take seconds.
     last: Mutex<Option<(String, u64, Arc<Recorded>)>>,
+    /// What the logs stood on, and when they were read for that.
+    stood_on: tokio::sync::Mutex<Option<(Instant, Arc<StoodOn>)>>,
+}
+
+/// What the logs there are stand on.
+#[derive(Debug, Default)]
+pub(crate) struct StoodOn {
+    /// Checkpoints that must not be deleted, and which log stands on each.
+    pub(crate) paths: BTreeMap<String, String>,
+    /// Whose logs they are: the run of now, and what the others are known by.
+    subjects: Vec<(String, LogSubject)>,
+}
+
+impl StoodOn {
+    /// Whether this run's log is among them.
+    pub(crate) fn tells_of(&self, run: &TrainingRun) -> bool {
+        self.subjects.iter().any(|(now, subject)| *now == run.training_run_id || subject.is_of(run))
+    }
 }
 
 #[derive(Debug)]
@@ -116,14 +135,40 @@ impl RedoLogs {
         directories.into_iter().filter_map(|directory| DiskLog::read_only(directory).ok())
     }
 
-    /// The log of a run; what cannot be read is said in this program's own log, and is none.
-    pub(crate) async fn of(&self, run: &TrainingRun) -> Option<DiskLog> {
+    /// All of them, without keeping anybody waiting meanwhile.
+    async fn listed(&self) -> Vec<DiskLog> {
         if self.directories.is_empty() {
-            return None;
+            return Vec::new();
         }
         let this = self.clone();
-        let all = tokio::task::spawn_blocking(move || this.all().collect::<Vec<_>>()).await;
-        for log in all.unwrap_or_default() {
+        tokio::task::spawn_blocking(move || this.all().collect::<Vec<_>>()).await.unwrap_or_default()
+    }
+
+    /// What they stand on. One that cannot be read is said in this program's own log, and tells of nothing.
+    async fn read_what_they_stand_on(&self) -> StoodOn {
+        let mut stood_on = StoodOn::default();
+        for log in self.listed().await {
+            let name = log.name();
+            let read = async move {
+                let subject = Recorded::subject(&log).await?;
+                Ok::<_, RedoError>(subject.zip(Recorded::read(log).await?))
+            };
+            match read.await {
+                Ok(Some((subject, recorded))) => {
+                    let Covered { run_id, stands_on, .. } = recorded.covered();
+                    stood_on.paths.extend(stands_on.into_iter().map(|path| (path, name.clone())));
+                    stood_on.subjects.push((run_id, subject));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "what a redo log stands on is not known"),
+            }
+        }
+        stood_on
+    }
+
+    /// The log of a run; what cannot be read is said in this program's own log, and is none.
+    pub(crate) async fn of(&self, run: &TrainingRun) -> Option<DiskLog> {
+        for log in self.listed().await {
             match Recorded::subject(&log).await {
                 Ok(Some(subject)) if subject.is_of(run) => return Some(log),
                 Ok(_) => {}
@@ -132,6 +177,17 @@ impl RedoLogs {
         }
         None
     }
+}
+
+/// What the logs there are stand on, read no longer ago than this: a log of a gigabyte takes seconds.
+pub(crate) async fn stood_on(host: &Shared, at_most: Duration) -> Arc<StoodOn> {
+    let mut known = host.going.stood_on.lock().await;
+    if let Some((_, stood_on)) = known.as_ref().filter(|(read, _)| read.elapsed() < at_most) {
+        return Arc::clone(stood_on);
+    }
+    let stood_on = Arc::new(host.redo_logs.read_what_they_stand_on().await);
+    *known = Some((Instant::now(), Arc::clone(&stood_on)));
+    stood_on
 }
 
 /// What the log of a run covers, and how far it is with what was asked for.

@@ -8,6 +8,7 @@ use js_sys::{Promise, Uint8Array};
 use retinker::client::TrainingOptions;
 use retinker::json;
 use retinker::recovery::plan::MetricMode;
+use retinker::recovery::retention::Rule;
 use retinker::redo::{
     CheckpointPolicy, Matching, MemoryLog, Redo, RedoError, RedoEvent, RedoLog, RedoOptions,
 };
@@ -41,6 +42,7 @@ struct Options {
     metric: Option<String>,
     mode: Option<MetricMode>,
     at_end: bool,
+    keep: Rule,
     tolerance: Option<f64>,
     bound_bytes: Option<u64>,
 }
@@ -56,6 +58,7 @@ impl Options {
             every: self.every_seconds.map(seconds).transpose()?,
             on_improvement: self.metric.zip(self.mode),
             at_end: self.at_end,
+            keep: self.keep,
         };
         let training = TrainingOptions {
             user_metadata: self.user_metadata,
@@ -157,6 +160,15 @@ impl Recovering {
     /// The end of the training; the path of the newest checkpoint, if there is any.
     pub fn finish(&self, signal: Option<AbortSignal>) -> Promise {
         ask!(self, signal, |redo| text(&redo.finish().await?)?)
+    }
+
+    /// What a rule keeps of the checkpoints that were saved by the policy; it is JSON.
+    #[wasm_bindgen(js_name = planRetention)]
+    pub fn plan_retention(&self, keep: String, signal: Option<AbortSignal>) -> Promise {
+        ask!(self, signal, |redo| {
+            let keep: Rule = json::read(keep.as_bytes())?;
+            text(&redo.plan_retention(keep).await?)?
+        })
     }
 
     /// What going back to a step takes.

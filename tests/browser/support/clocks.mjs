@@ -28,8 +28,11 @@ export async function show(page, seen) {
   }, seen);
 }
 
-/** Waits until the page says so of itself: live, paused, stale. */
-export const state = (page, wanted) => page.locator(`[data-testid="freshness"][data-state="${wanted}"]`).waitFor();
+/** Waits until the page says so of itself: live (or, where that takes many answers, read once), paused, stale. */
+export const state = (page, wanted) => {
+  const states = wanted === "live" ? ["live", "once"] : [wanted];
+  return page.locator(states.map((one) => `[data-testid="freshness"][data-state="${one}"]`).join(", ")).waitFor();
+};
 
 const UNITS = { s: 1000, min: 60_000, h: 3_600_000, d: DAY };
 /** Clocks that are no further apart count as one, and a page tells the time once a second. */

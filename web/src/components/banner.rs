@@ -49,11 +49,17 @@ pub(crate) fn own_problem<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>) -
     Signal::derive(move || read.with(|r| r.problem.clone().into_iter().collect()))
 }
 
+/// What is on the page while it cannot be read.
+pub(crate) const READ_BEFORE: &str = "What is shown below is what was read before.";
+/// The same where it answers what was asked for before, such as another filter.
+pub(crate) const ASKED_BEFORE: &str = "What is shown below is what was asked for before this.";
+
 /// That old data stays on the page while a new reading fails.
 pub(crate) fn kept<T: Send + Sync + 'static>(read: RwSignal<Loaded<T>>) -> Signal<String> {
-    text(move || match read.with(|r| r.data.is_some() && r.problem.is_some()) {
-        true => "What is shown below is what was read before.".to_owned(),
-        false => String::new(),
+    text(move || match read.with(|r| (r.data.is_some() && r.problem.is_some(), r.is_other)) {
+        (true, false) => READ_BEFORE.to_owned(),
+        (true, true) => ASKED_BEFORE.to_owned(),
+        (false, _) => String::new(),
     })
 }
 

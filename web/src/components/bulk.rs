@@ -239,7 +239,8 @@ fn plans_shown(bulk: Bulk) -> AnyView {
     let (again, starter) = (session.clone(), session.clone());
     let outlook = text(move || {
         let asked = bulk.asked.with(Vec::len);
-        bulk.planned.with(|planned| bulk::outlook(planned, asked))
+        let broke_off = bulk.problem.with(Option::is_some);
+        bulk.planned.with(|planned| bulk::outlook(planned, asked, broke_off))
     });
     let can = Memo::new(move |_| {
         let asked = bulk.asked.with(Vec::len);
@@ -279,6 +280,7 @@ fn plans_shown(bulk: Bulk) -> AnyView {
     });
     let confirm = text(move || match can.get() {
         Some(can) => format!("Restore {}", counted(can, "run", "runs")),
+        None if bulk.problem.with(Option::is_some) => "Restore".to_owned(),
         None => "Planning\u{2026}".to_owned(),
     });
     view! {

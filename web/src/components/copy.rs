@@ -10,6 +10,9 @@ use super::reactive::part;
 use crate::browser;
 use crate::live::session;
 
+/// Said where a text cannot be put on the clipboard.
+pub(crate) const COPY_REFUSED: &str = "The browser refused: select it and copy it yourself";
+
 #[derive(Clone, Copy)]
 enum Copied {
     Not,
@@ -56,7 +59,7 @@ fn button(text: Signal<String>, what: &str, tabindex: Option<&'static str>) -> A
     let said = Signal::derive(move || match state.get() {
         Copied::Not => "",
         Copied::Yes => "Copied",
-        Copied::Refused => "The browser refused: select it and copy it yourself",
+        Copied::Refused => COPY_REFUSED,
     });
     let label = format!("Copy {what}");
     view! {

@@ -12,6 +12,7 @@ use retinker_console::format::short_id;
 use retinker_console::palette::{Act, Command, commands, find};
 use retinker_console::views;
 
+use super::copy::COPY_REFUSED;
 use super::dialog::dialog;
 use super::reactive::{part, text, word};
 use crate::browser;
@@ -65,13 +66,23 @@ fn palette(open: RwSignal<bool>) -> AnyView {
         all
     });
     let place = place();
+    let said = RwSignal::new("");
     let run = move |command: &Command| {
-        open.set(false);
+        open.set(command.act == Act::CopyAddress);
         match &command.act {
             Act::Go(address) => place.go(&address::at(address), false),
-            Act::CopyAddress => spawn_local(async {
-                let _ = browser::copy(&browser::address()).await;
-            }),
+            Act::CopyAddress => {
+                let host = session.host.clone();
+                spawn_local(async move {
+                    if !browser::copy(&browser::address()).await {
+                        said.try_set(COPY_REFUSED);
+                        return;
+                    }
+                    said.try_set("Copied");
+                    host.sleep(Duration::from_secs(1)).await;
+                    open.set(false);
+                });
+            }
             Act::Refresh => session.read_again(),
             Act::Colours(theme) => session.set_theme(theme),
             Act::Keys => session.keys_open.set(true),
@@ -118,6 +129,7 @@ fn palette(open: RwSignal<bool>) -> AnyView {
         lines.into_any()
     });
     let count = text(move || match offered.with(Vec::len) {
+        _ if !said.get().is_empty() => said.get().to_owned(),
         0 => "Nothing is called that.".to_owned(),
         count => format!("{count} found"),
     });

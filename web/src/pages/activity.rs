@@ -21,7 +21,7 @@ use crate::components::page_head::page_head;
 use crate::components::progress::cancel_button;
 use crate::components::reactive::{flag, maybe, when};
 use crate::components::time::{clock, told_at, when_it_was};
-use crate::live::{Loaded, load, session, slowly, until_cleanup};
+use crate::live::{Loaded, load, often, session, slowly, until_cleanup};
 
 type Read = RwSignal<Loaded<Activity>>;
 
@@ -35,10 +35,12 @@ const OLDER: u64 = 400;
 pub(crate) fn activity_page() -> AnyView {
     let session = session();
     let newest = RwSignal::new(TOLD_NEWEST);
-    let read: Read =
-        load(Memo::new(move |_| newest.get()), slowly(session.any_change, PAUSE), true, |host, newest| {
-            Box::pin(async move { host.activity(newest).await })
-        });
+    let read: Read = load(
+        Memo::new(move |_| newest.get()),
+        slowly(often(session.any_change), PAUSE),
+        true,
+        |host, newest| Box::pin(async move { host.activity(newest).await }),
+    );
     let older = move |told: fn(&Activity) -> (usize, u64)| older(read, newest, told);
     view! {
         {page_head("Activity", when(move || read.with(|r| r.data.is_some()), move || export(read)))}

@@ -19,6 +19,8 @@ use crate::live::{Loaded, load, session, slowly};
 use crate::place::place;
 
 type Runs = RwSignal<Loaded<Vec<Result<RunDetail, ApiProblem>>>>;
+/// Those that are there.
+type Found = Memo<Vec<RunDetail>>;
 
 /// The runs are read again no sooner than this: each takes the service several answers.
 const EVERY: Duration = Duration::from_secs(10);
@@ -42,12 +44,18 @@ pub(crate) fn compare_page() -> AnyView {
             Ok(runs)
         })
     });
+    // What was read before is on the page until what is asked for by now was: of that, no more than is asked for.
+    let found: Found = Memo::new(move |_| {
+        let ids = ids.get();
+        let is_asked_for = |run: &&RunDetail| ids.contains(&run.row.run.training_run_id);
+        runs.with(|r| r.data.iter().flatten().flatten().filter(is_asked_for).cloned().collect())
+    });
     let wanted = Memo::new(move |_| {
-        let found = runs.with(|r| r.data.as_ref().map(|runs| names_of(runs, &ids.get())).unwrap_or_default());
-        let run_ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
+        let run_ids: Vec<String> =
+            found.with(|found| names_of(found)).into_iter().map(|(id, _)| id).collect();
         // What a run loses, its curve loses too.
-        let edition = runs.with(|r| {
-            let healths = r.data.iter().flatten().flatten().map(|run| run.row.verdict.health as u64);
+        let edition = found.with(|found| {
+            let healths = found.iter().map(|run| run.row.verdict.health as u64);
             healths.fold(0_u64, |edition, health| edition.wrapping_mul(8).wrapping_add(health))
         });
         Wanted { live: run_ids.len(), run_ids, edition }
@@ -62,10 +70,7 @@ pub(crate) fn compare_page() -> AnyView {
     });
     let kept = kept(runs);
     let names = Signal::derive(move || {
-        runs.with(|r| r.data.as_ref().map(|runs| names_of(runs, &ids.get())).unwrap_or_default())
-            .into_iter()
-            .map(|(_, name)| name)
-            .collect()
+        found.with(|found| names_of(found)).into_iter().map(|(_, name)| name).collect()
     });
     let look = Look::new(Memo::new(move |_| curves.all.get()), names);
     let told = text(move || match asked.with(|(runs, more)| (runs.len(), *more)) {
@@ -80,9 +85,9 @@ pub(crate) fn compare_page() -> AnyView {
             return nobody();
         }
         view! {
-            {legend(runs, ids)}
+            {legend(found, ids)}
             {panel(curves, look, part(nothing))}
-            {table(runs)}
+            {table(found)}
         }
     });
     view! {
@@ -95,11 +100,10 @@ pub(crate) fn compare_page() -> AnyView {
     }
 }
 
-/// The runs that are there: id, and name for people. Two of one name are told apart by their ids, which stand apart from
-/// the name, whatever direction that is written in.
-fn names_of(runs: &[Result<RunDetail, ApiProblem>], ids: &[String]) -> Vec<(String, String)> {
-    let found: Vec<_> =
-        runs.iter().zip(ids).filter_map(|(run, id)| Some((id, &run.as_ref().ok()?.row.name))).collect();
+/// The runs that are there: id, and name for people. Two of one name are told apart by their ids, which stand
+/// apart from the name, whatever direction that is written in.
+fn names_of(runs: &[RunDetail]) -> Vec<(String, String)> {
+    let found: Vec<_> = runs.iter().map(|run| (&run.row.run.training_run_id, &run.row.name)).collect();
     let told = |(id, name): &(&String, &String)| {
         let twice = found.iter().filter(|other| other.1 == *name).count() > 1;
         let short = format::short_id(id);
@@ -125,13 +129,12 @@ fn nobody() -> AnyView {
 }
 
 /// Which line is which run, with a way to it and a way to leave it out.
-fn legend(runs: Runs, ids: Memo<Vec<String>>) -> AnyView {
+fn legend(found: Found, ids: Memo<Vec<String>>) -> AnyView {
     let items = part(move || {
         let all = ids.get();
-        runs.with(|r| {
-            let runs = r.data.as_deref().unwrap_or_default();
-            let found = names_of(runs, &all).into_iter().zip(runs.iter().flatten());
-            let items = found.enumerate().map(|(index, ((id, name), run))| {
+        found.with(|found| {
+            let named = names_of(found).into_iter().zip(found);
+            let items = named.enumerate().map(|(index, ((id, name), run))| {
                 let others = address(all.iter().filter(|other| **other != id).map(String::as_str));
                 let leave = format!("Leave out {name}");
                 view! {
@@ -158,12 +161,7 @@ fn legend(runs: Runs, ids: Memo<Vec<String>>) -> AnyView {
 }
 
 /// The fields in which the runs differ.
-fn table(runs: Runs) -> AnyView {
-    let found = Memo::new(move |_| {
-        runs.with(|r| {
-            r.data.iter().flatten().filter_map(|run| run.as_ref().ok().cloned()).collect::<Vec<_>>()
-        })
-    });
+fn table(found: Found) -> AnyView {
     let body = maybe(move || {
         found.with(|found| {
             if found.len() < 2 {

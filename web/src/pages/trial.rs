@@ -95,8 +95,7 @@ pub(crate) fn trial_page() -> AnyView {
         load(Memo::new(|_| ()), session().asked_again, true, |host, ()| {
             Box::pin(async move { host.sample_sources().await })
         });
-    let form =
-        RwSignal::new(Form { max_tokens: "64".to_owned(), num_samples: "1".to_owned(), ..Form::default() });
+    let form = session().trial;
     let refusal = RwSignal::new(String::new());
     let running = Memo::new(move |_| one.runs() || other.runs());
     let run = move || {
@@ -162,20 +161,21 @@ pub(crate) fn trial_page() -> AnyView {
                     data-testid="try-prompt"
                     spellcheck="false"
                     maxlength="200000"
+                    prop:value=form.with_untracked(|form| form.prompt.clone())
                     on:input=move |event| form.update(|form| form.prompt = event_target_value(&event))
                 ></textarea>
             </label>
             <div class="trial-options">
-                {number("Most tokens", "try-max-tokens", "64", form, |form| &mut form.max_tokens)}
-                {number("Samples", "try-samples", "1", form, |form| &mut form.num_samples)}
-                {number("Temperature", "try-temperature", "", form, |form| &mut form.temperature)}
-                {number("Top-p", "try-top-p", "", form, |form| &mut form.top_p)}
-                {number("Top-k", "try-top-k", "", form, |form| &mut form.top_k)}
-                {number("Seed", "try-seed", "", form, |form| &mut form.seed)}
+                {number("Most tokens", "try-max-tokens", form, |form| &mut form.max_tokens)}
+                {number("Samples", "try-samples", form, |form| &mut form.num_samples)}
+                {number("Temperature", "try-temperature", form, |form| &mut form.temperature)}
+                {number("Top-p", "try-top-p", form, |form| &mut form.top_p)}
+                {number("Top-k", "try-top-k", form, |form| &mut form.top_k)}
+                {number("Seed", "try-seed", form, |form| &mut form.seed)}
             </div>
             <div class="trial-options">
-                {tick("Score the prompt too", "try-prompt-logprobs", form, |form, on| form.prompt_logprobs = on)}
-                {tick("The prompt is token numbers", "try-numbers", form, |form, on| form.is_numbers = on)}
+                {tick("Score the prompt too", "try-prompt-logprobs", form, |form| &mut form.prompt_logprobs)}
+                {tick("The prompt is token numbers", "try-numbers", form, |form| &mut form.is_numbers)}
             </div>
             <p class="quiet">
                 {format!(
@@ -271,10 +271,10 @@ fn offered(sources: RwSignal<Loaded<SampleSources>>) -> AnyView {
 fn number(
     name: &'static str,
     testid: &'static str,
-    value: &'static str,
     form: RwSignal<Form>,
     field: fn(&mut Form) -> &mut String,
 ) -> AnyView {
+    let value = field(&mut form.get_untracked()).clone();
     view! {
         <label class="field stacked">
             <span class="field-name">{name}</span>
@@ -282,7 +282,7 @@ fn number(
                 type="text"
                 inputmode="decimal"
                 autocomplete="off"
-                maxlength="12"
+                maxlength="40"
                 size="7"
                 value=value
                 data-testid=testid
@@ -292,13 +292,20 @@ fn number(
     }
 }
 
-fn tick(name: &'static str, testid: &'static str, form: RwSignal<Form>, set: fn(&mut Form, bool)) -> AnyView {
+fn tick(
+    name: &'static str,
+    testid: &'static str,
+    form: RwSignal<Form>,
+    field: fn(&mut Form) -> &mut bool,
+) -> AnyView {
+    let on = *field(&mut form.get_untracked());
     view! {
         <label class="option">
             <input
                 type="checkbox"
                 data-testid=testid
-                on:change=move |event| form.update(|form| set(form, event_target_checked(&event)))
+                prop:checked=on
+                on:change=move |event| form.update(|form| *field(form) = event_target_checked(&event))
             />
             <span>{name}</span>
         </label>

@@ -12,7 +12,7 @@ use retinker::recovery::journal::Store;
 use retinker::recovery::plan::{LABEL_OPT_OUT, MetricMode};
 use retinker::recovery::planner::origin_of;
 use retinker::recovery::protect::{LIFE, protect};
-use retinker::recovery::retention::{Kept, Needs, Rule, goes, needed, run_of};
+use retinker::recovery::retention::{Kept, Needs, Rule, goes, measure, needed, run_of};
 use retinker::redo::Recorded;
 use retinker::wire::run::{Checkpoint, TrainingRun};
 use serde_json::json;
@@ -172,7 +172,7 @@ async fn reasons(
     let needs = Needs {
         poisoned: poisoned.into_iter().collect(),
         restores: restores.iter().collect(),
-        logged: Vec::new(),
+        ..Needs::default()
     };
     Ok(needed(&needs, checkpoints, now))
 }
@@ -203,13 +203,4 @@ async fn stood_on(run: &TrainingRun, log: Option<&PathBuf>) -> Result<Vec<String
         );
     }
     Ok(covered.stands_on)
-}
-
-/// How good a checkpoint is: the smaller, the better.
-fn measure(checkpoint: &Checkpoint, (label, mode): &(String, MetricMode)) -> Option<f64> {
-    let value: f64 = checkpoint.user_metadata.as_ref()?.get(label)?.parse().ok()?;
-    Some(match mode {
-        MetricMode::Min => value,
-        MetricMode::Max => -value,
-    })
 }

@@ -29,6 +29,7 @@ use retinker::wire::weights::CopyWeightsRequest;
 use super::Host;
 use crate::acts::{noted, wholly};
 use crate::checkpoints::{Kept, current, current_to_act, items};
+use crate::going_back::stood_on;
 use crate::host::{Asked, PATIENCE, Shared};
 use crate::problem::Problem;
 
@@ -61,7 +62,7 @@ type Asking = Result<Query<CheckpointsQuery>, QueryRejection>;
 async fn window(State(host): Host, query: Asking) -> Result<Json<CheckpointWindow>, Problem> {
     let Query(query) = query?;
     let (kept, now) = (current(&host).await, host.runtime.now());
-    let all = items(&host, &kept.list, &[], now);
+    let all = items(&host, &kept.list, &[], now).await;
     let sizes = |items: &[CheckpointItem]| items.iter().filter_map(|item| item.checkpoint.size_bytes).sum();
     let (total, bytes_total) = (all.len() as u64, sizes(&all));
     let (found, counts) = find(&query, all, now)?;
@@ -78,7 +79,7 @@ async fn window(State(host): Host, query: Asking) -> Result<Json<CheckpointWindo
 async fn paths(State(host): Host, query: Asking) -> Result<Json<CheckpointPaths>, Problem> {
     let Query(query) = query?;
     let (kept, now) = (readable(current(&host).await)?, host.runtime.now());
-    let (found, _) = find(&query, items(&host, &kept.list, &[], now), now)?;
+    let (found, _) = find(&query, items(&host, &kept.list, &[], now).await, now)?;
     let matching = found.len() as u64;
     let paths = found.into_iter().take(MAX_PATHS).map(|item| item.checkpoint.tinker_path).collect();
     Ok(Json(CheckpointPaths { paths, matching }))
@@ -98,7 +99,7 @@ async fn preview(
     let wanted: BTreeSet<&str> = paths.iter().map(String::as_str).collect();
     let there: BTreeSet<&str> = kept.list.iter().map(|one| one.tinker_path.as_str()).collect();
     let gone = wanted.iter().filter(|path| !there.contains(*path)).map(|path| (*path).to_owned()).collect();
-    let mut all = items(&host, &kept.list, &[], now);
+    let mut all = items(&host, &kept.list, &[], now).await;
     all.retain(|item| wanted.contains(item.checkpoint.tinker_path.as_str()));
     Ok(Json(DeletePreview { gone, ..told(&host, kept.as_of, all).await }))
 }
@@ -109,7 +110,7 @@ async fn retention(
 ) -> Result<Json<DeletePreview>, Problem> {
     let Json(RetentionRequest { query, rule }) = request?;
     let (kept, now) = (judgeable(&host).await?, host.runtime.now());
-    let (mut found, _) = find(&query, items(&host, &kept.list, &[], now), now)?;
+    let (mut found, _) = find(&query, items(&host, &kept.list, &[], now).await, now)?;
     let measures = match rule.best {
         Some(best) => super::measures::of(&host, &found, best as usize).await?,
         None => Default::default(),
@@ -366,7 +367,8 @@ async fn act(
             list.retain(|one| run_of(&one.tinker_path) != Some(id));
             list.extend(own);
         }
-        host.index().needed(&list, &fresh, now)
+        let stood_on = stood_on(host, Duration::ZERO).await;
+        host.index().needed(&list, &fresh, &stood_on, now)
     } else {
         Default::default()
     };

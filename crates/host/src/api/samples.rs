@@ -19,6 +19,7 @@ use retinker::wire::sampling::SamplingParams;
 use retinker::wire::training::ModelInput;
 
 use super::Host;
+use crate::acts::noted_while_awaited;
 use crate::host::{Asked, Shared};
 use crate::problem::Problem;
 use crate::trial::{Drawn, is_path, pieces, problem_of, untokenized};
@@ -94,15 +95,18 @@ async fn sample(
     let Json(request) = request?;
     let options = options_of(&request)?;
     // Whoever asks and goes away drops this future, and with it the sample.
-    match tokio::time::timeout(PATIENCE, drawn(&host, &request, &options)).await {
-        Ok(samples) => samples.map(Json),
-        Err(_) => Err(Problem::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "samples_slow",
-            format!("The samples were not there within {} s.", PATIENCE.as_secs()),
-            "Ask for fewer tokens or fewer samples.",
-        )),
-    }
+    let within = async {
+        tokio::time::timeout(PATIENCE, drawn(&host, &request, &options)).await.map_err(|_| {
+            Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "samples_slow",
+                format!("The samples were not there within {} s.", PATIENCE.as_secs()),
+                "Ask for fewer tokens or fewer samples.",
+            )
+        })?
+    };
+    let source = request.source.trim().to_owned();
+    noted_while_awaited(&host, "Try models", vec![source], within).await.map(Json)
 }
 
 async fn drawn(host: &Shared, request: &SampleRequest, options: &SampleOptions) -> Result<Samples, Problem> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -261,6 +262,18 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
     })
 }
 
+/// How long somebody who has done something with a session is kept waiting to hear how it stands then.
+const STANDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How a session stands after something was done with it. That it cannot be read, or not soon, does not undo that.
+async fn as_it_stands(host: &Shared, session_id: &str) -> Option<SessionDetail> {
+    let told = tokio::time::timeout(STANDS_WITHIN, detail(host, session_id)).await.ok()?;
+    told.inspect_err(|problem| {
+        tracing::debug!(?problem, "a session was not read after something was done with it")
+    })
+    .ok()
+}
+
 /// What a sampler samples from. One that cannot be read is told as such.
 async fn described(host: &Shared, sampler_id: String) -> SamplerRow {
     match crate::samplers::sampler(host, &sampler_id).await {
@@ -389,7 +402,7 @@ async fn finish(
     State(host): Host,
     Path(session_id): Path<String>,
     request: Result<Json<FinishSession>, JsonRejection>,
-) -> Result<Json<SessionDetail>, Problem> {
+) -> Result<Json<Option<SessionDetail>>, Problem> {
     let Json(FinishSession { reason }) = request?;
     let reason = match FinishReason::from(reason) {
         FinishReason::Other(_) => {
@@ -414,14 +427,14 @@ async fn finish(
     noted(&host, what, vec![session_id.clone()], finishing, wholly).await?;
     // Its runs are in another state now.
     host.refresh.notify_one();
-    detail(&host, &session_id).await.map(Json)
+    Ok(Json(as_it_stands(&host, &session_id).await))
 }
 
 async fn assign(
     State(host): Host,
     Path(session_id): Path<String>,
     request: Result<Json<AssignProject>, JsonRejection>,
-) -> Result<Json<SessionDetail>, Problem> {
+) -> Result<Json<Option<SessionDetail>>, Problem> {
     let Json(AssignProject { project_id }) = request?;
     let project_id = project_id.trim();
     if project_id.is_empty() {
@@ -452,7 +465,7 @@ async fn assign(
     noted(&host, what, vec![session_id.clone()], assigning, wholly).await?;
     // No run has changed, but what every open page says of the session.
     host.tell(HostEvent::Runs { run_ids: Vec::new() });
-    detail(&host, &session_id).await.map(Json)
+    Ok(Json(as_it_stands(&host, &session_id).await))
 }
 
 async fn projects(State(host): Host) -> Result<Json<Projects>, Problem> {

@@ -9,14 +9,16 @@ use retinker::wire::run::{Checkpoint, TrainingRun};
 use retinker::wire::time::Time;
 
 use super::{Index, name_of};
+use crate::going_back::StoodOn;
 
 impl Index {
     /// The checkpoints that must not be deleted by a slip, by path, and why. `fresh` are runs that were read by themselves,
-    /// after the list.
+    /// after the list. What a redo log stands on is told by the log, where there is one here.
     pub(crate) fn needed(
         &self,
         checkpoints: &[Checkpoint],
         fresh: &[TrainingRun],
+        stood_on: &StoodOn,
         now: Time,
     ) -> BTreeMap<String, String> {
         // One that is taken for unrecoverable may have a checkpoint that its verdict does not know of.
@@ -30,9 +32,13 @@ impl Index {
             labels.and_then(|labels| labels.get(LABEL_OPT_OUT)).is_some_and(|by| by == "redo_log")
         };
         let all = self.rows.iter().map(|entry| &entry.row.run).chain(fresh);
-        let logged: Vec<&str> = all.filter(has_a_log).map(|run| run.training_run_id.as_str()).collect();
+        let logged: Vec<&str> = all
+            .filter(|run| has_a_log(run) && !stood_on.tells_of(run))
+            .map(|run| run.training_run_id.as_str())
+            .collect();
         let needs = Needs {
             logged,
+            stood_on: stood_on.paths.iter().map(|(path, log)| (path.as_str(), log.as_str())).collect(),
             poisoned: poisoned
                 .iter()
                 .map(|(run, name, origin)| (*run, name.as_str(), origin.clone()))

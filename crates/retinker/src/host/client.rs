@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_util::future::{Either, select};
+use futures_util::lock::Mutex;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -133,6 +134,8 @@ pub struct HostClient {
     base_url: Arc<str>,
     token: Secret,
     connection: Option<Arc<str>>,
+    /// Held by the call that is under way, where there is to be one at a time.
+    turn: Option<Arc<Mutex<()>>>,
 }
 
 impl fmt::Debug for HostClient {
@@ -151,13 +154,21 @@ impl HostClient {
         token: impl Into<Secret>,
     ) -> Self {
         let base_url = base_url.as_ref().trim_end_matches('/').into();
-        Self { transport, runtime, base_url, token: token.into(), connection: None }
+        Self { transport, runtime, base_url, token: token.into(), connection: None, turn: None }
     }
 
     /// The same host, asked about its connection of this name instead of its first.
     pub fn with_connection(mut self, name: &str) -> Self {
         // What is no connection's name is none when it is encoded, either.
         self.connection = Some(percent(name, "").into());
+        self
+    }
+
+    /// The same, with one call at a time under way, but for the stream of events: a browser has six connections to an origin, for all of its tabs
+    /// together. How long a call may take counts from when its turn comes.
+    #[must_use]
+    pub fn in_turn(mut self) -> Self {
+        self.turn = Some(Arc::default());
         self
     }
 
@@ -329,6 +340,10 @@ impl HostClient {
             whole(response).await.map(|body| (status, body))
         };
         Box::pin(async move {
+            let _turn = match &self.turn {
+                Some(turn) => Some(turn.lock().await),
+                None => None,
+            };
             let (status, body) = self.within(TIMEOUT, answer).await??;
             if (200..300).contains(&status) {
                 Ok((status, body))

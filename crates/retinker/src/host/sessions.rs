@@ -238,14 +238,14 @@ impl HostClient {
         Call::of(self.get(&format!("/sessions/{}", segment(session_id))))
     }
 
-    /// Ends a session. Answers how it stands then.
-    pub fn finish_session(&self, session_id: &str, reason: &str) -> Call<'_, SessionDetail> {
+    /// Ends a session. Answers how it stands then; `None` = it is done, and how it stands could not be read.
+    pub fn finish_session(&self, session_id: &str, reason: &str) -> Call<'_, Option<SessionDetail>> {
         let body = FinishSession { reason: reason.to_owned() };
         Call::of(self.post(&format!("/sessions/{}/finish", segment(session_id)), &body))
     }
 
-    /// Moves a session into a project. Answers how it stands then.
-    pub fn assign_project(&self, session_id: &str, project_id: &str) -> Call<'_, SessionDetail> {
+    /// Moves a session into a project. Answers how it stands then; `None` = it is done, and how it stands could not be read.
+    pub fn assign_project(&self, session_id: &str, project_id: &str) -> Call<'_, Option<SessionDetail>> {
         let body = AssignProject { project_id: project_id.to_owned() };
         Call::of(self.post(&format!("/sessions/{}/project", segment(session_id)), &body))
     }

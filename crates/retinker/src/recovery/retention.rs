@@ -9,6 +9,7 @@ use retinker_wire::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::health::newest_usable;
+use super::plan::MetricMode;
 use super::restore::RestoreRecord;
 use crate::direction::isolated;
 
@@ -24,8 +25,11 @@ pub struct Needs<'a> {
     pub poisoned: Vec<(&'a TrainingRun, &'a str, Option<String>)>,
     /// The journal's restores.
     pub restores: Vec<&'a RestoreRecord>,
-    /// The ids of runs that a redo log makes anew: their newest two checkpoints are what it stands on, as far as can be told without it.
+    /// The ids of runs that a redo log makes anew which cannot be asked: their newest two checkpoints without an end are what it stands on, as
+    /// far as can be told without it.
     pub logged: Vec<&'a str>,
+    /// The checkpoints that redo logs stand on, by what they say, each with the log's name for people.
+    pub stood_on: Vec<(&'a str, &'a str)>,
 }
 
 /// The checkpoints that must not be deleted by a slip, by path, and why: sentences for people. `checkpoints` are all that
@@ -77,13 +81,18 @@ pub fn needed<'a>(
     }
     for run_id in &needs.logged {
         let own = of_runs.get(run_id).map(Vec::as_slice).unwrap_or_default();
-        let training = own.iter().filter(|checkpoint| checkpoint.checkpoint_type == CheckpointType::Training);
-        let mut newest: Vec<_> = training.collect();
+        let lasts = |checkpoint: &&&Checkpoint| {
+            checkpoint.checkpoint_type == CheckpointType::Training && checkpoint.expires_at.is_none()
+        };
+        let mut newest: Vec<_> = own.iter().filter(lasts).collect();
         newest.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.time));
         for checkpoint in newest.into_iter().take(STOOD_ON) {
             let because = format!("Run {run_id} has a redo log, which may stand on it.");
             needed.entry(checkpoint.tinker_path.clone()).or_insert(because);
         }
+    }
+    for (path, log) in &needs.stood_on {
+        needed.entry((*path).to_owned()).or_insert_with(|| format!("The redo log {log} stands on it."));
     }
     needed
 }
@@ -124,6 +133,15 @@ pub struct Kept<'a> {
     pub measure: Option<f64>,
     /// Something needs it.
     pub needed: bool,
+}
+
+/// How good a checkpoint is by one of its labels: the smaller, the better. `None`: it has none that is a number.
+pub fn measure(checkpoint: &Checkpoint, (label, mode): &(String, MetricMode)) -> Option<f64> {
+    let value: f64 = checkpoint.user_metadata.as_ref()?.get(label)?.trim().parse().ok()?;
+    Some(match mode {
+        MetricMode::Min => value,
+        MetricMode::Max => -value,
+    })
 }
 
 /// Whether each of these goes, in their order.

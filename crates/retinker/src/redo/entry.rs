@@ -100,6 +100,9 @@ pub(crate) struct Head {
     /// The first run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) root: Option<String>,
+    /// All of them, oldest first.
+    #[serde(default)]
+    pub(crate) runs: Vec<String>,
     /// Checkpoints that can be restored from, oldest first.
     #[serde(default)]
     pub(crate) bases: Vec<Base>,

@@ -68,6 +68,18 @@ pub enum RedoEvent {
         /// Why.
         why: String,
     },
+    /// A checkpoint was deleted that the log had saved, and that the policy's rule does not keep.
+    Deleted {
+        /// Its path.
+        path: String,
+    },
+    /// Such a checkpoint was to be deleted, and was not; it is tried again after the next one is saved.
+    NotDeleted {
+        /// Its path; `None` = which there are is not known.
+        path: Option<String>,
+        /// Why.
+        why: String,
+    },
     /// What an operation came to could not be written down: after a recovery it is not held against anything.
     NotRecorded {
         /// Why.
@@ -108,6 +120,11 @@ impl fmt::Display for RedoEvent {
             }
             Self::Saved { path, step } => write!(f, "Checkpoint {path} of step {step} was saved."),
             Self::NotSaved { why } => write!(f, "A checkpoint was not saved: {why}"),
+            Self::Deleted { path } => write!(f, "Checkpoint {path} was deleted: the rule does not keep it."),
+            Self::NotDeleted { path: Some(path), why } => {
+                write!(f, "Checkpoint {path} was not deleted, though the rule does not keep it: {why}")
+            }
+            Self::NotDeleted { path: None, why } => write!(f, "No checkpoint was deleted: {why}"),
             Self::NotRecorded { why } => write!(f, "A result was not recorded: {why}"),
             Self::Stopped { run_id, why } => write!(f, "Run {run_id} cannot be recovered: {why}"),
         }
@@ -131,7 +148,7 @@ struct Listeners {
 impl Hub {
     pub(crate) fn tell(&self, event: RedoEvent) {
         match &event {
-            RedoEvent::Saved { .. } => tracing::info!("{event}"),
+            RedoEvent::Saved { .. } | RedoEvent::Deleted { .. } => tracing::info!("{event}"),
             event => tracing::warn!("{event}"),
         }
         let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);

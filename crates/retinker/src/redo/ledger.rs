@@ -156,6 +156,7 @@ impl Ledger {
                 self.identity = None;
                 self.next_seq_id = attachment.next_seq_id;
                 self.head.generation = generation;
+                self.head.runs.push(attachment.model_id.clone());
                 self.head.root.get_or_insert_with(|| attachment.model_id.clone());
                 self.head.run = Some(attachment);
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use retinker_wire::metrics::Metrics;
 
 use crate::recovery::plan::MetricMode;
+use crate::recovery::retention::Rule;
 
 /// When checkpoints are saved, beside those that the program saves. Each rule counts by itself; none is there by default.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,6 +19,10 @@ pub struct CheckpointPolicy {
     pub on_improvement: Option<(String, MetricMode)>,
     /// When the training ends, which is told by [`Redo::finish`](super::Redo::finish).
     pub at_end: bool,
+    /// Which of the checkpoints that were saved by these rules are kept, in all runs of the log together; all. The others are deleted once
+    /// the log stands on a newer one. The best are those by `on_improvement`, as their labels say. What the log stands on stays, what a restore in
+    /// the journal needs, and what the program or anybody else has saved; [`Redo::plan_retention`](super::Redo::plan_retention) tells what would go.
+    pub keep: Rule,
 }
 
 /// What the rules go by.
@@ -28,6 +33,8 @@ pub(crate) struct Due {
     pub(crate) since: Duration,
     best: Option<f64>,
     improved: bool,
+    /// What the newest pass came to.
+    pub(crate) newest: Metrics,
 }
 
 impl Due {
@@ -37,9 +44,10 @@ impl Due {
     }
 
     /// Takes what a pass came to, all chunks of it together.
-    pub(crate) fn passed(&mut self, metrics: &Metrics, policy: &CheckpointPolicy) {
+    pub(crate) fn passed(&mut self, metrics: Metrics, policy: &CheckpointPolicy) {
+        self.newest = metrics;
         let Some((name, mode)) = &policy.on_improvement else { return };
-        let Some(value) = metrics.get(name).copied().filter(|value| value.is_finite()) else { return };
+        let Some(value) = self.newest.get(name).copied().filter(|value| value.is_finite()) else { return };
         let better = self.best.is_none_or(|best| match mode {
             MetricMode::Min => value < best,
             MetricMode::Max => value > best,
@@ -124,7 +132,7 @@ mod tests {
         let mut due = Due::default();
         let mut saved = Vec::new();
         for (step, value) in [(1, 3.0), (2, 4.0), (3, 2.0), (4, f64::NAN), (5, 2.0), (6, 1.0), (7, 5.0)] {
-            due.passed(&loss(value), &policy);
+            due.passed(loss(value), &policy);
             if due.stepped(SECOND, &policy) {
                 due.saved(SECOND);
                 saved.push(step);
@@ -136,9 +144,9 @@ mod tests {
             ..CheckpointPolicy::default()
         };
         let mut due = Due::default();
-        due.passed(&loss(1.0), &higher);
+        due.passed(loss(1.0), &higher);
         assert!(!due.stepped(SECOND, &higher), "another metric");
-        due.passed(&Metrics::from([("reward".to_owned(), -1.0)]), &higher);
+        due.passed(Metrics::from([("reward".to_owned(), -1.0)]), &higher);
         assert!(due.stepped(SECOND, &higher) && due.stepped(SECOND, &higher), "until it is saved");
     }
 }

@@ -13,6 +13,7 @@ use super::driver::{Control, Driver, STRIKES, keeper, make_from};
 use super::entry::{Creation, Entry, Frame, Head, Identity};
 use super::error::RedoError;
 use super::event::{Hub, RedoEvent};
+use super::keep::{Fate, fates};
 use super::ledger::Ledger;
 use super::log::{LogError, RedoLog};
 use super::outcome::Matching;
@@ -23,6 +24,7 @@ use crate::client::training::order::Order;
 use crate::client::{ServiceClient, TrainingClient, TrainingOptions};
 use crate::recovery::journal::Store;
 use crate::recovery::plan::{LABEL_OPT_OUT, SCHEMA_VERSION};
+use crate::recovery::retention::Rule;
 
 /// How a run is kept.
 #[derive(Debug, Clone)]
@@ -72,7 +74,8 @@ pub struct Redo {
     service: ServiceClient,
     log: Arc<dyn RedoLog>,
     matching: Matching,
-    at_end: bool,
+    checkpoints: CheckpointPolicy,
+    journal: Option<Arc<dyn Store>>,
     hub: Hub,
     cursor: Arc<Mutex<Option<Bytes>>>,
     controls: mpsc::UnboundedSender<Control>,
@@ -140,6 +143,7 @@ impl Redo {
             generation: 0,
             run: None,
             root: None,
+            runs: Vec::new(),
             bases: Vec::new(),
         };
         let mut ledger = Ledger::new(head.clone());
@@ -231,7 +235,8 @@ impl Redo {
         let (jobs, queue) = mpsc::unbounded();
         let (controls, asked) = mpsc::unbounded();
         let (hub, cursor) = (Hub::default(), Arc::default());
-        let (matching, at_end) = (options.matching, options.checkpoints.at_end);
+        let (matching, checkpoints) = (options.matching, options.checkpoints.clone());
+        let journal = options.journal.clone();
         let driver = Driver::new(super::driver::Parts {
             service: service.clone(),
             order: order.clone(),
@@ -247,7 +252,7 @@ impl Redo {
         api.runtime().spawn(Box::pin(driver.run(queue, asked)));
         let training = TrainingClient::driven(api, jobs, order, held, Some(keeper(controls.clone())));
         let service = service.clone();
-        Ok(Self { training, service, log, matching, at_end, hub, cursor, controls, resumed })
+        Ok(Self { training, service, log, matching, checkpoints, journal, hub, cursor, controls, resumed })
     }
 
     /// The client that trains the run: it recovers by itself. Its clones and this share the run.
@@ -289,7 +294,7 @@ impl Redo {
     pub async fn finish(&self) -> Result<Option<String>, RedoError> {
         let held = self.ask(|answer| Control::Ledger { answer }).await?;
         let (newest, steps) = (held.ledger.head.bases.last(), held.ledger.head.steps);
-        if self.at_end && newest.map_or(0, |base| base.step) < steps {
+        if self.checkpoints.at_end && newest.map_or(0, |base| base.step) < steps {
             return self.save(&format!("end-{steps:06}")).await.map(Some);
         }
         Ok(newest.map(|base| base.path.clone()))
@@ -302,6 +307,18 @@ impl Redo {
     pub async fn save(&self, name: &str) -> Result<String, RedoError> {
         let saved = self.training.save_state(name, Default::default()).await;
         Ok(saved.map_err(RedoError::Service)?.path)
+    }
+
+    /// The checkpoints that the log has saved by itself, and which of them go by this rule, as they would by
+    /// [`CheckpointPolicy::keep`]: nothing is deleted here.
+    ///
+    /// # Errors
+    /// [`RedoError::Service`] where the service, or the journal, does not tell which there are; [`RedoError::Gone`] once every client is gone.
+    pub async fn plan_retention(&self, keep: Rule) -> Result<Vec<Fate>, RedoError> {
+        let held = self.ask(|answer| Control::Ledger { answer }).await?;
+        let policy = CheckpointPolicy { keep, ..self.checkpoints.clone() };
+        let fates = fates(self.service.api(), self.journal.as_deref(), &held.ledger, &policy).await;
+        fates.map_err(RedoError::Service)
     }
 
     /// What [`recover_to`](Self::recover_to) would do.

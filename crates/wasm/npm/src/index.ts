@@ -19,11 +19,13 @@ export type {
 export { type PendingEvent, PendingResult, type QueueState } from "./pending.js";
 export {
   type CheckpointPolicy,
+  type Fate,
   RecoveringTrainingClient,
   type RedoEvent,
   type RedoOptions,
   type ReplayPlan,
   type Resumed,
+  type RetentionRule,
 } from "./recovering-client.js";
 export { deleteRedoLog, listRedoLogs } from "./redo-logs.js";
 export * from "./rest.js";

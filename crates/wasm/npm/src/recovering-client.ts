@@ -1,6 +1,6 @@
 import type { Client, Recovering, Training } from "#wasm";
 import { Handle, type SharedHandle } from "./handle.js";
-import { type CallOptions, known } from "./options.js";
+import { type CallOptions, known, wire } from "./options.js";
 import { values } from "./stream.js";
 import { type Parts, TrainingClient } from "./training-client.js";
 
@@ -21,7 +21,37 @@ export interface CheckpointPolicy {
     | undefined;
   /** When the training ends, which is told by {@link RecoveringTrainingClient.finish}. */
   readonly atEnd?: boolean | undefined;
+  /** Which of the checkpoints that these rules have saved are kept; absent = all. */
+  readonly keep?: RetentionRule | undefined;
 }
+
+/**
+ * Which checkpoints are kept: what any of the members keeps. The others are deleted once the log stands on a newer one. What the log stands on
+ * stays in any case, and what the program has saved itself.
+ */
+export interface RetentionRule {
+  /** The newest so many. */
+  readonly last?: number | undefined;
+  /** The best so many, by the metric of `onImprovement`. One without it is kept. */
+  readonly best?: number | undefined;
+  /** One of every so many, from the oldest on. */
+  readonly every?: number | undefined;
+}
+
+/** A checkpoint that was saved by the policy, and whether a rule keeps it. */
+export interface Fate {
+  /** Its path. */
+  readonly path: string;
+  /** Its bytes, where the service says so. */
+  readonly bytes?: number;
+  /** Whether it goes. */
+  readonly goes: boolean;
+  /** What needs it, as a sentence, where it stays whatever the rule says. */
+  readonly needed?: string;
+}
+
+/** @internal */
+export const rule = (keep: RetentionRule): RetentionRule => known("keep", keep, ["last", "best", "every"]);
 
 /** How a run is kept that recovers by itself. */
 export interface RedoOptions {
@@ -38,7 +68,7 @@ export interface RedoOptions {
    * page has asked for `navigator.storage.persist()`.
    */
   readonly log?: string | undefined;
-  /** Called with each event but `saved`: losses, recoveries, and what else goes wrong; absent = they are warnings on the console. */
+  /** Called with each event but `saved` and `deleted`: losses, recoveries, and what else goes wrong; absent = they are warnings on the console. */
   readonly notice?: ((event: RedoEvent) => void) | undefined;
 }
 
@@ -48,7 +78,7 @@ const warn = (event: RedoEvent) => console.warn(`retinker: ${event.message}`);
 async function notify(redo: Recovering, notice: (event: RedoEvent) => void): Promise<void> {
   const events = redo.events();
   for await (const event of values<RedoEvent>(() => events)) {
-    if (event.type !== "saved") notice(event);
+    if (event.type !== "saved" && event.type !== "deleted") notice(event);
   }
 }
 
@@ -63,6 +93,8 @@ export interface RedoEvent {
     | "recovered"
     | "saved"
     | "not_saved"
+    | "deleted"
+    | "not_deleted"
     | "not_recorded"
     | "stopped"
     | (string & {});
@@ -178,6 +210,12 @@ export class RecoveringTrainingClient extends TrainingClient {
   async finish(options: CallOptions = {}): Promise<string | undefined> {
     const { signal } = known("finish", options, ["signal"]);
     return (await this.#redo.call<string | null>((redo) => redo.finish(signal))) ?? undefined;
+  }
+
+  /** What a rule would keep of the checkpoints that were saved by the policy: nothing is deleted here. */
+  async planRetention(keep: RetentionRule, options: CallOptions = {}): Promise<Fate[]> {
+    const { signal } = known("planRetention", options, ["signal"]);
+    return this.#redo.call((redo) => redo.planRetention(wire(rule(keep)), signal));
   }
 
   /** What {@link recoverTo} would do. */

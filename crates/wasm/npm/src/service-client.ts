@@ -4,7 +4,7 @@ import { connection } from "./connection.js";
 import { ConfigError } from "./errors.js";
 import { Handle } from "./handle.js";
 import { type CallOptions, type ClientOptions, CLIENT, known, wire } from "./options.js";
-import { RecoveringTrainingClient, type RedoOptions } from "./recovering-client.js";
+import { RecoveringTrainingClient, type RedoOptions, rule } from "./recovering-client.js";
 import { LogRecords } from "./redo-logs.js";
 import { RestClient } from "./rest-client.js";
 import { SamplingClient } from "./sampling-client.js";
@@ -113,9 +113,9 @@ export class ServiceClient extends Connected {
       options,
       [...LORA, "checkpoints", "tolerance", "boundBytes", "log", "notice"],
     );
-    const { everySteps, everySeconds, onImprovement, atEnd } = known("checkpoints", checkpoints, ["everySteps", "everySeconds", "onImprovement", "atEnd"]);
+    const { everySteps, everySeconds, onImprovement, atEnd, keep } = known("checkpoints", checkpoints, ["everySteps", "everySeconds", "onImprovement", "atEnd", "keep"]);
     const lora = wire({ rank, ...adapter });
-    const kept = wire({ userMetadata, optimizerConfig, everySteps, everySeconds, ...onImprovement, atEnd, tolerance, boundBytes });
+    const kept = wire({ userMetadata, optimizerConfig, everySteps, everySeconds, ...onImprovement, atEnd, keep: keep && rule(keep), tolerance, boundBytes });
     const records = log === undefined ? undefined : await LogRecords.open(log);
     try {
       const redo = await this.#service.call<Recovering>((service, wasm) =>

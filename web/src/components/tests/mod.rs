@@ -64,9 +64,9 @@ impl FakeHost {
     /// As the console calls it.
     fn called(&self) -> Host {
         let runtime: Arc<dyn Runtime> = Arc::new(self.runtime.clone());
-        Host::over(|| self.transport.clone(), Arc::clone(&runtime), &|transport| {
-            HostClient::new(transport, Arc::clone(&runtime), browser::origin(), String::new())
-        })
+        let transport = Arc::new(self.transport.clone());
+        let client = HostClient::new(transport, Arc::clone(&runtime), browser::origin(), String::new());
+        Host::over(client, runtime)
     }
 
     /// So much time goes by for whoever waits for it.

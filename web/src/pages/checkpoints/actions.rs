@@ -186,7 +186,11 @@ pub(super) fn bar(desk: Desk) -> AnyView {
     let every = move || {
         let matching = matching.get();
         let most = matching.min(MAX_PATHS as u64);
-        (matching > count.get() as u64).then(|| {
+        let all_here = desk.window.with(|w| {
+            let mut here = w.data.iter().flat_map(|data| &data.rows);
+            desk.selection.with(|s| here.all(|row| s.paths.contains(&row.checkpoint.tinker_path)))
+        });
+        (matching > count.get() as u64 || !all_here).then(|| {
             let name = match most == matching {
                 true => format!("Select all {} matching", format::count(matching)),
                 false => format!("Select the first {} of {}", format::count(most), format::count(matching)),

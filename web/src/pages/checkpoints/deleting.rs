@@ -32,10 +32,10 @@ fn take(desk: Desk, round: u32, answer: Result<DeletePreview, retinker::host::ap
         return;
     }
     let loaded = match answer {
-        Ok(data) => Loaded { data: Some(data), problem: None, busy: false },
+        Ok(data) => Loaded::read(data),
         Err(problem) => {
             desk.session.with_value(|session| session.notice(&problem));
-            Loaded { data: None, problem: Some(problem), busy: false }
+            Loaded { problem: Some(problem), busy: false, ..Loaded::default() }
         }
     };
     let _ = desk.preview.try_set(loaded);

@@ -29,16 +29,19 @@ pub(super) fn begin(desk: Desk, path: String) {
         desk.downloads.try_update(|all| all.push(DownloadState { address: String::new(), ..begun }));
         loop {
             session.host.sleep(EVERY).await;
-            let state = match session.host.download(&id).await {
-                Ok(state) => state,
-                // While the host does not answer it is not known; a download that it has forgotten is over.
-                Err(problem) if problem.code == "download_not_found" => return,
-                Err(_) => continue,
-            };
-            let over = state.done || state.problem.is_some();
+            let state = session.host.download(&id).await;
+            let mut over = false;
             let seen = desk.downloads.try_update(|all| {
-                let known = all.iter_mut().find(|known| known.id == id);
-                known.map(|known| *known = state)
+                let known = all.iter_mut().find(|known| known.id == id)?;
+                match state {
+                    Ok(state) => *known = state,
+                    // A host that was started again knows nothing of it.
+                    Err(problem) if problem.code == "download_not_found" => known.problem = Some(problem),
+                    // While the host does not answer it is not known.
+                    Err(_) => {}
+                }
+                over = known.done || known.problem.is_some();
+                Some(())
             });
             // The page is gone, or nobody wants to know any more.
             if over || seen.flatten().is_none() {

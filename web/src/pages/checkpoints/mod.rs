@@ -24,7 +24,7 @@ use crate::components::placeholder::placeholder;
 use crate::components::reactive::{maybe, nothing, part, text, when, word};
 use crate::components::search::{Field, form, typing};
 use crate::components::time::clock;
-use crate::live::{Loaded, Session, load, session, slowly};
+use crate::live::{Loaded, Session, load, often, session, slowly};
 use crate::place::place;
 
 /// Typing asks for a new list this long after the last letter.
@@ -146,7 +146,7 @@ pub(crate) fn checkpoints_page() -> AnyView {
     let session = session();
     let place = place();
     let shown_view = Memo::new(move |_| place.query.with(|query| View::read(query)));
-    let window = load(shown_view, slowly(session.any_change, PAUSE), true, |host, view: View| {
+    let window = load(shown_view, slowly(often(session.any_change), PAUSE), true, |host, view: View| {
         Box::pin(async move { host.checkpoints(&view.to_query()).await })
     });
     let (job, job_refused, downloads) = (session.job, session.job_refused, session.downloads);
@@ -294,7 +294,7 @@ fn search(shown: Memo<View>) -> AnyView {
             said: "Filter by words, or by fields: run:ID, name:0040, age>7d, size>1GB, expires<2d, \
                    expires:never, public:yes, needed:yes, meta.team=x",
             placeholder: "Filter: words, run:ID, age>7d, size>1GB, expires<2d, public:yes",
-            most: "300",
+            most: "2000",
             of: Some(FilterOf::Checkpoints),
         },
         typed,

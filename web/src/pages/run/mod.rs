@@ -33,7 +33,7 @@ use crate::components::curves::{Curves, Look, Wanted, follow, panel};
 use crate::components::icon::icon;
 use crate::components::placeholder::placeholder;
 use crate::components::reactive::{part, when};
-use crate::live::{Loaded, load, session, slowly};
+use crate::live::{Loaded, load, often, session, slowly};
 use crate::place::place;
 
 type Detail = RwSignal<Loaded<RunDetail>>;
@@ -54,8 +54,9 @@ pub(crate) fn run_page() -> AnyView {
     let id = place().of;
     let shown = session.run_shown;
     Effect::new(move |_| shown.set(id.get()));
-    let detail: Detail =
-        load(id, session.run_change, false, |host, id: String| Box::pin(async move { host.run(&id).await }));
+    let detail: Detail = load(id, often(session.run_change), false, |host, id: String| {
+        Box::pin(async move { host.run(&id).await })
+    });
     let known: Known = load(id, slowly(session.run_change, KNOWN_EVERY), false, |host, id: String| {
         Box::pin(async move { host.run_evidence(&id).await })
     });

@@ -1,5 +1,7 @@
 //! Going back to a step, where the host knows a redo log of the run.
 
+use std::time::Duration;
+
 use crate::prelude::*;
 use leptos::reactive::spawn_local;
 use retinker::host::api::ApiProblem;
@@ -9,7 +11,10 @@ use retinker_console::address::run_address;
 use super::Known;
 use crate::components::copy::copy_button;
 use crate::components::reactive::{maybe, when};
-use crate::live::{Loaded, load, session};
+use crate::live::{Loaded, load, session, slowly};
+
+/// What a run's log has while it trains is read again no sooner than this.
+const EVERY: Duration = Duration::from_secs(5);
 
 /// A form for it, and what becomes of it.
 pub(super) fn going_back(id: Memo<String>, known: Known) -> AnyView {
@@ -22,6 +27,12 @@ fn panel(id: Memo<String>) -> AnyView {
     let step = RwSignal::new(None::<u64>);
     let asked = Memo::new(move |_| (id.get(), step.get()));
     let changed = RwSignal::new(0);
+    // A long log takes a while to be read.
+    let trains = slowly(session.run_change, EVERY);
+    Effect::new(move |_| {
+        trains.track();
+        changed.update(|n| *n += 1);
+    });
     let window: RwSignal<Loaded<RedoWindow>> =
         load(asked, changed, true, |host, (id, step)| Box::pin(async move { host.redo(&id, step).await }));
     let refused = RwSignal::new(None::<ApiProblem>);

@@ -36,6 +36,10 @@ pub(super) fn line(list: List, at: u64) -> AnyView {
     let name = Memo::new(move |_| read(row, |row| row.name.clone()));
     let pick = move |event: MouseEvent| {
         if event.shift_key() && list.selection.with_untracked(|selection| selection.anchor().is_some()) {
+            // The browser takes the tick out of a box that has one.
+            if selected.get_untracked() {
+                event.prevent_default();
+            }
             select_range(list, at);
         } else {
             let id = id.get_untracked();

@@ -16,7 +16,7 @@ use retinker_console::address::View;
 use retinker_console::format;
 
 use crate::browser;
-use crate::components::banner::{problem_banner, problems};
+use crate::components::banner::{ASKED_BEFORE, problem_banner, problems};
 use crate::components::incidents;
 use crate::components::reactive::{maybe, text, when};
 use crate::components::time::clock;
@@ -63,7 +63,10 @@ pub(crate) fn runs_page() -> AnyView {
     });
     let kept = text(move || {
         list.held.with(|held| match held.whole().and_then(|whole| whole.as_of) {
-            Some(as_of) if held.matching() > 0 => format!("The list below is that of {}.", clock(as_of)),
+            Some(as_of) if held.matching() > 0 => match shown.with(|shown| held.is_of(shown)) {
+                true => format!("The list below is that of {}.", clock(as_of)),
+                false => ASKED_BEFORE.to_owned(),
+            },
             _ => String::new(),
         })
     });

@@ -114,6 +114,10 @@ async fn read(
             last = browser::now();
             match answer {
                 Ok(window) => {
+                    // Where the pointer is by now decides, not where it was when the list was asked for.
+                    if because != Because::Looked {
+                        because = Because::Changed { pointed: list.pointed.get_untracked() };
+                    }
                     let mut enough = true;
                     list.held.update(|held| enough = held.take(&view, range, because, window));
                     list.problem.set(None);

@@ -35,7 +35,7 @@ pub(super) fn select_range(list: List, to: u64) {
 
 /// Selects every run that the filter lets through.
 pub(super) fn select_all(list: List) {
-    select(list, 0, None, Selection::set_all);
+    select(list, 0, None, Selection::add_all);
 }
 
 fn select(list: List, offset: u64, anchor: Option<String>, take: fn(&mut Selection, Vec<String>, u64)) {
@@ -90,8 +90,10 @@ pub(super) fn selected(list: List) -> AnyView {
                 }
                 false => format!("Select all {} matching", format::count(matching)),
             };
-            let is_done = count.get() as u64 == matching
-                || list.selection.with(|selection| selection.capped_from == Some(matching));
+            let is_done = list.selection.with(|selection| {
+                let as_many = selection.count() as u64 >= matching || selection.capped_from == Some(matching);
+                as_many && list.held.with(|held| held.all(|id| selection.has(id)))
+            });
             (matching > 0 && !is_done).then(|| {
                 view! {
                     <button

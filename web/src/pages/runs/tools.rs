@@ -13,7 +13,7 @@ use super::list::List;
 use crate::browser;
 use crate::components::icon::icon;
 use crate::components::menu::menu;
-use crate::components::reactive::{flag, part, text};
+use crate::components::reactive::{flag, part, text, word};
 use crate::components::search::{Field, field, typing};
 
 /// Typing asks for a new list this long after the last letter: what is typed at once is one wish.
@@ -50,7 +50,7 @@ pub(super) fn tools(list: List) -> AnyView {
                     testid: "runs-search",
                     said: "Filter by words, or by fields: health:poisoned, model:llama, rank>=16, age<2d, meta.team=x",
                     placeholder: "Filter: words, health:poisoned, rank>=16, age<2d, meta.team=x",
-                    most: "200",
+                    most: "2000",
                     of: Some(FilterOf::Runs),
                 },
                 typed,
@@ -61,6 +61,15 @@ pub(super) fn tools(list: List) -> AnyView {
                     {options}
                 </select>
             </label>
+            <button
+                type="button"
+                class="button"
+                data-testid="runs-reverse"
+                aria-pressed=word(move || Some(if list.shown.with(|shown| shown.reverse) { "true" } else { "false" }))
+                on:click=move |_| list.go(&list.shown.with_untracked(|shown| shown.with_sort(shown.sort)))
+            >
+                "Reversed"
+            </button>
             {menu("Views", "views-menu", move || saved_views(list))}
             {menu("Columns", "columns-menu", move || columns(list))}
         </form>
@@ -71,8 +80,10 @@ pub(super) fn tools(list: List) -> AnyView {
 fn saved_views(list: List) -> AnyView {
     let own = RwSignal::new(views::read(&browser::stored(views::KEY)));
     let name = RwSignal::new(String::new());
+    let refused = RwSignal::new("");
     let keep = move |views: Vec<Saved>| {
-        browser::store(views::KEY, &views::write(&views));
+        let is_kept = browser::store(views::KEY, &views::write(&views));
+        refused.set(if is_kept { "" } else { "This browser keeps nothing: it is for this page alone." });
         own.set(views);
     };
     let save = move || {
@@ -81,8 +92,13 @@ fn saved_views(list: List) -> AnyView {
             let columns = list.columns.get_untracked();
             let shown = list.shown.with_untracked(|shown| shown.with_columns(columns));
             let address = without_connection(&shown.to_address());
-            keep(own.with_untracked(|own| views::with(own, &name.get_untracked(), &address)));
-            name.set(String::new());
+            match own.with_untracked(|own| views::with(own, &name.get_untracked(), &address)) {
+                Some(views) => {
+                    keep(views);
+                    name.set(String::new());
+                }
+                None => refused.set("There are fifty already: delete one first."),
+            }
         }
     };
     // By hand, since a form in the form of the filter would be none.
@@ -135,6 +151,7 @@ fn saved_views(list: List) -> AnyView {
             <button type="button" class="button" data-testid="view-save" on:click=move |_| save()>
                 "Save"
             </button>
+            <p class="quiet" role="alert" data-testid="view-refused">{word(move || Some(refused.get()))}</p>
         </div>
     }
 }

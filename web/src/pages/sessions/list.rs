@@ -35,9 +35,10 @@ pub(crate) fn sessions_page() -> AnyView {
         limit.set(STEP);
     });
     let key = Memo::new(move |_| (shown.get(), limit.get()));
-    let window: Window = load(key, often(), true, |host, (shown, limit): (Shown, u64)| {
-        Box::pin(async move { host.sessions(&shown.to_query(limit)).await })
-    });
+    let window: Window =
+        load(key, often(session().any_change), true, |host, (shown, limit): (Shown, u64)| {
+            Box::pin(async move { host.sessions(&shown.to_query(limit)).await })
+        });
     // Counting takes many questions on a large service, so it is done once.
     let projects: RwSignal<Loaded<Projects>> =
         load(Memo::new(|_| ()), session().asked_again, true, |host, ()| {
@@ -155,7 +156,7 @@ fn tools(shown: Memo<Shown>, projects: RwSignal<Loaded<Projects>>) -> AnyView {
                     testid: "sessions-search",
                     said: "Look for sessions by words of their name, by id, or by a label: meta.team=x",
                     placeholder: "Find: words of a name, an id, meta.team=x",
-                    most: "200",
+                    most: "2000",
                     of: None,
                 },
                 typed,

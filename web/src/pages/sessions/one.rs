@@ -18,7 +18,7 @@ use crate::components::dialog::dialog;
 use crate::components::icon::icon;
 use crate::components::reactive::{flag, maybe, nothing, part, text, when};
 use crate::components::time::when_it_was;
-use crate::live::{Loaded, load, often, session, slowly};
+use crate::live::{Loaded, Session, load, often, session, slowly};
 use crate::place::place;
 
 type Detail = RwSignal<Loaded<SessionDetail>>;
@@ -48,7 +48,7 @@ struct Desk {
 /// The page `/sessions/:id`.
 pub(crate) fn session_page() -> AnyView {
     let id = place().of;
-    let detail: Detail = load(id, slowly(often(), PAUSE), false, |host, id: String| {
+    let detail: Detail = load(id, slowly(often(session().any_change), PAUSE), false, |host, id: String| {
         Box::pin(async move { host.session(&id).await })
     });
     let missing = Memo::new(move |_| {
@@ -137,13 +137,13 @@ fn inside(id: Memo<String>, detail: Detail) -> AnyView {
                 </button>
             }
         });
-        let host = session.host.clone();
+        let session = session.clone();
         let back = former.get().map(|project| {
             let name = format!("Undo: back to {project}");
             let undo = move |_| {
-                let (host, project, asked) = (host.clone(), project.clone(), id.get_untracked());
+                let (session, project, asked) = (session.clone(), project.clone(), id.get_untracked());
                 spawn_local(async move {
-                    let done = host.assign_project(&asked, &project).await;
+                    let done = session.host.assign_project(&asked, &project).await;
                     // Another session may be shown by now.
                     if id.try_get_untracked() != Some(asked) {
                         return;
@@ -151,7 +151,7 @@ fn inside(id: Memo<String>, detail: Detail) -> AnyView {
                     match done {
                         Ok(data) => {
                             former.set(None);
-                            detail.set(Loaded { data: Some(data), problem: None, busy: false });
+                            take(&session, detail, data);
                         }
                         Err(problem) => detail.update(|detail| detail.problem = Some(problem)),
                     }
@@ -291,11 +291,12 @@ fn acting(desk: Desk, fields: AnyView, name: &'static str, value: RwSignal<Strin
                 Act::Assign => session.host.assign_project(&id, &value).await,
             };
             match done {
+                Ok(_) if desk.id.try_get_untracked() != Some(id) => {}
                 Ok(data) => {
                     if act == Act::Assign {
                         former.try_set(before.filter(|project| *project != value));
                     }
-                    detail.try_set(Loaded { data: Some(data), problem: None, busy: false });
+                    take(&session, detail, data);
                     open.try_set(false);
                 }
                 Err(refused) => {
@@ -343,6 +344,14 @@ fn acting(desk: Desk, fields: AnyView, name: &'static str, value: RwSignal<Strin
                 </button>
             </div>
         </form>
+    }
+}
+
+/// Takes how a session stands after something was done; where the host could not read that, the page does.
+fn take(session: &Session, detail: Detail, data: Option<SessionDetail>) {
+    match data {
+        Some(data) => drop(detail.try_set(Loaded::read(data))),
+        None => session.read_again(),
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn projects_page() -> AnyView {
                 testid: "projects-search",
                 said: "Look for projects by their id",
                 placeholder: "Find: a project",
-                most: "200",
+                most: "2000",
                 of: None,
             },
             typed,

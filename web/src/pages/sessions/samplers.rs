@@ -36,7 +36,7 @@ pub(crate) fn samplers_page() -> AnyView {
                 testid: "samplers-search",
                 said: "Look for samplers by their id, session, base model or checkpoint",
                 placeholder: "Find: an id, a base model, a checkpoint",
-                most: "200",
+                most: "2000",
                 of: None,
             },
             typed,

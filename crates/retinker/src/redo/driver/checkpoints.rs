@@ -3,6 +3,9 @@
 use futures_util::StreamExt;
 
 use super::*;
+use crate::client::RestClient;
+use crate::recovery::retention::Rule;
+use crate::redo::keep::{self, Fate};
 
 impl Driver {
     /// Saves a checkpoint if one is due after this operation, and waits for it where the log is full.
@@ -29,7 +32,9 @@ impl Driver {
         // Two may be saved after one step.
         let (step, op) = (self.parts.ledger.head.steps, self.parts.ledger.head.next_op);
         let name = format!("redo-{step:06}-{op}");
-        let request = TrainingRequest::SaveState { name, options: SaveOptions::default() };
+        let labels = keep::labels(&self.parts.ledger.head.log, step, &self.due.newest);
+        let options = SaveOptions { user_metadata: Some(labels), ..SaveOptions::default() };
+        let request = TrainingRequest::SaveState { name, options };
         let part = operation::Part {
             write: Box::new(|| Ok(request)),
             bytes: 0,
@@ -81,6 +86,7 @@ impl Driver {
             let step = self.parts.ledger.head.bases.last().map_or(0, |base| base.step);
             self.parts.hub.tell(RedoEvent::Saved { path, step });
             self.let_go().await;
+            self.delete_what_is_not_kept().await;
             self.size_then = self.parts.log.size();
         }
     }
@@ -116,6 +122,36 @@ impl Driver {
             // It cannot be asked: that the save succeeded has to do.
             Err(error) if error.is_unsupported() => Ok(()),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Deletes of the log's own checkpoints what the policy's rule does not keep. Between two operations, so that none is called meanwhile
+    /// that loads one.
+    async fn delete_what_is_not_kept(&mut self) {
+        // Who holds what was known before may be making a run of a checkpoint that is stood on no more.
+        if self.parts.options.checkpoints.keep == Rule::default() || self.pinned.strong_count() > 0 {
+            return;
+        }
+        let Parts { options, ledger, .. } = &self.parts;
+        let fates = keep::fates(self.api(), options.journal.as_deref(), ledger, &options.checkpoints).await;
+        let fates = match fates {
+            Ok(fates) => fates,
+            Err(error) => {
+                let why = format!("which checkpoints are there is not known: {error}");
+                return self.parts.hub.tell(RedoEvent::NotDeleted { path: None, why });
+            }
+        };
+        let rest = RestClient::new(self.api().clone());
+        for Fate { path, .. } in fates.into_iter().filter(|fate| fate.goes) {
+            match rest.delete_checkpoint_from_tinker_path(&path).await {
+                Ok(()) => self.parts.hub.tell(RedoEvent::Deleted { path }),
+                // Somebody else was quicker.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    let why = error.to_string();
+                    self.parts.hub.tell(RedoEvent::NotDeleted { path: Some(path), why });
+                }
+            }
         }
     }
 

@@ -326,9 +326,6 @@ impl Driver {
 
     /// Takes what a pass came to for the policy that saves checkpoints, its chunks together as its caller gets them.
     fn measure(&mut self, number: u64) {
-        if self.parts.options.checkpoints.on_improvement.is_none() {
-            return;
-        }
         let op = self.parts.ledger.ops.get(&number);
         let Some(op) = op.filter(|op| matches!(op.form, Form::ForwardBackward)) else { return };
         let chunk = |part: &Part| Some((part.outcome.as_ref()?.metrics.clone(), part.datums));
@@ -338,7 +335,7 @@ impl Driver {
             several => combine(several),
         };
         if let Ok(metrics) = metrics {
-            self.due.passed(&metrics, &self.parts.options.checkpoints);
+            self.due.passed(metrics, &self.parts.options.checkpoints);
         }
     }
 
