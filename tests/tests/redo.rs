@@ -28,8 +28,8 @@ use retinker::recovery::planner::{gather, make_plan};
 use retinker::recovery::restore::RestoreState;
 use retinker::recovery::retention::Rule;
 use retinker::redo::{
-    CheckpointPolicy, Frame, LogError, Matching, MemoryLog, Place, Recorded, Redo, RedoError, RedoEvent,
-    RedoLog, RedoOptions, Resumed,
+    Calibration, CheckpointPolicy, Frame, LogError, Matching, MemoryLog, Place, Recorded, Redo, RedoError,
+    RedoEvent, RedoLog, RedoOptions, Resumed, calibrate,
 };
 use retinker::runtime::Runtime;
 use retinker::wire::model::LoraConfig;
@@ -817,6 +817,31 @@ async fn a_service_with_noise_is_within_a_tolerance_and_never_the_same() {
         }
         service.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_much_a_service_varies_is_found_out_and_what_is_found_is_enough_for_a_replay() {
+    let (_dir, service, api) = retinker_tests::service::faulty().await.unwrap();
+    let owner = ServiceClient::new(api.clone());
+    let batches = || (0..4).map(schedule::batch).collect::<Vec<_>>();
+    let found = calibrate(&owner, schedule::BASE_MODEL, schedule::lora(), batches()).await.unwrap();
+    assert_eq!(found, Calibration { largest: None, passes: 4 }, "bit for bit");
+    assert_eq!(found.matching(), Matching::Exact);
+    service.faults().set_noise(1e-6).unwrap();
+    let found = calibrate(&owner, schedule::BASE_MODEL, schedule::lora(), batches()).await.unwrap();
+    let largest = found.largest.unwrap();
+    assert!(largest > 0.0 && largest < 1e-4, "{largest}");
+    let Matching::Tolerance(part) = found.matching() else { panic!("{:?}", found.matching()) };
+    assert!(part > largest);
+    service.faults().set_noise(0.0).unwrap();
+    let matching = found.matching();
+    let kept =
+        with(&api, MemoryLog::new(), RedoOptions { matching, ..RedoOptions::default() }).await.unwrap();
+    train(kept.training_client(), 0..6).await;
+    service.faults().set_noise(1e-6).unwrap();
+    poison(&service, &kept).await;
+    train(kept.training_client(), 6..8).await;
+    service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -207,7 +207,7 @@ impl Host {
         &'a self,
         session_id: &'a str,
         reason: &'a str,
-    ) -> Call<'a, Option<SessionDetail>> {
+    ) -> Call<'a, SessionDetail> {
         asked(self.acts.finish_session(session_id, reason))
     }
 
@@ -215,7 +215,7 @@ impl Host {
         &'a self,
         session_id: &'a str,
         project_id: &'a str,
-    ) -> Call<'a, Option<SessionDetail>> {
+    ) -> Call<'a, SessionDetail> {
         asked(self.acts.assign_project(session_id, project_id))
     }
 

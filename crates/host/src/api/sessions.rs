@@ -259,6 +259,7 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
         samplers: samplers.buffered(AT_ONCE).collect().await,
         sampler_count,
         has_projects: searchable,
+        unread: false,
     })
 }
 
@@ -266,12 +267,11 @@ async fn detail(host: &Shared, session_id: &str) -> Result<SessionDetail, Proble
 const STANDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a session stands after something was done with it. That it cannot be read, or not soon, does not undo that.
-async fn as_it_stands(host: &Shared, session_id: &str) -> Option<SessionDetail> {
-    let told = tokio::time::timeout(STANDS_WITHIN, detail(host, session_id)).await.ok()?;
-    told.inspect_err(|problem| {
-        tracing::debug!(?problem, "a session was not read after something was done with it")
-    })
-    .ok()
+async fn as_it_stands(host: &Shared, session_id: &str) -> SessionDetail {
+    let told = tokio::time::timeout(STANDS_WITHIN, detail(host, session_id)).await;
+    told.ok()
+        .and_then(Result::ok)
+        .unwrap_or_else(|| SessionDetail { unread: true, ..SessionDetail::default() })
 }
 
 /// What a sampler samples from. One that cannot be read is told as such.
@@ -402,7 +402,7 @@ async fn finish(
     State(host): Host,
     Path(session_id): Path<String>,
     request: Result<Json<FinishSession>, JsonRejection>,
-) -> Result<Json<Option<SessionDetail>>, Problem> {
+) -> Result<Json<SessionDetail>, Problem> {
     let Json(FinishSession { reason }) = request?;
     let reason = match FinishReason::from(reason) {
         FinishReason::Other(_) => {
@@ -434,7 +434,7 @@ async fn assign(
     State(host): Host,
     Path(session_id): Path<String>,
     request: Result<Json<AssignProject>, JsonRejection>,
-) -> Result<Json<Option<SessionDetail>>, Problem> {
+) -> Result<Json<SessionDetail>, Problem> {
     let Json(AssignProject { project_id }) = request?;
     let project_id = project_id.trim();
     if project_id.is_empty() {

@@ -129,6 +129,9 @@ pub struct SessionDetail {
     pub sampler_count: u64,
     /// Whether the service can assign it to a project: services without a search of sessions have no projects.
     pub has_projects: bool,
+    /// In an answer to who has done something with it: it is done, and how it stands could not be read. Nothing else is told then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
 }
 
 /// The samplers of the newest sessions.
@@ -238,14 +241,14 @@ impl HostClient {
         Call::of(self.get(&format!("/sessions/{}", segment(session_id))))
     }
 
-    /// Ends a session. Answers how it stands then; `None` = it is done, and how it stands could not be read.
-    pub fn finish_session(&self, session_id: &str, reason: &str) -> Call<'_, Option<SessionDetail>> {
+    /// Ends a session. Answers how it stands then, if that can be read.
+    pub fn finish_session(&self, session_id: &str, reason: &str) -> Call<'_, SessionDetail> {
         let body = FinishSession { reason: reason.to_owned() };
         Call::of(self.post(&format!("/sessions/{}/finish", segment(session_id)), &body))
     }
 
-    /// Moves a session into a project. Answers how it stands then; `None` = it is done, and how it stands could not be read.
-    pub fn assign_project(&self, session_id: &str, project_id: &str) -> Call<'_, Option<SessionDetail>> {
+    /// Moves a session into a project. Answers how it stands then, if that can be read.
+    pub fn assign_project(&self, session_id: &str, project_id: &str) -> Call<'_, SessionDetail> {
         let body = AssignProject { project_id: project_id.to_owned() };
         Call::of(self.post(&format!("/sessions/{}/project", segment(session_id)), &body))
     }

@@ -39,6 +39,7 @@
 //! - Losses that the server computes of a program's own (`loss_id`), and the provenance of samples, belong to a session: such passes
 //!   are refused here.
 
+mod calibrate;
 mod driver;
 pub(crate) mod entry;
 mod error;
@@ -53,6 +54,7 @@ mod replay;
 mod run;
 mod told;
 
+pub use calibrate::{Calibration, calibrate};
 pub use entry::Frame;
 pub use error::{Mismatch, RedoError};
 pub use event::RedoEvent;

@@ -22,7 +22,7 @@ pub enum Matching {
     #[default]
     Exact,
     /// Each sum of a result within this part of the sum of its absolute values, e.g. 1e-4. How much a service varies by itself
-    /// is to be found out by passing the same batch forward twice.
+    /// [`calibrate`](super::calibrate()) finds out.
     Tolerance(f64),
 }
 
@@ -81,7 +81,7 @@ impl Outcome {
         })
     }
 
-    fn of_pass(output: &ForwardBackwardOutput) -> Self {
+    pub(super) fn of_pass(output: &ForwardBackwardOutput) -> Self {
         let mut digest = Digest::new();
         let mut sums = BTreeMap::new();
         for (datum, fields) in output.loss_fn_outputs.iter().enumerate() {
@@ -109,29 +109,56 @@ impl Outcome {
 
     /// The first thing that differs from what was recorded, if anything does: its name, then, and now.
     pub(crate) fn differs(&self, recorded: &Self, matching: Matching) -> Option<(String, f64, f64)> {
-        let of = |of: &Self, name: &str| of.metrics.get(name).copied().unwrap_or(f64::NAN);
-        // Counters and clocks are never the same again.
-        let compared = |name: &&String| !name.rsplit(':').next().is_some_and(|by| by.starts_with("unique"));
-        let metric = recorded.metrics.keys().filter(compared).find(|name| {
-            let (then, now) = (of(recorded, name), of(self, name));
-            !matching.same(then, now, then.abs())
-        });
-        if let Some(name) = metric {
-            return Some((name.clone(), of(recorded, name), of(self, name)));
+        let metric =
+            self.metrics_beside(recorded).find(|(_, then, now)| !matching.same(*then, *now, then.abs()));
+        if let Some((name, then, now)) = metric {
+            return Some((name.clone(), then, now));
         }
-        if recorded.digest.is_none() || (self.digest == recorded.digest && self.digest.is_some()) {
+        if recorded.digest.is_none() || self.is_the_same(recorded) {
             return None;
         }
-        let sums = recorded.sums.iter().filter(|(name, _)| !name.starts_with(ABSOLUTE));
-        let mut pairs = sums.map(|(name, then)| {
-            let scale = recorded.sums.get(&format!("{ABSOLUTE}{name}")).copied().unwrap_or_default();
-            (name, *then, self.sums.get(name).copied().unwrap_or(f64::NAN), scale)
-        });
+        let mut pairs = self.sums_beside(recorded);
         let differs = match matching {
-            Matching::Exact => pairs.clone().find(|(_, then, now, _)| then != now).or_else(|| pairs.next()),
+            Matching::Exact => {
+                pairs.find(|(_, then, now, _)| then != now).or_else(|| self.sums_beside(recorded).next())
+            }
             Matching::Tolerance(_) => pairs.find(|(_, then, now, scale)| !matching.same(*then, *now, *scale)),
         };
         differs.map(|(name, then, now, _)| (format!("datum {name}"), then, now))
+    }
+
+    /// How far the two are apart at most, as a part of what is compared; `None` = they are the same, bit for bit.
+    pub(super) fn apart(&self, recorded: &Self) -> Option<f64> {
+        let metrics = self.metrics_beside(recorded).map(|(_, then, now)| (then, now, then.abs()));
+        let sums = self.sums_beside(recorded).map(|(_, then, now, scale)| (then, now, scale));
+        let parts = metrics.chain(sums).filter(|(then, now, _)| then.to_bits() != now.to_bits());
+        let parts = parts.map(|(then, now, scale)| (then - now).abs() / scale.max(f64::MIN_POSITIVE));
+        // What is no number is apart from every number.
+        let parts = parts.map(|part| if part.is_nan() { f64::INFINITY } else { part });
+        let largest = parts.max_by(f64::total_cmp);
+        largest.or_else(|| (!self.is_the_same(recorded)).then_some(0.0))
+    }
+
+    fn is_the_same(&self, recorded: &Self) -> bool {
+        self.digest == recorded.digest && self.digest.is_some()
+    }
+
+    /// Metrics that are compared: the name, then, and now.
+    fn metrics_beside<'a>(&'a self, recorded: &'a Self) -> impl Iterator<Item = (&'a String, f64, f64)> {
+        // Counters and clocks are never the same again.
+        let compared = |name: &&String| !name.rsplit(':').next().is_some_and(|by| by.starts_with("unique"));
+        let of = |of: &Self, name: &str| of.metrics.get(name).copied().unwrap_or(f64::NAN);
+        let names = recorded.metrics.keys().filter(compared);
+        names.map(move |name| (name, of(recorded, name), of(self, name)))
+    }
+
+    /// Sums that are compared: the name, then, now, and the sum of absolute values then.
+    fn sums_beside<'a>(&'a self, recorded: &'a Self) -> impl Iterator<Item = (&'a String, f64, f64, f64)> {
+        let sums = recorded.sums.iter().filter(|(name, _)| !name.starts_with(ABSOLUTE));
+        sums.map(move |(name, then)| {
+            let scale = recorded.sums.get(&format!("{ABSOLUTE}{name}")).copied().unwrap_or_default();
+            (name, *then, self.sums.get(name).copied().unwrap_or(f64::NAN), scale)
+        })
     }
 }
 

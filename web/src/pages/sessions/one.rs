@@ -348,10 +348,11 @@ fn acting(desk: Desk, fields: AnyView, name: &'static str, value: RwSignal<Strin
 }
 
 /// Takes how a session stands after something was done; where the host could not read that, the page does.
-fn take(session: &Session, detail: Detail, data: Option<SessionDetail>) {
-    match data {
-        Some(data) => drop(detail.try_set(Loaded::read(data))),
-        None => session.read_again(),
+fn take(session: &Session, detail: Detail, data: SessionDetail) {
+    if data.unread {
+        session.read_again();
+    } else {
+        detail.try_set(Loaded::read(data));
     }
 }
 
