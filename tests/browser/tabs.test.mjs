@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
+import { byTestId, openBrowser, openConsole, openPage, picture, runRow } from "./support/browser.mjs";
 import { DAY, putWrong, show, state } from "./support/clocks.mjs";
 import { Retinker, freePort, temporaryDir } from "./support/retinker.mjs";
 import { scene } from "./support/scene.mjs";
@@ -107,6 +107,8 @@ test("a host that goes away is told, and what it said stays until it is back", a
   const retinker = await Retinker.start(t, args);
   const page = await openPage(await openBrowser(t), retinker.consoleUrl);
   await byTestId(page, "run-row").first().waitFor();
+  const asleep = await page.context().newPage();
+  await openConsole(asleep, retinker.consoleUrl);
   await retinker.kill();
   const banner = page.locator('[data-testid="banner-problem"][data-code="host_unreachable"]');
   await banner.first().waitFor({ timeout: 60_000 });
@@ -114,6 +116,19 @@ test("a host that goes away is told, and what it said stays until it is back", a
   assert.ok((await byTestId(page, "run-row").count()) > 0, "the list stays");
   await picture(page, "host-gone");
   // Started again it has another token, which only the address that it prints brings.
-  await Retinker.start(t, args);
+  await asleep.route("**/retinker/v1/**", () => {});
+  const again = await Retinker.start(t, args);
   await byTestId(page, "locked").waitFor({ timeout: 60_000 });
+  // A tab that sleeps does not know of that, and gives the old one to whoever asks; one that is opened by a link asks all.
+  const fresh = await page.context().newPage();
+  await openConsole(fresh, again.consoleUrl);
+  for (let tab = 0; tab < 6; tab += 1) {
+    const opened = await page.context().newPage();
+    await opened.goto(new URL("/activity", again.consoleUrl).href);
+    await state(opened, "live");
+    await opened.close();
+  }
+  // The one that was refused has heard of it as well.
+  await state(page, "live");
+  await byTestId(page, "run-row").first().waitFor();
 });

@@ -75,6 +75,50 @@ test("who waits, and who looks on, is told that the run is made anew", async (t)
   assert.ok(told[0] === "lost" && told.at(-1) === "recovered" && !told.includes("saved"), told.join(" "));
 });
 
+test("of the checkpoints that the policy saves those are kept that a rule keeps, and it is told which before", async (t) => {
+  const { retinker, service } = await opened(t);
+  const adapter = { baseModel: MODEL, rank: 4, seed: 3, notice: () => {} };
+  const make = async (checkpoints) => {
+    const client = await service.createRecoveringTrainingClient({ ...adapter, checkpoints });
+    t.after(() => client.dispose());
+    return client;
+  };
+  const rest = service.createRestClient();
+  const kept = async (client) => (await rest.listCheckpoints(client.modelId)).map(({ tinkerPath }) => tinkerPath);
+
+  const plain = await make({ everySteps: 2 });
+  const saved = [];
+  const hearing = (async () => {
+    for await (const { type, path } of plain.recoveries()) if (type === "saved") saved.push(path);
+  })();
+  await train(plain, 0, 10);
+  await plain.saveState("mine");
+  const fates = await plain.planRetention({ last: 1 });
+  const going = fates.filter(({ goes }) => goes).map(({ path }) => path);
+  assert.deepEqual(going.toSorted(), saved.slice(0, -2).toSorted(), "but for the two that the log stands on");
+  assert.deepEqual(fates.filter(({ goes }) => !goes).map(({ needed }) => needed), Array(2).fill("The redo log stands on it."));
+  assert.equal((await kept(plain)).length, saved.length + 1, "nothing was deleted");
+  assert.ok((await plain.planRetention({})).every(({ goes }) => !goes));
+  plain.dispose();
+  await hearing;
+
+  const client = await make({ everySteps: 2, keep: { last: 1 } });
+  const told = [];
+  const heard = (async () => {
+    for await (const { type, path } of client.recoveries()) told.push([type, path]);
+  })();
+  await train(client, 0, 10);
+  await client.saveState("mine");
+  const left = await kept(client);
+  client.dispose();
+  await heard;
+  const deleted = told.filter(([type]) => type === "deleted").map(([, path]) => path);
+  assert.ok(deleted.length > 0 && deleted.every((path) => !left.includes(path)), JSON.stringify(told));
+  assert.ok(left.some((path) => path.endsWith("/mine")));
+  const wrong = service.createRecoveringTrainingClient({ ...adapter, checkpoints: { keep: { newest: 1 } } });
+  await assert.rejects(wrong, (error) => error instanceof retinker.ConfigError && /keep takes no option 'newest'/.test(error.message));
+});
+
 test("what cannot be made as it was is not gone on with", async (t) => {
   const { fault, retinker, service } = await opened(t);
   const client = await service.createRecoveringTrainingClient({ baseModel: MODEL, rank: 4, seed: 3, notice: () => {} });

@@ -172,13 +172,6 @@ pub(crate) fn store(key: &str, text: &str) -> bool {
     window().local_storage().ok().flatten().is_some_and(|kept| kept.set_item(key, text).is_ok())
 }
 
-/// Has the host's refusal of the token known to what gives it to other tabs.
-pub(crate) fn token_is_refused() {
-    if let Ok(event) = web_sys::Event::new("retinker-refused") {
-        let _ = window().dispatch_event(&event);
-    }
-}
-
 /// The window's height in pixels.
 pub(crate) fn height() -> f64 {
     window().inner_height().ok().and_then(|height| height.as_f64()).unwrap_or(800.0)

@@ -1,12 +1,14 @@
 //! The only place that calls the host.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryFutureExt};
 use retinker::host::api::{
     Activity, ApiProblem, Connections, GettingStarted, HandOver, HostEvent, HostStatus, MonitorState,
     PlanAnswer, PlanBatch, PlannedBatch, RunDetail, RunIds, RunWindow, RunsQuery, StartedRestore,
@@ -148,7 +150,7 @@ impl Host {
 
     /// The same as the host writes it.
     pub(crate) fn activity_text(&self) -> Call<'_, String> {
-        asked(self.acts.activity_text())
+        asked(Box::pin(self.acts.activity_text()))
     }
 
     /// Runs that failed together and still wait.
@@ -255,19 +257,33 @@ impl Host {
     }
 }
 
-fn told<'a, T>(call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
+fn told<'a, T>(call: impl Future<Output = Result<T, HostError>> + Unpin + 'a) -> Call<'a, T> {
     failing(call, |error| error.problem)
 }
 
 /// The same of what a person asks for.
-fn asked<'a, T>(call: impl Future<Output = Result<T, HostError>> + 'a) -> Call<'a, T> {
+fn asked<'a, T>(call: impl Future<Output = Result<T, HostError>> + Unpin + 'a) -> Call<'a, T> {
     failing(call, |error| words::asked_once(error.problem))
 }
 
-/// By a pointer: with the function in its type, the code that reads an answer would be there once for each of the two.
 fn failing<'a, T>(
-    call: impl Future<Output = Result<T, HostError>> + 'a,
+    call: impl Future<Output = Result<T, HostError>> + Unpin + 'a,
     problem: fn(HostError) -> ApiProblem,
 ) -> Call<'a, T> {
-    Box::pin(call.map_err(problem))
+    Box::pin(Failing { call, problem })
+}
+
+/// A call whose failure is told otherwise. Not by `map_err`: that keeps a state, in code that is there once for each type.
+struct Failing<F> {
+    call: F,
+    /// By a pointer: with the function in its type, the code that reads an answer would be there once for each of them.
+    problem: fn(HostError) -> ApiProblem,
+}
+
+impl<T, F: Future<Output = Result<T, HostError>> + Unpin> Future for Failing<F> {
+    type Output = Result<T, ApiProblem>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.call).poll(cx).map_err(self.problem)
+    }
 }

@@ -358,9 +358,6 @@ impl Session {
         if words::is_token_problem(problem) || words::is_connection_problem(problem) {
             self.refused.set(Some(problem.clone()));
         }
-        if words::is_token_problem(problem) {
-            browser::token_is_refused();
-        }
     }
 
     /// Keeps a restore's newest account.

@@ -264,9 +264,7 @@ fn freshness() -> AnyView {
             (_, Link::Live, false) if held.with(Option::is_some) => {
                 ("held", "Held", "there are changes that are not shown yet")
             }
-            (_, Link::Live, false) if once.get() => {
-                ("once", "Read once", "this page is read when it is opened, and when you ask for it")
-            }
+            (_, Link::Live, false) if once.get() => ("once", "Read once", "read when it was opened"),
             (_, Link::Live, false) => ("live", "Live", "changes appear by themselves"),
         }
     });

@@ -3,6 +3,15 @@
 (function () {
   "use strict";
   var started = false;
+  var spare = [];
+
+  // Once the host has refused the token: with that of another tab. The first one that answered may have slept since retinker was
+  // started anew, and know no better.
+  function begin() {
+    if (!spare.length || !document.querySelector("[data-state=locked]")) return;
+    sessionStorage.setItem("retinker.token", spare.shift());
+    location.reload();
+  }
 
   try {
     var theme = localStorage.getItem("retinker.theme");
@@ -22,21 +31,16 @@
       var mine = sessionStorage.getItem(key);
       if (event.data === "?") {
         if (mine) tabs.postMessage({ token: mine });
-      } else if (!mine && event.data && typeof event.data.token === "string" && dead.indexOf(event.data.token) < 0) {
-        sessionStorage.setItem(key, event.data.token);
-        if (started) location.reload();
+      } else if (event.data && typeof event.data.token === "string") {
+        if (!mine) {
+          sessionStorage.setItem(key, event.data.token);
+          if (started) location.reload();
+        } else if (mine !== event.data.token) {
+          spare.push(event.data.token);
+          begin();
+        }
       }
     };
-    // One that the host has refused is given to nobody, and taken from nobody again: a tab that slept may still have it.
-    var dead = sessionStorage.getItem(key + ".dead") || "";
-    addEventListener("retinker-refused", function () {
-      var mine = sessionStorage.getItem(key);
-      if (!mine) return;
-      dead += " " + mine;
-      sessionStorage.setItem(key + ".dead", dead);
-      sessionStorage.removeItem(key);
-      tabs.postMessage("?");
-    });
     if (!sessionStorage.getItem(key) && location.hash.indexOf("token=") < 0) tabs.postMessage("?");
   } catch (_) {
     // Then the page says which address to open.
@@ -67,6 +71,7 @@
     return open || document.getElementById("page-title");
   }
   new MutationObserver(function () {
+    begin();
     if (!last) return;
     var now = document.activeElement;
     if (now && now !== document.body && now !== standIn && !now.disabled && now.checkVisibility()) return;

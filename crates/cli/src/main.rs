@@ -43,6 +43,8 @@ enum Command {
     Verify(commands::verify::Args),
     /// Look into checkpoints, give them a longer life, delete those that nothing needs.
     Checkpoints(commands::checkpoints::Args),
+    /// Find out how much a service's results vary by themselves: by what a redo log's replays are to be held.
+    Calibrate(commands::calibrate::Args),
     /// List which runs failed together.
     Incidents(commands::incidents::Args),
     /// List the restores in the journal, or tell one's story.
@@ -76,6 +78,7 @@ async fn main() -> ExitCode {
         Command::Attach(args) => commands::attach::run(args).await.map(done),
         Command::Verify(args) => commands::verify::run(args).await,
         Command::Checkpoints(args) => commands::checkpoints::run(args).await,
+        Command::Calibrate(args) => commands::calibrate::run(args).await.map(done),
         Command::Incidents(args) => commands::incidents::run(args).await.map(done),
         Command::Journal(args) => commands::journal::run(args).await.map(done),
         Command::Monitor(args) => commands::monitor::run(args).await.map(done),

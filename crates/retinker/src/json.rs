@@ -22,8 +22,17 @@ use serde_json::map::Iter as Members;
 ///
 /// The text is no JSON, or not of this type.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Misread> {
-    let tree = serde_json::from_slice(text).map_err(|error| Misread::no_json(&error))?;
-    of(&tree)
+    of(&tree(text)?)
+}
+
+/// The text as a tree. Never inlined: it would be there once for each type that is read.
+///
+/// # Errors
+///
+/// The text is no JSON.
+#[inline(never)]
+pub fn tree(text: &[u8]) -> Result<Value, Misread> {
+    serde_json::from_slice(text).map_err(|error| Misread::no_json(&error))
 }
 
 /// The same of what is a tree already.

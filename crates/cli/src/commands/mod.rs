@@ -3,6 +3,7 @@
 //! (`watching`).
 
 pub(crate) mod attach;
+pub(crate) mod calibrate;
 pub(crate) mod checkpoints;
 mod connections;
 pub(crate) mod console;

@@ -395,7 +395,7 @@ impl<'a, T> Call<'a, T> {
 fn text(answer: Answer<'_>) -> BoxFuture<'_, Result<String, HostError>> {
     Box::pin(async move {
         let (status, body) = answer.await?;
-        read::<serde::de::IgnoredAny>((status, body.clone()))?;
+        tree(Ok((status, body.clone())))?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     })
 }
@@ -404,12 +404,23 @@ impl<T: DeserializeOwned> Future for Call<'_, T> {
     type Output = Result<T, HostError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.answer.as_mut().poll(cx).map(|answer| answer.and_then(read))
+        self.answer.as_mut().poll(cx).map(read)
     }
 }
 
-fn read<T: DeserializeOwned>((status, body): (u16, Vec<u8>)) -> Result<T, HostError> {
-    json::read(&body).map_err(|error| HostError::unreadable(status, &error))
+/// What is there once for each type is no more than to take it out of the tree.
+fn read<T: DeserializeOwned>(answer: Result<(u16, Vec<u8>), HostError>) -> Result<T, HostError> {
+    let (status, tree) = tree(answer)?;
+    json::of(&tree).map_err(|error| HostError::unreadable(status, &error))
+}
+
+#[inline(never)]
+fn tree(answer: Result<(u16, Vec<u8>), HostError>) -> Result<(u16, serde_json::Value), HostError> {
+    let (status, body) = answer?;
+    match json::tree(&body) {
+        Ok(tree) => Ok((status, tree)),
+        Err(error) => Err(HostError::unreadable(status, &error)),
+    }
 }
 
 async fn whole(mut response: Response) -> Result<Vec<u8>, HostError> {

@@ -83,7 +83,7 @@ fn saved_views(list: List) -> AnyView {
     let refused = RwSignal::new("");
     let keep = move |views: Vec<Saved>| {
         let is_kept = browser::store(views::KEY, &views::write(&views));
-        refused.set(if is_kept { "" } else { "This browser keeps nothing: it is for this page alone." });
+        refused.set(if is_kept { "" } else { "This browser keeps nothing." });
         own.set(views);
     };
     let save = move || {
