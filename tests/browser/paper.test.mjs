@@ -190,7 +190,6 @@ test("of runs side by side one is left out, and how they are drawn is chosen for
     await until("the legend", async () => (await compared()).join() === ids.slice(1).join());
     assert.deepEqual(await named(), before.slice(1));
     go();
-    await page.unroute("**/retinker/v1/runs/*");
     await page.goBack();
     await until("all three again", async () => (await compared()).join() === ids.join());
     await drawn(3);

@@ -681,14 +681,17 @@ async fn how_much_a_service_varies_is_told_with_what_to_do_about_it() {
     let said = place.well(&["calibrate", schedule::BASE_MODEL, "--steps", "3"]).await;
     assert_eq!(
         said.out.trim(),
-        "Two runs of the same 3 passes came to the same results, bit for bit. Hold replays exactly."
+        "Two runs of the same 4 passes came to the same results, bit for bit. Hold replays exactly."
     );
     place.service.faults().set_noise(1e-6).unwrap();
     let told = place.well(&["calibrate", schedule::BASE_MODEL, "--json"]).await.out;
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     let (largest, tolerance) = (told["largest"].as_f64().unwrap(), told["tolerance"].as_f64().unwrap());
     assert!(largest > 0.0 && largest < 1e-4 && tolerance > largest, "{told}");
-    assert_eq!(told["passes"], 5);
+    assert_eq!((&told["passes"], &told["exact"]), (&6.into(), &false.into()));
+    place.service.faults().set_noise(0.5).unwrap();
+    let error = place.refused(&["calibrate", schedule::BASE_MODEL]).await;
+    assert!(error.contains("too little in common"), "{error}");
     let error = place.refused(&["calibrate", "no/such-model"]).await;
     assert!(error.contains("no/such-model"), "{error}");
 }

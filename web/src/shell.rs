@@ -229,19 +229,25 @@ fn is_read_once() -> Memo<bool> {
 fn freshness() -> AnyView {
     let session = session();
     let (status, link, refused) = (session.status, session.link, session.refused);
-    let (asked_again, now) = (session.asked_again, session.now);
+    let (asked_again, now, of_host) = (session.asked_again, session.now, session.clone());
     let held = Memo::new(move |_| session.held_since());
     let once = is_read_once();
     let path = place::place().path;
     let opened = Memo::new(move |_| {
         path.track();
         asked_again.track();
-        Time::from_millis(now.get_untracked())
+        browser::now()
+    });
+    let time = Memo::new(move |_| {
+        let opened = once.get().then(|| {
+            // How far the host's clock is ahead may be learnt later.
+            now.track();
+            Time::from_millis(opened.get().saturating_add(of_host.ahead()))
+        });
+        opened.or(held.get()).or(status.with(|s| s.data.as_ref().and_then(|status| status.as_of)))
     });
     let as_of = maybe(move || {
-        let opened = once.get().then(|| opened.get());
-        let time =
-            opened.or(held.get()).or(status.with(|s| s.data.as_ref().and_then(|status| status.as_of)))?;
+        let time = time.get()?;
         Some(view! {
             <span class="as-of" title=exact(time)>
                 <span>"as of "</span>

@@ -137,7 +137,10 @@ impl CheckpointPolicy {
         if self.format != Format::Safetensors || self.push_to_hub {
             return None;
         }
-        let none = redo::CheckpointPolicy::default();
+        let last = Some(u32::try_from(self.keep_last).unwrap_or(u32::MAX));
+        let keep = Rule { last, best: self.save_best.then_some(1), every: None };
+        let keep_by = Some((self.metric(), self.best_mode));
+        let none = redo::CheckpointPolicy { keep, keep_by, ..redo::CheckpointPolicy::default() };
         Some(match self.strategy {
             Strategy::Steps => redo::CheckpointPolicy { every_steps: Some(self.save_every), ..none },
             Strategy::All => redo::CheckpointPolicy { every_steps: Some(1), ..none },
@@ -280,7 +283,9 @@ mod tests {
         );
         assert_eq!(nested.rule(), None, "how accurate a checkpoint is, nothing tells");
         let crucible = CheckpointPolicy::read(r#"{"id":"a","epochs":2,"checkpoint_every":25}"#).unwrap();
-        assert_eq!(crucible.for_redo().unwrap().every_steps, Some(25));
+        let redo = crucible.for_redo().unwrap();
+        assert_eq!((redo.every_steps, redo.keep.last, redo.keep.best), (Some(25), Some(5), Some(1)));
+        assert_eq!((redo.keep_by.unwrap().0.as_str(), redo.on_improvement), ("loss:sum", None));
         let last = CheckpointPolicy { strategy: Strategy::Last, ..bare.clone() }.for_redo().unwrap();
         assert!(last.at_end && last.every_steps.is_none());
         assert!(CheckpointPolicy { strategy: Strategy::Epoch, ..bare.clone() }.for_redo().is_none());

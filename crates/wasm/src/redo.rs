@@ -59,6 +59,7 @@ impl Options {
             on_improvement: self.metric.zip(self.mode),
             at_end: self.at_end,
             keep: self.keep,
+            keep_by: None,
         };
         let training = TrainingOptions {
             user_metadata: self.user_metadata,

@@ -49,30 +49,33 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     }
     let found = found?;
     let passes = found.passes;
-    if args.json {
-        say(json!({ "passes": passes, "largest": found.largest, "tolerance": tolerance(found.matching()) }));
-        return Ok(());
-    }
-    match (found.largest, tolerance(found.matching())) {
-        (Some(largest), Some(tolerance)) if tolerance.is_finite() => say(format_args!(
-            "Two runs of the same {passes} passes were apart by up to {largest:.1e} of what their results are sums of. \
-             Hold replays by a tolerance of {tolerance:.1e}."
-        )),
-        (None, _) => say(format_args!(
-            "Two runs of the same {passes} passes came to the same results, bit for bit. Hold replays exactly."
-        )),
-        _ => bail!(
-            "the results of two runs of the same {passes} passes cannot be compared: they are no numbers"
-        ),
-    }
-    Ok(())
-}
-
-fn tolerance(matching: Matching) -> Option<f64> {
-    match matching {
+    let Some(matching) = found.matching() else {
+        bail!(
+            "the results of two runs of the same {passes} passes have too little in common to hold a replay by them: no tolerance would tell \
+             another run from the same one"
+        );
+    };
+    let tolerance = match matching {
         Matching::Exact => None,
         Matching::Tolerance(part) => Some(part),
+    };
+    if args.json {
+        say(
+            json!({ "passes": passes, "exact": tolerance.is_none(), "largest": found.largest, "tolerance": tolerance }),
+        );
+        return Ok(());
     }
+    match tolerance {
+        Some(tolerance) => say(format_args!(
+            "Two runs of the same {passes} passes were apart by up to {:.1e} of what their results are sums of. Hold replays by a tolerance of \
+             {tolerance:.1e}.",
+            found.largest.unwrap_or_default()
+        )),
+        None => say(format_args!(
+            "Two runs of the same {passes} passes came to the same results, bit for bit. Hold replays exactly."
+        )),
+    }
+    Ok(())
 }
 
 fn batch(step: i32) -> Vec<Datum> {

@@ -193,8 +193,7 @@ async fn stood_on(run: &TrainingRun, log: Option<&PathBuf>) -> Result<Vec<String
     let recorded = recorded.with_context(|| format!("there is no run in the redo log {}", log.display()))?;
     let covered = recorded.covered();
     let of_run = |path: &String| run_of(path) == Some(&run.training_run_id);
-    let ids = [&covered.run_id, &covered.root_run_id];
-    if !ids.contains(&&run.training_run_id) && !covered.stands_on.iter().any(of_run) {
+    if !recorded.is_of(run) && !covered.stands_on.iter().any(of_run) {
         bail!(
             "the redo log {} is of run {}, not of run {}",
             log.display(),

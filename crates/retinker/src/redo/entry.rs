@@ -103,6 +103,9 @@ pub(crate) struct Head {
     /// All of them, oldest first.
     #[serde(default)]
     pub(crate) runs: Vec<String>,
+    /// Checkpoints that the log has called for by itself.
+    #[serde(default)]
+    pub(crate) saves: u64,
     /// Checkpoints that can be restored from, oldest first.
     #[serde(default)]
     pub(crate) bases: Vec<Base>,

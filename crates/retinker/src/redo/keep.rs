@@ -10,12 +10,15 @@ use super::ledger::Ledger;
 use super::policy::CheckpointPolicy;
 use crate::client::{Api, Error};
 use crate::recovery::journal::Store;
-use crate::recovery::retention::{Kept, Needs, goes, measure, needed};
+use crate::recovery::retention::{Kept, Needs, Rule, goes, measure, needed};
 
 /// Label of a checkpoint that a redo log has saved by itself: the log's own name.
 const LABEL_LOG: &str = "retinker.redo_log";
 /// Label of such a checkpoint: the steps of the optimizer that are in it.
 const LABEL_STEP: &str = "retinker.step";
+
+/// Label of such a checkpoint: how many the log had called before it.
+const LABEL_SAVE: &str = "retinker.save";
 
 /// A checkpoint that a log has saved by itself, and whether the policy's rule keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,12 +33,12 @@ pub struct Fate {
     pub needed: Option<String>,
 }
 
-/// The labels of a checkpoint that a log saves by itself: whose it is, of which step, and the metrics by their names.
-pub(crate) fn labels(log: &str, step: u64, metrics: &BTreeMap<String, f64>) -> UserMetadata {
+/// The labels of a checkpoint that a log saves by itself: whose it is, of which step, which of its saves, and the metrics by their names.
+pub(crate) fn labels(log: &str, (step, save): (u64, u64), metrics: &BTreeMap<String, f64>) -> UserMetadata {
     let measured = metrics.iter().filter(|(_, value)| value.is_finite());
     // As JSON has a number: the standard library's way of printing one is a large part of what a browser loads.
     let measured = measured.map(|(name, value)| (name.clone(), serde_json::Value::from(*value).to_string()));
-    let own = [(LABEL_LOG, log.to_owned()), (LABEL_STEP, step.to_string())];
+    let own = [(LABEL_LOG, log.to_owned()), (LABEL_STEP, step.to_string()), (LABEL_SAVE, save.to_string())];
     measured.chain(own.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
@@ -69,7 +72,7 @@ pub(crate) async fn fates(
     checkpoints.retain(|checkpoint| is_own(checkpoint, &ledger.head.log));
     // What was saved after what is stood on now will be stood on.
     let newest = ledger.head.bases.last().map_or(0, |base| base.step);
-    let is_newer = |checkpoint: &Checkpoint| step_of(checkpoint).is_none_or(|step| step > newest);
+    let is_newer = |checkpoint: &Checkpoint| number(checkpoint, LABEL_STEP).is_none_or(|step| step > newest);
     for checkpoint in checkpoints.iter().filter(|checkpoint| is_newer(checkpoint)) {
         let path = checkpoint.tinker_path.clone();
         because.entry(path).or_insert_with(|| "The redo log does not stand on a newer one yet.".to_owned());
@@ -81,11 +84,21 @@ pub(crate) async fn fates(
             run_id: &ledger.head.log,
             kind: &checkpoint.checkpoint_type,
             saved: (checkpoint.time, &checkpoint.tinker_path),
-            measure: policy.on_improvement.as_ref().and_then(|by| measure(checkpoint, by)),
+            measure: policy.by().and_then(|by| measure(checkpoint, by)),
             needed: because.contains_key(&checkpoint.tinker_path),
         })
         .collect();
-    let gone = goes(&policy.keep, &weighed);
+    // One of every so many is counted by the saves, not by those that are left: a rule that is gone by again and again would thin them out.
+    let every = policy.keep.every.map(u64::from).filter(|every| *every > 0);
+    let rule = Rule { every: None, ..policy.keep.clone() };
+    let mut gone = match every {
+        Some(_) if rule == Rule::default() => weighed.iter().map(|one| !one.needed).collect(),
+        _ => goes(&rule, &weighed),
+    };
+    for (checkpoint, goes) in checkpoints.iter().zip(&mut gone) {
+        let is_one = |every| number(checkpoint, LABEL_SAVE).is_none_or(|save| save.is_multiple_of(every));
+        *goes &= !every.is_some_and(is_one);
+    }
     let fate = |(checkpoint, goes): (&Checkpoint, bool)| Fate {
         path: checkpoint.tinker_path.clone(),
         bytes: checkpoint.size_bytes,
@@ -104,6 +117,6 @@ fn label<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a str> {
     checkpoint.user_metadata.as_ref()?.get(name).map(String::as_str)
 }
 
-fn step_of(checkpoint: &Checkpoint) -> Option<u64> {
-    label(checkpoint, LABEL_STEP)?.parse().ok()
+fn number(checkpoint: &Checkpoint, name: &str) -> Option<u64> {
+    label(checkpoint, name)?.parse().ok()
 }

@@ -71,6 +71,8 @@ pub(crate) struct Ledger {
     pub(crate) ops: BTreeMap<u64, Op>,
     /// A run that was about to be made when the program ended.
     pub(crate) identity: Option<Identity>,
+    /// Another run is being made, and has not taken the place of the one of now: that may not be gone on with, whatever the service says of it.
+    pub(crate) rebuilding: bool,
     /// The number of the run's next request.
     pub(crate) next_seq_id: u64,
     /// How often the run was lost while an operation was carried out.
@@ -86,6 +88,7 @@ impl Ledger {
             head,
             ops: BTreeMap::new(),
             identity: None,
+            rebuilding: false,
             next_seq_id,
             strikes: BTreeMap::new(),
             segments: BTreeMap::new(),
@@ -150,10 +153,17 @@ impl Ledger {
             Entry::Discarded { from } => self.forget_from(from),
             Entry::Base { op, path } => self.stand_on(op, path),
             Entry::Useless { path } => self.head.bases.retain(|base| base.path != path),
-            Entry::Identity(identity) => self.identity = Some(identity),
-            Entry::Replaying => self.identity = None,
+            Entry::Identity(identity) => {
+                self.rebuilding = self.head.run.is_some();
+                self.identity = Some(identity);
+            }
+            Entry::Replaying => {
+                self.rebuilding = true;
+                self.identity = None;
+            }
             Entry::Run { generation, attachment } => {
                 self.identity = None;
+                self.rebuilding = false;
                 self.next_seq_id = attachment.next_seq_id;
                 self.head.generation = generation;
                 self.head.runs.push(attachment.model_id.clone());
@@ -170,6 +180,7 @@ impl Ledger {
             self.forget_from(request.op);
         }
         let RequestEntry { op, part: _, parts, datums, bytes, tokens, at, own, cursor, form } = request;
+        self.head.saves += u64::from(own && matches!(form, Form::SaveState { .. }));
         let steps = &mut self.head.steps;
         let kept = self.ops.entry(op).or_insert_with(|| {
             let step = matches!(form, Form::OptimStep { .. }).then(|| {
@@ -255,7 +266,7 @@ impl Ledger {
     pub(crate) fn is_adrift(&self) -> bool {
         let end = self.loose_end().unwrap_or(u64::MAX);
         let adrift = |(number, op): (&u64, &Op)| {
-            op.submitted && (!op.is_resolved() || (*number >= end && op.changes_the_run()))
+            op.submitted && op.changes_the_run() && (!op.is_resolved() || *number >= end)
         };
         self.ops.iter().any(adrift)
     }

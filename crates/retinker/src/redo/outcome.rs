@@ -136,7 +136,7 @@ impl Outcome {
         // What is no number is apart from every number.
         let parts = parts.map(|part| if part.is_nan() { f64::INFINITY } else { part });
         let largest = parts.max_by(f64::total_cmp);
-        largest.or_else(|| (!self.is_the_same(recorded)).then_some(0.0))
+        largest.or_else(|| (recorded.digest.is_some() && !self.is_the_same(recorded)).then_some(0.0))
     }
 
     fn is_the_same(&self, recorded: &Self) -> bool {

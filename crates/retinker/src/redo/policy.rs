@@ -20,9 +20,29 @@ pub struct CheckpointPolicy {
     /// When the training ends, which is told by [`Redo::finish`](super::Redo::finish).
     pub at_end: bool,
     /// Which of the checkpoints that were saved by these rules are kept, in all runs of the log together; all. The others are deleted once
-    /// the log stands on a newer one. The best are those by `on_improvement`, as their labels say. What the log stands on stays, what a restore in
+    /// the log stands on a newer one. The best are those by `keep_by`, as their labels say. What the log stands on stays, what a restore in
     /// the journal needs, and what the program or anybody else has saved; [`Redo::plan_retention`](super::Redo::plan_retention) tells what would go.
     pub keep: Rule,
+    /// By which metric the best are told; that of `on_improvement` where nothing is said.
+    pub keep_by: Option<(String, MetricMode)>,
+}
+
+impl CheckpointPolicy {
+    /// By which metric the best are told.
+    pub(crate) fn by(&self) -> Option<&(String, MetricMode)> {
+        self.keep_by.as_ref().or(self.on_improvement.as_ref())
+    }
+
+    /// Whether it can be gone by; an error says why not.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.keep.best {
+            Some(best) if best > 0 && self.by().is_none() => {
+                Err("the best checkpoints are to be kept, and there is no metric by which they are"
+                    .to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What the rules go by.
@@ -34,7 +54,9 @@ pub(crate) struct Due {
     best: Option<f64>,
     improved: bool,
     /// What the newest pass came to.
-    pub(crate) newest: Metrics,
+    newest: Metrics,
+    /// The best value of the policy's metric since the last checkpoint, and its name.
+    best_since: Option<(String, f64)>,
 }
 
 impl Due {
@@ -56,6 +78,21 @@ impl Due {
             self.best = Some(value);
             self.improved = true;
         }
+        let since = self.best_since.as_ref().is_none_or(|(_, best)| match mode {
+            MetricMode::Min => value < *best,
+            MetricMode::Max => value > *best,
+        });
+        if since {
+            self.best_since = Some((name.clone(), value));
+        }
+    }
+
+    /// What a checkpoint is called by that is saved now: the metrics of the newest pass, and of the policy's own the best value since the last
+    /// checkpoint, by which it may be saved.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let mut metrics = self.newest.clone();
+        metrics.extend(self.best_since.clone());
+        metrics
     }
 
     /// Takes a step; tells whether a checkpoint is due after it.
@@ -78,6 +115,7 @@ impl Due {
         self.steps = 0;
         self.since = now;
         self.improved = false;
+        self.best_since = None;
     }
 }
 

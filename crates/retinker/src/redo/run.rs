@@ -21,7 +21,7 @@ use super::point::{self, ReplayPlan};
 use super::policy::CheckpointPolicy;
 use crate::client::training::line::Line;
 use crate::client::training::order::Order;
-use crate::client::{ServiceClient, TrainingClient, TrainingOptions};
+use crate::client::{Error, ServiceClient, TrainingClient, TrainingOptions};
 use crate::recovery::journal::Store;
 use crate::recovery::plan::{LABEL_OPT_OUT, SCHEMA_VERSION};
 use crate::recovery::retention::Rule;
@@ -97,7 +97,7 @@ impl Redo {
     ///
     /// # Errors
     /// [`RedoError::OtherRun`] for a log of a run on another base model, of another adapter or of another service.
-    /// [`RedoError::Service`] for what [`ServiceClient::create_lora_training_client`] gives.
+    /// [`RedoError::Service`] for what [`ServiceClient::create_lora_training_client`] gives, and for a policy that cannot be gone by.
     pub async fn lora(
         service: &ServiceClient,
         log: impl RedoLog,
@@ -105,6 +105,10 @@ impl Redo {
         lora_config: LoraConfig,
         options: RedoOptions,
     ) -> Result<Self, RedoError> {
+        options
+            .checkpoints
+            .check()
+            .map_err(|why| RedoError::Service(Error::config("the checkpoint policy of a redo log", why)))?;
         let log: Arc<dyn RedoLog> = Arc::new(log);
         match Ledger::read(&*log).await? {
             Some(ledger) => {
@@ -144,6 +148,7 @@ impl Redo {
             run: None,
             root: None,
             runs: Vec::new(),
+            saves: 0,
             bases: Vec::new(),
         };
         let mut ledger = Ledger::new(head.clone());
@@ -194,9 +199,13 @@ impl Redo {
             return Self::drive(service, log, ledger, &made, options, None);
         };
         // What lies behind the last step is begun again by the program.
-        let adrift = ledger.is_adrift();
+        let adrift = ledger.is_adrift() || ledger.rebuilding;
         // Nor what it is lost by: the program goes on without that.
         let pill = ledger.pill(STRIKES).map(|(op, _)| op);
+        // Written before what tells of it is let go of: should this end before the run is made anew, the next program makes it.
+        if adrift && !ledger.rebuilding {
+            put(&*log, &mut ledger, Entry::Replaying, Bytes::new()).await?;
+        }
         if let Some(from) = [ledger.loose_end(), pill].into_iter().flatten().min() {
             put(&*log, &mut ledger, Entry::Discarded { from }, Bytes::new()).await?;
         }
@@ -317,6 +326,7 @@ impl Redo {
     pub async fn plan_retention(&self, keep: Rule) -> Result<Vec<Fate>, RedoError> {
         let held = self.ask(|answer| Control::Ledger { answer }).await?;
         let policy = CheckpointPolicy { keep, ..self.checkpoints.clone() };
+        policy.check().map_err(|why| RedoError::Service(Error::config("a rule for checkpoints", why)))?;
         let fates = fates(self.service.api(), self.journal.as_deref(), &held.ledger, &policy).await;
         fates.map_err(RedoError::Service)
     }

@@ -1,4 +1,5 @@
 import type { Client, Recovering, Training } from "#wasm";
+import { ConfigError } from "./errors.js";
 import { Handle, type SharedHandle } from "./handle.js";
 import { type CallOptions, known, wire } from "./options.js";
 import { values } from "./stream.js";
@@ -70,6 +71,12 @@ export interface RedoOptions {
   readonly log?: string | undefined;
   /** Called with each event but `saved` and `deleted`: losses, recoveries, and what else goes wrong; absent = they are warnings on the console. */
   readonly notice?: ((event: RedoEvent) => void) | undefined;
+}
+
+/** A step's number. */
+function whole(step: number): number {
+  if (!Number.isSafeInteger(step) || step < 0) throw new ConfigError(`a step is a whole number from 0 on, not ${step}`);
+  return step;
 }
 
 const warn = (event: RedoEvent) => console.warn(`retinker: ${event.message}`);
@@ -221,12 +228,12 @@ export class RecoveringTrainingClient extends TrainingClient {
   /** What {@link recoverTo} would do. */
   async planTo(step: number, options: CallOptions = {}): Promise<ReplayPlan> {
     const { signal } = known("planTo", options, ["signal"]);
-    return this.#redo.call((redo) => redo.planTo(step, signal));
+    return this.#redo.call((redo) => redo.planTo(whole(step), signal));
   }
 
   /** Makes a new run that is as this one was after its `step`-th step of the optimizer, 0 for the beginning. This one stays as it is. */
   async recoverTo(step: number, options: CallOptions = {}): Promise<TrainingClient> {
     const { signal } = known("recoverTo", options, ["signal"]);
-    return TrainingClient._of(this._client, await this.#redo.call<Training>((redo) => redo.recoverTo(step, signal)));
+    return TrainingClient._of(this._client, await this.#redo.call<Training>((redo) => redo.recoverTo(whole(step), signal)));
   }
 }

@@ -32,7 +32,8 @@ impl Driver {
         // Two may be saved after one step.
         let (step, op) = (self.parts.ledger.head.steps, self.parts.ledger.head.next_op);
         let name = format!("redo-{step:06}-{op}");
-        let labels = keep::labels(&self.parts.ledger.head.log, step, &self.due.newest);
+        let Head { log, saves, .. } = &self.parts.ledger.head;
+        let labels = keep::labels(log, (step, *saves), &self.due_then.metrics());
         let options = SaveOptions { user_metadata: Some(labels), ..SaveOptions::default() };
         let request = TrainingRequest::SaveState { name, options };
         let part = operation::Part {
@@ -78,11 +79,26 @@ impl Driver {
                 return;
             }
             let Some(path) = self.saved.remove(&number) else { return };
-            if let Err(why) = self.check(&path).await {
-                self.parts.hub.tell(RedoEvent::NotSaved { why });
-                continue;
+            match self.check(&path).await {
+                Ok(()) => {}
+                Err(error) if error.is_not_found() => {
+                    self.due.not_saved(&self.due_then);
+                    self.parts.hub.tell(RedoEvent::NotSaved { why: error.to_string() });
+                    continue;
+                }
+                // It is asked again with the next result.
+                Err(error) => {
+                    tracing::debug!(%error, "whether a checkpoint is there is not known yet");
+                    self.saved.insert(number, path);
+                    return;
+                }
             }
-            self.note(Entry::Base { op: number, path: path.clone() }).await;
+            // What is not written down is stood on by nobody who reads the log: nothing is let go of for it.
+            if let Err(error) = self.put(Entry::Base { op: number, path: path.clone() }).await {
+                self.parts.hub.tell(RedoEvent::NotRecorded { why: error.to_string() });
+                self.saved.insert(number, path);
+                return;
+            }
             let step = self.parts.ledger.head.bases.last().map_or(0, |base| base.step);
             self.parts.hub.tell(RedoEvent::Saved { path, step });
             self.let_go().await;
@@ -116,20 +132,19 @@ impl Driver {
     }
 
     /// Whether the service knows the checkpoint.
-    async fn check(&mut self, path: &str) -> Result<(), String> {
+    async fn check(&mut self, path: &str) -> Result<(), Error> {
         match self.api().weights_info(path).await {
-            Ok(_) => Ok(()),
             // It cannot be asked: that the save succeeded has to do.
-            Err(error) if error.is_unsupported() => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) if !error.is_unsupported() => Err(error),
+            _ => Ok(()),
         }
     }
 
     /// Deletes of the log's own checkpoints what the policy's rule does not keep. Between two operations, so that none is called meanwhile
     /// that loads one.
     async fn delete_what_is_not_kept(&mut self) {
-        // Who holds what was known before may be making a run of a checkpoint that is stood on no more.
-        if self.parts.options.checkpoints.keep == Rule::default() || self.pinned.strong_count() > 0 {
+        // A run may be being made of a checkpoint that is stood on no more.
+        if self.parts.options.checkpoints.keep == Rule::default() || self.is_pinned() {
             return;
         }
         let Parts { options, ledger, .. } = &self.parts;
@@ -157,7 +172,7 @@ impl Driver {
 
     /// Drops what nothing stands on any more.
     async fn let_go(&mut self) {
-        if self.pinned.strong_count() > 0 {
+        if self.is_pinned() {
             return;
         }
         let keep = if self.parts.log.size() >= self.parts.options.bound { 1 } else { KEPT };

@@ -20,7 +20,7 @@ use retinker_wire::metrics::combine;
 use retinker_wire::sampler::sampler_id_of;
 use retinker_wire::weights::SaveWeightsForSamplerResult;
 
-use super::entry::{Base, Creation, Entry, Form, Identity, RequestEntry};
+use super::entry::{Base, Creation, Entry, Form, Head, Identity, RequestEntry};
 use super::error::{Mismatch, RedoError};
 use super::event::{Hub, RedoEvent};
 use super::ledger::{Ledger, Op, Part};
@@ -133,7 +133,7 @@ pub(crate) struct Driver {
     saved: BTreeMap<u64, String>,
     /// Bytes of the log when the last checkpoint was there.
     size_then: u64,
-    pinned: Weak<Pinned>,
+    pinned: Vec<Weak<Pinned>>,
 }
 
 impl Driver {
@@ -155,12 +155,18 @@ impl Driver {
             saving: false,
             saved: BTreeMap::new(),
             size_then,
-            pinned: Weak::new(),
+            pinned: Vec::new(),
         }
     }
 
     fn api(&self) -> &Api {
         self.parts.service.api()
+    }
+
+    /// Whether somebody holds what was known before, and may be making a run of it.
+    fn is_pinned(&mut self) -> bool {
+        self.pinned.retain(|pinned| pinned.strong_count() > 0);
+        !self.pinned.is_empty()
     }
 
     /// Takes what is called, until nobody can call and nobody waits any more.
@@ -202,11 +208,8 @@ impl Driver {
                 let _ = answer.send(made);
             }
             Control::Ledger { answer } => {
-                let pinned = match self.pinned.upgrade() {
-                    Some(pinned) if pinned.ledger.head.next_op == self.parts.ledger.head.next_op => pinned,
-                    _ => Arc::new(Pinned { ledger: self.parts.ledger.clone() }),
-                };
-                self.pinned = Arc::downgrade(&pinned);
+                let pinned = Arc::new(Pinned { ledger: self.parts.ledger.clone() });
+                self.pinned.push(Arc::downgrade(&pinned));
                 let _ = answer.send(pinned);
             }
         }

@@ -56,6 +56,7 @@ impl Driver {
         let Some(done) = waiter.done else {
             // The log's own save: nothing of the program's was to follow it.
             self.saving = false;
+            self.due.not_saved(&self.due_then);
             self.parts.hub.tell(RedoEvent::NotSaved { why: error.to_string() });
             return;
         };
