@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import { row as item } from "./support/acting.mjs";
 import { byTestId, openBrowser, openPage, picture, runRow } from "./support/browser.mjs";
+import { state } from "./support/clocks.mjs";
 import { Misbehaving } from "./support/misbehaving.mjs";
 import { Retinker } from "./support/retinker.mjs";
 import { Service } from "./support/service.mjs";
@@ -47,7 +48,7 @@ async function consoleWithout(t, patterns) {
   for (const run of [trained, other]) await runRow(page, run, "healthy").waitFor();
   const go = async (path) => {
     await page.goto(new URL(path, retinker.consoleUrl).href);
-    await page.locator('[data-testid="freshness"][data-state="live"]').waitFor();
+    await state(page, "live");
   };
   return { behind, service, page, go, trained, other, session, saved };
 }
@@ -61,7 +62,7 @@ async function calm(page, name) {
   await picture(page, `unoffered-${name}`);
   const alarms = page.locator('main [role="alert"], [data-testid="banner-problem"]');
   assert.deepEqual(await alarms.allInnerTexts(), [], name);
-  assert.doesNotMatch(await main(page), /Reading|404|Not Found|could not be read/, name);
+  assert.doesNotMatch(await main(page), /Reading|\b404\b|Not Found|could not be read/, name);
 }
 
 /** That it is the service that does not offer it, and nothing of how that was found out. */
