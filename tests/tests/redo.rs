@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test that fails, panics.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -1059,70 +1060,60 @@ async fn a_batch_of_which_only_some_chunks_were_accepted_is_taken_once() {
     service.stop().await;
 }
 
-/// A log on whose disk there is room for so many entries.
-#[derive(Debug, Clone)]
-struct Full(MemoryLog, Arc<AtomicI64>);
+/// A log on a disk that does not take every entry.
+#[derive(Clone)]
+struct Full {
+    log: MemoryLog,
+    takes: Arc<dyn Fn(&Frame) -> bool + Send + Sync>,
+}
+
+impl Full {
+    /// There is room for so many entries.
+    fn after(entries: &Arc<AtomicI64>) -> Self {
+        let entries = Arc::clone(entries);
+        let takes = move |_: &Frame| entries.fetch_sub(1, Ordering::Relaxed) > 0;
+        Self { log: MemoryLog::new(), takes: Arc::new(takes) }
+    }
+
+    /// No checkpoint can be told of.
+    fn of_checkpoints(log: MemoryLog) -> Self {
+        let is_base = |bytes: &[u8]| bytes.windows(8).any(|window| window == b"{\"base\":");
+        Self { log, takes: Arc::new(move |frame| !is_base(&frame.to_bytes().unwrap())) }
+    }
+}
+
+impl fmt::Debug for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Full").finish_non_exhaustive()
+    }
+}
 
 impl RedoLog for Full {
     fn name(&self) -> String {
         "on a small disk".to_owned()
     }
     fn append(&self, frame: Frame) -> BoxFuture<'static, Result<Place, LogError>> {
-        if self.1.fetch_sub(1, Ordering::Relaxed) <= 0 {
+        if !(self.takes)(&frame) {
             let error =
                 LogError::Unavailable { log: self.name(), reason: "No space left on device".to_owned() };
             return Box::pin(std::future::ready(Err(error)));
         }
-        self.0.append(frame)
+        self.log.append(frame)
     }
     fn begin_segment(&self) -> BoxFuture<'static, Result<u64, LogError>> {
-        self.0.begin_segment()
+        self.log.begin_segment()
     }
     fn frames(&self) -> BoxStream<'static, Result<(Place, Frame), LogError>> {
-        self.0.frames()
+        self.log.frames()
     }
     fn read(&self, place: Place) -> BoxFuture<'static, Result<Frame, LogError>> {
-        self.0.read(place)
+        self.log.read(place)
     }
     fn drop_before(&self, segment: u64) -> BoxFuture<'static, Result<(), LogError>> {
-        self.0.drop_before(segment)
+        self.log.drop_before(segment)
     }
     fn size(&self) -> u64 {
-        self.0.size()
-    }
-}
-
-/// A log on whose disk no checkpoint can be told of.
-#[derive(Debug, Clone)]
-struct WithoutBases(MemoryLog);
-
-impl RedoLog for WithoutBases {
-    fn name(&self) -> String {
-        self.0.name()
-    }
-    fn append(&self, frame: Frame) -> BoxFuture<'static, Result<Place, LogError>> {
-        let bytes = frame.to_bytes().unwrap();
-        if bytes.windows(8).any(|window| window == b"{\"base\":") {
-            let error =
-                LogError::Unavailable { log: self.name(), reason: "No space left on device".to_owned() };
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        self.0.append(frame)
-    }
-    fn begin_segment(&self) -> BoxFuture<'static, Result<u64, LogError>> {
-        self.0.begin_segment()
-    }
-    fn frames(&self) -> BoxStream<'static, Result<(Place, Frame), LogError>> {
-        self.0.frames()
-    }
-    fn read(&self, place: Place) -> BoxFuture<'static, Result<Frame, LogError>> {
-        self.0.read(place)
-    }
-    fn drop_before(&self, segment: u64) -> BoxFuture<'static, Result<(), LogError>> {
-        self.0.drop_before(segment)
-    }
-    fn size(&self) -> u64 {
-        self.0.size()
+        self.log.size()
     }
 }
 
@@ -1131,7 +1122,7 @@ async fn for_a_checkpoint_that_is_not_written_down_nothing_is_let_go_of() {
     let (_dir, service, api) = service().await;
     let expected = train(&undisturbed(&api).await, 0..9).await;
     let log = MemoryLog::new();
-    let kept = redo(&api, WithoutBases(log.clone()), 2).await;
+    let kept = redo(&api, Full::of_checkpoints(log.clone()), 2).await;
     let mut events = Box::pin(kept.events());
     assert_eq!(train(kept.training_client(), 0..7).await, expected[..7]);
     let told = told(&mut events);
@@ -1150,7 +1141,7 @@ async fn for_a_checkpoint_that_is_not_written_down_nothing_is_let_go_of() {
 async fn what_cannot_be_written_down_is_not_sent() {
     let (_dir, service, api) = service().await;
     let (plain, room) = (undisturbed(&api).await, Arc::new(AtomicI64::new(i64::MAX)));
-    let kept = redo(&api, Full(MemoryLog::new(), Arc::clone(&room)), 1000).await;
+    let kept = redo(&api, Full::after(&room), 1000).await;
     let client = kept.training_client();
     let mut losses = train(client, 0..2).await;
     // The first time nothing of it can be written, the second time one chunk of three.
@@ -1294,7 +1285,7 @@ async fn a_step_that_fails_by_itself_is_no_step_and_does_what_it_did() {
 async fn a_request_that_was_written_down_and_not_sent_is_none_to_a_program_that_begins_again() {
     let (_dir, service, api) = service().await;
     let (plain, room) = (undisturbed(&api).await, Arc::new(AtomicI64::new(i64::MAX)));
-    let log = Full(MemoryLog::new(), Arc::clone(&room));
+    let log = Full::after(&room);
     let kept = redo(&api, log.clone(), 1000).await;
     let client = kept.training_client();
     let mut losses = train(client, 0..3).await;
@@ -1376,7 +1367,7 @@ async fn a_disk_that_is_full_at_any_write_loses_no_step() {
     let expected = train(&undisturbed(&api).await, 0..5).await;
     for writes in 0..28 {
         let room = Arc::new(AtomicI64::new(i64::MAX));
-        let kept = redo(&api, Full(MemoryLog::new(), Arc::clone(&room)), 2).await;
+        let kept = redo(&api, Full::after(&room), 2).await;
         let client = kept.training_client();
         room.store(writes, Ordering::Relaxed);
         let mut losses = Vec::new();
@@ -1400,6 +1391,36 @@ async fn a_disk_that_is_full_at_any_write_loses_no_step() {
             }
         }
         assert_eq!(losses, expected, "full after {writes} writes");
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_while_the_run_is_made_anew_is_waited_for() {
+    let (_dir, service, api) = service().await;
+    let expected = train(&undisturbed(&api).await, 0..7).await;
+    // The pass itself is written down, and sent; then there is room for nothing, for the new run's identity, for one entry more.
+    for writes in [2, 3, 4] {
+        let room = Arc::new(AtomicI64::new(i64::MAX));
+        let kept = redo(&api, Full::after(&room), 2).await;
+        let client = kept.training_client();
+        let mut events = Box::pin(kept.events());
+        let mut losses = train(client, 0..5).await;
+        // A checkpoint that is being saved is written down too.
+        while !matches!(events.next().await, Some(RedoEvent::Saved { step: 4, .. })) {}
+        poison(&service, &kept).await;
+        room.store(writes, Ordering::Relaxed);
+        let passed = client.forward_backward(schedule::batch(5), "cross_entropy", &none());
+        let mut waited = false;
+        while !waited {
+            let event = events.next().await.unwrap();
+            waited = matches!(&event, RedoEvent::Waiting { why } if why.contains("No space left"));
+        }
+        room.store(i64::MAX, Ordering::Relaxed);
+        losses.push(passed.await.unwrap().metrics["loss:sum"]);
+        client.optim_step(adam()).await.unwrap();
+        losses.push(step(client, 6).await);
+        assert_eq!(losses, expected, "room for {writes}");
     }
     service.stop().await;
 }

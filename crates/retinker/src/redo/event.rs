@@ -20,9 +20,10 @@ pub enum RedoEvent {
         /// By what this was seen.
         why: String,
     },
-    /// The service is not there, or is in no state to make a run; it is asked again.
+    /// The service is not there, or is in no state to make a run, or the log has no room for what the new run is not gone on with without:
+    /// it is tried again.
     Waiting {
-        /// What it said.
+        /// What was said.
         why: String,
     },
     /// A checkpoint could not be restored; the one before it is tried.
@@ -99,7 +100,7 @@ impl fmt::Display for RedoEvent {
         match self {
             Self::Lost { run_id, why } => write!(f, "Run {run_id} has lost its state: {why}"),
             Self::Waiting { why } => {
-                write!(f, "The service cannot be recovered on yet, and is asked again: {why}")
+                write!(f, "It is not possible yet, and is tried again: {why}")
             }
             Self::SteppedBack { path, why } => {
                 write!(f, "Checkpoint {path} could not be restored, the one before it is tried: {why}")

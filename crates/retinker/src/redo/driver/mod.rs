@@ -239,7 +239,7 @@ fn is_nobody_there(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::NeverSent { .. })
 }
 
-/// Waits for a service that is not there, with growing pauses.
+/// Waits for a service that is not there, or for room in the log, with growing pauses.
 struct Patience {
     begun: Duration,
     longest: Duration,
@@ -252,12 +252,18 @@ impl Patience {
     }
 
     /// Waits a while, and tells why; `false` once it has waited for long enough.
-    async fn wait(&mut self, runtime: &dyn Runtime, hub: &Hub, error: &Error) -> bool {
+    async fn wait(
+        &mut self,
+        runtime: &dyn Runtime,
+        hub: &Hub,
+        why: &(dyn std::error::Error + Sync),
+        at_least: Option<Duration>,
+    ) -> bool {
         if runtime.monotonic().saturating_sub(self.begun) >= self.longest {
             return false;
         }
-        hub.tell(RedoEvent::Waiting { why: error.to_string() });
-        runtime.sleep(error.retry_after().unwrap_or(self.pause).max(self.pause)).await;
+        hub.tell(RedoEvent::Waiting { why: why.to_string() });
+        runtime.sleep(at_least.unwrap_or(self.pause).max(self.pause)).await;
         self.pause = (self.pause * 2).min(PAUSES.1);
         true
     }

@@ -169,7 +169,7 @@ impl Driver {
                 }
                 Err(Stop::Refused { error, taken }) if taken.is_empty() && is_nobody_there(&error) => {
                     let runtime = self.api().runtime().clone();
-                    if !patience.wait(&*runtime, &self.parts.hub, &error).await {
+                    if !patience.wait(&*runtime, &self.parts.hub, &error, error.retry_after()).await {
                         return self.refused(op, error, taken).await;
                     }
                     requests = match again_from_log(&self.parts.log, &self.parts.ledger, op).await {

@@ -48,7 +48,7 @@ impl Driver {
                 Ok(run) => return run.corrupted == Some(true),
                 Err(error) if error.is_not_found() => return true,
                 Err(error) if error.is_outage() => {
-                    if !patience.wait(&*runtime, &self.parts.hub, &error).await {
+                    if !patience.wait(&*runtime, &self.parts.hub, &error, error.retry_after()).await {
                         return false;
                     }
                 }
@@ -124,7 +124,7 @@ impl Driver {
         halves.chain(self.waiters.values()).for_each(|waiter| waiter.watch.recovering(&lost));
         let (begun, at) = (self.api().runtime().monotonic(), self.api().runtime().now());
         let mut attempts = 0;
-        loop {
+        let base = loop {
             attempts += 1;
             std::mem::take(&mut self.waits).values().for_each(AbortHandle::abort);
             if let Some((op, times)) = self.parts.ledger.pill(STRIKES) {
@@ -132,7 +132,7 @@ impl Driver {
                 return self.give_up(&lost, RedoError::PoisonPill { operation, times });
             }
             match Box::pin(self.rebuild(&lost)).await {
-                Ok(()) => break,
+                Ok(base) => break base,
                 Err(Halt::Stop(error)) => return self.give_up(&lost, error),
                 Err(Halt::Lost { error, .. }) if attempts >= ATTEMPTS => {
                     return self.give_up(&lost, RedoError::Service(error));
@@ -147,21 +147,20 @@ impl Driver {
                     }
                 }
             }
-        }
+        };
         self.stand_on_what_is_saved().await;
-        self.tell_the_journal(&lost, at).await;
+        self.tell_the_journal(&lost, at, base).await;
         let seconds = self.api().runtime().monotonic().saturating_sub(begun).as_secs_f64();
         let (run_id, step) = (self.parts.line.model_id.clone(), self.parts.ledger.head.steps);
         self.parts.hub.tell(RedoEvent::Recovered { run_id, from: lost, step, seconds });
         Ok(())
     }
 
-    async fn tell_the_journal(&mut self, lost: &str, begun: Time) {
+    /// `base` is what the new run was made from: the log may not stand on it any more.
+    async fn tell_the_journal(&mut self, lost: &str, begun: Time, base: Option<Base>) {
         let Some(journal) = self.parts.options.journal.clone() else { return };
         let head = &self.parts.ledger.head;
         // One from the beginning stands on no checkpoint: there is no plan of it.
-        let path = self.parts.order.lock().checkpoint.clone();
-        let base = head.bases.iter().find(|base| Some(&base.path) == path.as_ref()).cloned();
         let (Some(base), Some(made)) = (base, self.parts.ledger.attachment()) else { return };
         let id = format!("{}{}", restore_ids(&head.log), head.generation);
         let recovery = Recovery { id, lost, base: &base, made, begun, step: head.steps };
@@ -184,8 +183,8 @@ impl Driver {
         Err(error)
     }
 
-    /// Makes a run from the newest checkpoint that can be restored, and does again what was done since.
-    async fn rebuild(&mut self, lost: &str) -> Result<(), Halt> {
+    /// Makes a run from the newest checkpoint that can be restored, and does again what was done since; tells that checkpoint.
+    async fn rebuild(&mut self, lost: &str) -> Result<Option<Base>, Halt> {
         let (mut last, mut useless) = ("there is none".to_owned(), Vec::new());
         for start in self.parts.ledger.starts() {
             match self.make(start.as_ref(), lost).await? {
@@ -194,7 +193,8 @@ impl Driver {
                     for path in useless {
                         self.note(Entry::Useless { path }).await;
                     }
-                    return self.replay(start.as_ref(), made).await;
+                    self.replay(start.as_ref(), made).await?;
+                    return Ok(start);
                 }
                 Err(error) => last = error.to_string(),
             }
@@ -204,6 +204,19 @@ impl Driver {
             }
         }
         Err(Halt::Stop(RedoError::NoStart { last }))
+    }
+
+    /// Writes an entry down without which the new run is not gone on with: while there is no room for it, it is tried again.
+    async fn put_at_last(&mut self, entry: Entry) -> Result<(), Halt> {
+        let runtime = self.api().runtime().clone();
+        let mut patience = Patience::new(&*runtime, self.parts.options.patience);
+        loop {
+            let Err(error) = self.put(entry.clone()).await else { return Ok(()) };
+            let may_pass = matches!(error, LogError::Unavailable { .. });
+            if !(may_pass && patience.wait(&*runtime, &self.parts.hub, &error, None).await) {
+                return Err(error.into());
+            }
+        }
     }
 
     /// Makes a run; waits for a service that is not there. The inner error is the checkpoint's.
@@ -220,7 +233,7 @@ impl Driver {
                 Err(error) => error,
             };
             let may_pass = error.is_outage() || error.is_retryable() && error.status().is_some();
-            if may_pass && patience.wait(&*runtime, &self.parts.hub, &error).await {
+            if may_pass && patience.wait(&*runtime, &self.parts.hub, &error, error.retry_after()).await {
                 continue;
             }
             let checkpoints = start.is_some() && !may_pass && error.status() != Some(401);
@@ -244,7 +257,7 @@ impl Driver {
         };
         let mut again = true;
         loop {
-            self.put(Entry::Identity(Identity::of(&place, path.clone()))).await?;
+            self.put_at_last(Entry::Identity(Identity::of(&place, path.clone()))).await?;
             let mut labels = labels(&self.parts.ledger, start);
             labels.insert(LABEL_RESTORED_FROM.to_owned(), lost.to_owned());
             let made = make_from(&place, start, self.parts.ledger.creation(), labels).await;
@@ -275,7 +288,7 @@ impl Driver {
 
     /// Does again with a new run what was done since its checkpoint, and has it take the place of the one that was lost.
     async fn replay(&mut self, start: Option<&Base>, made: TrainingClient) -> Result<(), Halt> {
-        self.put(Entry::Replaying).await?;
+        self.put_at_last(Entry::Replaying).await?;
         let attachment = made.attachment();
         let Some(session) = made.session() else { return Err(Halt::Stop(RedoError::Gone)) };
         let (api, model_id) = (self.api().clone(), attachment.model_id.clone());
@@ -308,7 +321,7 @@ impl Driver {
         }
         let run = self.parts.order.lock().next_seq_id;
         let attachment = crate::recovery::restore::Attachment { next_seq_id: run, ..attachment };
-        self.put(Entry::Run { generation, attachment }).await?;
+        self.put_at_last(Entry::Run { generation, attachment }).await?;
         // Nobody is left waiting for what was not done again.
         let left: Vec<u64> = self.waiters.keys().copied().collect();
         for op in left {
