@@ -178,6 +178,12 @@ async fn what_is_to_be_done_is_done() {
         palette.type_in(text).await;
         assert_eq!(palette.names().len(), 1, "{text}");
         press(&palette.field(), "Enter");
+        if text == "copy address" {
+            // It says so, and closes a moment later.
+            until("it is told", || palette.status() == "Copied").await;
+            assert!(palette.is_open());
+            palette.desk.host.pass(Duration::from_secs(1)).await;
+        }
         until("it is closed", || !palette.is_open()).await;
         palette.open().await;
     }
@@ -192,6 +198,18 @@ async fn what_is_to_be_done_is_done() {
     );
     assert!(session.keys_open.get_untracked());
     session.set_theme("");
+}
+
+#[wasm_bindgen_test]
+async fn a_refused_copy_is_told_and_what_was_typed_stays() {
+    let clipboard = Clipboard::new(true);
+    let palette = Palette::new().await;
+    palette.type_in("copy address").await;
+    press(&palette.field(), "Enter");
+    until("it is told", || palette.status().starts_with("The browser refused")).await;
+    palette.desk.host.pass(Duration::from_secs(1)).await;
+    assert!(palette.is_open());
+    assert!(clipboard.held().is_empty());
 }
 
 #[wasm_bindgen_test]
