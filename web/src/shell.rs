@@ -213,7 +213,14 @@ fn pace_choice() -> AnyView {
     });
     view! {
         {refresh}
-        <select class="pace" aria-label="Refresh" title="How often changes are taken in" data-testid="pace" on:change=choose>
+        <select
+            class="pace"
+            hidden=flag(move || once.get())
+            aria-label="Refresh"
+            title="How often changes are taken in"
+            data-testid="pace"
+            on:change=choose
+        >
             {options}
         </select>
     }

@@ -18,7 +18,7 @@ struct Entry {
 
 /// The budgets hold the package to what it is; it is to be half of that (docs/decisions/0031-the-npm-package-is-a-facade.md).
 const ENTRIES: [Entry; 2] = [
-    Entry { name: "retinker", features: &[], script: "index.js", budget: 502_000 },
+    Entry { name: "retinker", features: &[], script: "index.js", budget: 513_000 },
     Entry { name: "rest", features: &["--no-default-features"], script: "rest.js", budget: 352_000 },
 ];
 
