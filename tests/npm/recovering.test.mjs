@@ -89,14 +89,15 @@ test("of the checkpoints that the policy saves those are kept that a rule keeps,
   const plain = await make({ everySteps: 2 });
   const saved = [];
   const hearing = (async () => {
-    for await (const { type, path } of plain.recoveries()) if (type === "saved") saved.push(path);
+    for await (const { type, path } of plain.recoveries()) if (type === "saved" && path.includes("/redo-")) saved.push(path);
   })();
   await train(plain, 0, 10);
   await plain.saveState("mine");
   const fates = await plain.planRetention({ last: 1 });
   const going = fates.filter(({ goes }) => goes).map(({ path }) => path);
-  assert.deepEqual(going.toSorted(), saved.slice(0, -2).toSorted(), "but for the two that the log stands on");
-  assert.deepEqual(fates.filter(({ goes }) => !goes).map(({ needed }) => needed), Array(2).fill("The redo log stands on it."));
+  // The log stands on its last one, and on the program's own, which is no part of this.
+  assert.deepEqual(going.toSorted(), saved.slice(0, -1).toSorted());
+  assert.deepEqual(fates.filter(({ goes }) => !goes).map(({ needed }) => needed), ["The redo log stands on it."]);
   assert.equal((await kept(plain)).length, saved.length + 1, "nothing was deleted");
   assert.ok((await plain.planRetention({})).every(({ goes }) => !goes));
   plain.dispose();

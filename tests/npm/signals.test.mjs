@@ -82,7 +82,9 @@ test("every call takes a signal", async (t) => {
       saveWeightsExternal: ["four"], saveWeightsAndGetSamplingClient: [], saveWeightsAndGetInflightSamplingClient: [],
       createSamplingClient: [weights], loadState: [path], loadStateWithOptimizer: [path], getInfo: [], handOver: [],
     }],
-    [recovering, retinker.RecoveringTrainingClient, { recoveries: [], window: [], finish: [], planTo: [1], recoverTo: [1] }],
+    [recovering, retinker.RecoveringTrainingClient, {
+      recoveries: [], window: [], finish: [], planRetention: [{}], planTo: [1], recoverTo: [1],
+    }],
     [sampling, retinker.SamplingClient, {
       sample: [[1, 2]], computeLogprobs: [[1, 2]], getSampler: [], events: [],
     }],
