@@ -25,9 +25,7 @@ pub(crate) async fn noted<T: Send + 'static>(
             Ok(done) => left(done),
             Err(problem) => Some(problem.problem.message.clone()),
         };
-        if let Err(error) = begun.end(problem).await {
-            tracing::error!(%error, "how an act ended is not in the journal");
-        }
+        ended(begun, problem).await;
         outcome
     })
     .await
@@ -48,17 +46,20 @@ pub(crate) async fn noted_while_awaited<T>(
     outcome
 }
 
+/// Notes how an act ended.
+async fn ended(begun: Begun, problem: Option<String>) {
+    if let Err(error) = begun.end(problem).await {
+        tracing::error!(%error, "how an act ended is not in the journal");
+    }
+}
+
 /// What is to be said of an act when it ends, however it does.
 struct Note(Option<Begun>);
 
 impl Note {
     fn end(&mut self, problem: Option<String>) {
         let Some(begun) = self.0.take() else { return };
-        tokio::spawn(async move {
-            if let Err(error) = begun.end(problem).await {
-                tracing::error!(%error, "how an act ended is not in the journal");
-            }
-        });
+        tokio::spawn(ended(begun, problem));
     }
 }
 

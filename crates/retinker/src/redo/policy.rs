@@ -70,19 +70,15 @@ impl Due {
         self.newest = metrics;
         let Some((name, mode)) = &policy.on_improvement else { return };
         let Some(value) = self.newest.get(name).copied().filter(|value| value.is_finite()) else { return };
-        let better = self.best.is_none_or(|best| match mode {
-            MetricMode::Min => value < best,
-            MetricMode::Max => value > best,
-        });
-        if better {
+        let is_better = |than: f64| match mode {
+            MetricMode::Min => value < than,
+            MetricMode::Max => value > than,
+        };
+        if self.best.is_none_or(is_better) {
             self.best = Some(value);
             self.improved = true;
         }
-        let since = self.best_since.as_ref().is_none_or(|(_, best)| match mode {
-            MetricMode::Min => value < *best,
-            MetricMode::Max => value > *best,
-        });
-        if since {
+        if self.best_since.as_ref().is_none_or(|(_, best)| is_better(*best)) {
             self.best_since = Some((name.clone(), value));
         }
     }
